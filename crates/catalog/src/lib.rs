@@ -1,0 +1,13 @@
+//! The port to table metadata: a name becomes a *pinned snapshot*, the exact files of one version
+//! with their statistics, partition values and deletion vectors. Every engine reads what the
+//! snapshot says; nobody lists a log twice for one query. Never hands out a half-read snapshot.
+
+#![forbid(unsafe_code)]
+
+mod port;
+mod snapshot;
+
+pub use port::{AsOf, Catalog, ResolvedName, TableKind, TableName, TableSummary};
+pub use snapshot::{
+    AccessRules, Column, ColumnStats, CommitInfo, DataFile, DeletionVector, SystemTable, TableContents, TableFormat, TableSnapshot,
+};

@@ -1,0 +1,166 @@
+//! One version of one table, complete enough that no engine needs to ask further.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use flightpath_types::{Principal, Result};
+
+use crate::TableName;
+
+/// A pinned version. Cheap to clone behind its `Arc`; immutable.
+#[derive(Debug)]
+pub struct TableSnapshot {
+    pub name: TableName,
+    pub format: TableFormat,
+    /// Delta's version; for plain Parquet a hash of the file list, so that caches can key on it.
+    pub version: u64,
+    /// When this version was committed, milliseconds since the Unix epoch.
+    pub committed_unix_ms: Option<i64>,
+    /// The logical schema in Databricks' types: Utf8 (never views), Decimal128, Date32,
+    /// Timestamp(us, "UTC") for TIMESTAMP, Timestamp(us, None) for TIMESTAMP_NTZ, List with item
+    /// field `element`, Map with `entries`/`key`/`value`. Column order is the table's.
+    pub schema: SchemaRef,
+    /// Parallel to `schema`.
+    pub columns: Vec<Column>,
+    /// Indices into `schema`.
+    pub partition_columns: Vec<usize>,
+    pub contents: TableContents,
+    pub access: AccessRules,
+    /// Where the table lives, for DESCRIBE DETAIL; never sent to a client without the right to see it.
+    pub location: String,
+    pub properties: BTreeMap<String, String>,
+    /// Delta protocol, for DESCRIBE DETAIL and refusals: reader features in force.
+    pub min_reader_version: u32,
+    pub min_writer_version: u32,
+    pub reader_features: Vec<String>,
+    pub writer_features: Vec<String>,
+    pub table_id: Option<String>,
+    pub description: Option<String>,
+    pub created_unix_ms: Option<i64>,
+}
+
+impl TableSnapshot {
+    /// The data files; empty for system tables.
+    pub fn files(&self) -> &[Arc<DataFile>] {
+        match &self.contents {
+            TableContents::Files(files) => files,
+            TableContents::System(_) => &[],
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TableFormat {
+    Delta,
+    Parquet,
+    /// Made by this program: `system.queries` and its kind.
+    System,
+}
+
+impl TableFormat {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TableFormat::Delta => "delta",
+            TableFormat::Parquet => "parquet",
+            TableFormat::System => "system",
+        }
+    }
+}
+
+#[derive(Clone)]
+pub enum TableContents {
+    Files(Arc<Vec<Arc<DataFile>>>),
+    System(Arc<dyn SystemTable>),
+}
+
+impl fmt::Debug for TableContents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TableContents::Files(files) => write!(f, "Files({})", files.len()),
+            TableContents::System(_) => f.write_str("System"),
+        }
+    }
+}
+
+/// A table made in memory when it is read.
+#[async_trait]
+pub trait SystemTable: Send + Sync {
+    fn schema(&self) -> SchemaRef;
+    /// All rows this principal may see, newest first where that applies.
+    async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>>;
+}
+
+/// How a logical column is found in the data files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Name in the Parquet files (column mapping), the logical name otherwise. Nested fields'
+    /// physical names stand in the metadata `delta.columnMapping.physicalName` of the schema's fields.
+    pub physical_name: String,
+    /// Parquet field id that column mapping by id asks for.
+    pub field_id: Option<i32>,
+    /// Column comment.
+    pub comment: Option<String>,
+    /// Set when the column's type was widened, or anything else makes older files hold another
+    /// type than the schema: those files need a cast.
+    pub widened: bool,
+}
+
+/// One data file of the snapshot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataFile {
+    /// Absolute and canonical; a local path without scheme, or a URL of an object store.
+    pub path: String,
+    pub size_bytes: u64,
+    pub modified_unix_ms: i64,
+    /// From statistics; before deletions are taken off.
+    pub rows: Option<u64>,
+    /// Parallel to `TableSnapshot::partition_columns`; a one-row array of the column's type each
+    /// (null for NULL), decoded already.
+    pub partition_values: Vec<arrow::array::ArrayRef>,
+    /// Parallel to `TableSnapshot::schema`; empty when the file has no statistics.
+    pub stats: Vec<ColumnStats>,
+    /// Rows that count as deleted.
+    pub deletion_vector: Option<DeletionVector>,
+}
+
+/// Bounds of one column in one file. Truncated strings are still bounds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ColumnStats {
+    /// One-row array of the column's type, or none when unknown.
+    pub min: Option<arrow::array::ArrayRef>,
+    pub max: Option<arrow::array::ArrayRef>,
+    pub nulls: Option<u64>,
+}
+
+/// Row positions in one file that are deleted, ascending; read when the snapshot is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletionVector {
+    pub rows: Arc<Vec<u64>>,
+}
+
+/// What is known about who may read what. Anything but `Free` keeps a table on the governed engine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum AccessRules {
+    /// Known to be free of filters and masks, and readable by the principal.
+    Free,
+    /// The reason why not, or why it isn't known.
+    Governed(String),
+}
+
+/// One line of DESCRIBE HISTORY.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommitInfo {
+    pub version: u64,
+    pub timestamp_unix_ms: Option<i64>,
+    pub user_id: Option<String>,
+    pub user_name: Option<String>,
+    pub operation: Option<String>,
+    pub operation_parameters: BTreeMap<String, String>,
+    pub operation_metrics: BTreeMap<String, String>,
+    pub is_blind_append: Option<bool>,
+    pub engine_info: Option<String>,
+}

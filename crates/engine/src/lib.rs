@@ -1,0 +1,53 @@
+//! The port that every engine adapter implements, and the suite that every adapter must pass.
+//!
+//! An engine turns a [`PlannedQuery`] into a stream of Arrow batches. It never plans, never
+//! decides, never retries, and never buffers a whole result.
+
+#![forbid(unsafe_code)]
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use flightpath_plan::PlannedQuery;
+use flightpath_types::{EngineFacts, EngineId, Principal, QueryId, Refusal, Result};
+use futures::Stream;
+
+/// Batches of one result, in order. Dropping it cancels the query at once, down to the engine's
+/// own interrupt. After an `Err` it ends. A stream that ends without an error is complete.
+pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
+
+/// What one execution may use and who it is for.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    pub query_id: QueryId,
+    pub principal: Principal,
+    /// After this instant the stream yields `DeadlineExceeded` and the work has stopped.
+    pub deadline: Option<Instant>,
+    /// W3C trace context of the caller, passed on.
+    pub traceparent: Option<String>,
+}
+
+/// One engine. Shared by all queries.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    fn id(&self) -> &EngineId;
+
+    /// What the router needs to know now; must be cheap, never blocks.
+    fn facts(&self) -> EngineFacts;
+
+    /// Whether this engine may run the query and gives Databricks' answer; the reason if not.
+    /// Pure: depends on the query alone, not on load or health.
+    fn eligible(&self, query: &PlannedQuery) -> Result<(), Refusal>;
+
+    /// Starts the query. Batches have the column count and order of `query.schema`, in types that
+    /// cast exactly to it; names are the caller's concern. An empty result may be no batch at all.
+    /// Errors before the first batch and in mid-stream carry the same kinds.
+    async fn execute(&self, query: Arc<PlannedQuery>, execution: Execution) -> Result<BatchStream>;
+
+    /// Stops taking work and ends what it owns (processes, pools). Running streams are finished or
+    /// dropped by then.
+    async fn shutdown(&self) {}
+}

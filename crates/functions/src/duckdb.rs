@@ -1,0 +1,113 @@
+//! Writing DuckDB SQL: type names, literals, identifiers and errors. DuckDB text is made here and
+//! in the definitions' rules only.
+
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use datafusion::common::ScalarValue;
+use flightpath_types::RAISED_PREFIX;
+
+/// `"name"`, quotes doubled.
+pub fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `'text'`, quotes doubled. DuckDB's plain strings have no escapes; NUL can't stand in one.
+pub fn string(text: &str) -> String {
+    if text.contains('\0') {
+        let parts: Vec<String> = text.split('\0').map(|part| format!("'{}'", part.replace('\'', "''"))).collect();
+        return format!("({})", parts.join(" || chr(0) || "));
+    }
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// An expression that raises Databricks' error `class` with `sql_state` when it is evaluated.
+/// `message` is SQL text; use [`string`] for a fixed one.
+pub fn raise(class: &str, sql_state: &str, message_sql: &str) -> String {
+    format!("error({} || {message_sql})", string(&format!("{RAISED_PREFIX}{class}|{sql_state}|")))
+}
+
+/// DuckDB's name of the type that holds values of `ty`.
+pub fn type_name(ty: &DataType) -> Result<String, String> {
+    Ok(match ty {
+        DataType::Null => "INTEGER".into(),
+        DataType::Boolean => "BOOLEAN".into(),
+        DataType::Int8 => "TINYINT".into(),
+        DataType::Int16 => "SMALLINT".into(),
+        DataType::Int32 => "INTEGER".into(),
+        DataType::Int64 => "BIGINT".into(),
+        DataType::Float32 => "FLOAT".into(),
+        DataType::Float64 => "DOUBLE".into(),
+        DataType::Decimal128(p, s) if *s >= 0 => format!("DECIMAL({p},{s})"),
+        DataType::Utf8 => "VARCHAR".into(),
+        DataType::Binary => "BLOB".into(),
+        DataType::Date32 => "DATE".into(),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => "TIMESTAMPTZ".into(),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => "TIMESTAMP".into(),
+        DataType::Interval(IntervalUnit::YearMonth) | DataType::Duration(TimeUnit::Microsecond) => "INTERVAL".into(),
+        DataType::List(item) => format!("{}[]", type_name(item.data_type())?),
+        DataType::Struct(fields) => {
+            let parts: Result<Vec<String>, String> =
+                fields.iter().map(|f| Ok(format!("{} {}", identifier(f.name()), type_name(f.data_type())?))).collect();
+            format!("STRUCT({})", parts?.join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(kv) if kv.len() == 2 => {
+                format!("MAP({}, {})", type_name(kv[0].data_type())?, type_name(kv[1].data_type())?)
+            }
+            other => return Err(format!("type {other} isn't known on DuckDB")),
+        },
+        other => return Err(format!("type {other} isn't known on DuckDB")),
+    })
+}
+
+/// A literal that has exactly the type of `value` in DuckDB.
+pub fn literal(value: &ScalarValue) -> Result<String, String> {
+    let ty = value.data_type();
+    if value.is_null() {
+        return Ok(format!("CAST(NULL AS {})", type_name(&ty)?));
+    }
+    Ok(match value {
+        ScalarValue::Boolean(Some(b)) => if *b { "TRUE".into() } else { "FALSE".into() },
+        ScalarValue::Int8(Some(v)) => format!("CAST({v} AS TINYINT)"),
+        ScalarValue::Int16(Some(v)) => format!("CAST({v} AS SMALLINT)"),
+        ScalarValue::Int32(Some(v)) if *v >= 0 => v.to_string(),
+        ScalarValue::Int32(Some(v)) => format!("({v})"),
+        ScalarValue::Int64(Some(v)) => format!("CAST({v} AS BIGINT)"),
+        ScalarValue::Float32(Some(v)) => format!("CAST({} AS FLOAT)", float_text(f64::from(*v), &v.to_string())),
+        ScalarValue::Float64(Some(v)) => format!("CAST({} AS DOUBLE)", float_text(*v, &format!("{v:?}"))),
+        ScalarValue::Decimal128(Some(v), p, s) if *s >= 0 => {
+            format!("CAST('{}' AS DECIMAL({p},{s}))", decimal_text(*v, *s as usize))
+        }
+        ScalarValue::Utf8(Some(v)) => string(v),
+        ScalarValue::Binary(Some(v)) => {
+            let hex: String = v.iter().map(|b| format!("\\x{b:02X}")).collect();
+            format!("CAST('{hex}' AS BLOB)")
+        }
+        // Through day and microsecond counts, which hold for years that DuckDB's parser doesn't take.
+        ScalarValue::Date32(Some(days)) => format!("(DATE '1970-01-01' + CAST({days} AS INTEGER))"),
+        ScalarValue::TimestampMicrosecond(Some(us), None) => format!("make_timestamp(CAST({us} AS BIGINT))"),
+        ScalarValue::TimestampMicrosecond(Some(us), Some(_)) => {
+            format!("make_timestamptz(CAST({us} AS BIGINT))")
+        }
+        ScalarValue::IntervalYearMonth(Some(months)) => format!("to_months(CAST({months} AS INTEGER))"),
+        ScalarValue::DurationMicrosecond(Some(us)) => format!("to_microseconds(CAST({us} AS BIGINT))"),
+        _ => return Err(format!("a literal of type {ty} isn't known on DuckDB")),
+    })
+}
+
+/// The unscaled value with its point: `decimal_text(-5, 2)` is `-0.05`.
+pub fn decimal_text(unscaled: i128, scale: usize) -> String {
+    let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    let sign = if unscaled < 0 { "-" } else { "" };
+    if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+}
+
+fn float_text(value: f64, shortest: &str) -> String {
+    if value.is_nan() {
+        "'NaN'".into()
+    } else if value.is_infinite() {
+        if value > 0.0 { "'Infinity'".into() } else { "'-Infinity'".into() }
+    } else {
+        format!("'{shortest}'")
+    }
+}

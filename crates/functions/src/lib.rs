@@ -1,0 +1,16 @@
+//! Databricks' functions, operators, casts and aggregates: how each call is typed, what DataFusion
+//! runs for it, and what DuckDB runs for it. Together the definitions are the *compile table*:
+//! what isn't in it isn't eligible, it is never guessed. One file per family, one definition per
+//! function; the binder looks calls up here, the printer asks a bound call for its DuckDB text.
+
+#![forbid(unsafe_code)]
+
+mod def;
+pub mod duckdb;
+mod registry;
+
+pub use def::{
+    AggregateCall, AggregateDef, BindContext, Bound, BoundAggregate, DuckAggregate, DuckAggregateSql, DuckCall, FpScalar, FunctionDef,
+    Invocation, RewriteDef, ScalarDef, Typed, WindowDef,
+};
+pub use registry::{all, lookup, nearest};

@@ -1,0 +1,147 @@
+//! A statement once planned.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::logical_expr::LogicalPlan;
+use flightpath_catalog::{AccessRules, DataFile, TableSnapshot};
+use flightpath_types::{Features, Fingerprint, Refusal, Session};
+
+use crate::ScanId;
+
+/// What a text turned out to be.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    /// Runs on an engine.
+    Query(Arc<PlannedQuery>),
+    /// `EXPLAIN ROUTE <query>`: the pipeline decides and shows the decision.
+    ExplainRoute(Arc<PlannedQuery>),
+    /// Answered by the planner itself: SHOW, DESCRIBE, EXPLAIN.
+    Local(LocalResult),
+    /// `SET` and `USE`: the pipeline applies these to the session. Pairs of name and value.
+    SetSession { assignments: Vec<(String, String)>, shows: LocalResult },
+    /// `dialect=duckdb`: the user's own text with the tables it names; typed by the engine.
+    PassThrough(Arc<PlannedQuery>),
+}
+
+impl Statement {
+    /// The schema that the client is promised.
+    pub fn schema(&self) -> SchemaRef {
+        match self {
+            Statement::Query(q) | Statement::PassThrough(q) => q.schema.clone(),
+            Statement::ExplainRoute(_) => explain_route_schema(),
+            Statement::Local(result) | Statement::SetSession { shows: result, .. } => result.schema.clone(),
+        }
+    }
+
+    pub fn kind(&self) -> StatementKind {
+        match self {
+            Statement::Query(_) | Statement::PassThrough(_) => StatementKind::Query,
+            Statement::ExplainRoute(_) => StatementKind::ExplainRoute,
+            Statement::Local(result) => result.kind,
+            Statement::SetSession { .. } => StatementKind::Set,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StatementKind {
+    Query,
+    Explain,
+    ExplainRoute,
+    Show,
+    Describe,
+    Set,
+}
+
+impl StatementKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StatementKind::Query => "query",
+            StatementKind::Explain => "explain",
+            StatementKind::ExplainRoute => "explain_route",
+            StatementKind::Show => "show",
+            StatementKind::Describe => "describe",
+            StatementKind::Set => "set",
+        }
+    }
+}
+
+/// Columns: `engine, eligible, chosen, reason, predicted_ms, predicted_usd, predicted_bytes, rank`.
+pub fn explain_route_schema() -> SchemaRef {
+    use arrow::datatypes::{DataType, Field, Schema};
+    Arc::new(Schema::new(vec![
+        Field::new("engine", DataType::Utf8, false),
+        Field::new("eligible", DataType::Boolean, false),
+        Field::new("chosen", DataType::Boolean, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("predicted_ms", DataType::Float64, true),
+        Field::new("predicted_usd", DataType::Float64, true),
+        Field::new("predicted_bytes", DataType::Int64, true),
+        Field::new("rank", DataType::Int32, true),
+    ]))
+}
+
+#[derive(Debug, Clone)]
+pub struct LocalResult {
+    pub kind: StatementKind,
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+}
+
+/// A query, typed as Databricks types it, over pinned snapshots.
+#[derive(Debug)]
+pub struct PlannedQuery {
+    pub text: Arc<str>,
+    pub fingerprint: Fingerprint,
+    /// The settings it was planned under.
+    pub session: Session,
+    /// Typed, before optimization. Its output columns have unique internal names; their order is
+    /// `schema`'s.
+    pub plan: LogicalPlan,
+    /// The same after DataFusion's optimizer.
+    pub optimized: LogicalPlan,
+    /// What the client is promised: Databricks' names (duplicates are possible), types, nullability.
+    pub schema: SchemaRef,
+    pub tables: Vec<BoundTable>,
+    /// What each scan reads after pruning.
+    pub scans: BTreeMap<ScanId, ScanBinding>,
+    pub features: Features,
+    /// What DuckDB would be sent, or why it may not run this.
+    pub duckdb: Result<CompiledSql, Refusal>,
+    /// Why in-process DataFusion may not run this.
+    pub datafusion: Result<(), Refusal>,
+    /// Whether a total order of rows is part of the answer.
+    pub ordered: bool,
+    /// Whether the same text gives the same rows on the same versions.
+    pub deterministic: bool,
+}
+
+/// A table that a query names, pinned.
+#[derive(Debug, Clone)]
+pub struct BoundTable {
+    pub snapshot: Arc<TableSnapshot>,
+}
+
+impl BoundTable {
+    pub fn access(&self) -> &AccessRules {
+        &self.snapshot.access
+    }
+}
+
+/// One scan: the files left of its snapshot after pruning, and the columns read.
+#[derive(Debug, Clone)]
+pub struct ScanBinding {
+    pub snapshot: Arc<TableSnapshot>,
+    pub files: Arc<Vec<Arc<DataFile>>>,
+    /// Indices into the snapshot's schema, ascending: what any engine needs of it.
+    pub columns: Vec<usize>,
+}
+
+/// SQL for an engine that takes text. Scans appear in it as relations named `s<scan id>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompiledSql {
+    pub sql: String,
+}

@@ -1,0 +1,51 @@
+//! What a query needs, as plain numbers: the router's only view of a plan.
+
+use serde::{Deserialize, Serialize};
+
+/// Counted on the optimized plan; bytes and rows are what is left after file pruning.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Features {
+    pub tables: Vec<TableUse>,
+    /// Files left after pruning, over all scans.
+    pub files: u64,
+    pub files_total: u64,
+    /// Bytes of the files left.
+    pub file_bytes: u64,
+    /// Share of `file_bytes` that the projected columns take, estimated.
+    pub scan_bytes: u64,
+    /// Rows in the files left; `None` when a file lacks statistics.
+    pub scan_rows: Option<u64>,
+    /// Rows expected in the result, a rough estimate.
+    pub result_rows: Option<u64>,
+    pub scans: u32,
+    pub columns_read: u32,
+    pub joins: u32,
+    pub cross_joins: u32,
+    pub aggregates: u32,
+    pub group_keys: u32,
+    pub windows: u32,
+    pub distincts: u32,
+    pub sorts: u32,
+    pub limits: u32,
+    pub unions: u32,
+    pub subqueries: u32,
+    pub filters: u32,
+    /// Nesting of the plan tree.
+    pub depth: u32,
+    /// Rows marked deleted in the files left.
+    pub deleted_rows: u64,
+}
+
+/// One table as one query uses it; a table scanned twice is one entry with its numbers added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableUse {
+    /// `catalog.schema.table`
+    pub name: String,
+    /// The pinned version; `None` for tables without versions.
+    pub version: Option<u64>,
+    pub files: u64,
+    pub files_total: u64,
+    pub bytes: u64,
+    pub rows: Option<u64>,
+    pub columns: Vec<String>,
+}

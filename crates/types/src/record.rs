@@ -1,0 +1,111 @@
+//! What is kept of a query after it ended: one row, and one row per candidate.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Decision, ErrorKind, Features, Fingerprint, QueryId};
+
+/// How a query ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Success,
+    Error,
+    Cancelled,
+    /// No engine may run it.
+    Refused,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::Error => "error",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Refused => "refused",
+        }
+    }
+}
+
+/// Wall-clock times by phase, in microseconds; 0 for a phase that wasn't reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseTimes {
+    pub plan_us: u64,
+    pub decide_us: u64,
+    pub queue_us: u64,
+    /// From submitting to the engine to its first batch, over all tries.
+    pub first_batch_us: u64,
+    /// From the first batch to the end of the stream; includes waiting for a slow client.
+    pub stream_us: u64,
+    pub total_us: u64,
+}
+
+/// One query, complete. The log's only input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueryRecord {
+    pub query_id: QueryId,
+    /// Milliseconds since the Unix epoch, when the request arrived.
+    pub started_unix_ms: i64,
+    pub text: String,
+    pub fingerprint: Option<Fingerprint>,
+    /// `query`, `explain`, `show`, `set`...
+    pub statement_kind: String,
+    pub session_id: Option<String>,
+    pub principal: String,
+    pub catalog: String,
+    pub schema: String,
+    pub dialect: String,
+    pub profile: Option<String>,
+    pub tag: Option<String>,
+    pub features: Features,
+    pub decision: Option<Decision>,
+    /// The engine that gave the answer, or was last tried.
+    pub engine: Option<String>,
+    pub plan_cache_hit: bool,
+    pub times: PhaseTimes,
+    pub rows: u64,
+    /// Bytes of Arrow data handed to the client's stream.
+    pub bytes: u64,
+    pub outcome: Outcome,
+    pub error_kind: Option<ErrorKind>,
+    pub error_message: Option<String>,
+    /// Engines that failed before the one that answered, in order, with the error.
+    pub failovers: Vec<String>,
+}
+
+/// One candidate of one query, flattened for `system.decisions`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CandidateRecord {
+    pub query_id: QueryId,
+    pub engine: String,
+    pub eligible: bool,
+    pub chosen: bool,
+    pub rank: Option<u32>,
+    pub reason: String,
+    pub predicted_ms: f64,
+    pub predicted_usd: f64,
+    pub predicted_bytes: u64,
+    pub predicted_memory_bytes: u64,
+}
+
+impl QueryRecord {
+    /// The candidates as rows.
+    pub fn candidates(&self) -> Vec<CandidateRecord> {
+        let Some(decision) = &self.decision else { return Vec::new() };
+        decision
+            .candidates
+            .iter()
+            .map(|c| CandidateRecord {
+                query_id: self.query_id,
+                engine: c.engine.to_string(),
+                eligible: c.refusal.is_none(),
+                chosen: c.rank == Some(1),
+                rank: c.rank,
+                reason: c.reason.clone(),
+                predicted_ms: c.numbers.latency_ms,
+                predicted_usd: c.numbers.usd,
+                predicted_bytes: c.numbers.scan_bytes,
+                predicted_memory_bytes: c.numbers.memory_bytes,
+            })
+            .collect()
+    }
+}
