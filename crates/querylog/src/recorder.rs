@@ -1,0 +1,205 @@
+//! Takes records from queries and brings them to the store, at its pace.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use flightpath_types::{Error, ErrorKind, QueryRecord, Result};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::LogStore;
+use crate::spool::{AppendError, Spool};
+
+#[derive(Debug, Clone)]
+pub struct RecorderConfig {
+    /// A folder of the recorder's own.
+    pub spool_dir: PathBuf,
+    /// Records beyond this are dropped and counted: a log must not fill the disk.
+    pub spool_bytes_max: u64,
+    /// Records per write to the store.
+    pub batch_records_max: usize,
+    /// First pause after the store failed; doubles up to `retry_pause_max`.
+    pub retry_pause: Duration,
+    pub retry_pause_max: Duration,
+}
+
+impl RecorderConfig {
+    pub fn new(spool_dir: PathBuf) -> Self {
+        Self {
+            spool_dir,
+            spool_bytes_max: 512 << 20,
+            batch_records_max: 500,
+            retry_pause: Duration::from_millis(100),
+            retry_pause_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecorderStats {
+    pub taken: u64,
+    pub stored: u64,
+    /// Lost: the spool was full or its disk failed.
+    pub dropped: u64,
+    pub pending_bytes: u64,
+}
+
+/// Handle to the recorder; clones share it.
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+    drain: Arc<Mutex<Option<JoinHandle<()>>>>,
+    stop: Arc<watch::Sender<bool>>,
+}
+
+struct Shared {
+    spool: Mutex<Spool>,
+    appended: Notify,
+    drained: Notify,
+    taken: AtomicU64,
+    stored: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Recorder {
+    /// Opens the spool (records of an earlier run are brought to the store first) and starts the
+    /// task that drains it. Must be called inside a tokio runtime.
+    pub fn start(store: Arc<dyn LogStore>, config: RecorderConfig) -> Result<Self> {
+        let spool = Spool::open(&config.spool_dir, config.spool_bytes_max).map_err(|e| {
+            Error::new(ErrorKind::Unavailable, format!("can't open the query log's spool in {}: {e}", config.spool_dir.display()))
+        })?;
+        let shared = Arc::new(Shared {
+            spool: Mutex::new(spool),
+            appended: Notify::new(),
+            drained: Notify::new(),
+            taken: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(drain(shared.clone(), store, config, stopped));
+        Ok(Self { shared, drain: Arc::new(Mutex::new(Some(task))), stop: Arc::new(stop) })
+    }
+
+    /// Takes a record. Never waits for the store and never fails a query: a record that can't be
+    /// kept is counted and reported in this process's own log.
+    pub fn record(&self, record: &QueryRecord) {
+        let appended = self.shared.spool.lock().append(record);
+        match appended {
+            Ok(()) => {
+                self.shared.taken.fetch_add(1, Ordering::Relaxed);
+                self.shared.appended.notify_one();
+            }
+            Err(why) => {
+                // The first of a series says it; the count tells how many.
+                let dropped = self.shared.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+                if dropped.is_power_of_two() {
+                    match why {
+                        AppendError::Full => tracing::warn!(dropped, "the query log's spool is full; records are dropped"),
+                        AppendError::Io(error) => tracing::warn!(dropped, %error, "the query log's spool can't be written; records are dropped"),
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn stats(&self) -> RecorderStats {
+        RecorderStats {
+            taken: self.shared.taken.load(Ordering::Relaxed),
+            stored: self.shared.stored.load(Ordering::Relaxed),
+            dropped: self.shared.dropped.load(Ordering::Relaxed),
+            pending_bytes: self.shared.spool.lock().pending_bytes(),
+        }
+    }
+
+    /// Waits until all taken records are in the store; false when `limit` passes first (they stay
+    /// in the spool for the next start).
+    pub async fn flush(&self, limit: Duration) -> bool {
+        let drained = async {
+            loop {
+                let notified = self.shared.drained.notified();
+                if self.shared.spool.lock().pending_bytes() == 0 {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        tokio::time::timeout(limit, drained).await.is_ok()
+    }
+
+    /// Flushes within `limit` and ends the task.
+    pub async fn shutdown(&self, limit: Duration) -> bool {
+        let flushed = self.flush(limit).await;
+        let _ = self.stop.send(true);
+        let task = self.drain.lock().take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+        flushed
+    }
+}
+
+async fn drain(shared: Arc<Shared>, store: Arc<dyn LogStore>, config: RecorderConfig, mut stopped: watch::Receiver<bool>) {
+    let mut pause = config.retry_pause;
+    loop {
+        let batch = shared.spool.lock().read(config.batch_records_max);
+        let outcome = match batch {
+            Ok((records, _, 0)) if records.is_empty() => {
+                shared.drained.notify_waiters();
+                tokio::select! {
+                    () = shared.appended.notified() => {}
+                    _ = stopped.changed() => return,
+                }
+                continue;
+            }
+            Ok((records, cursor, damaged)) => {
+                if damaged > 0 {
+                    tracing::warn!(damaged, "the query log's spool held lines that aren't records; passed over");
+                    shared.dropped.fetch_add(damaged as u64, Ordering::Relaxed);
+                }
+                store_batch(&shared, store.as_ref(), &records, cursor).await
+            }
+            Err(error) => Err(Error::unavailable(format!("the spool can't be read: {error}"))),
+        };
+        match outcome {
+            Ok(()) => pause = config.retry_pause,
+            Err(error) => {
+                tracing::warn!(%error, "the query log can't be written; its records stay in the spool");
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = stopped.changed() => return,
+                }
+                pause = (pause * 2).min(config.retry_pause_max);
+            }
+        }
+    }
+}
+
+/// One write. When the store says that a record itself is the trouble, the records are tried one
+/// by one, so that one bad record can't block all behind it.
+async fn store_batch(shared: &Shared, store: &dyn LogStore, records: &[QueryRecord], cursor: crate::spool::Cursor) -> Result<()> {
+    let mut stored = records.len() as u64;
+    match store.append(records).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+        Err(_) => {
+            for record in records {
+                match store.append(std::slice::from_ref(record)).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(query_id = %record.query_id, %error, "a query's record can't be stored; dropped");
+                        shared.dropped.fetch_add(1, Ordering::Relaxed);
+                        stored -= 1;
+                    }
+                }
+            }
+        }
+    }
+    shared.stored.fetch_add(stored, Ordering::Relaxed);
+    shared.spool.lock().advance(cursor).map_err(|e| Error::unavailable(format!("the spool's cursor can't be written: {e}")))
+}

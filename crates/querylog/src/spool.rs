@@ -1,0 +1,218 @@
+//! Records on disk between a query's end and the database: append-only segment files of JSON
+//! lines and a cursor. A record is in a file before `append` returns, so killing the process
+//! loses nothing; a torn last line, the mark of a crash in mid-write, is dropped at open.
+//! Blocking file I/O of a few microseconds (page cache); never reads a whole backlog into memory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use flightpath_types::QueryRecord;
+
+/// A new segment starts beyond this.
+const SEGMENT_BYTES_MAX: u64 = 8 << 20;
+const CURSOR_FILE: &str = "cursor";
+
+/// Where reading stands: everything before it is in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cursor {
+    pub segment: u64,
+    pub offset: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Spool {
+    dir: PathBuf,
+    bytes_max: u64,
+    writer: File,
+    /// End of what was written whole.
+    end: Cursor,
+    cursor: Cursor,
+    /// Bytes of whole segments between cursor's and the writer's, exclusive of both.
+    middle_bytes: u64,
+    cursor_segment_bytes: u64,
+}
+
+/// Why a record wasn't taken.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    Full,
+    Io(io::Error),
+}
+
+impl Spool {
+    /// Opens or creates the spool in `dir`, which belongs to it alone.
+    pub fn open(dir: &Path, bytes_max: u64) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let mut segments = list_segments(dir)?;
+        let cursor = read_cursor(dir, segments.first().copied().unwrap_or(0));
+        for old in segments.iter().filter(|s| **s < cursor.segment) {
+            fs::remove_file(segment_path(dir, *old))?;
+        }
+        segments.retain(|s| *s >= cursor.segment);
+        let last = segments.last().copied().unwrap_or(cursor.segment);
+        let writer = OpenOptions::new().create(true).append(true).read(true).open(segment_path(dir, last))?;
+        let length = whole_lines_length(&writer)?;
+        writer.set_len(length)?;
+        let middle_bytes = segments
+            .iter()
+            .filter(|s| **s > cursor.segment && **s < last)
+            .map(|s| fs::metadata(segment_path(dir, *s)).map(|m| m.len()))
+            .sum::<io::Result<u64>>()?;
+        let cursor_segment_bytes =
+            if cursor.segment == last { length } else { fs::metadata(segment_path(dir, cursor.segment)).map(|m| m.len()).unwrap_or(0) };
+        let cursor = Cursor { offset: cursor.offset.min(cursor_segment_bytes), ..cursor };
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            bytes_max,
+            writer,
+            end: Cursor { segment: last, offset: length },
+            cursor,
+            middle_bytes,
+            cursor_segment_bytes,
+        })
+    }
+
+    /// Bytes not yet in the database.
+    pub fn pending_bytes(&self) -> u64 {
+        if self.cursor.segment == self.end.segment {
+            self.end.offset - self.cursor.offset
+        } else {
+            self.cursor_segment_bytes - self.cursor.offset + self.middle_bytes + self.end.offset
+        }
+    }
+
+    pub fn append(&mut self, record: &QueryRecord) -> Result<(), AppendError> {
+        let mut line = serde_json::to_vec(record).map_err(|e| AppendError::Io(io::Error::other(e)))?;
+        line.push(b'\n');
+        if self.pending_bytes() + line.len() as u64 > self.bytes_max {
+            return Err(AppendError::Full);
+        }
+        if self.end.offset >= SEGMENT_BYTES_MAX {
+            self.rotate().map_err(AppendError::Io)?;
+        }
+        if let Err(error) = self.writer.write_all(&line) {
+            // A half-written line would swallow the next record.
+            let _ = self.writer.set_len(self.end.offset);
+            return Err(AppendError::Io(error));
+        }
+        self.end.offset += line.len() as u64;
+        if self.cursor.segment == self.end.segment {
+            self.cursor_segment_bytes = self.end.offset;
+        }
+        Ok(())
+    }
+
+    /// Up to `max` records from the cursor on, and the cursor behind them. Lines that aren't
+    /// records (a damaged disk) are passed over and counted.
+    pub fn read(&self, max: usize) -> io::Result<(Vec<QueryRecord>, Cursor, usize)> {
+        let mut records = Vec::new();
+        let mut damaged = 0;
+        let mut at = self.cursor;
+        while records.len() < max && at < self.end {
+            let mut file = match File::open(segment_path(&self.dir, at.segment)) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound && at.segment < self.end.segment => {
+                    at = Cursor { segment: at.segment + 1, offset: 0 };
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            file.seek(SeekFrom::Start(at.offset))?;
+            let length = if at.segment == self.end.segment { self.end.offset } else { file.metadata()?.len() };
+            let mut lines = BufReader::new(file.take(length.saturating_sub(at.offset)));
+            let mut line = Vec::new();
+            while records.len() < max && lines.read_until(b'\n', &mut line)? > 0 {
+                at.offset += line.len() as u64;
+                match serde_json::from_slice(&line) {
+                    Ok(record) => records.push(record),
+                    Err(_) => damaged += 1,
+                }
+                line.clear();
+            }
+            if at.offset >= length && at.segment < self.end.segment {
+                at = Cursor { segment: at.segment + 1, offset: 0 };
+            }
+        }
+        Ok((records, at, damaged))
+    }
+
+    /// Everything before `cursor` is in the database: whole segments before it are deleted.
+    pub fn advance(&mut self, cursor: Cursor) -> io::Result<()> {
+        let temporary = self.dir.join("cursor.new");
+        fs::write(&temporary, format!("{} {}", cursor.segment, cursor.offset))?;
+        fs::rename(&temporary, self.dir.join(CURSOR_FILE))?;
+        for segment in self.cursor.segment..cursor.segment {
+            match fs::remove_file(segment_path(&self.dir, segment)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        if cursor.segment != self.cursor.segment {
+            self.middle_bytes = (cursor.segment + 1..self.end.segment)
+                .map(|s| fs::metadata(segment_path(&self.dir, s)).map(|m| m.len()).unwrap_or(0))
+                .sum();
+            self.cursor_segment_bytes = if cursor.segment == self.end.segment {
+                self.end.offset
+            } else {
+                fs::metadata(segment_path(&self.dir, cursor.segment))?.len()
+            };
+        }
+        self.cursor = cursor;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let next = self.end.segment + 1;
+        let writer = OpenOptions::new().create(true).append(true).read(true).open(segment_path(&self.dir, next))?;
+        if self.end.segment != self.cursor.segment {
+            self.middle_bytes += self.end.offset;
+        }
+        self.writer = writer;
+        self.end = Cursor { segment: next, offset: 0 };
+        Ok(())
+    }
+}
+
+fn segment_path(dir: &Path, segment: u64) -> PathBuf {
+    dir.join(format!("records-{segment:010}.jsonl"))
+}
+
+fn list_segments(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number: Option<u64> = name.to_str().and_then(|n| n.strip_prefix("records-")?.strip_suffix(".jsonl")?.parse().ok());
+        segments.extend(number);
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// A missing or damaged cursor means the start: records are written twice, and kept once.
+fn read_cursor(dir: &Path, first: u64) -> Cursor {
+    let start = Cursor { segment: first, offset: 0 };
+    let Ok(text) = fs::read_to_string(dir.join(CURSOR_FILE)) else { return start };
+    let mut parts = text.split_whitespace().map(str::parse::<u64>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(segment)), Some(Ok(offset))) if segment >= first => Cursor { segment, offset },
+        _ => start,
+    }
+}
+
+/// Length up to and including the last line end.
+fn whole_lines_length(file: &File) -> io::Result<u64> {
+    let mut position = file.metadata()?.len();
+    let mut file = file;
+    let mut block = [0u8; 4096];
+    while position > 0 {
+        let size = position.min(block.len() as u64) as usize;
+        file.seek(SeekFrom::Start(position - size as u64))?;
+        file.read_exact(&mut block[..size])?;
+        if let Some(at) = block[..size].iter().rposition(|b| *b == b'\n') {
+            return Ok(position - size as u64 + at as u64 + 1);
+        }
+        position -= size as u64;
+    }
+    Ok(0)
+}
