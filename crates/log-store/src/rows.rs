@@ -1,0 +1,146 @@
+//! A record as a row and back; the same for every database.
+
+use flightpath_types::{CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord, Result};
+
+/// In the order that `store.rs` binds and reads them.
+pub(crate) const QUERY_COLUMNS: &str = "query_id, started_unix_ms, text, fingerprint, statement_kind, session_id, principal, catalog, \
+     schema_name, dialect, profile, tag, engine, outcome, error_kind, error_message, plan_cache_hit, plan_us, decide_us, queue_us, \
+     first_batch_us, stream_us, total_us, result_rows, result_bytes, features, decision, failovers";
+
+pub(crate) const CANDIDATE_COLUMNS: &str = "query_id, position, engine, eligible, chosen, rank, reason, predicted_ms, predicted_usd, \
+     predicted_bytes, predicted_memory_bytes";
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct QueryRow {
+    query_id: String,
+    started_unix_ms: i64,
+    text: String,
+    fingerprint: Option<String>,
+    statement_kind: String,
+    session_id: Option<String>,
+    principal: String,
+    catalog: String,
+    schema_name: String,
+    dialect: String,
+    profile: Option<String>,
+    tag: Option<String>,
+    engine: Option<String>,
+    outcome: String,
+    error_kind: Option<String>,
+    error_message: Option<String>,
+    plan_cache_hit: bool,
+    plan_us: i64,
+    decide_us: i64,
+    queue_us: i64,
+    first_batch_us: i64,
+    stream_us: i64,
+    total_us: i64,
+    result_rows: i64,
+    result_bytes: i64,
+    features: String,
+    decision: Option<String>,
+    failovers: String,
+}
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct CandidateRow {
+    query_id: String,
+    engine: String,
+    eligible: bool,
+    chosen: bool,
+    rank: Option<i32>,
+    reason: String,
+    predicted_ms: f64,
+    predicted_usd: f64,
+    predicted_bytes: i64,
+    predicted_memory_bytes: i64,
+}
+
+/// Databases' integers are signed; a count beyond 2^63 stands as 2^63 - 1.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Postgres' text can't hold NUL; it is kept as U+FFFD there and everywhere, so that stores agree.
+pub(crate) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
+
+pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+    let text = serde_json::to_string(value).map_err(|e| Error::internal(format!("query log: {e}")))?;
+    Ok(text.replace("\\u0000", "\u{FFFD}"))
+}
+
+fn damaged(what: &str) -> Error {
+    Error::new(ErrorKind::DataLoss, format!("query log: a row holds a bad {what}"))
+}
+
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+impl QueryRow {
+    pub fn into_record(self) -> Result<QueryRecord> {
+        Ok(QueryRecord {
+            query_id: QueryId::parse(&self.query_id).ok_or_else(|| damaged("query_id"))?,
+            started_unix_ms: self.started_unix_ms,
+            text: self.text,
+            fingerprint: match self.fingerprint {
+                Some(text) => Some(Fingerprint::from_u64(u64::from_str_radix(&text, 16).map_err(|_| damaged("fingerprint"))?)),
+                None => None,
+            },
+            statement_kind: self.statement_kind,
+            session_id: self.session_id,
+            principal: self.principal,
+            catalog: self.catalog,
+            schema: self.schema_name,
+            dialect: self.dialect,
+            profile: self.profile,
+            tag: self.tag,
+            features: serde_json::from_str(&self.features).map_err(|_| damaged("features"))?,
+            decision: self.decision.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged("decision"))?,
+            engine: self.engine,
+            plan_cache_hit: self.plan_cache_hit,
+            times: PhaseTimes {
+                plan_us: unsigned(self.plan_us),
+                decide_us: unsigned(self.decide_us),
+                queue_us: unsigned(self.queue_us),
+                first_batch_us: unsigned(self.first_batch_us),
+                stream_us: unsigned(self.stream_us),
+                total_us: unsigned(self.total_us),
+            },
+            rows: unsigned(self.result_rows),
+            bytes: unsigned(self.result_bytes),
+            outcome: match self.outcome.as_str() {
+                "success" => Outcome::Success,
+                "error" => Outcome::Error,
+                "cancelled" => Outcome::Cancelled,
+                "refused" => Outcome::Refused,
+                _ => return Err(damaged("outcome")),
+            },
+            error_kind: match self.error_kind {
+                Some(kind) => Some(ErrorKind::parse(&kind).ok_or_else(|| damaged("error_kind"))?),
+                None => None,
+            },
+            error_message: self.error_message,
+            failovers: serde_json::from_str(&self.failovers).map_err(|_| damaged("failovers"))?,
+        })
+    }
+}
+
+impl CandidateRow {
+    pub fn into_record(self) -> Result<CandidateRecord> {
+        Ok(CandidateRecord {
+            query_id: QueryId::parse(&self.query_id).ok_or_else(|| damaged("query_id"))?,
+            engine: self.engine,
+            eligible: self.eligible,
+            chosen: self.chosen,
+            rank: self.rank.map(|rank| u32::try_from(rank).unwrap_or(0)),
+            reason: self.reason,
+            predicted_ms: self.predicted_ms,
+            predicted_usd: self.predicted_usd,
+            predicted_bytes: unsigned(self.predicted_bytes),
+            predicted_memory_bytes: unsigned(self.predicted_memory_bytes),
+        })
+    }
+}
