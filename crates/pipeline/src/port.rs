@@ -1,0 +1,102 @@
+//! What a front door may ask of the program. A front door speaks a protocol and knows who asks;
+//! everything a query means is behind this trait.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use datafusion::common::ScalarValue;
+use flightpath_catalog::Catalog;
+use flightpath_types::{Principal, QueryId, Result, Session, SessionId};
+use futures::Stream;
+use parking_lot::RwLock;
+
+/// What a front door may ask.
+#[async_trait]
+pub trait QueryService: Send + Sync {
+    /// Plans without running: for prepare and schema.
+    async fn prepare(&self, request: &Request) -> Result<Prepared>;
+
+    /// Plans, decides and registers a query to be fetched: its id goes into a ticket.
+    async fn submit(&self, request: Request) -> Result<Submitted>;
+
+    /// Runs a submitted query; again, if its ticket is replayed within its lifetime. Only the
+    /// principal who submitted it may. The first batch has been seen when this returns.
+    async fn fetch(&self, query_id: QueryId, principal: &Principal, deadline: Option<Instant>) -> Result<ResultStream>;
+
+    /// Cancels one query of this principal; false when it isn't known or has ended.
+    async fn cancel(&self, query_id: QueryId, principal: &Principal) -> Result<bool>;
+
+    /// Checks a session setting before it is stored: the engine and time zone exist...
+    fn check_setting(&self, session: &Session, name: &str, value: &str) -> Result<()>;
+
+    fn catalog(&self) -> Arc<dyn Catalog>;
+}
+
+/// A session that outlives one call; `SET` and `USE` change it. Clones share it.
+#[derive(Debug, Clone)]
+pub struct SessionHandle {
+    pub id: SessionId,
+    settings: Arc<RwLock<Session>>,
+}
+
+impl SessionHandle {
+    pub fn new(id: SessionId, session: Session) -> Self {
+        Self { id, settings: Arc::new(RwLock::new(session)) }
+    }
+
+    /// The settings now.
+    pub fn settings(&self) -> Session {
+        self.settings.read().clone()
+    }
+
+    /// Sets one setting for all later calls.
+    pub fn set(&self, name: &str, value: &str) -> Result<()> {
+        self.settings.write().set(name, value)
+    }
+}
+
+/// One statement as it arrived.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub text: String,
+    /// One value per `?`, in order; `None` before they are bound.
+    pub params: Option<Vec<ScalarValue>>,
+    pub session: SessionHandle,
+    /// The session's settings with this call's own on top.
+    pub settings: Session,
+    pub deadline: Option<Instant>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// What the client is promised.
+    pub schema: SchemaRef,
+    /// One field per parameter.
+    pub parameters: SchemaRef,
+    pub is_query: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    pub query_id: QueryId,
+    pub schema: SchemaRef,
+    /// `None` for statements that no engine runs (`SET`, `SHOW`).
+    pub engine: Option<String>,
+    pub reason: String,
+    pub predicted_ms: Option<f64>,
+    pub predicted_usd: Option<f64>,
+    /// Rows have an order that is part of the answer.
+    pub ordered: bool,
+}
+
+/// Batches of exactly `schema`. Dropping it cancels the query.
+pub struct ResultStream {
+    pub schema: SchemaRef,
+    pub batches: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
+}
