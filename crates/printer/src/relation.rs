@@ -1,0 +1,651 @@
+//! Plan nodes to SELECTs. Nodes share one SELECT where SQL's order of clauses allows it, and
+//! joins are written flat, so that DuckDB's optimizer sees what a person would have written.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchemaRef, JoinType, NullEquality, ScalarValue};
+use datafusion::logical_expr::logical_plan::{Join, Unnest};
+use datafusion::logical_expr::{Distinct, Expr, Limit, LogicalPlan, Projection, Sort, TableScan, Union, Values};
+use flightpath_functions::duckdb;
+use flightpath_plan::SnapshotSource;
+use flightpath_types::{Refusal, RefusalClass};
+
+use crate::block::{Block, Cell, CellKind, FromItem, SortKey, Stage};
+use crate::shared::Shared;
+use crate::{Printed, refuse};
+
+/// The columns that expressions may refer to: one part per joined input.
+#[derive(Clone, Default)]
+pub(crate) struct Env {
+    pub parts: Vec<(DFSchemaRef, Rc<Vec<Cell>>)>,
+}
+
+impl Env {
+    pub fn of(schema: &DFSchemaRef, block: &Block) -> Self {
+        Self { parts: vec![(schema.clone(), block.cells.clone())] }
+    }
+}
+
+pub(crate) struct Printer {
+    next_alias: u32,
+    scans_seen: HashSet<u32>,
+    /// Enclosing queries, innermost last.
+    pub outers: Vec<Env>,
+    shared: Shared,
+    /// Name of each shared subplan printed so far, by address.
+    shared_names: HashMap<usize, String>,
+    /// `w0 AS MATERIALIZED (...)` in the order they depend on each other.
+    with: Vec<String>,
+}
+
+impl Printer {
+    pub fn new(shared: Shared) -> Self {
+        Self { next_alias: 0, scans_seen: HashSet::new(), outers: Vec::new(), shared, shared_names: HashMap::new(), with: Vec::new() }
+    }
+
+    /// The whole statement, WITH included.
+    pub fn statement(&mut self, plan: &LogicalPlan) -> Printed<String> {
+        let body = self.relation(plan)?.render(false);
+        Ok(if self.with.is_empty() { body } else { format!("WITH {} {body}", self.with.join(", ")) })
+    }
+
+    fn alias(&mut self) -> String {
+        let alias = format!("t{}", self.next_alias);
+        self.next_alias += 1;
+        alias
+    }
+
+    /// Makes `block` a derived table: all its columns become plain references.
+    pub fn wrap(&mut self, block: Block) -> Printed<Block> {
+        let sql = block.render(false);
+        crate::check_size(&sql)?;
+        let alias = self.alias();
+        let mut outer = Block::over(sql, alias, block.cells.len());
+        if block.cells.iter().any(|c| c.kind == CellKind::Absent) {
+            let mut cells = (*outer.cells).clone();
+            for (cell, inner) in cells.iter_mut().zip(block.cells.iter()) {
+                if inner.kind == CellKind::Absent {
+                    *cell = inner.clone();
+                }
+            }
+            outer.cells = Rc::new(cells);
+        }
+        Ok(outer)
+    }
+
+    /// Like [`Printer::wrap`], and the rows stay in the order the block asks for.
+    fn wrap_ordered(&mut self, mut block: Block) -> Printed<Block> {
+        if block.order.is_empty() {
+            return self.wrap(block);
+        }
+        let sql = block.render(true);
+        crate::check_size(&sql)?;
+        let alias = self.alias();
+        let text = format!("({sql}) AS {alias}");
+        let cells = block.cells.iter().enumerate();
+        let cells = cells.map(|(i, c)| if c.kind == CellKind::Absent { c.clone() } else { Cell::column(format!("{alias}.c{i}")) });
+        let mut outer = Block::new(Some(FromItem { text, joined: false, derived: None }), cells.collect());
+        let keys = std::mem::take(&mut block.order).into_iter().enumerate();
+        outer.order = keys.map(|(i, key)| SortKey { text: format!("{alias}.k{i}"), direction: key.direction }).collect();
+        outer.stage = Stage::Ordered;
+        Ok(outer)
+    }
+
+    /// Blanks the columns that `needed` doesn't hold, so that a derived table leaves them out.
+    fn keep_only(&self, block: &mut Block, needed: &BTreeSet<usize>) {
+        if block.distinct || needed.len() == block.cells.len() {
+            return;
+        }
+        let cells = block.cells.iter().enumerate();
+        let absent = || Cell { text: String::new(), kind: CellKind::Absent };
+        block.cells = Rc::new(cells.map(|(i, c)| if needed.contains(&i) { c.clone() } else { absent() }).collect());
+    }
+
+    pub fn relation(&mut self, plan: &LogicalPlan) -> Printed<Block> {
+        stacker::maybe_grow(256 * 1024, 4 * 1024 * 1024, || self.relation_or_shared(plan))
+    }
+
+    fn relation_or_shared(&mut self, plan: &LogicalPlan) -> Printed<Block> {
+        if !self.shared.contains(plan) {
+            return self.node(plan);
+        }
+        let address = std::ptr::from_ref(plan) as usize;
+        let name = match self.shared_names.get(&address) {
+            Some(name) => name.clone(),
+            None => {
+                // A shared subplan stands outside every query that encloses its uses.
+                let outers = std::mem::take(&mut self.outers);
+                let printed = self.node(plan).map(|block| block.render(false));
+                self.outers = outers;
+                let name = format!("w{}", self.with.len());
+                self.with.push(format!("{name} AS ({})", printed?));
+                self.shared_names.insert(address, name.clone());
+                name
+            }
+        };
+        let alias = self.alias();
+        let columns = plan.schema().fields().len();
+        let cells = (0..columns).map(|i| Cell::column(format!("{alias}.c{i}"))).collect();
+        Ok(Block::new(Some(FromItem { text: format!("{name} AS {alias}"), joined: false, derived: None }), cells))
+    }
+
+    fn node(&mut self, plan: &LogicalPlan) -> Printed<Block> {
+        match plan {
+            LogicalPlan::Projection(p) => self.projection(p),
+            LogicalPlan::Filter(f) => self.filter(&f.predicate, &f.input),
+            LogicalPlan::Window(w) => self.window(w),
+            LogicalPlan::Aggregate(a) => self.aggregate(a),
+            LogicalPlan::Sort(s) => self.sort(s),
+            LogicalPlan::Join(j) => self.join(j),
+            // How rows are spread over partitions is no part of the answer.
+            LogicalPlan::Repartition(r) => self.relation(&r.input),
+            LogicalPlan::Union(u) => self.union(u),
+            LogicalPlan::TableScan(t) => self.scan(t),
+            LogicalPlan::EmptyRelation(e) => self.empty(e.produce_one_row, &e.schema),
+            LogicalPlan::Subquery(s) => self.relation(&s.subquery),
+            // Only qualifies names, and columns are found by position.
+            LogicalPlan::SubqueryAlias(a) => self.relation(&a.input),
+            LogicalPlan::Limit(l) => self.limit(l),
+            LogicalPlan::Values(v) => self.values(v),
+            LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
+            LogicalPlan::Distinct(Distinct::On(_)) => Err(refuse("DISTINCT ON")),
+            LogicalPlan::Unnest(u) => self.unnest(u),
+            LogicalPlan::RecursiveQuery(_) => Err(refuse("a recursive common table expression")),
+            LogicalPlan::Statement(_) => Err(refuse("a session statement")),
+            LogicalPlan::Explain(_) => Err(refuse("EXPLAIN inside a query")),
+            LogicalPlan::Analyze(_) => Err(refuse("EXPLAIN ANALYZE inside a query")),
+            LogicalPlan::Extension(e) => Err(refuse(format!("the plan node `{}`", e.node.name()))),
+            LogicalPlan::Dml(_) => Err(refuse("a statement that writes")),
+            LogicalPlan::Ddl(_) => Err(refuse("a statement that changes definitions")),
+            LogicalPlan::Copy(_) => Err(refuse("COPY")),
+            LogicalPlan::DescribeTable(_) => Err(refuse("DESCRIBE inside a query")),
+        }
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Printed<Block> {
+        let Some(source) = scan.source.downcast_ref::<SnapshotSource>() else {
+            return Err(refuse(format!("relation `{}`", scan.table_name)));
+        };
+        let mut lower = HashSet::new();
+        for field in source.snapshot.schema.fields() {
+            if !lower.insert(field.name().to_lowercase()) {
+                let reason = format!("table {} has two columns named `{}` but for their case, which DuckDB can't tell apart", source.snapshot.name, field.name());
+                return Err(Refusal::new(RefusalClass::TableFeature, reason));
+            }
+        }
+        let id = source.scan.0;
+        let (name, text) = if self.scans_seen.insert(id) {
+            (format!("s{id}"), format!("s{id}"))
+        } else {
+            let alias = self.alias();
+            (alias.clone(), format!("s{id} AS {alias}"))
+        };
+        let fields = scan.projected_schema.fields().iter();
+        let cells = fields.map(|f| Cell::column(format!("{name}.{}", duckdb::identifier(f.name())))).collect();
+        let mut block = Block::new(Some(FromItem { text, joined: false, derived: None }), cells);
+        if !scan.filters.is_empty() {
+            // Filters may name columns that the projection leaves out.
+            return Err(refuse("a scan with filters pushed into it"));
+        }
+        if let Some(fetch) = scan.fetch {
+            block.limit = Some(fetch as u64);
+            block.stage = Stage::Limited;
+        }
+        Ok(block)
+    }
+
+    fn empty(&mut self, one_row: bool, schema: &DFSchemaRef) -> Printed<Block> {
+        if one_row && !schema.fields().is_empty() {
+            return Err(refuse("a row made of nothing but NULLs"));
+        }
+        let mut cells = Vec::new();
+        for field in schema.fields() {
+            let text = format!("CAST(NULL AS {})", type_name(field.data_type())?);
+            cells.push(Cell { text, kind: CellKind::Literal });
+        }
+        let mut block = Block::new(None, cells);
+        if !one_row {
+            block.filters.push("FALSE".into());
+            block.stage = Stage::Where;
+        }
+        Ok(block)
+    }
+
+    fn values(&mut self, values: &Values) -> Printed<Block> {
+        let env = Env::default();
+        let mut rows = Vec::with_capacity(values.values.len());
+        for row in &values.values {
+            let mut texts = Vec::with_capacity(row.len());
+            for (expr, field) in row.iter().zip(values.schema.fields()) {
+                let printed = self.expr(expr, &env)?;
+                if printed.ty != *field.data_type() && printed.ty != DataType::Null {
+                    return Err(refuse("VALUES whose rows have different types"));
+                }
+                let untyped = printed.ty == DataType::Null && *field.data_type() != DataType::Null;
+                texts.push(if untyped { format!("CAST(NULL AS {})", type_name(field.data_type())?) } else { printed.text });
+            }
+            rows.push(format!("({})", texts.join(", ")));
+        }
+        let alias = self.alias();
+        let columns = values.schema.fields().len();
+        let names: Vec<String> = (0..columns).map(|i| format!("c{i}")).collect();
+        let text = format!("(VALUES {}) AS {alias}({})", rows.join(", "), names.join(", "));
+        let cells = (0..columns).map(|i| Cell::column(format!("{alias}.c{i}"))).collect();
+        Ok(Block::new(Some(FromItem { text, joined: false, derived: None }), cells))
+    }
+
+    fn projection(&mut self, projection: &Projection) -> Printed<Block> {
+        let schema = projection.input.schema();
+        let mut block = self.relation(&projection.input)?;
+        let uses = Uses::of(&projection.expr, schema);
+        let only_picks = projection.expr.iter().all(|e| matches!(strip_alias(e), Expr::Column(_)));
+        let repeated = block.cells.iter().zip(&uses.counts).any(|(c, n)| c.kind == CellKind::Computed && *n > 1);
+        let fits = match block.stage {
+            Stage::From | Stage::Where | Stage::Aggregated | Stage::Windowed => true,
+            Stage::Distinct => false,
+            Stage::Ordered => true,
+            Stage::Limited => only_picks,
+        };
+        let blocked = uses.has_subquery && (block.stage >= Stage::Aggregated || block.has_computed());
+        if !fits || repeated || blocked {
+            if !uses.has_subquery {
+                self.keep_only(&mut block, &uses.indices());
+            }
+            block = self.wrap_ordered(block)?;
+        }
+        let env = Env::of(schema, &block);
+        let mut cells = Vec::with_capacity(projection.expr.len());
+        for expr in &projection.expr {
+            cells.push(self.cell(expr, &env)?);
+        }
+        block.cells = Rc::new(cells);
+        Ok(block)
+    }
+
+    /// One entry of a select list, with what may be done with it further up.
+    fn cell(&mut self, expr: &Expr, env: &Env) -> Printed<Cell> {
+        let bare = strip_alias(expr);
+        if let Expr::Column(column) = bare {
+            return self.column_cell(column, env).map(|(cell, _)| cell.clone());
+        }
+        let kind = if matches!(bare, Expr::Literal(..)) { CellKind::Literal } else { CellKind::Computed };
+        let printed = self.expr(bare, env)?;
+        crate::check_size(&printed.text)?;
+        Ok(Cell { text: printed.text, kind })
+    }
+
+    fn filter(&mut self, predicate: &Expr, input: &LogicalPlan) -> Printed<Block> {
+        let mut block = self.relation(input)?;
+        let uses = Uses::of(std::slice::from_ref(predicate), input.schema());
+        let touches_computed = block.cells.iter().zip(&uses.counts).any(|(c, n)| c.kind == CellKind::Computed && *n > 0);
+        if block.stage > Stage::Where || touches_computed || (uses.has_subquery && block.has_computed()) {
+            block = self.wrap(block)?;
+        }
+        let env = Env::of(input.schema(), &block);
+        for conjunct in datafusion::logical_expr::utils::split_conjunction(predicate) {
+            let printed = self.expr(conjunct, &env)?;
+            block.filters.push(printed.conjunct());
+        }
+        block.stage = Stage::Where;
+        Ok(block)
+    }
+
+    fn sort(&mut self, sort: &Sort) -> Printed<Block> {
+        let mut block = self.relation(&sort.input)?;
+        let schema = sort.input.schema();
+        let keys: Vec<Expr> = sort.expr.iter().map(|s| s.expr.clone()).collect();
+        let uses = Uses::of(&keys, schema);
+        let touches_computed = block.cells.iter().zip(&uses.counts).any(|(c, n)| c.kind != CellKind::Column && *n > 0);
+        if block.stage >= Stage::Distinct || touches_computed || uses.has_subquery {
+            block = self.wrap(block)?;
+        }
+        let env = Env::of(schema, &block);
+        block.order = self.sort_keys(&sort.expr, &env)?;
+        block.stage = Stage::Ordered;
+        if let Some(fetch) = sort.fetch {
+            block.limit = Some(fetch as u64);
+            block.stage = Stage::Limited;
+        }
+        Ok(block)
+    }
+
+    /// ORDER BY keys; constants are left out, since they order nothing and numbers would be ordinals.
+    pub fn sort_keys(&mut self, keys: &[datafusion::logical_expr::SortExpr], env: &Env) -> Printed<Vec<SortKey>> {
+        let mut printed = Vec::with_capacity(keys.len());
+        for key in keys {
+            if matches!(strip_alias(&key.expr), Expr::Literal(..)) {
+                continue;
+            }
+            let sql = self.expr(&key.expr, env)?;
+            if sql.ty.is_nested() {
+                return Err(refuse(format!("ordering by a value of type {}", sql.ty)));
+            }
+            let direction = match (key.asc, key.nulls_first) {
+                (true, true) => " ASC NULLS FIRST",
+                (true, false) => " ASC NULLS LAST",
+                (false, true) => " DESC NULLS FIRST",
+                (false, false) => " DESC NULLS LAST",
+            };
+            printed.push(SortKey { text: sql.operand(), direction });
+        }
+        Ok(printed)
+    }
+
+    fn limit(&mut self, limit: &Limit) -> Printed<Block> {
+        let fetch = limit_value(limit.fetch.as_deref())?;
+        let skip = limit_value(limit.skip.as_deref())?.unwrap_or(0);
+        let mut block = self.relation(&limit.input)?;
+        if block.stage == Stage::Limited {
+            let left = block.limit.map(|inner| inner.saturating_sub(skip));
+            block.limit = match (left, fetch) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            block.offset = block.offset.saturating_add(skip);
+        } else {
+            block.limit = fetch;
+            block.offset = skip;
+            block.stage = Stage::Limited;
+        }
+        Ok(block)
+    }
+
+    fn distinct(&mut self, input: &LogicalPlan) -> Printed<Block> {
+        let mut block = self.relation(input)?;
+        if block.stage >= Stage::Distinct {
+            block = self.wrap(block)?;
+        }
+        for field in input.schema().fields() {
+            if contains_map(field.data_type()) {
+                return Err(refuse("DISTINCT over a map"));
+            }
+        }
+        block.distinct = true;
+        block.stage = Stage::Distinct;
+        Ok(block)
+    }
+
+    fn union(&mut self, union: &Union) -> Printed<Block> {
+        let mut parts = Vec::with_capacity(union.inputs.len());
+        for input in &union.inputs {
+            let pairs = input.schema().fields().iter().zip(union.schema.fields());
+            for (have, promised) in pairs {
+                if !same_type(have.data_type(), promised.data_type()) {
+                    return Err(refuse(format!("UNION of {} and {}", have.data_type(), promised.data_type())));
+                }
+            }
+            let block = self.relation(input)?;
+            parts.push(format!("({})", block.render(false)));
+        }
+        let sql = parts.join(" UNION ALL ");
+        crate::check_size(&sql)?;
+        let alias = self.alias();
+        Ok(Block::over(sql, alias, union.schema.fields().len()))
+    }
+
+    fn unnest(&mut self, unnest: &Unnest) -> Printed<Block> {
+        use datafusion::common::NullHandling;
+        if !unnest.struct_type_columns.is_empty() {
+            return Err(refuse("unnesting a struct"));
+        }
+        let block = self.relation(&unnest.input)?;
+        let mut block = if block.stage > Stage::Where || !block.has_only_columns() { self.wrap(block)? } else { block };
+        let mut cells = Vec::with_capacity(unnest.dependency_indices.len());
+        for source in &unnest.dependency_indices {
+            let cell = block.cells.get(*source).ok_or_else(|| refuse("an UNNEST without its input"))?;
+            let Some((_, list)) = unnest.list_type_columns.iter().find(|(index, _)| index == source) else {
+                cells.push(cell.clone());
+                continue;
+            };
+            if list.depth != 1 {
+                return Err(refuse("unnesting several levels at once"));
+            }
+            let text = &cell.text;
+            let ty = type_name(unnest.input.schema().field(*source).data_type())?;
+            let text = match unnest.options.null_handling {
+                NullHandling::Drop => format!("unnest({text})"),
+                NullHandling::Preserve => format!("unnest(CASE WHEN {text} IS NULL THEN CAST([NULL] AS {ty}) ELSE {text} END)"),
+                NullHandling::PreserveAndExpandEmpty => {
+                    format!("unnest(CASE WHEN {text} IS NULL OR len({text}) = 0 THEN CAST([NULL] AS {ty}) ELSE {text} END)")
+                }
+            };
+            cells.push(Cell { text, kind: CellKind::Computed });
+        }
+        block.cells = Rc::new(cells);
+        // The rows are multiplied by the select list: nothing may share this SELECT.
+        self.wrap(block)
+    }
+
+    fn join(&mut self, join: &Join) -> Printed<Block> {
+        if join.null_aware {
+            return Err(refuse("a null-aware join"));
+        }
+        let (left_nullable, right_nullable) = match join.join_type {
+            JoinType::Inner => (false, false),
+            JoinType::Left => (false, true),
+            JoinType::Right => (true, false),
+            JoinType::Full => (true, true),
+            JoinType::LeftSemi | JoinType::LeftAnti | JoinType::RightSemi | JoinType::RightAnti => (false, true),
+            JoinType::LeftMark | JoinType::RightMark => return Err(refuse("a mark join")),
+        };
+        let swapped = matches!(join.join_type, JoinType::RightSemi | JoinType::RightAnti);
+        let (first, second) = if swapped { (&join.right, &join.left) } else { (&join.left, &join.right) };
+        let first_block = self.relation(first)?;
+        let mut filters = Vec::new();
+        let (first_item, first_cells) = self.from_item(first_block, left_nullable, &mut filters)?;
+
+        let lateral = as_lateral(second);
+        let second_block = match lateral {
+            Some(inner) => {
+                if !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
+                    return Err(refuse("this kind of join with LATERAL"));
+                }
+                self.outers.push(Env { parts: vec![(first.schema().clone(), first_cells.clone())] });
+                let printed = self.relation(inner);
+                self.outers.pop();
+                let wrapped = self.wrap(printed?)?;
+                Block { from: wrapped.from.map(|f| FromItem { text: format!("LATERAL {}", f.text), joined: false, derived: None }), ..wrapped }
+            }
+            None => self.relation(second)?,
+        };
+        let (second_item, second_cells) = self.from_item(second_block, right_nullable, &mut filters)?;
+
+        let parts = vec![(first.schema().clone(), first_cells.clone()), (second.schema().clone(), second_cells.clone())];
+        let conditions = self.join_conditions(join, &Env { parts }, &mut filters)?;
+        let second_text = if second_item.joined { format!("({})", second_item.text) } else { second_item.text };
+        let on = if conditions.is_empty() { "TRUE".to_string() } else { conditions.join(" AND ") };
+        let first_text = first_item.text;
+        let text = match join.join_type {
+            JoinType::Inner if conditions.is_empty() => format!("{first_text} CROSS JOIN {second_text}"),
+            JoinType::Inner => format!("{first_text} JOIN {second_text} ON {on}"),
+            JoinType::Left => format!("{first_text} LEFT JOIN {second_text} ON {on}"),
+            JoinType::Right => format!("{first_text} RIGHT JOIN {second_text} ON {on}"),
+            JoinType::Full => format!("{first_text} FULL JOIN {second_text} ON {on}"),
+            JoinType::LeftSemi | JoinType::RightSemi => format!("{first_text} SEMI JOIN {second_text} ON {on}"),
+            JoinType::LeftAnti | JoinType::RightAnti => format!("{first_text} ANTI JOIN {second_text} ON {on}"),
+            JoinType::LeftMark | JoinType::RightMark => return Err(refuse("a mark join")),
+        };
+        let mut cells = (*first_cells).clone();
+        if matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full) {
+            cells.extend(second_cells.iter().cloned());
+        }
+        let mut block = Block::new(Some(FromItem { text, joined: true, derived: None }), cells);
+        if !filters.is_empty() {
+            block.filters = filters;
+            block.stage = Stage::Where;
+        }
+        Ok(block)
+    }
+
+    /// `block` as an operand of a join. Filters of a side that the join keeps whole move behind the join.
+    fn from_item(&mut self, block: Block, nullable: bool, filters: &mut Vec<String>) -> Printed<(FromItem, Rc<Vec<Cell>>)> {
+        let plain = block.cells.iter().all(|c| c.kind == CellKind::Column || (c.kind == CellKind::Literal && !nullable));
+        let flat = block.stage == Stage::From || (block.stage == Stage::Where && !nullable);
+        let block = if plain && flat && block.from.is_some() { block } else { self.wrap(block)? };
+        filters.extend(block.filters);
+        let from = block.from.ok_or_else(|| refuse("a join of nothing"))?;
+        Ok((from, block.cells))
+    }
+
+    fn join_conditions(&mut self, join: &Join, env: &Env, filters: &mut Vec<String>) -> Printed<Vec<String>> {
+        let mut conditions = Vec::with_capacity(join.on.len() + 1);
+        for (left, right) in &join.on {
+            let (left, right) = (self.expr(left, env)?, self.expr(right, env)?);
+            crate::expr::check_comparable(&left.ty, &right.ty, false)?;
+            let equality = match join.null_equality {
+                NullEquality::NullEqualsNothing => "=",
+                NullEquality::NullEqualsNull => "IS NOT DISTINCT FROM",
+            };
+            conditions.push(format!("{} {equality} {}", left.operand(), right.operand()));
+        }
+        if let Some(filter) = &join.filter {
+            let subquery = has_subquery(filter);
+            if subquery && join.join_type != JoinType::Inner {
+                return Err(refuse("a subquery in the condition of an outer join"));
+            }
+            for conjunct in datafusion::logical_expr::utils::split_conjunction(filter) {
+                let printed = self.expr(conjunct, env)?.conjunct();
+                if subquery { filters.push(printed) } else { conditions.push(printed) }
+            }
+        }
+        Ok(conditions)
+    }
+}
+
+/// How often expressions refer to each column of a schema.
+pub(crate) struct Uses {
+    pub counts: Vec<usize>,
+    pub has_subquery: bool,
+}
+
+impl Uses {
+    pub fn of(exprs: &[Expr], schema: &DFSchemaRef) -> Self {
+        let mut uses = Self { counts: vec![0; schema.fields().len()], has_subquery: false };
+        let index = ColumnIndex::new(schema);
+        for expr in exprs {
+            // The closure doesn't fail, so neither does the walk.
+            let _ = expr.apply(|e| {
+                match e {
+                    Expr::Column(column) => {
+                        if let Some(i) = index.find(column) {
+                            uses.counts[i] += 1;
+                        }
+                    }
+                    e if is_subquery(e) => uses.has_subquery = true,
+                    _ => {}
+                }
+                Ok(TreeNodeRecursion::Continue)
+            });
+        }
+        uses
+    }
+
+    pub fn indices(&self) -> BTreeSet<usize> {
+        self.counts.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, _)| i).collect()
+    }
+}
+
+/// Finds columns by name; a plain search for narrow schemas, a map for wide ones.
+pub(crate) struct ColumnIndex<'a> {
+    schema: &'a DFSchemaRef,
+    by_name: Option<HashMap<&'a str, Vec<usize>>>,
+}
+
+impl<'a> ColumnIndex<'a> {
+    pub fn new(schema: &'a DFSchemaRef) -> Self {
+        let wide = schema.fields().len() > 64;
+        let by_name = wide.then(|| {
+            let mut map: HashMap<&str, Vec<usize>> = HashMap::new();
+            for (i, field) in schema.fields().iter().enumerate() {
+                map.entry(field.name()).or_default().push(i);
+            }
+            map
+        });
+        Self { schema, by_name }
+    }
+
+    pub fn find(&self, column: &datafusion::common::Column) -> Option<usize> {
+        match &self.by_name {
+            None => self.schema.maybe_index_of_column(column),
+            Some(map) => match map.get(column.name.as_str())?.as_slice() {
+                [only] => {
+                    let (qualifier, _) = self.schema.qualified_field(*only);
+                    let fits = column.relation.is_none() || qualifier.is_none() || column.relation.as_ref() == qualifier;
+                    fits.then_some(*only)
+                }
+                _ => self.schema.maybe_index_of_column(column),
+            },
+        }
+    }
+}
+
+pub(crate) fn strip_alias(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => strip_alias(&alias.expr),
+        other => other,
+    }
+}
+
+pub(crate) fn is_subquery(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_))
+}
+
+pub(crate) fn has_subquery(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(is_subquery(e))).unwrap_or(true)
+}
+
+fn as_lateral(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    match plan {
+        LogicalPlan::Subquery(subquery) => Some(&subquery.subquery),
+        LogicalPlan::SubqueryAlias(alias) => as_lateral(&alias.input),
+        _ => None,
+    }
+}
+
+fn limit_value(expr: Option<&Expr>) -> Printed<Option<u64>> {
+    match expr {
+        None => Ok(None),
+        Some(Expr::Literal(value, _)) => match value {
+            ScalarValue::Int64(None) | ScalarValue::Null => Ok(None),
+            ScalarValue::Int64(Some(n)) if *n >= 0 => Ok(Some(*n as u64)),
+            ScalarValue::Int32(Some(n)) if *n >= 0 => Ok(Some(*n as u64)),
+            _ => Err(refuse("a LIMIT or OFFSET that isn't a whole number from 0 up")),
+        },
+        Some(_) => Err(refuse("a LIMIT or OFFSET that isn't a constant")),
+    }
+}
+
+pub(crate) fn type_name(ty: &DataType) -> Printed<String> {
+    duckdb::type_name(ty).map_err(|reason| Refusal::new(RefusalClass::Semantics, reason))
+}
+
+/// Equal but for nullability and names inside, which DuckDB doesn't have, and the zone that
+/// instants are shown in.
+pub(crate) fn same_type(a: &DataType, b: &DataType) -> bool {
+    match (a, b) {
+        (DataType::Timestamp(x, Some(_)), DataType::Timestamp(y, Some(_))) => x == y,
+        (DataType::List(x), DataType::List(y)) => same_type(x.data_type(), y.data_type()),
+        (DataType::Struct(x), DataType::Struct(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| x.name() == y.name() && same_type(x.data_type(), y.data_type()))
+        }
+        (DataType::Map(x, _), DataType::Map(y, _)) => match (x.data_type(), y.data_type()) {
+            (DataType::Struct(x), DataType::Struct(y)) => {
+                x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same_type(x.data_type(), y.data_type()))
+            }
+            _ => false,
+        },
+        (a, b) => a == b,
+    }
+}
+
+pub(crate) fn contains_map(ty: &DataType) -> bool {
+    match ty {
+        DataType::Map(..) => true,
+        DataType::List(item) => contains_map(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|f| contains_map(f.data_type())),
+        _ => false,
+    }
+}

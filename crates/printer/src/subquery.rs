@@ -1,0 +1,117 @@
+//! Subqueries inside expressions. Columns of enclosing queries are printed as what they are there;
+//! aliases are unique in a statement, so that no inner relation can capture them.
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::{Distinct, Expr, FetchType, LogicalPlan, Subquery};
+use flightpath_functions::duckdb;
+
+use crate::block::Block;
+use crate::expr::{Sql, check_comparable};
+use crate::relation::{Env, Printer};
+use crate::{Printed, refuse};
+
+impl Printer {
+    fn subquery(&mut self, subquery: &Subquery, env: &Env) -> Printed<Block> {
+        refuse_outer_aggregates(&subquery.subquery)?;
+        self.outers.push(env.clone());
+        let printed = self.relation(&subquery.subquery);
+        self.outers.pop();
+        printed
+    }
+
+    pub fn exists(&mut self, exists: &Exists, env: &Env) -> Printed<Sql> {
+        let block = self.subquery(&exists.subquery, env)?;
+        let not = if exists.negated { "NOT " } else { "" };
+        Ok(Sql::loose(format!("{not}EXISTS ({})", block.render(false)), arrow::datatypes::DataType::Boolean))
+    }
+
+    pub fn in_subquery(&mut self, in_subquery: &InSubquery, env: &Env) -> Printed<Sql> {
+        let value = self.expr(&in_subquery.expr, env)?;
+        let schema = in_subquery.subquery.subquery.schema();
+        if schema.fields().len() != 1 {
+            return Err(refuse("IN with a subquery of several columns"));
+        }
+        check_comparable(&value.ty, schema.field(0).data_type(), false)?;
+        let block = self.subquery(&in_subquery.subquery, env)?;
+        let not = if in_subquery.negated { "NOT " } else { "" };
+        let text = format!("{} {not}IN ({})", value.operand(), block.render(false));
+        Ok(Sql::loose(text, arrow::datatypes::DataType::Boolean))
+    }
+
+    pub fn scalar_subquery(&mut self, subquery: &Subquery, env: &Env) -> Printed<Sql> {
+        let schema = subquery.subquery.schema();
+        if schema.fields().len() != 1 {
+            return Err(refuse("a scalar subquery of several columns"));
+        }
+        let ty = schema.field(0).data_type().clone();
+        let block = self.subquery(subquery, env)?;
+        if gives_one_row_at_most(&subquery.subquery) {
+            return Ok(Sql::atom(format!("({})", block.render(false)), ty));
+        }
+        // DuckDB's own error for a second row has no SQL state.
+        let wrapped = self.wrap(block)?;
+        let cell = wrapped.cells.first().map(|c| c.text.clone()).ok_or_else(|| refuse("a scalar subquery without columns"))?;
+        let from = wrapped.from.map(|f| f.text).unwrap_or_default();
+        let message = duckdb::string("More than one row returned by a subquery used as an expression.");
+        let raise = duckdb::raise("SCALAR_SUBQUERY_TOO_MANY_ROWS", "21000", &message);
+        Ok(Sql::atom(format!("(SELECT CASE WHEN count(*) > 1 THEN {raise} ELSE first({cell}) END FROM {from})"), ty))
+    }
+}
+
+/// Proved by the plan's shape alone.
+fn gives_one_row_at_most(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::Limit(limit) => matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0 | 1)))),
+        LogicalPlan::Values(values) => values.values.len() <= 1,
+        LogicalPlan::EmptyRelation(_) => true,
+        LogicalPlan::Projection(p) => gives_one_row_at_most(&p.input),
+        LogicalPlan::Filter(f) => gives_one_row_at_most(&f.input),
+        LogicalPlan::Sort(s) => gives_one_row_at_most(&s.input),
+        LogicalPlan::SubqueryAlias(a) => gives_one_row_at_most(&a.input),
+        LogicalPlan::Window(w) => gives_one_row_at_most(&w.input),
+        LogicalPlan::Subquery(s) => gives_one_row_at_most(&s.subquery),
+        LogicalPlan::Distinct(Distinct::All(input)) => gives_one_row_at_most(input),
+        LogicalPlan::Join(_)
+        | LogicalPlan::Repartition(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::TableScan(_)
+        | LogicalPlan::Distinct(Distinct::On(_))
+        | LogicalPlan::Unnest(_)
+        | LogicalPlan::RecursiveQuery(_)
+        | LogicalPlan::Statement(_)
+        | LogicalPlan::Explain(_)
+        | LogicalPlan::Analyze(_)
+        | LogicalPlan::Extension(_)
+        | LogicalPlan::Dml(_)
+        | LogicalPlan::Ddl(_)
+        | LogicalPlan::Copy(_)
+        | LogicalPlan::DescribeTable(_) => false,
+    }
+}
+
+/// `(SELECT sum(outer.x) FROM t)`: in standard SQL and DuckDB that is an aggregate of the *outer* query.
+fn refuse_outer_aggregates(plan: &LogicalPlan) -> Printed<()> {
+    let mut found = false;
+    let walked = plan.apply(|node| {
+        if let LogicalPlan::Aggregate(aggregate) = node {
+            found |= aggregate.aggr_expr.iter().any(only_outer_columns);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    match walked {
+        Ok(_) if !found => Ok(()),
+        _ => Err(refuse("an aggregate over nothing but columns of an outer query")),
+    }
+}
+
+fn only_outer_columns(aggregate: &Expr) -> bool {
+    let (mut outer, mut own) = (false, false);
+    let walked = aggregate.apply(|e| {
+        outer |= matches!(e, Expr::OuterReferenceColumn(..));
+        own |= matches!(e, Expr::Column(_));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.is_err() || (outer && !own)
+}
