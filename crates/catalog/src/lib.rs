@@ -4,9 +4,20 @@
 
 #![forbid(unsafe_code)]
 
+mod config;
+mod damage;
+mod delta;
+mod discover;
+mod errors;
+mod local;
+mod parquet_files;
 mod port;
 mod snapshot;
+mod table;
+mod values;
 
+pub use config::{Config, Limits};
+pub use local::LocalCatalog;
 pub use port::{AsOf, Catalog, ResolvedName, TableKind, TableName, TableSummary};
 pub use snapshot::{
     AccessRules, Column, ColumnStats, CommitInfo, DataFile, DeletionVector, SystemTable, TableContents, TableFormat, TableSnapshot,
