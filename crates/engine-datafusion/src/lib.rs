@@ -1,1 +1,17 @@
-//! .
+//! DataFusion inside this process: runs a query's optimized plan over the pinned files of its
+//! scans, on threads of its own.
+//!
+//! It never plans SQL, never optimizes the logical plan again, never lists a table and never reads
+//! a file that a scan's binding doesn't name. What can't be read exactly is refused or an error.
+
+#![forbid(unsafe_code)]
+
+mod conform;
+mod engine;
+mod error;
+mod files;
+mod memory;
+mod run;
+mod scan;
+
+pub use engine::{Config, DataFusionEngine};

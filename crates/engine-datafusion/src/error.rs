@@ -1,0 +1,168 @@
+//! From DataFusion's, Arrow's and Parquet's errors to the one error that crosses crates: by
+//! variant and by what is wrapped inside, never by text.
+
+use std::error::Error as StdError;
+use std::io;
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use flightpath_types::{Error, ErrorKind};
+use parquet::errors::ParquetError;
+
+/// The client's error for whatever ended a query.
+pub(crate) fn of_datafusion(error: &DataFusionError) -> Error {
+    match error {
+        DataFusionError::External(inner) => of_boxed(inner.as_ref()),
+        DataFusionError::ArrowError(inner, _) => of_arrow(inner),
+        DataFusionError::ParquetError(inner) => of_parquet(inner),
+        DataFusionError::ObjectStore(inner) => of_object_store(inner),
+        DataFusionError::IoError(inner) => of_io(inner),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => of_datafusion(inner),
+        DataFusionError::Shared(inner) => of_datafusion(inner),
+        DataFusionError::Collection(all) => match all.first() {
+            Some(first) => of_datafusion(first),
+            None => Error::internal("DataFusion reported an empty list of errors"),
+        },
+        DataFusionError::ResourcesExhausted(message) => Error::new(
+            ErrorKind::ResourceExhausted,
+            format!("the query needs more memory or temporary space than it may use on engine datafusion: {message}"),
+        ),
+        DataFusionError::NotImplemented(message) => Error::not_eligible(format!("datafusion: {message}")),
+        DataFusionError::ExecutionJoin(join) if join.is_panic() => panicked(),
+        other => Error::internal(format!("DataFusion: {other}")),
+    }
+}
+
+/// What a client is told of a panic; the panic's own text goes to the log.
+pub(crate) fn panicked() -> Error {
+    Error::internal("a defect in engine datafusion ended this query; other queries aren't affected")
+}
+
+/// An I/O error met while reading or writing what isn't a table's file: temporary files.
+pub(crate) fn of_io(error: &io::Error) -> Error {
+    if let Some(inner) = error.get_ref() {
+        if let Some(ours) = inner.downcast_ref::<Error>() {
+            return ours.clone();
+        }
+    }
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory => {
+            Error::new(ErrorKind::ResourceExhausted, format!("no space left for the query's temporary files: {error}"))
+        }
+        _ => Error::internal(format!("input or output failed: {error}")),
+    }
+}
+
+fn of_arrow(error: &ArrowError) -> Error {
+    match error {
+        ArrowError::ExternalError(inner) => of_boxed(inner.as_ref()),
+        ArrowError::DivideByZero => Error::raised("DIVIDE_BY_ZERO", "22012", "Division by zero."),
+        ArrowError::ArithmeticOverflow(_) => Error::raised("ARITHMETIC_OVERFLOW", "22003", "Arithmetic overflow."),
+        ArrowError::ParquetError(message) => undecodable(message),
+        ArrowError::IoError(_, inner) => of_io(inner),
+        ArrowError::MemoryError(message) => Error::new(ErrorKind::ResourceExhausted, format!("out of memory: {message}")),
+        ArrowError::OffsetOverflowError(bytes) => Error::new(
+            ErrorKind::ResourceExhausted,
+            format!("one column of a batch grew to {bytes} bytes, more than its type can hold"),
+        ),
+        other => Error::internal(format!("Arrow: {other}")),
+    }
+}
+
+fn of_parquet(error: &ParquetError) -> Error {
+    match error {
+        ParquetError::External(inner) => of_boxed(inner.as_ref()),
+        ParquetError::NYI(message) => Error::not_eligible(format!("datafusion can't read this Parquet file: {message}")),
+        other => undecodable(other),
+    }
+}
+
+fn of_object_store(error: &object_store::Error) -> Error {
+    match error {
+        object_store::Error::NotFound { path, .. } => Error::new(ErrorKind::DataLoss, format!("data file {path} is missing")),
+        other => Error::unavailable(format!("storage failed: {other}")),
+    }
+}
+
+fn undecodable(detail: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::DataLoss, format!("a data file of the query's tables can't be decoded: {detail}"))
+}
+
+fn of_boxed(error: &(dyn StdError + Send + Sync + 'static)) -> Error {
+    of_dyn(error)
+}
+
+fn of_dyn(error: &(dyn StdError + 'static)) -> Error {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(ours) = error.downcast_ref::<Error>() {
+            return ours.clone();
+        }
+        if let Some(inner) = error.downcast_ref::<DataFusionError>() {
+            return of_datafusion(inner);
+        }
+        if let Some(inner) = error.downcast_ref::<ArrowError>() {
+            return of_arrow(inner);
+        }
+        if let Some(inner) = error.downcast_ref::<ParquetError>() {
+            return of_parquet(inner);
+        }
+        if let Some(inner) = error.downcast_ref::<object_store::Error>() {
+            return of_object_store(inner);
+        }
+        if let Some(inner) = error.downcast_ref::<io::Error>() {
+            return of_io(inner);
+        }
+        next = error.source();
+    }
+    Error::internal(format!("engine datafusion: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn raised() -> Error {
+        Error::raised("CAST_INVALID_INPUT", "22018", "bad")
+    }
+
+    #[test]
+    fn an_own_error_keeps_its_kind_through_every_wrapping() {
+        let wrapped = [
+            DataFusionError::External(Box::new(raised())),
+            DataFusionError::Context("a".into(), Box::new(DataFusionError::External(Box::new(raised())))),
+            DataFusionError::ArrowError(Box::new(ArrowError::ExternalError(Box::new(raised()))), None),
+            DataFusionError::ArrowError(
+                Box::new(ArrowError::ExternalError(Box::new(DataFusionError::External(Box::new(raised()))))),
+                None,
+            ),
+            DataFusionError::ParquetError(Box::new(ParquetError::External(Box::new(raised())))),
+            DataFusionError::Shared(Arc::new(DataFusionError::External(Box::new(raised())))),
+            DataFusionError::IoError(io::Error::other(raised())),
+        ];
+        for error in wrapped {
+            assert_eq!(of_datafusion(&error), raised(), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn foreign_errors_get_the_kind_of_their_variant() {
+        let cases = [
+            (DataFusionError::ResourcesExhausted("m".into()), ErrorKind::ResourceExhausted),
+            (DataFusionError::NotImplemented("m".into()), ErrorKind::NotEligible),
+            (DataFusionError::Execution("Divide by zero".into()), ErrorKind::Internal),
+            (DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None), ErrorKind::Raised),
+            (DataFusionError::ArrowError(Box::new(ArrowError::ArithmeticOverflow("m".into())), None), ErrorKind::Raised),
+            (DataFusionError::ParquetError(Box::new(ParquetError::EOF("m".into()))), ErrorKind::DataLoss),
+            (DataFusionError::IoError(io::Error::from(io::ErrorKind::StorageFull)), ErrorKind::ResourceExhausted),
+            (DataFusionError::Internal("m".into()), ErrorKind::Internal),
+        ];
+        for (error, kind) in cases {
+            assert_eq!(of_datafusion(&error).kind(), kind, "{error:?}");
+        }
+        let zero = of_datafusion(&DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None));
+        assert_eq!((zero.class(), zero.sql_state()), (Some("DIVIDE_BY_ZERO"), Some("22012")));
+    }
+}

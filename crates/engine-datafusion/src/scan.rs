@@ -1,0 +1,269 @@
+//! Puts a Parquet reader over the pinned files in place of each scan of a snapshot.
+//!
+//! The reader sees columns under their physical names, each file's through [`crate::conform`]; it
+//! is told which rows of a file are deleted and what its partition values are. It never sees a
+//! file that the scan's binding doesn't list.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::config::TableParquetOptions;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ScalarValue, Statistics, internal_err};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{LogicalPlan, TableScan, UserDefinedLogicalNode};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
+use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+use flightpath_catalog::{DataFile, DeletionVector, TableContents, TableSnapshot};
+use flightpath_plan::{PlannedQuery, ScanBinding, ScanId, SnapshotSource};
+use flightpath_types::{Error, ErrorKind, Result};
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+
+use crate::conform::{FileColumns, SnapshotAdapterFactory};
+use crate::files::{Footers, Readers, TableFile};
+
+/// Below this many bytes one task reads all files: starting more would cost more than they save.
+const PARALLEL_BYTES_MIN: u64 = 1 << 20;
+
+/// Plans the scans of one query.
+pub(crate) struct ScanPlanner {
+    query: Arc<PlannedQuery>,
+    /// Rows of the system tables the query reads, as its principal sees them.
+    system: BTreeMap<ScanId, Vec<RecordBatch>>,
+    footers: Footers,
+}
+
+impl ScanPlanner {
+    pub(crate) fn new(query: Arc<PlannedQuery>, system: BTreeMap<ScanId, Vec<RecordBatch>>, footers: Footers) -> Self {
+        Self { query, system, footers }
+    }
+
+    async fn plan(&self, scan: &TableScan, source: &SnapshotSource, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        if let TableContents::System(_) = source.snapshot.contents {
+            return self.plan_system(scan, source);
+        }
+        let binding = self.query.scans.get(&source.scan).ok_or_else(|| Error::internal(format!("scan {} has no binding", source.scan.0)))?;
+        if !Arc::ptr_eq(&binding.snapshot, &source.snapshot) && binding.snapshot.version != source.snapshot.version {
+            return Err(Error::internal(format!("scan {} is bound to another version of {}", source.scan.0, source.snapshot.name)));
+        }
+        if binding.files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(scan.projected_schema.inner().clone())));
+        }
+        let layout = Layout::new(&binding.snapshot);
+        let files = partitioned_files(binding, &layout, &self.footers).await?;
+        let planned = self.file_scan(scan, binding, &layout, files, session);
+        planned.map_err(|e| crate::error::of_datafusion(&e))
+    }
+
+    fn plan_system(&self, scan: &TableScan, source: &SnapshotSource) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = source.snapshot.schema.clone();
+        let batches = self.system.get(&source.scan).ok_or_else(|| Error::internal(format!("system table {} wasn't read", source.snapshot.name)))?;
+        let batches: Vec<RecordBatch> = batches
+            .iter()
+            .map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()))
+            .collect::<Result<_, _>>()
+            .map_err(|e| Error::internal(format!("system table {} doesn't hold what it promises: {e}", source.snapshot.name)))?;
+        let plan = MemorySourceConfig::try_new_exec(&[batches], schema, scan.projection.clone());
+        Ok(plan.map_err(|e| crate::error::of_datafusion(&e))?)
+    }
+
+    fn file_scan(
+        &self,
+        scan: &TableScan,
+        binding: &ScanBinding,
+        layout: &Layout,
+        files: Vec<PartitionedFile>,
+        session: &dyn Session,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let snapshot = &binding.snapshot;
+        let options = TableParquetOptions { global: session.config_options().execution.parquet.clone(), ..Default::default() };
+        let source = ParquetSource::new(layout.schema.clone())
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(Readers::new(self.footers.clone())));
+        let all: Vec<usize> = (0..snapshot.schema.fields().len()).collect();
+        let projection: ProjectionExprs = scan
+            .projection
+            .as_ref()
+            .unwrap_or(&all)
+            .iter()
+            .map(|&index| {
+                let position = layout.positions[index];
+                let column = Column::new(layout.schema.table_schema().field(position).name(), position);
+                ProjectionExpr::new(Arc::new(column), snapshot.schema.field(index).name())
+            })
+            .collect();
+        let Some(source) = source.try_pushdown_projection(&projection)? else {
+            return internal_err!("the Parquet source refused a projection");
+        };
+
+        let bytes: u64 = files.iter().map(|f| f.object_meta.size).sum();
+        let groups = if bytes < PARALLEL_BYTES_MIN { 1 } else { session.config().target_partitions() };
+        let groups = FileGroup::new(files).split_files(groups.max(1));
+        let adapter: Arc<dyn PhysicalExprAdapterFactory> = Arc::new(SnapshotAdapterFactory::new(layout.columns.clone()));
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), source)
+            .with_file_groups(groups)
+            .with_statistics(statistics(binding, layout.schema.table_schema(), bytes))
+            .with_limit(scan.fetch.filter(|_| scan.filters.is_empty()))
+            .with_expr_adapter(Some(adapter))
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+#[async_trait]
+impl ExtensionPlanner for ScanPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        _node: &dyn UserDefinedLogicalNode,
+        _logical_inputs: &[&LogicalPlan],
+        _physical_inputs: &[Arc<dyn ExecutionPlan>],
+        _session: &dyn Session,
+        _context: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
+    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        Ok(None)
+    }
+
+    async fn plan_table_scan(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        scan: &TableScan,
+        session: &dyn Session,
+        _context: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
+    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(source) = scan.source.downcast_ref::<SnapshotSource>() else { return Ok(None) };
+        match self.plan(scan, source, session).await {
+            Ok(plan) => Ok(Some(plan)),
+            Err(e) => Err(DataFusionError::External(Box::new(e))),
+        }
+    }
+}
+
+/// A snapshot's columns as the Parquet source wants them: those of the files first, under their
+/// physical names, then the partition columns.
+struct Layout {
+    schema: TableSchema,
+    /// For each column of the snapshot, where it stands in `schema`.
+    positions: Vec<usize>,
+    columns: Arc<FileColumns>,
+}
+
+impl Layout {
+    fn new(snapshot: &TableSnapshot) -> Self {
+        let physical = |index: usize| -> Field {
+            snapshot.schema.field(index).clone().with_name(snapshot.columns[index].physical_name.clone())
+        };
+        let count = snapshot.schema.fields().len();
+        let in_files: Vec<usize> = (0..count).filter(|index| !snapshot.partition_columns.contains(index)).collect();
+        let mut positions = vec![0; count];
+        for (position, &index) in in_files.iter().chain(&snapshot.partition_columns).enumerate() {
+            positions[index] = position;
+        }
+        let fields: Vec<Field> = in_files.iter().map(|&index| physical(index)).collect();
+        let file_schema: SchemaRef = Arc::new(Schema::new_with_metadata(fields, snapshot.schema.metadata().clone()));
+        let partition_fields: Vec<_> = snapshot.partition_columns.iter().map(|&index| Arc::new(physical(index))).collect();
+        let columns = FileColumns::new(
+            snapshot.name.to_string(),
+            in_files.iter().map(|&index| {
+                let column = &snapshot.columns[index];
+                (column.physical_name.clone(), snapshot.schema.field(index).name().clone(), column.field_id)
+            }),
+        );
+        Self {
+            schema: TableSchema::builder(file_schema).with_table_partition_cols(partition_fields).build(),
+            positions,
+            columns: Arc::new(columns),
+        }
+    }
+}
+
+async fn partitioned_files(binding: &ScanBinding, layout: &Layout, footers: &Footers) -> Result<Vec<PartitionedFile>> {
+    let table: Arc<str> = binding.snapshot.name.to_string().into();
+    let mut files = Vec::with_capacity(binding.files.len());
+    for file in binding.files.iter() {
+        let mut spec = TableFile { table: table.clone(), path: file.path.as_str().into(), size_bytes: file.size_bytes, rows: None };
+        let mut partitioned = PartitionedFile::new(file.path.as_str(), file.size_bytes).with_partition_values(partition_values(file, layout, &table)?);
+        if let Some(deleted) = &file.deletion_vector {
+            let rows = match file.rows {
+                Some(rows) => rows,
+                None => footers.rows(&spec).await?,
+            };
+            spec.rows = Some(rows);
+            partitioned = partitioned.with_extension(remaining_rows(deleted, rows, &spec)?);
+        }
+        files.push(partitioned.with_extension(spec));
+    }
+    Ok(files)
+}
+
+fn partition_values(file: &DataFile, layout: &Layout, table: &str) -> Result<Vec<ScalarValue>> {
+    let fields = layout.schema.table_partition_cols();
+    let wrong = |what: &str| Error::internal(format!("data file {} of table {table} has {what}", file.path));
+    if fields.len() != file.partition_values.len() {
+        return Err(wrong("the wrong number of partition values"));
+    }
+    fields
+        .iter()
+        .zip(&file.partition_values)
+        .map(|(field, array)| {
+            if array.len() != 1 || array.data_type() != field.data_type() {
+                return Err(wrong("a partition value of another type than its column"));
+            }
+            ScalarValue::try_from_array(array, 0).map_err(|e| crate::error::of_datafusion(&e))
+        })
+        .collect()
+}
+
+/// What is left of a file's rows without the deleted ones.
+fn remaining_rows(deleted: &DeletionVector, rows: u64, file: &TableFile) -> Result<ParquetRowSelection> {
+    let wrong = || Error::new(ErrorKind::DataLoss, format!("the deletion vector of data file {} of table {} doesn't fit its {rows} rows", file.path, file.table));
+    let count = |n: u64| usize::try_from(n).map_err(|_| wrong());
+    let mut selectors = Vec::with_capacity(deleted.rows.len() * 2 + 1);
+    let mut next = 0;
+    for &row in deleted.rows.iter() {
+        if row < next || row >= rows {
+            return Err(wrong());
+        }
+        if row > next {
+            selectors.push(RowSelector::select(count(row - next)?));
+        }
+        selectors.push(RowSelector::skip(1));
+        next = row + 1;
+    }
+    if next < rows {
+        selectors.push(RowSelector::select(count(rows - next)?));
+    }
+    Ok(ParquetRowSelection::new(RowSelection::from(selectors)))
+}
+
+/// Estimates for join order; inexact, so that no answer is ever made from them.
+fn statistics(binding: &ScanBinding, schema: &Schema, bytes: u64) -> Statistics {
+    let mut statistics = Statistics::new_unknown(schema);
+    let rows: Option<u64> = binding
+        .files
+        .iter()
+        .map(|file| file.rows.map(|rows| rows.saturating_sub(file.deletion_vector.as_ref().map_or(0, |d| d.rows.len() as u64))))
+        .sum();
+    if let Some(rows) = rows.and_then(|rows| usize::try_from(rows).ok()) {
+        statistics.num_rows = Precision::Inexact(rows);
+    }
+    if let Ok(bytes) = usize::try_from(bytes) {
+        statistics.total_byte_size = Precision::Inexact(bytes);
+    }
+    statistics
+}
