@@ -1,0 +1,179 @@
+//! A query's record in the making. The stages are types, so that a stage can't be skipped; the
+//! record is written exactly once: by `finish`, or by `Drop`, which means the client went away.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use flightpath_querylog::Recorder;
+use flightpath_types::{Decision, Dialect, EngineId, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord, Session};
+
+/// Arrived, nothing known yet.
+pub(crate) struct Received;
+/// Planned and decided.
+pub(crate) struct Planned;
+/// Its first batch is there.
+pub(crate) struct Running {
+    first_batch: Instant,
+}
+
+pub(crate) struct QueryToken<Stage> {
+    draft: Draft,
+    stage: Stage,
+}
+
+/// Writes itself when dropped.
+struct Draft {
+    record: Option<QueryRecord>,
+    started: Instant,
+    recorder: Recorder,
+}
+
+/// What planning found out.
+pub(crate) struct PlanSummary {
+    pub statement_kind: &'static str,
+    pub fingerprint: Option<Fingerprint>,
+    pub features: Features,
+    pub cache_hit: bool,
+    pub plan_us: u64,
+    pub decide_us: u64,
+    pub decision: Option<Decision>,
+}
+
+impl QueryToken<Received> {
+    pub fn receive(recorder: &Recorder, query_id: QueryId, text: &str, session_id: &str, settings: &Session) -> Self {
+        let started_unix_ms =
+            SystemTime::now().duration_since(UNIX_EPOCH).map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)).unwrap_or(0);
+        let record = QueryRecord {
+            query_id,
+            started_unix_ms,
+            text: text.to_string(),
+            fingerprint: None,
+            statement_kind: "unknown".into(),
+            session_id: Some(session_id.to_string()),
+            principal: settings.principal.to_string(),
+            catalog: settings.catalog.clone(),
+            schema: settings.schema.clone(),
+            dialect: match settings.dialect {
+                Dialect::Databricks => "databricks".into(),
+                Dialect::Duckdb => "duckdb".into(),
+            },
+            profile: settings.profile.clone(),
+            tag: settings.tag.clone(),
+            features: Features::default(),
+            decision: None,
+            engine: None,
+            plan_cache_hit: false,
+            times: PhaseTimes::default(),
+            rows: 0,
+            bytes: 0,
+            outcome: Outcome::Cancelled,
+            error_kind: None,
+            error_message: None,
+            failovers: Vec::new(),
+        };
+        Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone() }, stage: Received }
+    }
+
+    pub fn planned(mut self, summary: PlanSummary) -> QueryToken<Planned> {
+        if let Some(record) = &mut self.draft.record {
+            record.statement_kind = summary.statement_kind.to_string();
+            record.fingerprint = summary.fingerprint;
+            record.features = summary.features;
+            record.plan_cache_hit = summary.cache_hit;
+            record.times.plan_us = summary.plan_us;
+            record.times.decide_us = summary.decide_us;
+            record.decision = summary.decision;
+        }
+        QueryToken { draft: self.draft, stage: Planned }
+    }
+}
+
+impl QueryToken<Planned> {
+    pub fn queued(&mut self, queue_us: u64) {
+        if let Some(record) = &mut self.draft.record {
+            record.times.queue_us += queue_us;
+        }
+    }
+
+    pub fn trying(&mut self, engine: &EngineId) {
+        if let Some(record) = &mut self.draft.record {
+            record.engine = Some(engine.to_string());
+        }
+    }
+
+    pub fn failed_over(&mut self, engine: &EngineId, error: &Error) {
+        if let Some(record) = &mut self.draft.record {
+            record.failovers.push(format!("{engine}: {error}"));
+        }
+    }
+
+    /// `waited_us`: from the first try to the first batch, waiting for slots excluded.
+    pub fn running(mut self, waited_us: u64) -> QueryToken<Running> {
+        if let Some(record) = &mut self.draft.record {
+            record.times.first_batch_us = waited_us;
+        }
+        QueryToken { draft: self.draft, stage: Running { first_batch: Instant::now() } }
+    }
+}
+
+impl QueryToken<Running> {
+    pub fn sent(&mut self, rows: u64, bytes: u64) {
+        if let Some(record) = &mut self.draft.record {
+            record.rows += rows;
+            record.bytes += bytes;
+        }
+    }
+
+    pub fn finish(mut self, result: Result<(), &Error>) {
+        let stream_us = micros(self.stage.first_batch.elapsed());
+        if let Some(record) = &mut self.draft.record {
+            record.times.stream_us = stream_us;
+        }
+        self.draft.finish(result);
+    }
+}
+
+impl<Stage> QueryToken<Stage> {
+    pub fn fail(mut self, error: &Error) {
+        self.draft.finish(Err(error));
+    }
+}
+
+impl Draft {
+    fn finish(&mut self, result: Result<(), &Error>) {
+        let Some(mut record) = self.record.take() else { return };
+        record.times.total_us = micros(self.started.elapsed());
+        record.outcome = match result {
+            Ok(()) => Outcome::Success,
+            Err(error) => {
+                record.error_kind = Some(error.kind());
+                record.error_message = Some(error.to_string());
+                match error.kind() {
+                    ErrorKind::NotEligible | ErrorKind::PermissionDenied => Outcome::Refused,
+                    ErrorKind::Cancelled => Outcome::Cancelled,
+                    ErrorKind::InvalidArgument
+                    | ErrorKind::NotFound
+                    | ErrorKind::Unauthenticated
+                    | ErrorKind::Raised
+                    | ErrorKind::ResourceExhausted
+                    | ErrorKind::DeadlineExceeded
+                    | ErrorKind::Unavailable
+                    | ErrorKind::DataLoss
+                    | ErrorKind::Internal => Outcome::Error,
+                }
+            }
+        };
+        self.recorder.record(&record);
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if self.record.is_some() {
+            self.finish(Err(&Error::new(ErrorKind::Cancelled, "the client went away")));
+        }
+    }
+}
+
+pub(crate) fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,329 @@
+//! Settings: one table of what can be set, read from TOML and overridden by the environment.
+//! Every mistake is reported at once, with its line and a suggestion; nothing is ignored.
+
+mod auth;
+mod table;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flightpath_router::Strategy;
+use toml_edit::{Document, Item, TableLike};
+
+pub use auth::{TokenSetting, UserSetting};
+use table::SETTINGS;
+use value::Given;
+
+/// Environment variables that begin like a setting's but belong to the command line.
+const CLI_VARIABLES: [&str; 5] = ["FLIGHTPATH_URI", "FLIGHTPATH_CONFIG", "FLIGHTPATH_USER", "FLIGHTPATH_PASSWORD", "FLIGHTPATH_TOKEN"];
+
+/// Everything `serve` and `worker` can be told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub data: Vec<PathBuf>,
+    /// The query log's file and spool, and temporary files, unless set apart.
+    pub state_dir: PathBuf,
+    pub log_level: String,
+
+    pub users: Vec<UserSetting>,
+    pub tokens: Vec<TokenSetting>,
+    pub tls_certificate: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+
+    /// `postgres://...` or a SQLite file; the file `log.sqlite` in `state_dir` by default.
+    pub log_url: Option<String>,
+    pub log_spool_bytes_max: u64,
+    /// Newest queries that `system.queries` and `system.decisions` show.
+    pub log_read_rows_max: u64,
+
+    pub strategy: Strategy,
+    pub timeout: Option<Duration>,
+    pub queue_max: u64,
+    pub queue_wait: Duration,
+    pub drain: Duration,
+    pub connections_max: u64,
+
+    pub catalog_refresh: Duration,
+
+    pub datafusion: EngineSettings,
+    pub duckdb: EngineSettings,
+}
+
+/// One local engine's share of the machine.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    pub enabled: bool,
+    pub memory_bytes: u64,
+    pub temp_bytes: u64,
+    pub threads: u64,
+    /// Queries at once.
+    pub slots: u64,
+    pub usd_per_hour: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let machine = Machine::of_this_process();
+        let engine = |memory_share: f64| EngineSettings {
+            enabled: true,
+            memory_bytes: ((machine.memory_bytes as f64 * memory_share) as u64).max(256 << 20),
+            temp_bytes: 32 << 30,
+            threads: machine.cores,
+            slots: (machine.cores * 4).max(8),
+            // A 4 vCPU, 16 GB on-demand cloud machine is about 0.20 USD an hour in 2026.
+            usd_per_hour: 0.05 * machine.cores as f64,
+        };
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 31337)),
+            data: Vec::new(),
+            state_dir: default_state_dir(),
+            log_level: "info".into(),
+            users: Vec::new(),
+            tokens: Vec::new(),
+            tls_certificate: None,
+            tls_key: None,
+            log_url: None,
+            log_spool_bytes_max: 512 << 20,
+            log_read_rows_max: 100_000,
+            strategy: Strategy::Rules,
+            timeout: None,
+            queue_max: 256,
+            queue_wait: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+            connections_max: 1024,
+            catalog_refresh: Duration::from_secs(1),
+            datafusion: engine(0.25),
+            duckdb: engine(0.4),
+        }
+    }
+}
+
+/// What this process may use: a container's limit where there is one.
+struct Machine {
+    cores: u64,
+    memory_bytes: u64,
+}
+
+impl Machine {
+    fn of_this_process() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, |n| n.get() as u64);
+        let limit = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+            .iter()
+            .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
+        let physical = std::fs::read_to_string("/proc/meminfo")
+            .ok()
+            .and_then(|text| {
+                let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
+                line.split_whitespace().nth(1)?.parse::<u64>().ok()
+            })
+            .map_or(4 << 30, |kib| kib << 10);
+        Self { cores, memory_bytes: limit.map_or(physical, |l| l.min(physical)) }
+    }
+}
+
+fn default_state_dir() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).unwrap_or_else(std::env::temp_dir).join("flightpath")
+}
+
+/// One thing that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// `FILE:LINE`, or the environment variable.
+    pub place: String,
+    pub message: String,
+}
+
+/// All of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0.len() == 1 { "mistake" } else { "mistakes" };
+        write!(f, "{} {plural} in the settings:", self.0.len())?;
+        for mistake in &self.0 {
+            write!(f, "\n  {}: {}", mistake.place, mistake.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl Settings {
+    /// Defaults, then the file, then the environment.
+    /// `overrides` are the command line's; they win.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        overrides: impl FnOnce(&mut Self),
+    ) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let mut settings = Settings::default();
+        if let Some(file) = file {
+            match std::fs::read_to_string(file) {
+                Ok(text) => settings.read_toml(&text, &file.display().to_string(), &mut mistakes),
+                Err(e) => mistakes.push(Mistake { place: file.display().to_string(), message: format!("can't be read: {e}") }),
+            }
+        }
+        settings.read_environment(environment, &mut mistakes);
+        overrides(&mut settings);
+        settings.check_together(&mut mistakes);
+        if mistakes.is_empty() { Ok(settings) } else { Err(Mistakes(mistakes)) }
+    }
+
+    fn read_toml(&mut self, text: &str, name: &str, mistakes: &mut Vec<Mistake>) {
+        let lines = Lines::new(text);
+        let document = match Document::parse(text) {
+            Ok(document) => document,
+            Err(e) => {
+                let line = e.span().map_or(1, |span| lines.line_of(span.start));
+                mistakes.push(Mistake { place: format!("{name}:{line}"), message: e.message().to_string() });
+                return;
+            }
+        };
+        let mut reader = TomlReader { settings: self, name, lines: &lines, mistakes };
+        reader.table("", document.as_table(), 1);
+    }
+
+    fn read_environment(&mut self, environment: impl IntoIterator<Item = (String, String)>, mistakes: &mut Vec<Mistake>) {
+        let by_variable: BTreeMap<String, &table::Setting> = SETTINGS.iter().map(|s| (s.variable(), s)).collect();
+        for (name, value) in environment {
+            if !name.starts_with("FLIGHTPATH_") || CLI_VARIABLES.contains(&name.as_str()) {
+                continue;
+            }
+            let outcome = match by_variable.get(&name) {
+                Some(setting) => (setting.set)(self, Given::Text(&value)),
+                None => Err(match nearest(&name, by_variable.keys().map(String::as_str)) {
+                    Some(near) => format!("no setting has this name; did you mean {near}?"),
+                    None => "no setting has this name".to_string(),
+                }),
+            };
+            if let Err(message) = outcome {
+                mistakes.push(Mistake { place: format!("environment variable {name}"), message });
+            }
+        }
+    }
+
+    /// What no single setting can tell.
+    fn check_together(&self, mistakes: &mut Vec<Mistake>) {
+        let mut wrong = |place: &str, message: String| mistakes.push(Mistake { place: place.to_string(), message });
+        if !self.listen.ip().is_loopback() && self.users.is_empty() && self.tokens.is_empty() {
+            wrong(
+                "listen",
+                format!(
+                    "{} can be reached from other machines, and nobody has to log in; add [[auth.users]] or [[auth.tokens]], or listen on 127.0.0.1",
+                    self.listen
+                ),
+            );
+        }
+        if self.tls_certificate.is_some() != self.tls_key.is_some() {
+            wrong("tls", "tls.certificate and tls.key are set together or not at all".into());
+        }
+        for (setting, path) in [("tls.certificate", &self.tls_certificate), ("tls.key", &self.tls_key)] {
+            if let Some(path) = path.as_ref().filter(|p| !p.is_file()) {
+                wrong(setting, format!("there is no file {}", path.display()));
+            }
+        }
+        for path in &self.data {
+            if !path.exists() {
+                wrong("data", format!("there is no folder {}", path.display()));
+            }
+        }
+        if !self.datafusion.enabled && !self.duckdb.enabled {
+            wrong("engines", "every engine is switched off; leave at least one on".into());
+        }
+    }
+}
+
+/// Walks a TOML document and collects what is wrong with it.
+struct TomlReader<'a> {
+    settings: &'a mut Settings,
+    name: &'a str,
+    lines: &'a Lines,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl TomlReader<'_> {
+    fn table(&mut self, prefix: &str, table: &dyn TableLike, line_above: usize) {
+        for (key, item) in table.iter() {
+            let path = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
+            let key_span = table.key(key).and_then(toml_edit::Key::span);
+            let line = key_span.or_else(|| item.span()).map_or(line_above, |span| self.lines.line_of(span.start));
+            let outcome = match path.as_str() {
+                "auth.users" => auth::users(item).map(|users| self.settings.users = users),
+                "auth.tokens" => auth::tokens(item).map(|tokens| self.settings.tokens = tokens),
+                _ => match SETTINGS.iter().find(|s| s.path == path) {
+                    Some(setting) => match item.as_value() {
+                        Some(value) => (setting.set)(self.settings, Given::Toml(value)),
+                        None => Err(format!("`{path}` is a value, not a section")),
+                    },
+                    None if is_section(&path) => match item.as_table_like() {
+                        Some(inner) => {
+                            self.table(&path, inner, line);
+                            Ok(())
+                        }
+                        None => Err(format!("`{path}` is a section: write [{path}]")),
+                    },
+                    None => Err(unknown_key(&path)),
+                },
+            };
+            if let Err(message) = outcome {
+                self.mistakes.push(Mistake { place: format!("{}:{line}", self.name), message });
+            }
+        }
+    }
+}
+
+fn is_section(path: &str) -> bool {
+    let inside = format!("{path}.");
+    path == "auth" || SETTINGS.iter().any(|s| s.path.starts_with(&inside))
+}
+
+fn unknown_key(path: &str) -> String {
+    let known = SETTINGS.iter().map(|s| s.path).chain(["auth.users", "auth.tokens"]);
+    match nearest(path, known) {
+        Some(near) => format!("unknown setting `{path}`; did you mean `{near}`?"),
+        None => format!("unknown setting `{path}`"),
+    }
+}
+
+/// The known name most like `name`, if any is alike.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|k| (strsim::jaro_winkler(name, k), k))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
+}
+
+/// Turns byte offsets into line numbers.
+struct Lines {
+    starts: Vec<usize>,
+}
+
+impl Lines {
+    fn new(text: &str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { starts }
+    }
+
+    /// From 1.
+    fn line_of(&self, offset: usize) -> usize {
+        self.starts.partition_point(|start| *start <= offset)
+    }
+}
+
+/// Where a value stands in a message about it.
+pub(crate) fn type_of(item: &Item) -> &'static str {
+    item.type_name()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! Every setting: its path in TOML, what it means, and how it is taken.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flightpath_router::Strategy;
+
+use super::Settings;
+use super::value::Given;
+
+pub(crate) struct Setting {
+    pub path: &'static str,
+    pub help: &'static str,
+    pub set: fn(&mut Settings, Given<'_>) -> Result<(), String>,
+}
+
+impl Setting {
+    /// `engines.duckdb.memory` is `FLIGHTPATH_ENGINES_DUCKDB_MEMORY`.
+    pub fn variable(&self) -> String {
+        format!("FLIGHTPATH_{}", self.path.to_ascii_uppercase().replace('.', "_"))
+    }
+}
+
+const MANY: u64 = 1_000_000;
+const DAY_SECONDS: f64 = 86_400.0;
+
+/// Each local engine has the same settings.
+macro_rules! engine_settings {
+    ($engine:ident, $($field:ident $suffix:literal $help:literal $read:expr),+ $(,)?) => {
+        [$(Setting {
+            path: concat!("engines.", stringify!($engine), ".", $suffix),
+            help: $help,
+            set: |s, v| { s.$engine.$field = $read(v)?; Ok(()) },
+        }),+]
+    };
+}
+
+macro_rules! local_engine {
+    ($engine:ident) => {
+        engine_settings!($engine,
+            enabled "enabled" "whether this engine may be used" Given::boolean,
+            memory_bytes "memory" "memory of all its queries together" (|v: Given<'_>| v.bytes(64 << 20)),
+            temp_bytes "temp" "disk it may spill to" (|v: Given<'_>| v.bytes(0)),
+            threads "threads" "threads" (|v: Given<'_>| v.whole(1, 1024)),
+            slots "slots" "queries at once" (|v: Given<'_>| v.whole(1, 10_000)),
+            usd_per_hour "usd_per_hour" "price of an hour of it, for predictions" (|v: Given<'_>| v.number(0.0, 1e6)),
+        )
+    };
+}
+
+const BASE: [Setting; 16] = [
+    Setting {
+        path: "listen",
+        help: "address and port of the Flight SQL server",
+        set: |s, v| {
+            let text = v.text()?;
+            s.listen = text.parse().map_err(|_| format!("must be an address and port such as \"127.0.0.1:31337\", not \"{text}\""))?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "data",
+        help: "folders of tables",
+        set: |s, v| {
+            s.data = v.list()?.into_iter().map(PathBuf::from).collect();
+            Ok(())
+        },
+    },
+    Setting {
+        path: "state_dir",
+        help: "folder for the query log, its spool and temporary files",
+        set: |s, v| {
+            s.state_dir = PathBuf::from(v.optional_text()?.ok_or("must name a folder")?);
+            Ok(())
+        },
+    },
+    Setting {
+        path: "log_level",
+        help: "what is written to standard error: error, warn, info, debug, trace, or tracing directives",
+        set: |s, v| {
+            let text = v.text()?;
+            text.parse::<tracing_subscriber::filter::Targets>().map_err(|_| {
+                format!("must be error, warn, info, debug, trace or directives such as \"info,flightpath_worker=debug\", not \"{text}\"")
+            })?;
+            s.log_level = text;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "tls.certificate",
+        help: "PEM file with the certificate chain",
+        set: |s, v| {
+            s.tls_certificate = v.optional_text()?.map(PathBuf::from);
+            Ok(())
+        },
+    },
+    Setting {
+        path: "tls.key",
+        help: "PEM file with the private key",
+        set: |s, v| {
+            s.tls_key = v.optional_text()?.map(PathBuf::from);
+            Ok(())
+        },
+    },
+    Setting {
+        path: "log.url",
+        help: "database of the query log: postgres://... or a SQLite file",
+        set: |s, v| {
+            let url = v.optional_text()?;
+            if let Some(scheme) = url.as_deref().and_then(|u| u.split_once("://")).map(|(scheme, _)| scheme)
+                && !["postgres", "postgresql", "sqlite"].contains(&scheme)
+            {
+                return Err("must begin with postgres:// or sqlite://".into());
+            }
+            s.log_url = url;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "log.spool_max",
+        help: "disk for records that the log's database hasn't taken yet",
+        set: |s, v| {
+            s.log_spool_bytes_max = v.bytes(1 << 20)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "log.read_rows_max",
+        help: "newest queries that system.queries shows",
+        set: |s, v| {
+            s.log_read_rows_max = v.whole(1, 10 * MANY)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "routing.strategy",
+        help: "`rules` or `always:<engine>`",
+        set: |s, v| {
+            s.strategy = Strategy::parse(&v.text()?)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "limits.timeout_seconds",
+        help: "longest query where the session sets no limit; 0 for none",
+        set: |s, v| {
+            s.timeout = Some(v.seconds(0.0, 30.0 * DAY_SECONDS)?).filter(|t| *t > Duration::ZERO);
+            Ok(())
+        },
+    },
+    Setting {
+        path: "limits.queue_max",
+        help: "queries that may wait for one engine",
+        set: |s, v| {
+            s.queue_max = v.whole(0, MANY)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "limits.queue_wait_seconds",
+        help: "longest wait for an engine's slot",
+        set: |s, v| {
+            s.queue_wait = v.seconds(0.0, DAY_SECONDS)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "limits.drain_seconds",
+        help: "how long running queries may take to finish at shutdown",
+        set: |s, v| {
+            s.drain = v.seconds(0.0, DAY_SECONDS)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "limits.connections_max",
+        help: "client connections at once",
+        set: |s, v| {
+            s.connections_max = v.whole(1, MANY)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "catalog.refresh_seconds",
+        help: "how often new table versions are looked for",
+        set: |s, v| {
+            s.catalog_refresh = v.seconds(0.05, DAY_SECONDS)?;
+            Ok(())
+        },
+    },
+];
+
+pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> =
+    std::sync::LazyLock::new(|| BASE.into_iter().chain(local_engine!(datafusion)).chain(local_engine!(duckdb)).collect());
+
+/// Every setting's path, environment variable and meaning.
+pub fn documentation() -> Vec<(String, String, String)> {
+    let mut lines: Vec<(String, String, String)> =
+        SETTINGS.iter().map(|s| (s.path.to_string(), s.variable(), s.help.to_string())).collect();
+    lines.push(("auth.users".into(), String::new(), "users: `name` and `password_hash` (argon2, PHC text)".into()));
+    lines.push(("auth.tokens".into(), String::new(), "bearer tokens: `principal` and `token_sha256` (hex)".into()));
+    lines
+}

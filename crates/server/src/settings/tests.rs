@@ -1,0 +1,105 @@
+use std::io::Write;
+
+use super::*;
+
+fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Settings, Mistakes> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(toml.as_bytes()).unwrap();
+    let result = Settings::load(Some(file.path()), environment.iter().map(|(k, v)| (k.to_string(), v.to_string())), |_| {});
+    let name = format!("{}:", file.path().display());
+    result.map_err(|m| Mistakes(m.0.into_iter().map(|m| Mistake { place: m.place.replace(&name, "line "), ..m }).collect()))
+}
+
+fn mistakes(toml: &str, environment: &[(&str, &str)]) -> Vec<(String, String)> {
+    load(toml, environment).unwrap_err().0.into_iter().map(|m| (m.place, m.message)).collect()
+}
+
+#[test]
+fn every_setting_is_read_from_toml_and_the_environment_wins() {
+    let settings = load(
+        r#"
+listen = "127.0.0.1:0"
+state_dir = "/tmp/state"
+log_level = "debug"
+[log]
+url = "postgres://a:b@c/d"
+spool_max = "1GiB"
+[routing]
+strategy = "always:duckdb"
+[limits]
+timeout_seconds = 1.5
+queue_max = 7
+[engines.duckdb]
+memory = "2GB"
+threads = 3
+[engines.datafusion]
+enabled = false
+[[auth.users]]
+name = "ana"
+password_hash = "$argon2id$v=19$x"
+[[auth.tokens]]
+principal = "etl"
+token_sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+"#,
+        &[("FLIGHTPATH_ENGINES_DUCKDB_THREADS", "5"), ("FLIGHTPATH_URI", "ignored"), ("PATH", "x")],
+    )
+    .unwrap();
+    assert_eq!(settings.listen.port(), 0);
+    assert_eq!(settings.log_spool_bytes_max, 1 << 30);
+    assert_eq!(settings.strategy, Strategy::Always(flightpath_types::EngineId::new("duckdb")));
+    assert_eq!(settings.timeout, Some(Duration::from_millis(1500)));
+    assert_eq!((settings.duckdb.memory_bytes, settings.duckdb.threads), (2_000_000_000, 5));
+    assert!(!settings.datafusion.enabled);
+    assert_eq!((settings.users.len(), settings.tokens.len()), (1, 1));
+    assert_eq!(settings.tokens[0].token_sha256, "a".repeat(64));
+}
+
+#[test]
+fn all_mistakes_come_at_once_with_lines_and_suggestions() {
+    let found = mistakes(
+        "listne = \"127.0.0.1:1\"\n[limits]\nqueue_max = -1\nqueue_wait = 3\n[engines.duckdb]\nmemory = \"lots\"\n[engine]\nx = 1\n",
+        &[("FLIGHTPATH_LOG_URLL", "x"), ("FLIGHTPATH_LIMITS_QUEUE_MAX", "many")],
+    );
+    let places: Vec<&str> = found.iter().map(|(place, _)| place.as_str()).collect();
+    assert_eq!(
+        places,
+        [
+            "line 1",
+            "line 3",
+            "line 4",
+            "line 6",
+            "line 7",
+            "environment variable FLIGHTPATH_LOG_URLL",
+            "environment variable FLIGHTPATH_LIMITS_QUEUE_MAX"
+        ]
+    );
+    assert!(found[0].1.contains("did you mean `listen`?"), "{}", found[0].1);
+    assert!(found[2].1.contains("limits.queue_wait_seconds"), "{}", found[2].1);
+    assert!(found[3].1.contains("512MB"), "{}", found[3].1);
+    assert!(found[5].1.contains("FLIGHTPATH_LOG_URL?"), "{}", found[5].1);
+}
+
+#[test]
+fn broken_toml_is_reported_with_its_line() {
+    assert_eq!(mistakes("listen = \"127.0.0.1:1\"\n[limits\n", &[])[0].0, "line 2");
+}
+
+#[test]
+fn listening_beyond_this_machine_needs_authentication() {
+    let found = mistakes("listen = \"0.0.0.0:31337\"\n", &[]);
+    assert!(found[0].1.contains("[[auth.users]]"), "{}", found[0].1);
+    assert!(load("listen = \"0.0.0.0:1\"\n[[auth.users]]\nname=\"a\"\npassword_hash=\"$argon2id$\"\n", &[]).is_ok());
+}
+
+#[test]
+fn a_password_in_clear_is_refused_without_repeating_it() {
+    let found = mistakes("[[auth.users]]\nname = \"ana\"\npassword_hash = \"hunter2\"\n", &[]);
+    assert!(found[0].1.contains("argon2") && !found[0].1.contains("hunter2"), "{}", found[0].1);
+}
+
+#[test]
+fn sections_and_values_are_told_apart() {
+    let found = mistakes("limits = 3\n[listen]\nx = 1\n", &[]);
+    assert!(found[0].1.contains("[limits]"), "{}", found[0].1);
+    assert!(found[1].1.contains("a value"), "{}", found[1].1);
+}
