@@ -1,1 +1,35 @@
-//! .
+//! The DuckDB worker: its own process, reached over Arrow Flight, which runs the SELECTs that its
+//! router has signed, over the files that these name.
+//!
+//! It never serves anyone without the key, never runs more than one statement per ticket or
+//! anything but a SELECT, never reads a file that the ticket doesn't name, and never materializes
+//! a result. It holds no credentials and no state: it can be killed at any moment.
+//!
+//! | file | what |
+//! |---|---|
+//! | `serve` | listening, start, drain, the process's life |
+//! | `service` | the Flight endpoint, slots, the queue |
+//! | `ticket` | signatures, expiry, limits |
+//! | `query` | one query on its thread |
+//! | `sql_check`, `bindings` | what a statement may name, and what that is |
+//! | `instance` | DuckDB instances and how they are closed |
+//! | `duck` | DuckDB's C API: the one file with `unsafe` |
+
+mod bindings;
+mod cancel;
+mod config;
+mod duck;
+mod duck_error;
+mod error;
+mod instance;
+mod query;
+mod serve;
+mod service;
+mod sql_check;
+mod threads;
+mod ticket;
+mod type_text;
+
+pub use config::{Config, Key};
+pub use serve::{Listener, run_supervised, serve};
+pub use ticket::TICKET_VERSION;

@@ -1,0 +1,179 @@
+//! What a failure inside DuckDB means to the client, by DuckDB's own type of error, and how an
+//! error travels to the router.
+
+use std::fs::File;
+use std::io::{ErrorKind as IoErrorKind, Read, Seek, SeekFrom};
+
+use flightpath_proto::v1::{FileBinding, SqlOrigin, WorkerError};
+use flightpath_types::{Error, ErrorKind, RAISED_PREFIX};
+use prost::Message;
+use tonic::{Code, Status};
+
+use crate::duck::{DuckError, ErrorType};
+
+/// Errors travel in HTTP/2 headers, which are limited.
+const MESSAGE_BYTES_MAX: usize = 4096;
+const STATUS_TEXT_BYTES_MAX: usize = 512;
+/// Files that are looked at to tell why a query failed.
+const FILES_CHECKED_MAX: usize = 10_000;
+
+/// Whether the instance can't be used any more after such an error.
+pub fn invalidates(error: &DuckError) -> bool {
+    matches!(error.kind, ErrorType::Fatal | ErrorType::Internal)
+}
+
+/// A failure while binding, before the statement: ours, or out of a resource.
+pub fn of_binding(error: &DuckError) -> Error {
+    of_duck(error, SqlOrigin::Compiled)
+}
+
+/// The meaning of a failure. Compiled SQL that DuckDB doesn't understand is our own defect; a
+/// user's text is the user's.
+pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
+    let user = origin == SqlOrigin::User;
+    let message = describe(error);
+    if error.kind == ErrorType::InvalidInput
+        && !user
+        && let Some(raised) = raised(&error.message)
+    {
+        return raised;
+    }
+    let ours_or = |kind: ErrorKind| Error::new(if user { kind } else { ErrorKind::Internal }, message.clone());
+    match error.kind {
+        ErrorType::OutOfRange => Error::raised("ARITHMETIC_OVERFLOW", "22003", message),
+        ErrorType::Decimal => Error::raised("NUMERIC_VALUE_OUT_OF_RANGE", "22003", message),
+        ErrorType::DivideByZero => Error::raised("DIVIDE_BY_ZERO", "22012", message),
+        ErrorType::Conversion => Error::raised("CAST_INVALID_INPUT", "22018", message),
+        ErrorType::OutOfMemory | ErrorType::ObjectSize => {
+            Error::new(ErrorKind::ResourceExhausted, format!("the query needs more memory than its worker has: {message}"))
+        }
+        ErrorType::Interrupt => Error::new(ErrorKind::Cancelled, "the query was cancelled"),
+        ErrorType::Fatal | ErrorType::Internal => {
+            Error::internal(format!("DuckDB failed inside; its database was replaced: {message}"))
+        }
+        ErrorType::NotImplemented | ErrorType::MissingExtension | ErrorType::Autoload => {
+            Error::not_eligible(format!("DuckDB doesn't support this: {message}"))
+        }
+        ErrorType::Io | ErrorType::Network | ErrorType::Http => Error::unavailable(format!("reading or writing failed: {message}")),
+        ErrorType::Permission => ours_or(ErrorKind::PermissionDenied),
+        ErrorType::Catalog => ours_or(ErrorKind::NotFound),
+        ErrorType::Parser
+        | ErrorType::Syntax
+        | ErrorType::Binder
+        | ErrorType::Planner
+        | ErrorType::Expression
+        | ErrorType::UnknownType
+        | ErrorType::MismatchType
+        | ErrorType::InvalidType
+        | ErrorType::InvalidInput
+        | ErrorType::ParameterNotResolved
+        | ErrorType::ParameterNotAllowed
+        | ErrorType::Constraint
+        | ErrorType::Sequence
+        | ErrorType::Settings => ours_or(ErrorKind::InvalidArgument),
+        ErrorType::Invalid
+        | ErrorType::Serialization
+        | ErrorType::Transaction
+        | ErrorType::Scheduler
+        | ErrorType::Executor
+        | ErrorType::Index
+        | ErrorType::Stat
+        | ErrorType::Connection
+        | ErrorType::Optimizer
+        | ErrorType::NullPointer
+        | ErrorType::Dependency
+        | ErrorType::InvalidConfiguration => Error::internal(format!("DuckDB failed: {message}")),
+    }
+}
+
+fn describe(error: &DuckError) -> String {
+    match error.position {
+        Some(position) => format!("{} (at offset {position})", error.message),
+        None => error.message.clone(),
+    }
+}
+
+/// `FLIGHTPATH_RAISED|CLASS|SQLSTATE|message`
+fn raised(message: &str) -> Option<Error> {
+    let mut parts = message.strip_prefix(RAISED_PREFIX)?.splitn(3, '|');
+    let (class, state, text) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(Error::raised(class.to_string(), state.to_string(), text))
+}
+
+/// Whether a failure could come from damaged files, so that they are worth a look.
+pub fn may_be_damage(error: &DuckError) -> bool {
+    matches!(
+        error.kind,
+        ErrorType::Io
+            | ErrorType::InvalidInput
+            | ErrorType::Serialization
+            | ErrorType::Invalid
+            | ErrorType::Internal
+            | ErrorType::Fatal
+            | ErrorType::OutOfRange
+            | ErrorType::Conversion
+    )
+}
+
+/// What is wrong with the first damaged file, if any: gone, unreadable, cut short or replaced.
+pub fn damage<'a>(files: impl Iterator<Item = &'a FileBinding>) -> Option<Error> {
+    files.take(FILES_CHECKED_MAX).find_map(file_damage)
+}
+
+fn file_damage(binding: &FileBinding) -> Option<Error> {
+    let path = &binding.path;
+    let lost = |what: String| Some(Error::new(ErrorKind::DataLoss, format!("data file {path} {what}")));
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == IoErrorKind::NotFound => return lost("is missing".into()),
+        Err(e) if e.kind() == IoErrorKind::PermissionDenied => {
+            return Some(Error::new(ErrorKind::PermissionDenied, format!("the worker may not read data file {path}")));
+        }
+        Err(e) => return lost(format!("can't be opened: {e}")),
+    };
+    let size = match file.metadata() {
+        Ok(metadata) => metadata.len(),
+        Err(e) => return lost(format!("can't be read: {e}")),
+    };
+    if binding.size_bytes != 0 && size != binding.size_bytes {
+        return lost(format!("has {size} bytes instead of the {} its table says: cut short or overwritten", binding.size_bytes));
+    }
+    let mut tail = [0u8; 4];
+    let read = file.seek(SeekFrom::End(-4)).and_then(|_| file.read_exact(&mut tail));
+    if read.is_err() || &tail != b"PAR1" {
+        return lost("isn't a whole Parquet file".into());
+    }
+    None
+}
+
+/// The status with the whole error in its details, so that nobody has to read its text.
+pub fn status(error: &Error) -> Status {
+    let details = WorkerError {
+        kind: error.kind().as_str().into(),
+        class: error.class().unwrap_or_default().into(),
+        sql_state: error.sql_state().unwrap_or_default().into(),
+        message: cut(error.message(), MESSAGE_BYTES_MAX).into(),
+    };
+    Status::with_details(code(error.kind()), cut(error.message(), STATUS_TEXT_BYTES_MAX), details.encode_to_vec().into())
+}
+
+fn code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::InvalidArgument => Code::InvalidArgument,
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::NotEligible => Code::Unimplemented,
+        ErrorKind::PermissionDenied => Code::PermissionDenied,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::Raised => Code::InvalidArgument,
+        ErrorKind::ResourceExhausted => Code::ResourceExhausted,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Cancelled => Code::Cancelled,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::DataLoss => Code::DataLoss,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
+
+fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}

@@ -1,0 +1,162 @@
+//! DuckDB instances: one shared by all compiled SQL, and private ones for users' texts, opened ahead
+//! of time, confined to their ticket's files and thrown away.
+//!
+//! An instance that a query has invalidated is never used again: the next query gets a new one,
+//! while those that run on the old one end with an error.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use flightpath_types::{Error, Result};
+use parking_lot::Mutex;
+
+use crate::Config;
+use crate::duck::{Connection, Database, DuckError};
+use crate::type_text::quote_text;
+
+pub struct Instance {
+    database: Arc<Database>,
+    dead: AtomicBool,
+    /// DuckDB removes what it made in here; the folder itself goes with the instance.
+    temp: PathBuf,
+}
+
+impl Instance {
+    pub fn connect(&self) -> std::result::Result<Connection, DuckError> {
+        self.database.connect()
+    }
+
+    /// Takes the instance out of use; true for the first who says so.
+    pub fn invalidate(&self) -> bool {
+        !self.dead.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // What is left goes with the worker's own folder.
+        let _ = std::fs::remove_dir_all(&self.temp);
+    }
+}
+
+pub struct Instances {
+    config: Config,
+    shared: Mutex<Arc<Instance>>,
+    spare: Mutex<Option<Arc<Instance>>>,
+    opened: AtomicU64,
+    recycled: AtomicU64,
+}
+
+impl Instances {
+    pub fn open(config: &Config) -> Result<Self> {
+        let opened = AtomicU64::new(0);
+        let shared = Arc::new(open_shared(config, &opened)?);
+        Ok(Self { config: config.clone(), shared: Mutex::new(shared), spare: Mutex::new(None), opened, recycled: AtomicU64::new(0) })
+    }
+
+    /// The instance for compiled SQL. It can open any file, so what runs on it must have been
+    /// checked to name nothing but its bindings.
+    pub fn shared(&self) -> Result<Arc<Instance>> {
+        let mut shared = self.shared.lock();
+        if shared.dead.load(Ordering::Acquire) {
+            *shared = Arc::new(open_shared(&self.config, &self.opened)?);
+            self.recycled.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!("a DuckDB instance was invalidated by a query and replaced");
+        }
+        Ok(shared.clone())
+    }
+
+    /// A fresh instance for one user's text; still open until [`confine`] is called.
+    pub fn private(&self) -> Result<Arc<Instance>> {
+        match self.spare.lock().take() {
+            Some(instance) => Ok(instance),
+            None => self.open_private(),
+        }
+    }
+
+    /// Opens the next private instance ahead of time, if there is none.
+    pub fn refill(&self) {
+        if self.config.user_slots == 0 || self.spare.lock().is_some() {
+            return;
+        }
+        match self.open_private() {
+            Ok(instance) => *self.spare.lock() = Some(instance),
+            // Not needed yet; who needs one tries again and tells the client.
+            Err(error) => tracing::warn!(%error, "no spare DuckDB instance could be opened"),
+        }
+    }
+
+    pub fn recycled(&self) -> u64 {
+        self.recycled.load(Ordering::Relaxed)
+    }
+
+    fn open_private(&self) -> Result<Arc<Instance>> {
+        let share = u64::from(self.config.user_slots.max(1));
+        let limits = Limits {
+            memory_bytes: self.config.user_memory_bytes_max(),
+            temp_bytes: self.config.temp_bytes_max / 4 / share,
+            threads: self.config.threads,
+        };
+        open(&self.config.temp_dir, &self.opened, &limits).map(Arc::new)
+    }
+}
+
+fn open_shared(config: &Config, opened: &AtomicU64) -> Result<Instance> {
+    let limits = Limits {
+        memory_bytes: config.shared_memory_bytes_max(),
+        temp_bytes: config.temp_bytes_max / 4 * 3,
+        threads: config.threads,
+    };
+    let instance = open(&config.temp_dir, opened, &limits)?;
+    let connection = instance.connect().map_err(|e| cannot_open(&e))?;
+    connection.execute("SET GLOBAL lock_configuration = true").map_err(|e| cannot_open(&e))?;
+    Ok(instance)
+}
+
+struct Limits {
+    memory_bytes: u64,
+    temp_bytes: u64,
+    threads: u32,
+}
+
+fn open(temp_dir: &Path, opened: &AtomicU64, limits: &Limits) -> Result<Instance> {
+    let number = opened.fetch_add(1, Ordering::Relaxed);
+    let temp = temp_dir.join(format!("instance-{number}"));
+    std::fs::create_dir_all(&temp)
+        .map_err(|e| Error::unavailable(format!("the worker can't make its temp folder {}: {e}", temp.display())))?;
+    let no = || "false".to_string();
+    let settings = [
+        ("autoinstall_known_extensions", no()),
+        ("autoload_known_extensions", no()),
+        ("allow_community_extensions", no()),
+        ("allow_persistent_secrets", no()),
+        ("memory_limit", format!("{}B", limits.memory_bytes)),
+        ("threads", limits.threads.to_string()),
+        ("temp_directory", temp.display().to_string()),
+        ("max_temp_directory_size", format!("{}B", limits.temp_bytes)),
+        // So that an error's type is known also where the C API gives its text alone.
+        ("errors_as_json", "true".to_string()),
+    ];
+    let database = Database::open(&settings).map_err(|e| cannot_open(&e))?;
+    let instance = Instance { database, dead: AtomicBool::new(false), temp };
+    let connection = instance.connect().map_err(|e| cannot_open(&e))?;
+    // Settings of extensions, known only once the instance is open.
+    connection.execute("SET GLOBAL TimeZone = 'UTC'; SET GLOBAL parquet_metadata_cache = true").map_err(|e| cannot_open(&e))?;
+    drop(connection);
+    Ok(instance)
+}
+
+fn cannot_open(error: &DuckError) -> Error {
+    Error::unavailable(format!("the worker can't open a DuckDB database: {}", error.message))
+}
+
+/// Confines the connection's whole instance to `paths`, for good: no other file can be read,
+/// nothing written, no extension loaded, no setting changed.
+pub fn confine<'a>(connection: &Connection, paths: impl Iterator<Item = &'a str>) -> std::result::Result<(), DuckError> {
+    let paths: Vec<String> = paths.map(quote_text).collect();
+    connection.execute(&format!(
+        "SET GLOBAL allowed_paths = [{}]; SET GLOBAL enable_external_access = false; SET GLOBAL lock_configuration = true",
+        paths.join(", ")
+    ))
+}

@@ -1,0 +1,161 @@
+//! Listening, and a worker's life as a process.
+
+use std::future::Future;
+use std::io::{BufRead, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use flightpath_types::{Error, Result};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::Config;
+use crate::config::decode_launch;
+use crate::service::{Service, Worker};
+
+const FRAME_BYTES: u32 = 1 << 20;
+/// How long open connections may stay once no query runs any more.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// A launch line longer than this isn't one.
+const LAUNCH_BYTES_MAX: u64 = 64 << 10;
+
+/// A bound socket.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    /// Binds `unix:/path`, `tcp:host:port` or `host:port`. Loopback only: what a worker sends isn't encrypted.
+    pub async fn bind(address: &str) -> Result<Self> {
+        let cannot = |e: std::io::Error| Error::unavailable(format!("the worker can't listen on {address}: {e}"));
+        if let Some(path) = address.strip_prefix("unix:") {
+            return Ok(Listener::Unix(UnixListener::bind(path).map_err(cannot)?, PathBuf::from(path)));
+        }
+        let host_port = address.strip_prefix("tcp:").unwrap_or(address);
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host_port).await.map_err(cannot)?.collect();
+        if addresses.is_empty() || addresses.iter().any(|a| !a.ip().is_loopback()) {
+            return Err(Error::invalid(format!("a worker listens on loopback addresses only, not on {host_port}")));
+        }
+        Ok(Listener::Tcp(TcpListener::bind(addresses.as_slice()).await.map_err(cannot)?))
+    }
+
+    /// The address in the form that [`Listener::bind`] takes, with the port that was given.
+    pub fn address(&self) -> Result<String> {
+        match self {
+            Listener::Tcp(listener) => {
+                let address = listener.local_addr().map_err(|e| Error::unavailable(format!("the worker's socket has no address: {e}")))?;
+                Ok(format!("tcp:{address}"))
+            }
+            Listener::Unix(_, path) => Ok(format!("unix:{}", path.display())),
+        }
+    }
+}
+
+/// Serves until `shutdown` completes, then lets running queries finish within the configured limit.
+pub async fn serve(config: Config, listener: Listener, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let ticket_bytes_max = config.ticket_bytes_max as usize;
+    let worker = Worker::new(config)?;
+    let service = FlightServiceServer::new(Service(worker.clone()))
+        .max_decoding_message_size(ticket_bytes_max.saturating_add(4096))
+        .max_encoding_message_size(usize::MAX);
+    let router = Server::builder().max_frame_size(Some(FRAME_BYTES)).add_service(service);
+    let (close, closed) = tokio::sync::oneshot::channel::<()>();
+    let closed = async {
+        let _ = closed.await;
+    };
+    let serving = async {
+        match listener {
+            Listener::Tcp(listener) => {
+                router.serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), closed).await
+            }
+            Listener::Unix(listener, _) => router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), closed).await,
+        }
+    };
+    tokio::pin!(serving);
+    let failed = |e: tonic::transport::Error| Error::unavailable(format!("the worker's endpoint failed: {e}"));
+    tokio::select! {
+        ended = &mut serving => return ended.map_err(failed),
+        () = shutdown => {}
+    }
+    let drained = async {
+        worker.drain().await;
+        let _ = close.send(());
+        tokio::time::sleep(CLOSE_MAX).await;
+    };
+    // Queries that are being finished need the endpoint to go on meanwhile.
+    tokio::select! {
+        ended = &mut serving => ended.map_err(failed),
+        () = drained => Ok(()),
+    }
+}
+
+/// The whole life of a worker that a supervisor has started. Its settings and key come as one line
+/// on standard input; the address goes as one line to standard output; the end of standard
+/// input is the supervisor's death, and the worker's.
+pub async fn run_supervised() -> Result<()> {
+    harden();
+    let (line, parent_gone) = read_stdin().await?;
+    let (config, listen) = decode_launch(&line)?;
+    let listener = Listener::bind(&listen).await?;
+    let address = listener.address()?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
+    // A terminal's Ctrl-C reaches the whole process group; the supervisor decides what it means.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
+    tokio::spawn(async move { while interrupt.recv().await.is_some() {} });
+    let serving = serve(config, listener, async move {
+        terminate.recv().await;
+    });
+    let announce = async {
+        let mut out = std::io::stdout();
+        // A supervisor that can't read this is gone, which standard input tells too.
+        let _ = writeln!(out, "listening on {address}").and_then(|()| out.flush());
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = serving => ended,
+        () = announce => Ok(()),
+        _ = parent_gone => Err(Error::unavailable("the supervisor is gone")),
+    }
+}
+
+/// The first line, and a signal for the end of the input.
+async fn read_stdin() -> Result<(String, tokio::sync::oneshot::Receiver<()>)> {
+    let (line_sender, line) = tokio::sync::oneshot::channel();
+    let (gone_sender, gone) = tokio::sync::oneshot::channel();
+    // A thread of its own: a blocking read would hold up the runtime's shutdown.
+    let reader = move || {
+        let mut input = std::io::BufReader::new(std::io::stdin());
+        let mut text = String::new();
+        let read = std::io::Read::take(&mut input, LAUNCH_BYTES_MAX).read_line(&mut text);
+        let _ = line_sender.send(read.map(|_| text));
+        // Whatever follows says nothing; its end does.
+        let _ = std::io::copy(&mut input, &mut std::io::sink());
+        let _ = gone_sender.send(());
+    };
+    std::thread::Builder::new()
+        .name("supervisor-watch".into())
+        .spawn(reader)
+        .map_err(|e| Error::unavailable(format!("the worker can't start a thread: {e}")))?;
+    match line.await {
+        Ok(Ok(text)) if text.ends_with('\n') => Ok((text, gone)),
+        _ => Err(Error::invalid("a supervised worker gets its settings as one line on standard input")),
+    }
+}
+
+/// What can be given up for good: other processes of the same user can't look into this one's
+/// memory (where the key is), no core dump holds data, and no program gains rights.
+fn harden() {
+    use nix::sys::prctl;
+    use nix::sys::resource::{Resource, setrlimit};
+    // Each is a second line of defence; a kernel without one doesn't keep the worker from running.
+    let _ = prctl::set_dumpable(false);
+    let _ = prctl::set_no_new_privs();
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+}

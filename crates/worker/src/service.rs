@@ -1,0 +1,400 @@
+//! The worker's Flight endpoint: DoGet with a signed ticket, and the signed actions `cancel`,
+//! `status` and `describe`. Everything else of Flight is unimplemented on purpose.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage,
+    PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+};
+use flightpath_proto::v1::{CancelAnswer, DescribeAnswer, ResultEnd, SqlOrigin, WorkerStatus, WorkerTicket};
+use flightpath_types::{Error, ErrorKind, Result};
+use futures::stream::{self, BoxStream, StreamExt};
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::Config;
+use crate::cancel::{Cancel, Reason};
+use crate::duck;
+use crate::error::status;
+use crate::instance::Instances;
+use crate::query::{Outlet, Output, Query};
+use crate::threads::Threads;
+use crate::ticket::{ACTION_CANCEL, ACTION_DESCRIBE, ACTION_STATUS, Gate, PURPOSE_QUERY, unix_ms};
+
+/// Batches that may wait between a query's thread and the network.
+const CHANNEL_BATCHES: usize = 2;
+/// Larger batches are split; a row can be larger still.
+const MESSAGE_BYTES: usize = 4 << 20;
+
+/// One worker's state, shared by all calls.
+pub struct Worker {
+    config: Config,
+    gate: Gate,
+    instances: Arc<Instances>,
+    threads: Threads,
+    slots: Arc<Semaphore>,
+    user_slots: Arc<Semaphore>,
+    waiting: AtomicU32,
+    running: Arc<Running>,
+    draining: AtomicBool,
+    queries_total: AtomicU64,
+}
+
+/// The queries that hold a slot.
+#[derive(Default)]
+struct Running {
+    queries: Mutex<HashMap<u64, (String, Arc<Cancel>)>>,
+    next: AtomicU64,
+    ended: tokio::sync::Notify,
+}
+
+impl Running {
+    fn add(self: &Arc<Self>, query_id: &str, cancel: &Arc<Cancel>) -> Entry {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.queries.lock().insert(number, (query_id.to_string(), cancel.clone()));
+        Entry { running: self.clone(), number }
+    }
+
+    fn len(&self) -> usize {
+        self.queries.lock().len()
+    }
+
+    fn cancel(&self, reason: Reason, which: impl Fn(&str) -> bool) -> bool {
+        let chosen: Vec<Arc<Cancel>> = self.queries.lock().values().filter(|(id, _)| which(id)).map(|(_, cancel)| cancel.clone()).collect();
+        for cancel in &chosen {
+            cancel.cancel(reason);
+        }
+        !chosen.is_empty()
+    }
+}
+
+struct Entry {
+    running: Arc<Running>,
+    number: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.running.queries.lock().remove(&self.number);
+        self.running.ended.notify_waiters();
+    }
+}
+
+/// Cancels the query when its reader goes away, wherever that happens.
+struct ReaderGuard(Arc<Cancel>);
+
+impl Drop for ReaderGuard {
+    fn drop(&mut self) {
+        self.0.cancel(Reason::ClientGone);
+    }
+}
+
+/// What the reader's side of a query is made of.
+struct Started {
+    outputs: mpsc::Receiver<Output>,
+    guard: ReaderGuard,
+    schema: SchemaRef,
+}
+
+impl Worker {
+    pub fn new(config: Config) -> Result<Arc<Self>> {
+        config.validate()?;
+        let worker = Arc::new(Self {
+            gate: Gate::new(&config)?,
+            instances: Arc::new(Instances::open(&config)?),
+            threads: Threads::default(),
+            slots: Arc::new(Semaphore::new(config.slots as usize)),
+            user_slots: Arc::new(Semaphore::new(config.user_slots as usize)),
+            waiting: AtomicU32::new(0),
+            running: Arc::default(),
+            draining: AtomicBool::new(false),
+            queries_total: AtomicU64::new(0),
+            config,
+        });
+        let instances = worker.instances.clone();
+        worker.threads.run(move || instances.refill())?;
+        Ok(worker)
+    }
+
+    /// Takes no more queries, lets the running ones finish within the limit, then ends them.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        if tokio::time::timeout(self.config.drain_max, self.idle()).await.is_err() {
+            self.end_all();
+            // An interrupt is heard within milliseconds; a query that doesn't hear it ends with
+            // the process.
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.idle()).await;
+        }
+    }
+
+    /// Ends all queries at once.
+    pub fn end_all(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.running.cancel(Reason::Shutdown, |_| true);
+    }
+
+    async fn idle(&self) {
+        loop {
+            let ended = self.running.ended.notified();
+            if self.running.len() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    async fn start(&self, ticket: WorkerTicket, describe: bool) -> Result<Started> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(Reason::Shutdown.error());
+        }
+        let deadline = match ticket.deadline_unix_ms {
+            0 => None,
+            at => Some(tokio::time::Instant::now() + Duration::from_millis(at.saturating_sub(unix_ms()))),
+        };
+        let permits = self.permits(ticket.origin(), deadline).await?;
+        let cancel = Arc::new(Cancel::default());
+        let guard = ReaderGuard(cancel.clone());
+        let entry = self.running.add(&ticket.query_id, &cancel);
+        self.queries_total.fetch_add(1, Ordering::Relaxed);
+        if let Some(deadline) = deadline {
+            let cancel = Arc::downgrade(&cancel);
+            tokio::spawn(async move {
+                tokio::time::sleep_until(deadline).await;
+                if let Some(cancel) = cancel.upgrade() {
+                    cancel.cancel(Reason::Deadline);
+                }
+            });
+        }
+        let (sender, mut outputs) = mpsc::channel(CHANNEL_BATCHES);
+        let outlet = Outlet { sender, runtime: Handle::current() };
+        let query = Query { ticket, cancel, instances: self.instances.clone(), describe };
+        self.threads.run(move || {
+            // Held until the thread is done with DuckDB, not only until the reader is gone.
+            let _held = (permits, entry);
+            query.run(&outlet);
+        })?;
+        match next(&mut outputs, &guard).await {
+            Output::Schema(schema) => Ok(Started { outputs, guard, schema }),
+            Output::Failed(error) => Err(error),
+            Output::Batch(_) | Output::End { .. } => Err(Error::internal("a query's thread sent rows before their schema")),
+        }
+    }
+
+    /// A slot, after a bounded wait in a bounded queue.
+    async fn permits(&self, origin: SqlOrigin, deadline: Option<tokio::time::Instant>) -> Result<Vec<OwnedSemaphorePermit>> {
+        let mut wanted = vec![&self.slots];
+        if origin == SqlOrigin::User {
+            if self.config.user_slots == 0 {
+                return Err(Error::new(ErrorKind::PermissionDenied, "this worker runs no SQL written by users"));
+            }
+            wanted.insert(0, &self.user_slots);
+        }
+        let mut permits = Vec::with_capacity(wanted.len());
+        let give_up = tokio::time::Instant::now() + self.config.queue_wait_max;
+        for slots in wanted {
+            permits.push(match slots.clone().try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(_) => self.queue(slots, give_up, deadline).await?,
+            });
+        }
+        Ok(permits)
+    }
+
+    async fn queue(
+        &self,
+        slots: &Arc<Semaphore>,
+        give_up: tokio::time::Instant,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Result<OwnedSemaphorePermit> {
+        let exhausted = |what: &str| {
+            Error::new(ErrorKind::ResourceExhausted, format!("the DuckDB worker runs {} queries already and {what}", self.config.slots))
+        };
+        if self.waiting.fetch_add(1, Ordering::AcqRel) >= self.config.queue_max {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(exhausted("its queue is full"));
+        }
+        let _waiting = Waiting(&self.waiting);
+        let until = deadline.map_or(give_up, |d| d.min(give_up));
+        match tokio::time::timeout_at(until, slots.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Reason::Shutdown.error()),
+            Err(_) if deadline.is_some_and(|d| d <= give_up) => Err(Reason::Deadline.error()),
+            Err(_) => Err(exhausted("none ended in time")),
+        }
+    }
+
+    fn status(&self) -> WorkerStatus {
+        WorkerStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
+            duckdb_version: duck::library_version(),
+            running: self.running.len() as u32,
+            slots: self.config.slots,
+            memory_bytes_max: self.config.shared_memory_bytes_max(),
+            temp_bytes_max: self.config.temp_bytes_max,
+            threads: self.config.threads,
+            queries_total: self.queries_total.load(Ordering::Relaxed),
+            instances_recycled: self.instances.recycled(),
+            pid: std::process::id(),
+        }
+    }
+}
+
+struct Waiting<'a>(&'a AtomicU32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The next output. A thread that ends without its last word was cancelled, or has panicked.
+async fn next(outputs: &mut mpsc::Receiver<Output>, guard: &ReaderGuard) -> Output {
+    match outputs.recv().await {
+        Some(output) => output,
+        None => Output::Failed(
+            guard.0.reason().map_or_else(|| Error::internal("a query's thread ended without an answer"), Reason::error),
+        ),
+    }
+}
+
+/// Schema, batches and the end's mark, or an error; the query is cancelled when it's dropped.
+fn flight_data(started: Started) -> BoxStream<'static, Result<FlightData, Status>> {
+    let schema = started.schema.clone();
+    let rows = Arc::new(AtomicU64::new(0));
+    let rows_seen = rows.clone();
+    let batches = stream::unfold(Some(started), move |state| {
+        let rows = rows.clone();
+        async move {
+            let mut started = state?;
+            match next(&mut started.outputs, &started.guard).await {
+                Output::Batch(batch) => Some((Ok(batch), Some(started))),
+                Output::End { rows: count } => {
+                    rows.store(count, Ordering::Release);
+                    None
+                }
+                Output::Failed(error) => Some((Err(FlightError::Tonic(Box::new(status(&error)))), None)),
+                Output::Schema(_) => Some((Err(FlightError::protocol("a query's thread sent a second schema")), None)),
+            }
+        }
+    });
+    let encoded = FlightDataEncoderBuilder::new().with_schema(schema).with_max_flight_data_size(MESSAGE_BYTES).build(batches);
+    // The mark follows only what ended well: after an error the stream is over.
+    let state = (encoded, rows_seen, false);
+    stream::unfold(Some(state), |state| async move {
+        let (mut encoded, rows, failed) = state?;
+        match encoded.next().await {
+            Some(Ok(data)) => Some((Ok(data), Some((encoded, rows, failed)))),
+            Some(Err(error)) => Some((Err(flight_status(error)), None)),
+            None => {
+                let end = ResultEnd { rows: rows.load(Ordering::Acquire) };
+                Some((Ok(FlightData { app_metadata: end.encode_to_vec().into(), ..FlightData::default() }), None))
+            }
+        }
+    })
+    .boxed()
+}
+
+fn flight_status(error: FlightError) -> Status {
+    match error {
+        FlightError::Tonic(status) => *status,
+        other => status(&Error::internal(format!("the result can't be encoded: {other}"))),
+    }
+}
+
+/// The service around a worker.
+#[derive(Clone)]
+pub struct Service(pub Arc<Worker>);
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+type Stream<T> = Pin<Box<dyn futures::Stream<Item = std::result::Result<T, Status>> + Send + 'static>>;
+
+fn unsupported<T>(what: &str) -> Answer<T> {
+    Err(Status::unimplemented(format!("a worker has no {what}")))
+}
+
+#[tonic::async_trait]
+impl FlightService for Service {
+    type HandshakeStream = Stream<HandshakeResponse>;
+    type ListFlightsStream = Stream<FlightInfo>;
+    type DoGetStream = Stream<FlightData>;
+    type DoPutStream = Stream<PutResult>;
+    type DoExchangeStream = Stream<FlightData>;
+    type DoActionStream = Stream<arrow_flight::Result>;
+    type ListActionsStream = Stream<ActionType>;
+
+    async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        let ticket = self.0.gate.ticket(PURPOSE_QUERY, &request.into_inner().ticket).map_err(|e| status(&e))?;
+        let started = self.0.start(ticket, false).await.map_err(|e| status(&e))?;
+        Ok(Response::new(flight_data(started)))
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
+        let action = request.into_inner();
+        let answer = match action.r#type.as_str() {
+            ACTION_CANCEL => self.0.gate.cancel(&action.body).map(|cancel| {
+                let found = self.0.running.cancel(Reason::Asked, |id| id == cancel.query_id);
+                CancelAnswer { found }.encode_to_vec()
+            }),
+            ACTION_STATUS => self.0.gate.status(&action.body).map(|()| self.0.status().encode_to_vec()),
+            ACTION_DESCRIBE => match self.0.gate.ticket(ACTION_DESCRIBE, &action.body) {
+                Ok(ticket) => self.0.start(ticket, true).await.and_then(|started| describe_answer(&started)),
+                Err(error) => Err(error),
+            },
+            other => return unsupported(&format!("action '{other}'")),
+        };
+        let body = answer.map_err(|e| status(&e))?;
+        Ok(Response::new(stream::iter([Ok(arrow_flight::Result { body: body.into() })]).boxed()))
+    }
+
+    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
+        unsupported("handshake")
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        unsupported("flights to list")
+    }
+
+    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        unsupported("flight info")
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        unsupported("flight info")
+    }
+
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        unsupported("schemas")
+    }
+
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        unsupported("uploads")
+    }
+
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        unsupported("exchange")
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        unsupported("actions to list")
+    }
+}
+
+fn describe_answer(started: &Started) -> Result<Vec<u8>> {
+    let message: IpcMessage = SchemaAsIpc::new(&started.schema, &IpcWriteOptions::default())
+        .try_into()
+        .map_err(|e| Error::internal(format!("the schema can't be encoded: {e}")))?;
+    Ok(DescribeAnswer { ipc_schema: message.0.to_vec() }.encode_to_vec())
+}
