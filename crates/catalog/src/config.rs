@@ -52,7 +52,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             files_max: 500_000,
-            stats_columns_max: 2_000_000,
+            stats_columns_max: 500_000,
             log_bytes_max: 4 << 30,
             deleted_rows_max: 50_000_000,
             loads_max: 4,

@@ -155,7 +155,7 @@ impl DeltaReader {
 
         let metadata = configuration.metadata();
         let protocol = configuration.protocol();
-        let features = |list: Option<&[TableFeature]>| list.unwrap_or_default().iter().map(|f| f.as_ref().to_string()).collect();
+        let features = |list: Option<&[TableFeature]>| list.unwrap_or_default().iter().map(|f| f.to_string()).collect();
         let snapshot = TableSnapshot {
             name: name.clone(),
             format: TableFormat::Delta,
@@ -210,10 +210,7 @@ fn check_features(name: &TableName, kernel: &SnapshotRef) -> Result<()> {
     let protocol = kernel.table_configuration().protocol();
     for feature in protocol.reader_features().unwrap_or_default() {
         if !KNOWN_FEATURES.contains(feature) {
-            return Err(errors::not_eligible(
-                name,
-                format!("it uses the Delta reader feature `{}`, which isn't supported", feature.as_ref()),
-            ));
+            return Err(errors::not_eligible(name, format!("it uses the Delta reader feature `{feature}`, which isn't supported")));
         }
     }
     if protocol.min_reader_version() > 3 {

@@ -142,15 +142,18 @@ enum Target {
 }
 
 impl Inner {
-    /// `system.system.t` is what a binder may complete `system.t` to.
     fn knows_catalog(&self, catalog: &str) -> bool {
         catalog.eq_ignore_ascii_case(&self.config.catalog)
     }
 
-    fn lookup(&self, name: &TableName) -> Option<Target> {
-        if name.schema.eq_ignore_ascii_case(SYSTEM_SCHEMA)
+    /// `system.system.t` is what a binder may complete `system.t` to.
+    fn is_system(&self, name: &TableName) -> bool {
+        name.schema.eq_ignore_ascii_case(SYSTEM_SCHEMA)
             && (self.knows_catalog(&name.catalog) || name.catalog.eq_ignore_ascii_case(SYSTEM_SCHEMA))
-        {
+    }
+
+    fn lookup(&self, name: &TableName) -> Option<Target> {
+        if self.is_system(name) {
             return self.system.load().get(&name.table.to_lowercase()).cloned().map(Target::System);
         }
         if !self.knows_catalog(&name.catalog) {
@@ -166,8 +169,8 @@ impl Inner {
         if let Some(target) = self.lookup(name) {
             return Ok(target);
         }
-        let system = name.schema.eq_ignore_ascii_case(SYSTEM_SCHEMA);
-        if !self.knows_catalog(&name.catalog) && !(system && name.catalog.eq_ignore_ascii_case(SYSTEM_SCHEMA)) {
+        let system = self.is_system(name);
+        if !system && !self.knows_catalog(&name.catalog) {
             return Err(errors::catalog_not_found(&name.catalog, &self.config.catalog));
         }
         if !system {

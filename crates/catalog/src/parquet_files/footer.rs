@@ -118,7 +118,7 @@ fn bounds(metadata: &ArrowReaderMetadata, stored: &Field, leaf: usize, logical: 
     };
     let converter = converter.with_missing_null_counts_as_zero(false);
     let nulls: Option<Vec<u64>> =
-        converter.row_group_null_counts(groups).ok().map(|counts| counts.iter().collect::<Option<Vec<u64>>>()).flatten();
+        converter.row_group_null_counts(groups).ok().and_then(|counts| counts.iter().collect::<Option<Vec<u64>>>());
     let trusted = groups.iter().all(|group| ordered(group, leaf));
     let bound = |bound: Bound| -> Option<ArrayRef> {
         if !trusted || matches!(logical, DataType::Binary) || (bound == Bound::Max && logical.is_floating()) {
@@ -144,7 +144,7 @@ fn bounds(metadata: &ArrowReaderMetadata, stored: &Field, leaf: usize, logical: 
 fn ordered(group: &RowGroupMetaData, leaf: usize) -> bool {
     let column = group.column(leaf);
     let signed = matches!(column.column_type(), Physical::INT32 | Physical::INT64 | Physical::FLOAT | Physical::DOUBLE | Physical::BOOLEAN);
-    column.statistics().is_none_or(|s| !s.is_min_max_deprecated() || signed)
+    column.statistics().is_none_or(|s| signed || !s.is_min_max_deprecated() || (s.min_bytes_opt().is_none() && s.max_bytes_opt().is_none()))
 }
 
 fn extreme(per_group: &ArrayRef, logical: &DataType, bound: Bound) -> Option<ArrayRef> {
