@@ -5,9 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cast;
 mod def;
 pub mod duckdb;
+mod errors;
+mod nested;
+pub mod ops;
 mod registry;
+mod rows;
+mod sig;
+mod strings;
+pub mod types;
 
 pub use def::{
     AggregateCall, AggregateDef, BindContext, Bound, BoundAggregate, DuckAggregate, DuckAggregateSql, DuckCall, FpScalar, FunctionDef,

@@ -1,0 +1,214 @@
+//! Typing of arithmetic on dates, timestamps and intervals, and the fields of interval literals,
+//! which decide whether DATE + INTERVAL is a DATE or a TIMESTAMP.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::common::metadata::FieldMetadata;
+use datafusion::logical_expr::Expr;
+use flightpath_types::{Error, Result};
+
+use super::arithmetic::Op;
+use super::{temporal, wrong_operands};
+use crate::cast::{Mode, implicit_cast};
+use crate::def::{BindContext, Bound, ScalarDef, Typed};
+use crate::types::{self, DAY_TIME, YEAR_MONTH};
+
+const START: &str = "flightpath.interval.start";
+const END: &str = "flightpath.interval.end";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IntervalField {
+    Year,
+    Month,
+    Day,
+    Hour,
+    Minute,
+    Second,
+}
+
+impl IntervalField {
+    pub const ALL: [IntervalField; 6] =
+        [IntervalField::Year, IntervalField::Month, IntervalField::Day, IntervalField::Hour, IntervalField::Minute, IntervalField::Second];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IntervalField::Year => "year",
+            IntervalField::Month => "month",
+            IntervalField::Day => "day",
+            IntervalField::Hour => "hour",
+            IntervalField::Minute => "minute",
+            IntervalField::Second => "second",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|f| f.as_str().eq_ignore_ascii_case(text))
+    }
+}
+
+/// `DAY TO SECOND`: which fields an interval's type has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IntervalUnits {
+    pub start: IntervalField,
+    pub end: IntervalField,
+}
+
+impl IntervalUnits {
+    pub fn is_year_month(self) -> bool {
+        self.start <= IntervalField::Month
+    }
+
+    /// `interval day to second`, `interval hour`.
+    pub fn type_name(self) -> String {
+        if self.start == self.end {
+            format!("interval {}", self.start.as_str())
+        } else {
+            format!("interval {} to {}", self.start.as_str(), self.end.as_str())
+        }
+    }
+}
+
+/// A literal interval of `amount` months (of years and months) or microseconds (the rest).
+pub fn interval_literal(amount: i64, units: IntervalUnits) -> Result<Typed> {
+    let value = if units.is_year_month() {
+        let months = i32::try_from(amount).map_err(|_| crate::errors::interval_overflow())?;
+        ScalarValue::IntervalYearMonth(Some(months))
+    } else {
+        ScalarValue::DurationMicrosecond(Some(amount))
+    };
+    let ty = value.data_type();
+    Ok(Typed::new(Expr::Literal(value, Some(units_metadata(units))), ty, false))
+}
+
+pub(super) fn units_metadata(units: IntervalUnits) -> FieldMetadata {
+    let pairs = [(START, units.start), (END, units.end)].map(|(k, v)| (k.to_owned(), v.as_str().to_owned()));
+    FieldMetadata::new(BTreeMap::from(pairs))
+}
+
+/// The fields of an interval, where they're known: those of a literal.
+pub fn interval_units(arg: &Typed) -> Option<IntervalUnits> {
+    let metadata = match &arg.expr {
+        Expr::Literal(_, metadata) => metadata.as_ref()?,
+        Expr::Alias(alias) => match alias.expr.as_ref() {
+            Expr::Literal(_, metadata) => metadata.as_ref()?,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let field = |key: &str| metadata.inner().get(key).and_then(|v| IntervalField::parse(v));
+    Some(IntervalUnits { start: field(START)?, end: field(END)? })
+}
+
+/// `+ - * /` where an operand is a date, a timestamp or an interval.
+pub(super) fn arithmetic(ctx: &BindContext, op: Op, mode: Mode, left: Typed, right: Typed) -> Result<Typed> {
+    let pick = |ansi: &'static ScalarDef, tried: &'static ScalarDef| if mode == Mode::Try { tried } else { ansi };
+    let unsupported = |l: &Typed, r: &Typed| Err(wrong_operands(op.symbol(), &l.ty, &r.ty, "matching dates, timestamps, intervals or numbers"));
+    let (is_date, is_time) = (types::is_datetime, |t: &DataType| types::is_timestamp(t) || types::is_timestamp_ntz(t));
+    let left_interval = types::is_interval(&left.ty);
+    let right_interval = types::is_interval(&right.ty);
+    match op {
+        Op::Add if left_interval && !right_interval => arithmetic(ctx, op, mode, right, left),
+        Op::Add if types::is_integral(&left.ty) && right.ty == DataType::Date32 => arithmetic(ctx, op, mode, right, left),
+        Op::Add | Op::Subtract if left_interval && (right_interval || right.ty == DataType::Null) => {
+            let def = match op {
+                Op::Add => pick(&temporal::INTERVAL_ADD, &temporal::TRY_INTERVAL_ADD),
+                _ => pick(&temporal::INTERVAL_SUBTRACT, &temporal::TRY_INTERVAL_SUBTRACT),
+            };
+            let ret = left.ty.clone();
+            if right_interval && right.ty != ret {
+                return unsupported(&left, &right);
+            }
+            let right = implicit_cast(ctx, right, &ret)?;
+            Ok(call(ctx, def, left, right, ret, mode))
+        }
+        Op::Add | Op::Subtract if is_date(&left.ty) && right_interval => plus_interval(ctx, op, mode, left, right),
+        Op::Add | Op::Subtract if left.ty == DataType::Null && right_interval => {
+            let left = implicit_cast(ctx, left, &right.ty)?;
+            arithmetic(ctx, op, mode, left, right)
+        }
+        Op::Add | Op::Subtract if left.ty == DataType::Date32 && types::can_implicitly_cast(&right.ty, &DataType::Int32) && !types::is_string(&right.ty) => {
+            let def = match op {
+                Op::Add => pick(&temporal::DATE_PLUS_DAYS, &temporal::TRY_DATE_PLUS_DAYS),
+                _ => pick(&temporal::DATE_MINUS_DAYS, &temporal::TRY_DATE_MINUS_DAYS),
+            };
+            let right = implicit_cast(ctx, right, &DataType::Int32)?;
+            Ok(call(ctx, def, left, right, DataType::Date32, mode))
+        }
+        Op::Subtract if (is_time(&left.ty) && !right_interval) || (is_time(&right.ty) && !left_interval) => {
+            let common = match types::least_common_type([&left.ty, &right.ty]) {
+                Some(t) if is_time(&t) => t,
+                _ => return unsupported(&left, &right),
+            };
+            let (left, right) = (implicit_cast(ctx, left, &common)?, implicit_cast(ctx, right, &common)?);
+            let def = pick(&temporal::TIMESTAMP_DIFFERENCE, &temporal::TRY_TIMESTAMP_DIFFERENCE);
+            Ok(call(ctx, def, left, right, DAY_TIME, mode))
+        }
+        Op::Subtract if [&left.ty, &right.ty].iter().all(|t| matches!(t, DataType::Date32 | DataType::Utf8 | DataType::Null)) => {
+            let (left, right) = (implicit_cast(ctx, left, &DataType::Date32)?, implicit_cast(ctx, right, &DataType::Date32)?);
+            let def = pick(&temporal::DATE_DIFFERENCE, &temporal::TRY_DATE_DIFFERENCE);
+            Ok(call(ctx, def, left, right, DAY_TIME, mode))
+        }
+        Op::Multiply if right_interval && !left_interval => arithmetic(ctx, op, mode, right, left),
+        Op::Multiply | Op::Divide if left_interval && !right_interval => scaled(ctx, op, mode, left, right),
+        _ if left_interval && right_interval => Err(Error::not_eligible(format!("`{}` of two intervals isn't known", op.symbol()))),
+        _ => unsupported(&left, &right),
+    }
+}
+
+fn call(ctx: &BindContext, def: &'static ScalarDef, left: Typed, right: Typed, ret: DataType, mode: Mode) -> Typed {
+    let nullable = left.nullable || right.nullable || mode == Mode::Try;
+    def.expression(ctx, Bound { args: vec![left, right], ret, nullable })
+}
+
+fn plus_interval(ctx: &BindContext, op: Op, mode: Mode, left: Typed, right: Typed) -> Result<Typed> {
+    let add = op == Op::Add;
+    if right.ty == YEAR_MONTH {
+        let def = match (add, mode) {
+            (true, Mode::Ansi) => &temporal::PLUS_MONTHS,
+            (true, Mode::Try) => &temporal::TRY_PLUS_MONTHS,
+            (false, Mode::Ansi) => &temporal::MINUS_MONTHS,
+            (false, Mode::Try) => &temporal::TRY_MINUS_MONTHS,
+        };
+        let ret = left.ty.clone();
+        return Ok(call(ctx, def, left, right, ret, mode));
+    }
+    let def = match (add, mode) {
+        (true, Mode::Ansi) => &temporal::PLUS_DURATION,
+        (true, Mode::Try) => &temporal::TRY_PLUS_DURATION,
+        (false, Mode::Ansi) => &temporal::MINUS_DURATION,
+        (false, Mode::Try) => &temporal::TRY_MINUS_DURATION,
+    };
+    let left = match (&left.ty, interval_units(&right)) {
+        (DataType::Date32, Some(IntervalUnits { start: IntervalField::Day, end: IntervalField::Day })) => left,
+        (DataType::Date32, Some(_)) => implicit_cast(ctx, left, &types::timestamp())?,
+        (DataType::Date32, None) => {
+            return Err(Error::not_eligible(
+                "whether DATE + INTERVAL is a DATE or a TIMESTAMP depends on the interval's fields, which are known of literals only",
+            ));
+        }
+        _ => left,
+    };
+    let ret = left.ty.clone();
+    Ok(call(ctx, def, left, right, ret, mode))
+}
+
+fn scaled(ctx: &BindContext, op: Op, mode: Mode, left: Typed, right: Typed) -> Result<Typed> {
+    let factor = match &right.ty {
+        ty if types::is_integral(ty) => DataType::Int64,
+        ty if types::is_float(ty) => DataType::Float64,
+        DataType::Utf8 | DataType::Null => DataType::Float64,
+        ty if types::is_decimal(ty) => ty.clone(),
+        _ => return Err(wrong_operands(op.symbol(), &left.ty, &right.ty, "an INTERVAL and a NUMERIC")),
+    };
+    let right = implicit_cast(ctx, right, &factor)?;
+    let def = match (op, mode) {
+        (Op::Multiply, Mode::Ansi) => &temporal::INTERVAL_MULTIPLY,
+        (Op::Multiply, Mode::Try) => &temporal::TRY_INTERVAL_MULTIPLY,
+        (_, Mode::Ansi) => &temporal::INTERVAL_DIVIDE,
+        (_, Mode::Try) => &temporal::TRY_INTERVAL_DIVIDE,
+    };
+    let ret = left.ty.clone();
+    Ok(call(ctx, def, left, right, ret, mode))
+}
