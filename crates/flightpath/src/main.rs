@@ -1,1 +1,88 @@
-fn main() {}
+//! The `flightpath` command: one file per subcommand.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod commands;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One Arrow Flight SQL endpoint in front of a lakehouse; every query takes the cheapest path that
+/// gives the same answer.
+#[derive(Parser)]
+#[command(name = "flightpath", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server: Flight SQL in front of the tables in --data.
+    Serve(commands::serve::Args),
+    /// Start a DuckDB worker; `serve` does this by itself.
+    Worker(commands::worker::Args),
+    /// Run statements on a server and print what comes back.
+    Sql(commands::sql::Args),
+    /// Say which engine would run a query, and why, without running it.
+    Explain(commands::explain::Args),
+    /// Check settings, and that everything they name can be reached.
+    Check(commands::check::Args),
+    /// Write benchmark tables as Delta tables.
+    Populate(commands::populate::Args),
+    /// Read a password from standard input and print its hash for [[auth.users]].
+    HashPassword,
+}
+
+/// 0: all well; 1: a statement, check or job failed; 2: wrong usage or settings; 3: the server
+/// can't be reached or refuses the credentials; 4: no engine may run the query.
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Serve(args) => commands::serve::run(args),
+        Command::Worker(args) => commands::worker::run(args),
+        Command::Sql(args) => commands::sql::run(args),
+        Command::Explain(args) => commands::explain::run(args),
+        Command::Check(args) => commands::check::run(args),
+        Command::Populate(args) => commands::populate::run(args),
+        Command::HashPassword => commands::hash_password::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // A reader that went away (`| head`) isn't a failure worth a message.
+            if !failure.message.is_empty() {
+                eprintln!("flightpath: {}", failure.message);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a command ends, with its exit code.
+pub(crate) struct Failure {
+    pub code: u8,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn failed(message: impl std::fmt::Display) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+
+    pub fn usage(message: impl std::fmt::Display) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self { code: 0, message: String::new() },
+            _ => Self::failed(error),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+# `make demo` and `make test` need nothing but the toolchain: set-up is part of them.
+
+CARGO_TARGET_DIR ?= target
+# Relative to here, whatever the caller's folder.
+export CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
+DEBUG_BINARY := $(CARGO_TARGET_DIR)/debug/flightpath
+RELEASE_BINARY := $(CARGO_TARGET_DIR)/release/flightpath
+
+.PHONY: help demo test test-rust test-python build lint fmt bench setup
+
+help:
+	@echo "make demo    a server on generated tables, and a session with it"
+	@echo "make test    every test"
+	@echo "make build   an optimized binary: $(RELEASE_BINARY)"
+	@echo "make lint    formatting, clippy, licences and advisories (with cargo-deny, if installed)"
+	@echo "make bench   measurements against other servers; prints tables"
+
+setup:
+	scripts/setup build
+
+demo: setup
+	scripts/setup python
+	cargo build -p flightpath
+	FLIGHTPATH_BINARY=$(DEBUG_BINARY) .venv/bin/python scripts/demo.py
+
+test: test-rust test-python
+
+# The binary itself is built too: tests start it.
+test-rust: setup
+	scripts/setup postgres
+	cargo build --workspace
+	cargo test --workspace
+
+test-python: setup
+	scripts/setup python
+	cargo build --workspace
+	FLIGHTPATH_BINARY=$(DEBUG_BINARY) .venv/bin/python -m pytest -q integration-tests/python
+
+build: setup
+	cargo build --release -p flightpath
+	@echo "$(RELEASE_BINARY)"
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny isn't installed: licences and advisories not checked"; fi
+
+fmt:
+	cargo fmt --all
+
+bench: build
+	scripts/setup python
+	FLIGHTPATH_BINARY=$(RELEASE_BINARY) .venv/bin/python benchmarks/run.py

@@ -1,0 +1,41 @@
+//! `flightpath serve`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use flightpath_server::settings::Settings;
+
+use crate::Failure;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Settings file (TOML).
+    #[arg(long, env = "FLIGHTPATH_CONFIG")]
+    config: Option<PathBuf>,
+    /// Address and port of the Flight SQL server; port 0 takes a free one.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// Folder of tables; may be given more than once.
+    #[arg(long, value_name = "DIR")]
+    data: Vec<PathBuf>,
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    let settings = load_settings(args.config.as_deref(), args.listen, &args.data)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("io").build()?;
+    runtime.block_on(flightpath_server::serve(settings)).map_err(Failure::failed)
+}
+
+/// The file, the environment, then the command line, all checked together.
+pub(crate) fn load_settings(config: Option<&Path>, listen: Option<SocketAddr>, data: &[PathBuf]) -> Result<Settings, Failure> {
+    let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let overrides = |settings: &mut Settings| {
+        if let Some(listen) = listen {
+            settings.listen = listen;
+        }
+        if !data.is_empty() {
+            settings.data = data.to_vec();
+        }
+    };
+    Settings::load(config, environment, overrides).map_err(Failure::usage)
+}

@@ -1,0 +1,137 @@
+//! `flightpath sql`: statements from the command line or standard input.
+
+use std::io::{IsTerminal, Read, Write};
+
+use futures::StreamExt;
+
+use crate::client::{Client, Connection, failure};
+use crate::output::{Format, Printer};
+use crate::{Failure, commands};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    connection: Connection,
+    /// Pin one engine: it runs the query or refuses with its reason.
+    #[arg(long)]
+    engine: Option<String>,
+    /// `databricks`, or `duckdb` to pass the text through as it is.
+    #[arg(long)]
+    dialect: Option<String>,
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// One or more statements parted by `;`. Read from standard input when absent or `-`.
+    statement: Option<String>,
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    let text = match args.statement.as_deref() {
+        Some(text) if text != "-" => text.to_string(),
+        _ => {
+            if std::io::stdin().is_terminal() {
+                return Err(Failure::usage("give a statement, or pipe one into standard input"));
+            }
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            text
+        }
+    };
+    let statements = split(&text);
+    if statements.is_empty() {
+        return Err(Failure::usage("there is no statement to run"));
+    }
+    let mut settings = Vec::new();
+    settings.extend(args.engine.as_deref().map(|v| ("engine", v)));
+    settings.extend(args.dialect.as_deref().map(|v| ("dialect", v)));
+    commands::block_on(async {
+        let mut client = Client::connect(&args.connection, &settings).await?;
+        for statement in statements {
+            run_one(&mut client, statement, args.format).await?;
+        }
+        Ok(())
+    })
+}
+
+async fn run_one(client: &mut Client, statement: &str, format: Format) -> Result<(), Failure> {
+    let executed = client.execute(statement).await?;
+    let mut batches = client.fetch(&executed).await?;
+    let out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut printer = Printer::new(format, executed.schema.clone(), out)?;
+    while let Some(batch) = batches.next().await {
+        printer.batch(&batch.map_err(|e| failure(&e))?)?;
+    }
+    let rows = printer.rows;
+    let elapsed_ms = executed.submitted.elapsed().as_secs_f64() * 1000.0;
+    printer.finish()?;
+    if format == Format::Table {
+        let plural = if rows == 1 { "row" } else { "rows" };
+        let by = match (executed.decision["engine"].as_str(), executed.decision["reason"].as_str()) {
+            (Some(engine), Some(reason)) => format!(" on {engine} ({})", reason.strip_prefix(&format!("{engine}: ")).unwrap_or(reason)),
+            _ => String::new(),
+        };
+        writeln!(std::io::stdout(), "{rows} {plural} in {elapsed_ms:.1} ms{by}")?;
+    }
+    Ok(())
+}
+
+/// Parts a text at each `;` that stands outside quotes and comments.
+fn split(text: &str) -> Vec<&str> {
+    let bytes = text.as_bytes();
+    let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\'' | b'"' => {
+                let quote = bytes[at];
+                at += 1;
+                while at < bytes.len() && bytes[at] != quote {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'`' => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != b'`' {
+                    at += 1;
+                }
+            }
+            b'-' if bytes.get(at + 1) == Some(&b'-') => {
+                while at < bytes.len() && bytes[at] != b'\n' {
+                    at += 1;
+                }
+            }
+            b'/' if bytes.get(at + 1) == Some(&b'*') => {
+                let mut depth = 1;
+                at += 2;
+                while at < bytes.len() && depth > 0 {
+                    match &bytes[at..(at + 2).min(bytes.len())] {
+                        b"*/" => (depth, at) = (depth - 1, at + 2),
+                        b"/*" => (depth, at) = (depth + 1, at + 2),
+                        _ => at += 1,
+                    }
+                }
+                continue;
+            }
+            b';' => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    parts.push(&text[start.min(text.len())..]);
+    parts.into_iter().map(str::trim).filter(|p| !p.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn statements_part_at_semicolons_outside_quotes_and_comments() {
+        assert_eq!(split("SELECT 1; SELECT 2;\n"), ["SELECT 1", "SELECT 2"]);
+        assert_eq!(split(r"SELECT 'a;\';b', `c;d` -- e;f"), [r"SELECT 'a;\';b', `c;d` -- e;f"]);
+        assert_eq!(split("/* a; /* b; */ c; */ SELECT ';';"), ["/* a; /* b; */ c; */ SELECT ';'"]);
+        assert!(split(" ;; ").is_empty());
+        assert_eq!(split("SELECT 'open;"), ["SELECT 'open;"]);
+    }
+}

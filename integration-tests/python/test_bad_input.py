@@ -1,0 +1,137 @@
+"""Bad input gets a typed error that says what to do, and the server lives on."""
+
+import json
+import pathlib
+import shutil
+import socket
+import subprocess
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import BINARY, DATA
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bad") / "lake"
+
+    def golden(name, to):
+        return pathlib.Path(shutil.copytree(DATA / "delta-golden" / name / "delta", root / to))
+
+    names = sorted(p.name for p in (DATA / "delta-golden").iterdir() if (p / "delta").is_dir())
+    simple = next(n for n in names if n.startswith("basic") or "snapshot-data" in n or "time-travel" in n)
+    golden(simple, "good")
+    corrupt = golden(simple, "corrupt_log")
+    next(iter(sorted((corrupt / "_delta_log").glob("*.json")))).write_text('{"add": {"path": ')
+    missing = golden(simple, "missing_file")
+    for file in missing.rglob("*.parquet"):
+        if "_delta_log" not in str(file):
+            file.unlink()
+    truncated = golden(simple, "truncated_file")
+    for file in truncated.rglob("*.parquet"):
+        if "_delta_log" not in str(file):
+            file.write_bytes(file.read_bytes()[:40])
+    future = golden(simple, "future_feature")
+    log = sorted((future / "_delta_log").glob("*.json"))[0]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if "protocol" in line:
+            line["protocol"] = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["timeMachine"], "writerFeatures": ["timeMachine"]}
+    log.write_text("\n".join(json.dumps(line) for line in lines))
+    (root / "empty_table/_delta_log").mkdir(parents=True)
+    pq.write_table(pa.table({f"c{i}": [i] for i in range(10_000)}), root / "wide.parquet")
+    return root
+
+
+@pytest.fixture(scope="module")
+def bad(lake, tmp_path_factory):
+    from conftest import Server
+
+    one = Server(tmp_path_factory.mktemp("state-bad"), "--data", lake)
+    yield one
+    assert one.query("SELECT 1 AS x").to_pylist() == [{"x": 1}], "the server did not live on"
+    one.stop()
+
+
+@pytest.mark.parametrize(
+    "sql, words",
+    [
+        ("SELEC 1", ["line 1", "column 1", "42601"]),
+        ("SELECT 1 +\n  FROM good", ["line 2"]),
+        ("SELECT 'open", ["line 1"]),
+        ("SELECT * FROM goood", ["good", "42P01"]),
+        ("SELECT nope FROM good", ["nope", "42703"]),
+        ("SELECT nosuchfunction(1)", ["nosuchfunction"]),
+        ("SELECT 1; SELECT 2", ["one statement"]),
+        ("", []),
+        ("DROP TABLE good", ["read-only"]),
+        ("INSERT INTO good VALUES (1)", ["read-only"]),
+        ("SELECT * FROM read_parquet('/etc/passwd')", ["read_parquet"]),
+        ("SELECT * FROM delta.`/etc`", ["delta"]),
+        ("SET nosuch = 1", ["nosuch"]),
+        ("SET engine = 'oracle'", ["oracle", "duckdb"]),
+        ("SELECT 1/0", ["DIVIDE_BY_ZERO", "22012"]),
+        ("SELECT CAST('x' AS INT)", ["CAST_INVALID_INPUT", "22018"]),
+        ("SELECT * FROM corrupt_log", ["corrupt_log"]),
+        ("SELECT count(*), max(struct(*)) FROM future_feature", ["not eligible", "timeMachine"]),
+        ("SELECT * FROM empty_table", ["empty_table"]),
+    ],
+)
+def test_bad_statements_are_explained(bad, sql, words):
+    with pytest.raises(Exception) as caught:
+        bad.query(sql)
+    message = str(caught.value)
+    for word in words:
+        assert word in message, message
+    assert "panicked" not in message
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "datafusion"])
+@pytest.mark.parametrize("table", ["missing_file", "truncated_file"])
+def test_damaged_files_are_data_loss_on_each_engine(bad, table, engine):
+    with pytest.raises(Exception) as caught:
+        bad.query(f"SELECT * FROM {table}", engine=engine)
+    assert table in str(caught.value) or ".parquet" in str(caught.value), caught.value
+    assert bad.query("SELECT count(*) AS n FROM good", engine=engine).to_pylist()[0]["n"] > 0
+
+
+def test_ten_thousand_columns(bad):
+    for engine in ["duckdb", "datafusion"]:
+        assert bad.query("SELECT * FROM wide", engine=engine).num_columns == 10_000
+
+
+def test_huge_and_deep_statements(bad):
+    with pytest.raises(Exception, match="(?i)too long|larger|bytes|MB"):
+        bad.query("SELECT '" + "x" * (20 << 20) + "'")
+    for deep in ["SELECT " + "(" * 5000 + "1" + ")" * 5000, "SELECT 1" + " + 1" * 20_000, "SELECT " + "NOT " * 20_000 + "true"]:
+        try:
+            bad.query(deep)
+        except Exception as error:
+            assert "panicked" not in str(error)
+        assert bad.query("SELECT 2 AS x").to_pylist() == [{"x": 2}]
+
+
+def run(*args, **kwargs):
+    return subprocess.run([BINARY, *map(str, args)], capture_output=True, text=True, timeout=60, **kwargs)
+
+
+def test_a_port_in_use_and_missing_folders_are_explained(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("serve", "--data", tmp_path, "--listen", f"127.0.0.1:{port}", env={"FLIGHTPATH_STATE_DIR": str(tmp_path / "s"), "PATH": "/bin"})
+        assert done.returncode == 1 and str(port) in done.stderr and "in use" in done.stderr, done.stderr
+    done = run("serve", "--data", tmp_path / "none")
+    assert done.returncode == 2 and "none" in done.stderr
+    done = run("serve", "--data", tmp_path, "--listen", "0.0.0.0:0")
+    assert done.returncode == 2 and "auth" in done.stderr, done.stderr
+
+
+def test_every_mistake_in_a_settings_file_is_reported(tmp_path):
+    file = tmp_path / "f.toml"
+    file.write_text('listne = "x"\n[limits]\nqueue_max = -1\n')
+    done = run("check", "--config", file)
+    assert done.returncode == 2
+    assert f"{file}:1" in done.stderr and "did you mean `listen`" in done.stderr and f"{file}:3" in done.stderr

@@ -1,0 +1,4 @@
+//! One binary for tests of the workspace as a whole.
+
+mod architecture;
+mod tidy;
