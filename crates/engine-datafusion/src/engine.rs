@@ -30,6 +30,7 @@ use crate::files::Footers;
 use crate::memory::{QueryMemory, SharedMemory};
 use crate::run::{self, Running, Work};
 use crate::scan::ScanPlanner;
+use crate::spill::{TempFiles, TempSpace};
 
 /// The engine's limits. Sizes in bytes.
 #[derive(Debug, Clone)]
@@ -86,6 +87,7 @@ pub struct DataFusionEngine {
     state: Arc<SessionState>,
     environment: Arc<RuntimeEnv>,
     memory: Arc<SharedMemory>,
+    temp_space: Arc<TempSpace>,
     footers: Footers,
     running: Arc<AtomicU32>,
     draining: AtomicBool,
@@ -110,10 +112,12 @@ impl DataFusionEngine {
             Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
             None => DiskManagerMode::OsTmpDirectory,
         };
-        let disk = DiskManagerBuilder::default().with_mode(temp_mode).with_max_temp_directory_size(config.temp_bytes_max);
-        let environment = RuntimeEnvBuilder::new()
-            .with_disk_manager_builder(disk)
-            .build_arc()
+        let temp_space = TempSpace::new(config.temp_bytes_max);
+        let environment = TempFiles::new(temp_mode, temp_space.clone())
+            .and_then(|files| {
+                let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Custom(Arc::new(files)));
+                RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build_arc()
+            })
             .map_err(|e| crate::error::of_datafusion(&e).context("engine datafusion can't use its temporary folder"))?;
         let state = SessionStateBuilder::new().with_config(session_config(&config)).with_runtime_env(environment.clone()).build();
         Ok(Self {
@@ -121,6 +125,7 @@ impl DataFusionEngine {
             state: Arc::new(state),
             environment,
             memory: SharedMemory::new(config.memory_bytes_max),
+            temp_space,
             footers: Footers::new(config.footer_cache_bytes_max),
             running: Arc::new(AtomicU32::new(0)),
             draining: AtomicBool::new(false),
@@ -136,7 +141,7 @@ impl DataFusionEngine {
 
     /// Bytes of temporary files that queries hold now.
     pub fn temp_bytes_used(&self) -> u64 {
-        self.environment.disk_manager.used_disk_space()
+        self.temp_space.used_bytes()
     }
 
     /// What one query's operators run in: the common environment with a memory limit of its own.

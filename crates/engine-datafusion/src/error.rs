@@ -40,10 +40,8 @@ pub(crate) fn panicked() -> Error {
 
 /// An I/O error met while reading or writing what isn't a table's file: temporary files.
 pub(crate) fn of_io(error: &io::Error) -> Error {
-    if let Some(inner) = error.get_ref() {
-        if let Some(ours) = inner.downcast_ref::<Error>() {
-            return ours.clone();
-        }
+    if let Some(known) = error.get_ref().and_then(|inner| of_known(inner)) {
+        return known;
     }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory => {
@@ -89,33 +87,26 @@ fn undecodable(detail: impl std::fmt::Display) -> Error {
 }
 
 fn of_boxed(error: &(dyn StdError + Send + Sync + 'static)) -> Error {
-    of_dyn(error)
+    of_known(error).unwrap_or_else(|| Error::internal(format!("engine datafusion: {error}")))
 }
 
-fn of_dyn(error: &(dyn StdError + 'static)) -> Error {
+/// The client's error if `error` or what it wraps is of a known type.
+fn of_known(error: &(dyn StdError + 'static)) -> Option<Error> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(ours) = error.downcast_ref::<Error>() {
-            return ours.clone();
-        }
-        if let Some(inner) = error.downcast_ref::<DataFusionError>() {
-            return of_datafusion(inner);
-        }
-        if let Some(inner) = error.downcast_ref::<ArrowError>() {
-            return of_arrow(inner);
-        }
-        if let Some(inner) = error.downcast_ref::<ParquetError>() {
-            return of_parquet(inner);
-        }
-        if let Some(inner) = error.downcast_ref::<object_store::Error>() {
-            return of_object_store(inner);
-        }
-        if let Some(inner) = error.downcast_ref::<io::Error>() {
-            return of_io(inner);
+        let known = None
+            .or_else(|| error.downcast_ref::<Error>().cloned())
+            .or_else(|| error.downcast_ref::<DataFusionError>().map(of_datafusion))
+            .or_else(|| error.downcast_ref::<ArrowError>().map(of_arrow))
+            .or_else(|| error.downcast_ref::<ParquetError>().map(of_parquet))
+            .or_else(|| error.downcast_ref::<object_store::Error>().map(of_object_store))
+            .or_else(|| error.downcast_ref::<io::Error>().map(of_io));
+        if known.is_some() {
+            return known;
         }
         next = error.source();
     }
-    Error::internal(format!("engine datafusion: {error}"))
+    None
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ mod conform;
 mod engine;
 mod error;
 mod files;
+mod interrupt;
 mod memory;
 mod run;
 mod scan;
+mod spill;
 
 pub use engine::{Config, DataFusionEngine};

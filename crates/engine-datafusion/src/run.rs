@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::error::{of_datafusion, panicked};
+use crate::interrupt::{Signal, late, stoppable};
 use crate::scan::ScanPlanner;
 
 /// Batches that may wait for the client; each operator holds one or two of its own besides.
@@ -65,14 +66,18 @@ enum Message {
 /// Starts the work on `runtime`.
 pub(crate) fn start(runtime: &tokio::runtime::Handle, work: Work) -> QueryStream {
     let (sender, receiver) = mpsc::channel(BATCHES_WAITING_MAX);
-    let task = runtime.spawn(drive(work, sender));
-    QueryStream { receiver, task: task.abort_handle(), ended: false }
+    let signal = Signal::new(work.deadline);
+    let task = runtime.spawn(drive(work, signal.clone(), sender));
+    QueryStream { receiver, signal, task: task.abort_handle(), ended: false }
 }
 
-async fn drive(work: Work, sender: mpsc::Sender<Message>) {
+async fn drive(work: Work, signal: Arc<Signal>, sender: mpsc::Sender<Message>) {
     let Work { query, query_id, deadline, state, task, scans, running } = work;
-    let guarded = AssertUnwindSafe(produce(&query, &state, task, scans, &sender)).catch_unwind();
-    let outcome = match until(deadline, guarded).await {
+    let produced = async {
+        let plan = physical_plan(&query, &state, scans, &signal).await?;
+        produce(&query, plan, task, &sender).await
+    };
+    let outcome = match until(deadline, AssertUnwindSafe(produced).catch_unwind()).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => {
             tracing::error!(%query_id, "a query panicked in engine datafusion");
@@ -90,14 +95,7 @@ async fn drive(work: Work, sender: mpsc::Sender<Message>) {
     let _ = sender.send(last).await;
 }
 
-async fn produce(
-    query: &PlannedQuery,
-    state: &SessionState,
-    task: Arc<TaskContext>,
-    scans: Arc<ScanPlanner>,
-    sender: &mpsc::Sender<Message>,
-) -> Result<()> {
-    let plan = physical_plan(query, state, scans).await?;
+async fn produce(query: &PlannedQuery, plan: Arc<dyn ExecutionPlan>, task: Arc<TaskContext>, sender: &mpsc::Sender<Message>) -> Result<()> {
     let mut batches = execute_stream(plan, task).map_err(|e| of_datafusion(&e))?;
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(|e| of_datafusion(&e))?;
@@ -115,24 +113,29 @@ async fn produce(
     Ok(())
 }
 
-async fn physical_plan(query: &PlannedQuery, state: &SessionState, scans: Arc<ScanPlanner>) -> Result<Arc<dyn ExecutionPlan>> {
+async fn physical_plan(
+    query: &PlannedQuery,
+    state: &SessionState,
+    scans: Arc<ScanPlanner>,
+    signal: &Arc<Signal>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let planner = DefaultPhysicalPlanner::with_extension_planners(vec![scans]);
-    planner.create_physical_plan(&query.optimized, state).await.map_err(|e| of_datafusion(&e))
+    let plan = planner.create_physical_plan(&query.optimized, state).await.map_err(|e| of_datafusion(&e))?;
+    stoppable(plan, signal).map_err(|e| of_datafusion(&e))
 }
 
 /// `work`, or an error once the deadline has passed; `work` is dropped by then.
 pub(crate) async fn until<F: Future>(deadline: Option<Instant>, work: F) -> Result<F::Output> {
     match deadline {
         None => Ok(work.await),
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), work)
-            .await
-            .map_err(|_| Error::new(ErrorKind::DeadlineExceeded, "the query ran past its time limit; raise `timeout_seconds` or make it smaller")),
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| late()),
     }
 }
 
 /// The batches of one query.
 pub(crate) struct QueryStream {
     receiver: mpsc::Receiver<Message>,
+    signal: Arc<Signal>,
     task: AbortHandle,
     ended: bool,
 }
@@ -158,6 +161,7 @@ impl Stream for QueryStream {
 
 impl Drop for QueryStream {
     fn drop(&mut self) {
+        self.signal.drop_query();
         self.task.abort();
     }
 }

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conformance;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
