@@ -1,1 +1,33 @@
-//! .
+//! The Flight SQL front door: speaks the protocol, knows who is asking, and hands statements to the
+//! pipeline's port. It never looks at SQL, never decides anything about a query, and never buffers a
+//! result.
+//!
+//! The way of a call: `server` accepts its connection, `gate` authenticates it and finds its session,
+//! `service` reads its command, `statement`, `actions`, `puts` or `metadata` answers, and `outgoing`
+//! sends what is a result.
+
+#![forbid(unsafe_code)]
+
+mod actions;
+mod auth;
+mod config;
+mod door;
+mod gate;
+pub mod messages;
+mod metadata;
+mod outgoing;
+mod params;
+mod prepared;
+mod puts;
+mod server;
+mod service;
+mod session;
+mod sign;
+mod statement;
+mod status;
+mod wire;
+
+pub use auth::{Authenticator, StaticUser, StaticUsers};
+pub use config::{Auth, Config, FunctionNames, Lifetimes, Limits, SigningKey, Tls};
+pub use server::serve;
+pub use status::{code_of, status_of};

@@ -53,6 +53,11 @@ impl SessionHandle {
         self.settings.read().clone()
     }
 
+    /// Whether anyone holds a clone of this handle.
+    pub fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.settings) > 1
+    }
+
     /// Sets one setting for all later calls.
     pub fn set(&self, name: &str, value: &str) -> Result<()> {
         self.settings.write().set(name, value)

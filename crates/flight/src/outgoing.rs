@@ -1,0 +1,281 @@
+//! A result on its way to one client: split into messages by rows and bytes, encoded in a task of
+//! its own behind a channel of a few messages, so that a slow client never grows memory and encoding
+//! never blocks its connection. A stream that ended early is never mistaken for a complete one, and
+//! dropping it drops the query.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow_flight::{FlightData, SchemaAsIpc};
+use flightpath_pipeline::ResultStream;
+use flightpath_types::{Error, ErrorKind, Result};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tonic::Status;
+
+use crate::config::Limits;
+use crate::status::status_of;
+use crate::wire;
+
+/// Messages between the encoder and the connection.
+const CHANNEL_MESSAGES: usize = 2;
+
+pub(crate) type FlightDataStream = BoxStream<'static, Result<FlightData, Status>>;
+
+/// What bounds one result.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OutgoingLimits {
+    pub message_rows: usize,
+    pub message_bytes: usize,
+    pub row_bytes: usize,
+    pub client_stall: Duration,
+    pub deadline: Option<Instant>,
+}
+
+impl OutgoingLimits {
+    pub fn new(limits: &Limits, client_stall: Duration, deadline: Option<Instant>) -> Self {
+        Self {
+            message_rows: limits.message_rows.max(1),
+            message_bytes: limits.message_bytes.max(1),
+            row_bytes: limits.row_bytes,
+            client_stall,
+            deadline,
+        }
+    }
+}
+
+/// Starts sending. Waits for the first batch, so that what fails before it is the call's own error,
+/// and a small result leaves in one piece. The first message is the schema, also of an empty result.
+pub(crate) async fn start(result: ResultStream, limits: OutgoingLimits) -> Result<FlightDataStream, Status> {
+    let schema = wire::result_schema(&result.schema);
+    let schema_message = schema_message(&schema);
+    let (sender, receiver) = mpsc::channel(CHANNEL_MESSAGES);
+    let end = Arc::new(Mutex::new(None));
+    let task_end = end.clone();
+    let task = tokio::spawn(async move {
+        let outcome = send_all(result, schema, limits, &sender).await;
+        *task_end.lock() = Some(outcome);
+        // Only now: the receiver looks for the outcome once the channel is closed.
+        drop(sender);
+    });
+    let mut rest = Outgoing { receiver, end, task, done: false };
+    let first = match rest.next().await {
+        Some(Err(status)) => return Err(status),
+        Some(Ok(message)) => Some(Ok(message)),
+        None => None,
+    };
+    Ok(futures::stream::iter([Some(Ok(schema_message)), first].into_iter().flatten()).chain(rest).boxed())
+}
+
+/// One batch that is there already, for metadata.
+pub(crate) fn of_batch(batch: RecordBatch, limits: OutgoingLimits) -> Result<FlightDataStream, Status> {
+    let mut messages = vec![Ok(schema_message(&batch.schema()))];
+    let mut encoder = Encoder::default();
+    for piece in pieces(batch, &limits).map_err(|e| status_of(&e))? {
+        messages.push(Ok(encoder.encode(&piece).map_err(|e| status_of(&e))?));
+    }
+    Ok(futures::stream::iter(messages).boxed())
+}
+
+struct Outgoing {
+    receiver: mpsc::Receiver<FlightData>,
+    end: Arc<Mutex<Option<Result<()>>>>,
+    task: JoinHandle<()>,
+    done: bool,
+}
+
+impl Stream for Outgoing {
+    type Item = Result<FlightData, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        if let Some(message) = ready!(self.receiver.poll_recv(context)) {
+            return Poll::Ready(Some(Ok(message)));
+        }
+        self.done = true;
+        let outcome = self.end.lock().take();
+        Poll::Ready(match outcome {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(Err(status_of(&error))),
+            None => Some(Err(status_of(&Error::internal("the result broke off: its encoder ended early")))),
+        })
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        // Ends the query, even while it waits for its next batch.
+        self.task.abort();
+    }
+}
+
+async fn send_all(result: ResultStream, schema: SchemaRef, limits: OutgoingLimits, sender: &mpsc::Sender<FlightData>) -> Result<()> {
+    let mut batches = result.batches;
+    let mut encoder = Encoder::default();
+    while let Some(batch) = before(limits.deadline, batches.next()).await? {
+        let batch = wire::to_wire(batch?, &schema)?;
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        for piece in pieces(batch, &limits)? {
+            let message = encoder.encode(&piece)?;
+            let sent = before(limits.deadline, tokio::time::timeout(limits.client_stall, sender.send(message))).await?;
+            match sent {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Error::new(ErrorKind::Cancelled, "the client went away")),
+                Err(_) => {
+                    let seconds = limits.client_stall.as_secs();
+                    let message = format!("the client took nothing of its result for {seconds} seconds");
+                    return Err(Error::new(ErrorKind::ResourceExhausted, message));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn before<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T> {
+    let Some(deadline) = deadline else { return Ok(future.await) };
+    tokio::time::timeout_at(deadline.into(), future)
+        .await
+        .map_err(|_| Error::new(ErrorKind::DeadlineExceeded, "the deadline passed before the whole result was sent"))
+}
+
+fn schema_message(schema: &arrow::datatypes::Schema) -> FlightData {
+    SchemaAsIpc::new(schema, &IpcWriteOptions::default()).into()
+}
+
+struct Encoder {
+    generator: IpcDataGenerator,
+    dictionaries: DictionaryTracker,
+    options: IpcWriteOptions,
+    context: IpcWriteContext,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self {
+            generator: IpcDataGenerator::default(),
+            dictionaries: DictionaryTracker::new(true),
+            options: IpcWriteOptions::default(),
+            context: IpcWriteContext::default(),
+        }
+    }
+}
+
+impl Encoder {
+    fn encode(&mut self, batch: &RecordBatch) -> Result<FlightData> {
+        let (dictionaries, data) = self
+            .generator
+            .encode(batch, &mut self.dictionaries, &self.options, &mut self.context)
+            .map_err(|e| Error::internal(format!("encoding a batch: {e}")))?;
+        debug_assert!(dictionaries.is_empty(), "dictionaries are unpacked before they get here");
+        Ok(data.into())
+    }
+}
+
+/// Slices of at most so many rows and bytes, by halving; one row stays whole, up to a limit.
+fn pieces(batch: RecordBatch, limits: &OutgoingLimits) -> Result<Vec<RecordBatch>> {
+    let mut done = Vec::new();
+    let mut open = vec![batch];
+    while let Some(batch) = open.pop() {
+        let rows = batch.num_rows();
+        let bytes: usize = batch.columns().iter().map(bytes_of).sum();
+        if rows <= limits.message_rows && (bytes <= limits.message_bytes || rows <= 1) {
+            if bytes > limits.row_bytes {
+                return Err(Error::new(
+                    ErrorKind::ResourceExhausted,
+                    format!("one row of the result takes {} MB; at most {} MB can be sent", bytes >> 20, limits.row_bytes >> 20),
+                ));
+            }
+            done.push(batch);
+            continue;
+        }
+        let middle = if rows > 2 * limits.message_rows { limits.message_rows } else { rows / 2 };
+        open.push(batch.slice(middle, rows - middle));
+        open.push(batch.slice(0, middle));
+    }
+    Ok(done)
+}
+
+/// Bytes that a slice takes on the wire, about: only what its offsets reach, unlike the capacity of
+/// its buffers, which slices share.
+fn bytes_of(array: &ArrayRef) -> usize {
+    let rows = array.len();
+    let nulls = if array.null_count() > 0 { rows.div_ceil(8) } else { 0 };
+    nulls
+        + match array.data_type() {
+            DataType::Null => 0,
+            DataType::Boolean => rows.div_ceil(8),
+            DataType::Utf8 => offsets_bytes(array.as_string::<i32>().value_offsets()),
+            DataType::LargeUtf8 => offsets_bytes(array.as_string::<i64>().value_offsets()),
+            DataType::Binary => offsets_bytes(array.as_binary::<i32>().value_offsets()),
+            DataType::LargeBinary => offsets_bytes(array.as_binary::<i64>().value_offsets()),
+            DataType::FixedSizeBinary(width) => rows * usize::try_from(*width).unwrap_or(0),
+            DataType::List(_) => {
+                let list = array.as_list::<i32>();
+                rows * 4 + child_bytes(list.values(), list.value_offsets())
+            }
+            DataType::LargeList(_) => {
+                let list = array.as_list::<i64>();
+                rows * 8 + child_bytes(list.values(), list.value_offsets())
+            }
+            DataType::Map(_, _) => {
+                let map = array.as_map();
+                let entries: ArrayRef = Arc::new(map.entries().clone());
+                rows * 4 + child_bytes(&entries, map.value_offsets())
+            }
+            DataType::FixedSizeList(_, _) => {
+                let list = array.as_fixed_size_list();
+                bytes_of(list.values())
+            }
+            DataType::Struct(_) => array.as_struct().columns().iter().map(bytes_of).sum(),
+            other => match other.primitive_width() {
+                Some(width) => rows * width,
+                None => array.get_array_memory_size(),
+            },
+        }
+}
+
+fn offsets_bytes<O: Copy + Into<OffsetValue>>(offsets: &[O]) -> usize {
+    let (first, last) = ends(offsets);
+    std::mem::size_of_val(offsets) + (last - first)
+}
+
+fn child_bytes<O: Copy + Into<OffsetValue>>(child: &ArrayRef, offsets: &[O]) -> usize {
+    let (first, last) = ends(offsets);
+    bytes_of(&child.slice(first, last - first))
+}
+
+fn ends<O: Copy + Into<OffsetValue>>(offsets: &[O]) -> (usize, usize) {
+    let at = |offset: Option<&O>| offset.map_or(0, |o| usize::try_from((*o).into().0).unwrap_or(0));
+    (at(offsets.first()), at(offsets.last()))
+}
+
+/// An offset of 32 or 64 bits.
+struct OffsetValue(i64);
+
+impl From<i32> for OffsetValue {
+    fn from(offset: i32) -> Self {
+        Self(offset.into())
+    }
+}
+
+impl From<i64> for OffsetValue {
+    fn from(offset: i64) -> Self {
+        Self(offset)
+    }
+}
+
+#[cfg(test)]
+mod tests;

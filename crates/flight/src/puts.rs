@@ -1,0 +1,122 @@
+//! DoPut: binding parameters, and the update commands, most of which are refused. An update is
+//! answered without draining its stream: some clients read the answer before they half-close.
+
+use arrow::array::RecordBatch;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::{Any, Command, CommandPreparedStatementUpdate, DoPutPreparedStatementResult, DoPutUpdateResult};
+use arrow_flight::{FlightData, PutResult};
+use bytes::Bytes;
+use datafusion::common::ScalarValue;
+use flightpath_types::{Error, ErrorKind, Result};
+use futures::{Stream, StreamExt};
+use prost::Message;
+use tonic::{Code, Status};
+
+use crate::actions::unsupported;
+use crate::door::{Caller, Door};
+use crate::gate::too_large;
+use crate::params;
+use crate::statement::{self, Bound};
+use crate::status::status_of;
+
+/// Runs one DoPut to its single answer.
+pub(crate) async fn run<S>(door: &Door, caller: &Caller, mut messages: S) -> Result<PutResult, Status>
+where
+    S: Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
+{
+    let first = match messages.next().await {
+        Some(Ok(first)) => first,
+        Some(Err(status)) => return Err(readable(door, status)),
+        None => return Err(status_of(&Error::invalid("DoPut got no message: the first one names the command"))),
+    };
+    let command = command_of(&first).map_err(|e| status_of(&e))?;
+    let app_metadata = match command {
+        Command::CommandStatementUpdate(command) => {
+            let bound = Bound::text_only(door, command.query, command.transaction_id.as_ref()).map_err(|e| status_of(&e))?;
+            count(statement::update(door, caller, bound).await.map_err(|e| status_of(&e))?)
+        }
+        Command::CommandPreparedStatementQuery(command) => {
+            let handle = bind(door, caller, &command.prepared_statement_handle, first, messages).await?;
+            // Always echoed: one client library takes it without looking whether it is there.
+            DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) }.encode_to_vec()
+        }
+        Command::CommandPreparedStatementUpdate(CommandPreparedStatementUpdate { prepared_statement_handle }) => {
+            let handle = bind(door, caller, &prepared_statement_handle, first, messages).await?;
+            let bound = Bound::of_handle(door, caller, &handle).map_err(|e| status_of(&e))?;
+            count(statement::update(door, caller, bound).await.map_err(|e| status_of(&e))?)
+        }
+        Command::CommandStatementIngest(_) => return Err(status_of(&unsupported("bulk ingestion and other writes"))),
+        Command::CommandStatementSubstraitPlan(_) => return Err(status_of(&unsupported("Substrait plans"))),
+        other => return Err(status_of(&Error::invalid(format!("DoPut doesn't take {}", other.type_url())))),
+    };
+    Ok(PutResult { app_metadata: app_metadata.into() })
+}
+
+fn command_of(first: &FlightData) -> Result<Command> {
+    let descriptor = first.flight_descriptor.as_ref().ok_or_else(|| Error::invalid("the first message of DoPut has no descriptor"))?;
+    let any = Any::decode(descriptor.cmd.clone()).map_err(|_| Error::invalid("the descriptor holds no Flight SQL command"))?;
+    Command::try_from(any).map_err(|e| Error::invalid(format!("the descriptor's command can't be read: {e}")))
+}
+
+fn count(record_count: i64) -> Vec<u8> {
+    DoPutUpdateResult { record_count }.encode_to_vec()
+}
+
+/// Binds the stream's one row, or nothing when it has no columns.
+async fn bind<S>(door: &Door, caller: &Caller, handle: &[u8], first: FlightData, rest: S) -> Result<Bytes, Status>
+where
+    S: Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
+{
+    let row = read_row(door, first, rest).await?;
+    door.prepared.bind(&caller.principal, handle, row).map_err(|e| status_of(&e))
+}
+
+async fn read_row<S>(door: &Door, first: FlightData, rest: S) -> Result<Option<Vec<ScalarValue>>, Status>
+where
+    S: Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
+{
+    // No schema at all: a client without parameters.
+    if first.data_header.is_empty() {
+        return Ok(None);
+    }
+    let limit = door.config.limits.parameter_bytes;
+    let mut seen = 0;
+    let messages = futures::stream::iter([Ok(first)]).chain(rest).map(move |message| {
+        let message = message?;
+        seen += message.data_body.len();
+        if seen > limit {
+            let text = format!("parameters have more than {} MB", limit >> 20);
+            return Err(status_of(&Error::new(ErrorKind::ResourceExhausted, text)));
+        }
+        Ok(message)
+    });
+    let mut batches = FlightRecordBatchStream::new_from_flight_data(messages.map(|m| m.map_err(|s| FlightError::Tonic(Box::new(s)))));
+    let mut row: Option<RecordBatch> = None;
+    let mut has_columns = false;
+    while let Some(batch) = batches.next().await {
+        let batch = batch.map_err(|error| match error {
+            FlightError::Tonic(status) => readable(door, *status),
+            other => status_of(&Error::invalid(format!("parameters can't be read: {other}"))),
+        })?;
+        has_columns |= batch.num_columns() > 0;
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        if row.is_some() || batch.num_rows() > 1 {
+            return Err(status_of(&Error::invalid("one row of parameters can be bound, not several: execute the statement once per row")));
+        }
+        row = Some(batch);
+    }
+    has_columns |= batches.schema().is_some_and(|schema| !schema.fields().is_empty());
+    match row {
+        _ if !has_columns => Ok(None),
+        Some(row) => params::row_of(&row).map(Some).map_err(|e| status_of(&e)),
+        None => Err(status_of(&Error::invalid("parameters have columns but no row"))),
+    }
+}
+
+/// tonic's refusal of a message over the limit, in our words.
+fn readable(door: &Door, status: Status) -> Status {
+    if status.code() == Code::OutOfRange { too_large(door.config.limits.request_bytes) } else { status }
+}

@@ -1,0 +1,192 @@
+//! Listening: connections, their limits, TLS, HTTP/2, and the end. Never serves anything but
+//! loopback without authentication.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use flightpath_pipeline::QueryService;
+use flightpath_types::{Error, ErrorKind, Result};
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+use crate::config::{Auth, Config, Tls};
+use crate::door::{Door, Peer};
+use crate::gate::Gate;
+use crate::service::Service;
+use crate::session::SessionKey;
+
+/// Requests are small: statements and bound rows. Results flow by the client's windows.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// After a failed accept (out of file descriptors, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until `shutdown` resolves and the running calls have ended, at the latest after
+/// `config.lifetimes.drain`, when what is left is cut.
+pub async fn serve(
+    listener: TcpListener,
+    queries: Arc<dyn QueryService>,
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    let address = listener.local_addr().map_err(|e| Error::unavailable(format!("the listener has no address: {e}")))?;
+    refuse_open_door(&config, address)?;
+    let mut builder = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(config.limits.streams_per_connection)
+        .http2_keepalive_interval(Some(config.lifetimes.http2_keepalive))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(config.limits.header_bytes);
+    if let Some(tls) = &config.tls {
+        builder = builder.tls_config(tls_config(tls)).map_err(|e| Error::invalid(format!("TLS certificate or key: {e}")))?;
+    }
+    let (request_bytes, drain, connections) = (config.limits.request_bytes, config.lifetimes.drain, config.limits.connections);
+    let door = Door::new(queries, config)?;
+    let flight = FlightServiceServer::new(Service::new(door.clone())).max_decoding_message_size(request_bytes);
+    let gate = Gate::new(flight, door);
+
+    let cut = CancellationToken::new();
+    let _cut_at_the_end = cut.clone().drop_guard();
+    let incoming = Incoming::new(listener, connections, cut.clone());
+    let draining = CancellationToken::new();
+    let signal = async {
+        shutdown.await;
+        draining.cancel();
+    };
+    let served = builder.serve_with_incoming_shutdown(gate, incoming, signal);
+    tokio::pin!(served);
+    let too_long = async {
+        draining.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        result = &mut served => return result.map_err(|e| Error::unavailable(format!("serving Flight SQL failed: {e}"))),
+        () = too_long => {}
+    }
+    tracing::warn!(seconds = drain.as_secs(), "calls still ran at the end of the drain limit; their connections are cut");
+    cut.cancel();
+    served.await.map_err(|e| Error::unavailable(format!("serving Flight SQL failed: {e}")))
+}
+
+fn refuse_open_door(config: &Config, address: SocketAddr) -> Result<()> {
+    match config.auth {
+        Auth::None if !address.ip().is_loopback() => Err(Error::new(
+            ErrorKind::PermissionDenied,
+            format!("refusing to listen on {address} without authentication: configure users, or listen on 127.0.0.1"),
+        )),
+        Auth::None | Auth::Users(_) => Ok(()),
+    }
+}
+
+fn tls_config(tls: &Tls) -> ServerTlsConfig {
+    let config = ServerTlsConfig::new().identity(Identity::from_pem(&tls.certificate_pem, &tls.key_pem));
+    match &tls.client_ca_pem {
+        Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
+        None => config,
+    }
+}
+
+/// Accepted connections, at most so many at once; one more is closed right away.
+struct Incoming {
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    cut: CancellationToken,
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Incoming {
+    fn new(listener: TcpListener, connections_max: usize, cut: CancellationToken) -> Self {
+        Self { listener, permits: Arc::new(Semaphore::new(connections_max)), cut, pause: None }
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                std::task::ready!(pause.as_mut().poll(context));
+                self.pause = None;
+            }
+            match std::task::ready!(self.listener.poll_accept(context)) {
+                Ok((stream, address)) => {
+                    let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+                        tracing::warn!(%address, "connection refused: too many connections");
+                        continue;
+                    };
+                    // Small answers must not wait for more.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%address, %error, "TCP_NODELAY");
+                    }
+                    let peer = Peer { address: Some(address), session: SessionKey::random() };
+                    let cut = Box::pin(self.cut.clone().cancelled_owned());
+                    return Poll::Ready(Some(Ok(Connection { stream, peer, cut, _permit: permit })));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection failed");
+                    self.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
+                }
+            }
+        }
+    }
+}
+
+/// One client's connection. It ends when it is cut, however much is still to be sent.
+struct Connection {
+    stream: TcpStream,
+    peer: Peer,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

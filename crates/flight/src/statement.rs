@@ -1,0 +1,178 @@
+//! Statements: from a command to the pipeline's port, and from its answers to FlightInfo, ticket,
+//! schema and prepared statement. No SQL is looked at here.
+
+use std::time::SystemTime;
+
+use arrow::datatypes::Schema;
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
+use bytes::Bytes;
+use datafusion::common::ScalarValue;
+use flightpath_pipeline::{Request, Submitted};
+use flightpath_types::{Error, ErrorKind, QueryId, Result};
+use futures::StreamExt;
+use prost::Message;
+
+use crate::door::{Caller, Door};
+use crate::messages::PreparedStatementResult;
+use crate::sign::{Purpose, fixed};
+use crate::wire;
+
+/// A statement's text with what was bound to it.
+pub(crate) struct Bound {
+    pub text: String,
+    pub params: Option<Vec<ScalarValue>>,
+}
+
+impl Bound {
+    pub fn text_only(door: &Door, text: String, transaction_id: Option<&Bytes>) -> Result<Self> {
+        refuse_transaction(transaction_id)?;
+        let limit = door.config.limits.statement_bytes;
+        if text.len() > limit {
+            let message = format!("the statement has {} MB; at most {} MB are taken", text.len() >> 20, limit >> 20);
+            return Err(Error::new(ErrorKind::ResourceExhausted, message));
+        }
+        Ok(Self { text, params: None })
+    }
+
+    pub fn of_query(door: &Door, command: CommandStatementQuery) -> Result<Self> {
+        Self::text_only(door, command.query, command.transaction_id.as_ref())
+    }
+
+    pub fn of_handle(door: &Door, caller: &Caller, handle: &[u8]) -> Result<Self> {
+        let statement = door.prepared.open(&caller.principal, handle)?;
+        Ok(Self { text: statement.text.to_string(), params: statement.params })
+    }
+
+    fn into_request(self, caller: &Caller) -> Request {
+        Request {
+            text: self.text,
+            params: self.params,
+            session: caller.session.clone(),
+            settings: caller.settings.clone(),
+            deadline: caller.deadline(),
+            traceparent: caller.traceparent.clone(),
+        }
+    }
+}
+
+/// Plans, decides and registers; the answer holds one endpoint, and no location: "where you asked".
+pub(crate) async fn flight_info(door: &Door, caller: &Caller, bound: Bound, descriptor: FlightDescriptor) -> Result<FlightInfo> {
+    let submitted = door.queries.submit(bound.into_request(caller)).await?;
+    let schema = wire::result_schema(&submitted.schema);
+    let ticket = TicketStatementQuery { statement_handle: ticket(door, caller, submitted.query_id) };
+    let endpoint = endpoint(door, ticket.as_any().encode_to_vec());
+    Ok(FlightInfo {
+        ordered: submitted.ordered,
+        app_metadata: app_metadata(&submitted),
+        ..info(schema_bytes(&schema)?, descriptor, endpoint)
+    })
+}
+
+/// FlightInfo of a metadata command: its ticket is the command itself.
+pub(crate) fn metadata_info(door: &Door, schema: &Schema, descriptor: FlightDescriptor) -> Result<FlightInfo> {
+    let endpoint = endpoint(door, descriptor.cmd.to_vec());
+    Ok(info(schema_bytes(schema)?, descriptor, endpoint))
+}
+
+/// The schema alone, without registering anything.
+pub(crate) async fn schema_of(door: &Door, caller: &Caller, bound: Bound) -> Result<Bytes> {
+    let prepared = door.queries.prepare(&bound.into_request(caller)).await?;
+    schema_bytes(&wire::result_schema(&prepared.schema))
+}
+
+/// JDBC tells a query from an update by `dataset_schema`: empty means update.
+pub(crate) async fn prepare(door: &Door, caller: &Caller, bound: Bound) -> Result<PreparedStatementResult> {
+    let handle = door.prepared.create(&caller.principal, &bound.text);
+    let prepared = door.queries.prepare(&bound.into_request(caller)).await?;
+    let dataset_schema = if prepared.is_query { schema_bytes(&wire::result_schema(&prepared.schema))? } else { Bytes::new() };
+    Ok(PreparedStatementResult {
+        prepared_statement_handle: handle,
+        dataset_schema,
+        parameter_schema: schema_bytes(&wire::result_schema(&prepared.parameters))?,
+        is_update: Some(!prepared.is_query),
+    })
+}
+
+/// Runs a statement that changes the session; everything else is refused. Returns the count of
+/// changed rows.
+pub(crate) async fn update(door: &Door, caller: &Caller, bound: Bound) -> Result<i64> {
+    let request = bound.into_request(caller);
+    let prepared = door.queries.prepare(&request).await?;
+    if prepared.is_query {
+        return Err(Error::invalid("this statement returns rows: execute it as a query, not as an update"));
+    }
+    let submitted = door.queries.submit(request).await?;
+    let mut result = door.queries.fetch(submitted.query_id, &caller.principal, caller.deadline()).await?;
+    while let Some(batch) = result.batches.next().await {
+        batch?;
+    }
+    Ok(0)
+}
+
+/// The query that a ticket stands for, and until when it does.
+pub(crate) fn open_ticket(door: &Door, caller: &Caller, handle: &[u8]) -> Result<(QueryId, SystemTime)> {
+    let opened = door.signer.open(Purpose::Ticket, handle)?;
+    let payload = opened.payload_of(&caller.principal)?;
+    if payload.len() != 16 {
+        return Err(Error::internal("a signed ticket has an unexpected form"));
+    }
+    Ok((QueryId::from_bytes(fixed(payload)), opened.expires))
+}
+
+fn ticket(door: &Door, caller: &Caller, query_id: QueryId) -> Bytes {
+    door.signer.seal(Purpose::Ticket, &caller.principal, door.config.lifetimes.ticket, query_id.as_bytes()).into()
+}
+
+/// The same query's ticket with a new expiry.
+pub(crate) fn renewed(door: &Door, caller: &Caller, query_id: QueryId, app_metadata: Bytes) -> FlightEndpoint {
+    let ticket = TicketStatementQuery { statement_handle: ticket(door, caller, query_id) };
+    FlightEndpoint { app_metadata, ..endpoint(door, ticket.as_any().encode_to_vec()) }
+}
+
+pub(crate) fn refuse_transaction(transaction_id: Option<&Bytes>) -> Result<()> {
+    match transaction_id {
+        Some(id) if !id.is_empty() => Err(Error::invalid("there are no transactions here: leave the transaction id out (autocommit)")),
+        _ => Ok(()),
+    }
+}
+
+/// The schema as Flight's messages hold it.
+pub(crate) fn schema_bytes(schema: &Schema) -> Result<Bytes> {
+    let message: std::result::Result<IpcMessage, _> = SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into();
+    message.map(|IpcMessage(bytes)| bytes).map_err(|e| Error::internal(format!("encoding a schema: {e}")))
+}
+
+fn endpoint(door: &Door, ticket: Vec<u8>) -> FlightEndpoint {
+    FlightEndpoint {
+        ticket: Some(Ticket { ticket: ticket.into() }),
+        location: Vec::new(),
+        expiration_time: Some((SystemTime::now() + door.config.lifetimes.ticket).into()),
+        app_metadata: Bytes::new(),
+    }
+}
+
+fn info(schema: Bytes, descriptor: FlightDescriptor, endpoint: FlightEndpoint) -> FlightInfo {
+    FlightInfo {
+        schema,
+        flight_descriptor: Some(descriptor),
+        endpoint: vec![endpoint],
+        // Not known before the query ran.
+        total_records: -1,
+        total_bytes: -1,
+        ordered: true,
+        app_metadata: Bytes::new(),
+    }
+}
+
+fn app_metadata(submitted: &Submitted) -> Bytes {
+    let json = serde_json::json!({
+        "query_id": submitted.query_id.to_string(),
+        "engine": submitted.engine,
+        "reason": submitted.reason,
+        "predicted_ms": submitted.predicted_ms,
+        "predicted_usd": submitted.predicted_usd,
+    });
+    json.to_string().into()
+}
