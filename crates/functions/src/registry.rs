@@ -4,9 +4,18 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::def::FunctionDef;
+use crate::{nested, strings};
 
 /// Each family file exports its rows as one static slice; this is the one list of families.
-static FAMILIES: &[&[FunctionDef]] = &[];
+static FAMILIES: &[&[FunctionDef]] = &[
+    strings::FIND,
+    strings::BUILD,
+    strings::FORMAT,
+    nested::ARRAYS,
+    nested::COMBINE,
+    nested::ACCESS,
+    nested::MAPS,
+];
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static FunctionDef>> = LazyLock::new(|| {
     let mut map = HashMap::new();

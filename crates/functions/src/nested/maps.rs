@@ -1,0 +1,321 @@
+//! Rows that make maps and take them apart. Keys are unique and never NULL.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StructArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType::{self, Boolean, Utf8};
+use arrow::datatypes::Field;
+use arrow::row::Rows;
+use datafusion::logical_expr::ColumnarValue;
+use flightpath_types::{Error, Result};
+
+use super::combine::{common, element};
+use super::gather::{Gather, entries, keys, list_of, map_of, range};
+use crate::def::{BindContext, Bound, FunctionDef, Invocation, Typed};
+use crate::rows::Frame;
+use crate::sig::{self, P, mismatch, scalar, strict};
+use crate::strings::duck;
+use crate::types;
+
+fn parts_of(name: &str, index: usize, ty: &DataType) -> Result<(DataType, DataType)> {
+    types::map_parts(ty).map(|(k, v)| (k.data_type().clone(), v.data_type().clone())).ok_or_else(|| sig::unexpected_input(name, index, "MAP", ty))
+}
+
+fn check_key(name: &str, key: &DataType) -> Result<()> {
+    if types::is_orderable(key) { Ok(()) } else { Err(mismatch("INVALID_MAP_KEY_TYPE", name, format!("The key of a map can't be {}.", types::sql_name(key)))) }
+}
+
+/// Collects a map's entries and sees to it that keys are unique and not NULL.
+struct Entries<'a> {
+    keys: Gather,
+    values: Gather,
+    /// Comparable keys of each source.
+    rows: &'a [Rows],
+    sources: &'a [ArrayRef],
+    seen: HashSet<&'a [u8]>,
+    offsets: Vec<i32>,
+    valid: Vec<bool>,
+    total: usize,
+}
+
+impl<'a> Entries<'a> {
+    fn new(ret: &DataType, key_sources: &'a [ArrayRef], rows: &'a [Rows], value_sources: &[ArrayRef]) -> Result<Self> {
+        let (key, value) = parts_of("map", 0, ret)?;
+        Ok(Self {
+            keys: Gather::new(&key, key_sources)?,
+            values: Gather::new(&value, value_sources)?,
+            rows,
+            sources: key_sources,
+            seen: HashSet::new(),
+            offsets: vec![0],
+            valid: Vec::new(),
+            total: 0,
+        })
+    }
+
+    fn push(&mut self, key: (usize, usize), value: (usize, usize)) -> Result<()> {
+        if self.sources[key.0].is_null(key.1) {
+            return Err(Error::raised("NULL_MAP_KEY", "2200E", "Cannot use null as map key."));
+        }
+        if !self.seen.insert(self.rows[key.0].row(key.1).data()) {
+            return Err(Error::raised("DUPLICATED_MAP_KEY", "23505", "Duplicate map key was found, please check the input data."));
+        }
+        self.keys.push(key.0, key.1);
+        self.values.push(value.0, value.1);
+        self.total += 1;
+        Ok(())
+    }
+
+    fn end(&mut self, valid: bool) -> Result<()> {
+        self.seen.clear();
+        self.offsets.push(i32::try_from(self.total).map_err(|_| Error::not_eligible("maps of one batch hold more than 2^31 entries"))?);
+        self.valid.push(valid);
+        Ok(())
+    }
+
+    fn finish(self, ret: &DataType) -> Result<ArrayRef> {
+        map_of(ret, self.offsets, self.keys.values()?, self.values.values()?, NullBuffer::from(self.valid))
+    }
+}
+
+fn bind_map(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
+    if !args.len().is_multiple_of(2) {
+        return Err(Error::classed(
+            flightpath_types::ErrorKind::InvalidArgument,
+            "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+            "42605",
+            format!("The `map` requires 2n (n > 0) parameters but the actual number is {}.", args.len()),
+        ));
+    }
+    let (mut ks, mut vs) = (Vec::new(), Vec::new());
+    for (i, arg) in args.into_iter().enumerate() {
+        if i % 2 == 0 { ks.push(arg) } else { vs.push(arg) }
+    }
+    let (key, ks) = common(ctx, "map", ks)?;
+    let (value, vs) = common(ctx, "map", vs)?;
+    check_key("map", &key)?;
+    let args = ks.into_iter().zip(vs).flat_map(|(k, v)| [k, v]).collect();
+    Ok(Bound { args, ret: types::map(key, value), nullable: false })
+}
+
+fn map(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
+    let frame = Frame::new(invocation)?;
+    let column = |first: usize| (first..frame.len()).step_by(2).map(|i| frame.array(i).cloned()).collect::<Result<Vec<ArrayRef>>>();
+    let (ks, vs) = (column(0)?, column(1)?);
+    let rows = keys(&ks)?;
+    let mut out = Entries::new(frame.ret(), &ks, &rows, &vs)?;
+    for row in 0..frame.rows() {
+        for i in 0..ks.len() {
+            out.push((i, frame.index(i * 2, row)), (i, frame.index(i * 2 + 1, row)))?;
+        }
+        out.end(true)?;
+    }
+    frame.finish(out.finish(frame.ret())?)
+}
+
+fn bind_from_arrays(_: &BindContext, args: Vec<Typed>) -> Result<Bound> {
+    const NAME: &str = "map_from_arrays";
+    sig::arity(NAME, args.len(), 2, Some(2))?;
+    let item = |i: usize| element(&args[i].ty).map(|(t, _)| t.clone()).ok_or_else(|| sig::unexpected_input(NAME, i, "ARRAY", &args[i].ty));
+    let (key, value) = (item(0)?, item(1)?);
+    check_key(NAME, &key)?;
+    Ok(sig::bound(args, strict(types::map(key, value))))
+}
+
+fn from_arrays(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
+    let frame = Frame::new(invocation)?;
+    let (kl, vl) = (frame.array(0)?.as_list::<i32>(), frame.array(1)?.as_list::<i32>());
+    let (ks, vs) = ([kl.values().clone()], [vl.values().clone()]);
+    let rows = keys(&ks)?;
+    let mut out = Entries::new(frame.ret(), &ks, &rows, &vs)?;
+    for row in 0..frame.rows() {
+        match range(kl, frame.index(0, row)).zip(range(vl, frame.index(1, row))) {
+            Some((k, v)) if k.len() == v.len() => {
+                k.zip(v).try_for_each(|(k, v)| out.push((0, k), (0, v)))?;
+                out.end(true)?;
+            }
+            Some(_) => return Err(Error::raised("INVALID_PARAMETER_VALUE.MAP_ARRAYS", "22023", "The key array and the value array of a map must have the same length.")),
+            None => out.end(false)?,
+        }
+    }
+    frame.finish(out.finish(frame.ret())?)
+}
+
+fn bind_from_entries(_: &BindContext, args: Vec<Typed>) -> Result<Bound> {
+    const NAME: &str = "map_from_entries";
+    sig::arity(NAME, args.len(), 1, Some(1))?;
+    match element(&args[0].ty) {
+        Some((DataType::Struct(fields), nulls)) if fields.len() == 2 => {
+            check_key(NAME, fields[0].data_type())?;
+            let (ret, nullable) = (types::map(fields[0].data_type().clone(), fields[1].data_type().clone()), args[0].nullable || nulls);
+            Ok(Bound { args, ret, nullable })
+        }
+        _ => Err(sig::unexpected_input(NAME, 0, "ARRAY of pair STRUCT", &args[0].ty)),
+    }
+}
+
+fn from_entries(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
+    let frame = Frame::new(invocation)?;
+    let list = frame.array(0)?.as_list::<i32>();
+    let structs = list.values().as_struct();
+    let (ks, vs) = ([structs.column(0).clone()], [structs.column(1).clone()]);
+    let rows = keys(&ks)?;
+    let mut out = Entries::new(frame.ret(), &ks, &rows, &vs)?;
+    for row in 0..frame.rows() {
+        match range(list, frame.index(0, row)).filter(|r| r.clone().all(|i| structs.is_valid(i))) {
+            Some(mut range) => {
+                range.try_for_each(|i| out.push((0, i), (0, i)))?;
+                out.end(true)?;
+            }
+            None => out.end(false)?,
+        }
+    }
+    frame.finish(out.finish(frame.ret())?)
+}
+
+fn bind_concat(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
+    for (i, arg) in args.iter().enumerate() {
+        if arg.ty != DataType::Null {
+            parts_of("map_concat", i, &arg.ty)?;
+        }
+    }
+    let (ty, args) = common(ctx, "map_concat", args)?;
+    if ty == DataType::Null {
+        return Err(Error::not_eligible("`map_concat` without a map isn't known"));
+    }
+    Ok(sig::bound(args, strict(ty)))
+}
+
+fn concat(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
+    let frame = Frame::new(invocation)?;
+    let maps = (0..frame.len()).map(|i| Ok(frame.array(i)?.as_map().clone())).collect::<Result<Vec<_>>>()?;
+    let ks: Vec<ArrayRef> = maps.iter().map(|m| m.keys().clone()).collect();
+    let vs: Vec<ArrayRef> = maps.iter().map(|m| m.values().clone()).collect();
+    let rows = keys(&ks)?;
+    let mut out = Entries::new(frame.ret(), &ks, &rows, &vs)?;
+    for row in 0..frame.rows() {
+        let ranges: Option<Vec<_>> = maps.iter().enumerate().map(|(c, m)| entries(m, frame.index(c, row))).collect();
+        let valid = ranges.is_some();
+        for (column, mut range) in ranges.into_iter().flatten().enumerate() {
+            range.try_for_each(|i| out.push((column, i), (column, i)))?;
+        }
+        out.end(valid)?;
+    }
+    frame.finish(out.finish(frame.ret())?)
+}
+
+/// One side of a map, or its entries, as an array.
+fn bind_side(name: &str, args: Vec<Typed>, item: fn(DataType, DataType) -> (DataType, bool)) -> Result<Bound> {
+    sig::arity(name, args.len(), 1, Some(1))?;
+    let (key, value) = parts_of(name, 0, &args[0].ty)?;
+    let (item, contains_null) = item(key, value);
+    Ok(sig::bound(args, strict(types::array(item, contains_null))))
+}
+
+fn entry_type(key: DataType, value: DataType) -> (DataType, bool) {
+    (DataType::Struct(vec![Field::new("key", key, false), Field::new("value", value, true)].into()), false)
+}
+
+fn side(invocation: &Invocation<'_>, pick: fn(&StructArray) -> ArrayRef) -> Result<ColumnarValue> {
+    let frame = Frame::new(invocation)?;
+    let map = frame.array(0)?.as_map();
+    let nulls = map.nulls().cloned().unwrap_or_else(|| NullBuffer::new_valid(map.len()));
+    frame.finish(list_of(frame.ret(), map.offsets().to_vec(), pick(map.entries()), nulls)?)
+}
+
+fn bind_contains_key(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> {
+    const NAME: &str = "map_contains_key";
+    sig::arity(NAME, args.len(), 2, Some(2))?;
+    let (key, _) = parts_of(NAME, 0, &args[0].ty)?;
+    let wanted = args.remove(1);
+    args.push(sig::cast_to(ctx, NAME, 1, wanted, &key)?);
+    // The keys of a map come as an array whose elements are declared nullable.
+    Ok(Bound { args, ret: Boolean, nullable: true })
+}
+
+fn contains_key(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
+    let frame = Frame::new(invocation)?;
+    let (map, wanted) = (frame.array(0)?.as_map(), frame.array(1)?);
+    let rows = keys(&[map.keys().clone(), wanted.clone()])?;
+    frame.booleans(|row| {
+        let at = frame.index(1, row);
+        Ok(entries(map, frame.index(0, row)).filter(|_| wanted.is_valid(at)).map(|mut e| e.any(|i| rows[0].row(i) == rows[1].row(at))))
+    })
+}
+
+fn bind_str_to_map(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
+    let bound = sig::call(ctx, "str_to_map", args, &[P::Str, P::Opt, P::Str, P::Str], strict(types::map(Utf8, Utf8)))?;
+    // Delimiters are regular expressions; those without special characters are certain.
+    for delimiter in &bound.args[1..] {
+        let plain = delimiter.as_literal().and_then(|v| v.try_as_str().flatten()).is_some_and(|d| !d.is_empty() && d.chars().all(|c| !r"\.[]{}()*+-?^$|".contains(c)));
+        if !plain {
+            return Err(Error::not_eligible("`str_to_map` is known for literal delimiters without special characters only"));
+        }
+    }
+    Ok(bound)
+}
+
+fn str_to_map(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
+    use arrow::array::StringArray;
+    let frame = Frame::new(invocation)?;
+    let text = frame.text(0)?;
+    let delimiter = |i: usize, default: &str| -> Result<String> {
+        Ok(if frame.len() > i { frame.text(i)?.get(0).unwrap_or(default).to_string() } else { default.to_string() })
+    };
+    let (pair, key_value) = (delimiter(1, ",")?, delimiter(2, ":")?);
+    let (mut ks, mut vs): (Vec<String>, Vec<Option<String>>) = (Vec::new(), Vec::new());
+    let mut counts = Vec::with_capacity(frame.rows());
+    for row in 0..frame.rows() {
+        let before = ks.len();
+        let Some(text) = text.get(row) else {
+            counts.push(None);
+            continue;
+        };
+        for part in text.split(pair.as_str()) {
+            match part.split_once(key_value.as_str()) {
+                Some((k, v)) => {
+                    ks.push(k.to_string());
+                    vs.push(Some(v.to_string()));
+                }
+                None => {
+                    ks.push(part.to_string());
+                    vs.push(None);
+                }
+            }
+        }
+        counts.push(Some(ks.len() - before));
+    }
+    let ks: [ArrayRef; 1] = [Arc::new(StringArray::from(ks))];
+    let vs: [ArrayRef; 1] = [Arc::new(StringArray::from(vs))];
+    let rows = keys(&ks)?;
+    let mut out = Entries::new(frame.ret(), &ks, &rows, &vs)?;
+    let mut at = 0;
+    for count in counts {
+        for i in at..at + count.unwrap_or(0) {
+            out.push((0, i), (0, i))?;
+        }
+        at += count.unwrap_or(0);
+        out.end(count.is_some())?;
+    }
+    frame.finish(out.finish(frame.ret())?)
+}
+
+pub(crate) static MAPS: &[FunctionDef] = &[
+    scalar!("map", [], bind: bind_map, eval: map,
+        duckdb: |_| Err("a map made in a query isn't known to refuse duplicate keys as Databricks does on DuckDB".into()), proof: "nested-029, nested-035"),
+    scalar!("map_from_arrays", [], bind: bind_from_arrays, eval: from_arrays, duckdb: |_| duck::unknown("map_from_arrays"), proof: "nested-029, hard-002"),
+    scalar!("map_from_entries", [], bind: bind_from_entries, eval: from_entries, duckdb: |_| duck::unknown("map_from_entries"), proof: "nested-029"),
+    scalar!("map_concat", [], bind: bind_concat, eval: concat, duckdb: |_| duck::unknown("map_concat"), proof: "nested-029, hard-055"),
+    scalar!("map_keys", [], bind: |_, args| bind_side("map_keys", args, |k, _| (k, true)), eval: |i| side(i, |e| e.column(0).clone()),
+        duckdb: |c| duck::same("map_keys", c), proof: "nested-015, hard-002"),
+    scalar!("map_values", [], bind: |_, args| bind_side("map_values", args, |_, v| (v, true)), eval: |i| side(i, |e| e.column(1).clone()),
+        duckdb: |c| duck::same("map_values", c), proof: "nested-003, hard-002"),
+    scalar!("map_entries", [], bind: |_, args| bind_side("map_entries", args, entry_type), eval: |i| side(i, |e| Arc::new(e.clone())),
+        duckdb: |c| duck::same("map_entries", c), proof: "hard-002"),
+    scalar!("map_contains_key", [], bind: bind_contains_key, eval: contains_key,
+        duckdb: |c| Ok(duck::once2(&c.args[0], &c.args[1], |m, k| format!("CASE WHEN {k} IS NULL THEN NULL ELSE list_contains(map_keys({m}), {k}) END"))),
+        proof: "nested-020, hard-055"),
+    scalar!("str_to_map", [], bind: bind_str_to_map, eval: str_to_map, duckdb: |_| duck::unknown("str_to_map"), proof: "nested-029, hard-065"),
+];

@@ -1,0 +1,12 @@
+//! Arrays, maps and structs.
+
+mod access;
+mod arrays;
+mod combine;
+pub(crate) mod gather;
+mod maps;
+
+pub(crate) use access::ACCESS;
+pub(crate) use arrays::{ARRAYS, reverse_arrays};
+pub(crate) use combine::{COMBINE, bind_same_arrays, concat_arrays, concat_arrays_duckdb};
+pub(crate) use maps::MAPS;

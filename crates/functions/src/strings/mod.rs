@@ -1,0 +1,15 @@
+//! Text and binary functions. Counting is in code points, never bytes or UTF-16 units.
+
+mod build;
+mod case;
+pub(crate) mod duck;
+pub(crate) mod encode;
+mod find;
+mod format;
+mod number_format;
+mod printf;
+mod search;
+
+pub(crate) use build::BUILD;
+pub(crate) use find::{FIND, index_of_zero, string_array};
+pub(crate) use format::FORMAT;

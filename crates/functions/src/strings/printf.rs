@@ -1,0 +1,272 @@
+//! `FORMAT_STRING`: Java's format specifiers, those whose result is certain.
+
+use flightpath_types::{Error, Result};
+
+/// One argument's value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Text(String),
+    Bool(bool),
+    /// With the width in bits, which decides how negatives look in hexadecimal.
+    Int(i64, u32),
+    Double(f64),
+    /// Unscaled value and scale.
+    Decimal(i128, usize),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Piece {
+    Literal(String),
+    Spec(Spec),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Spec {
+    index: Index,
+    flags: Flags,
+    width: usize,
+    precision: Option<usize>,
+    conversion: char,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Index {
+    Next,
+    Previous,
+    At(usize),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Flags {
+    left: bool,
+    plus: bool,
+    space: bool,
+    zero: bool,
+    group: bool,
+    parentheses: bool,
+}
+
+/// A format once parsed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Format(Vec<Piece>);
+
+impl Format {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('%') {
+            literal.push_str(&rest[..at]);
+            let (spec, len) = parse_spec(&rest[at + 1..]).ok_or_else(|| invalid(text))?;
+            rest = &rest[at + 1 + len..];
+            match spec.conversion {
+                '%' if spec.width == 0 => literal.push('%'),
+                'n' => literal.push('\n'),
+                _ => {
+                    pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+                    pieces.push(Piece::Spec(spec));
+                }
+            }
+        }
+        literal.push_str(rest);
+        pieces.push(Piece::Literal(literal));
+        Ok(Self(pieces))
+    }
+
+    pub(crate) fn format(&self, args: &[Value]) -> Result<String> {
+        let mut out = String::new();
+        let (mut next, mut previous) = (0usize, None);
+        for piece in &self.0 {
+            match piece {
+                Piece::Literal(text) => out.push_str(text),
+                Piece::Spec(spec) => {
+                    let index = match spec.index {
+                        Index::At(n) => n - 1,
+                        Index::Previous => previous.ok_or_else(|| invalid("%<"))?,
+                        Index::Next => {
+                            next += 1;
+                            next - 1
+                        }
+                    };
+                    previous = Some(index);
+                    let value = args.get(index).ok_or_else(|| invalid("more specifiers than arguments"))?;
+                    out.push_str(&spec.pad(spec.format(value)?));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn parse_spec(text: &str) -> Option<(Spec, usize)> {
+    let mut spec = Spec { index: Index::Next, flags: Flags::default(), width: 0, precision: None, conversion: ' ' };
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    let number = |from: usize| {
+        let len = bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
+        (len, text[from..from + len].parse::<usize>().ok())
+    };
+    let (len, value) = number(0);
+    if len > 0 && bytes.get(len) == Some(&b'$') {
+        spec.index = Index::At(value.filter(|v| *v > 0)?);
+        at = len + 1;
+    } else if bytes.first() == Some(&b'<') {
+        spec.index = Index::Previous;
+        at = 1;
+    }
+    loop {
+        let flag = match bytes.get(at)? {
+            b'-' => &mut spec.flags.left,
+            b'+' => &mut spec.flags.plus,
+            b' ' => &mut spec.flags.space,
+            b'0' => &mut spec.flags.zero,
+            b',' => &mut spec.flags.group,
+            b'(' => &mut spec.flags.parentheses,
+            _ => break,
+        };
+        if std::mem::replace(flag, true) {
+            return None;
+        }
+        at += 1;
+    }
+    let (len, value) = number(at);
+    if len > 0 {
+        // A width beyond any use would only take memory.
+        spec.width = value.filter(|w| *w <= 1 << 20)?;
+        at += len;
+    }
+    if bytes.get(at) == Some(&b'.') {
+        let (len, value) = number(at + 1);
+        spec.precision = Some(value.filter(|p| *p <= 1 << 10)?);
+        at += 1 + len;
+    }
+    spec.conversion = text[at..].chars().next()?;
+    let needs_width = (spec.flags.left || spec.flags.zero) && spec.width == 0;
+    let conflict = (spec.flags.left && spec.flags.zero) || (spec.flags.plus && spec.flags.space);
+    (!needs_width && !conflict).then(|| (spec.clone(), at + spec.conversion.len_utf8()))
+}
+
+impl Spec {
+    fn format(&self, value: &Value) -> Result<String> {
+        let upper = self.conversion.is_ascii_uppercase();
+        let numeric_flags = self.flags.plus || self.flags.space || self.flags.zero || self.flags.group || self.flags.parentheses;
+        let text = match (self.conversion.to_ascii_lowercase(), value) {
+            ('d' | 'x' | 'o' | 'e' | 'f' | 'c', Value::Null) | ('s', Value::Null) => self.cut("null".into()),
+            ('b', Value::Null) => "false".into(),
+            ('b', Value::Bool(b)) => self.cut(b.to_string()),
+            ('b', _) => self.cut("true".into()),
+            ('s', _) if numeric_flags => return Err(invalid("a numeric flag with %s")),
+            ('s', Value::Text(text)) => self.cut(text.clone()),
+            ('s', Value::Bool(b)) => self.cut(b.to_string()),
+            ('s', Value::Int(v, _)) => self.cut(v.to_string()),
+            ('s', Value::Decimal(v, s)) if *s == 0 || plain_decimal(*v, *s) => self.cut(crate::duckdb::decimal_text(*v, *s)),
+            ('d', Value::Int(v, _)) if self.precision.is_none() => self.signed(*v < 0, v.unsigned_abs().to_string(), ""),
+            ('x', Value::Int(v, bits)) if self.precision.is_none() && !numeric_flags => format!("{:x}", *v as u64 & mask(*bits)),
+            ('o', Value::Int(v, bits)) if self.precision.is_none() && !numeric_flags => format!("{:o}", *v as u64 & mask(*bits)),
+            ('c', Value::Int(v, 32)) if !numeric_flags => match u32::try_from(*v).ok().and_then(char::from_u32) {
+                Some(c) => c.to_string(),
+                None => return Err(invalid("a number that is no character for %c")),
+            },
+            ('f', Value::Double(v)) if v.is_finite() && !upper => {
+                let text = round_shortest(v.abs(), self.precision.unwrap_or(6));
+                let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+                self.signed(v.is_sign_negative(), whole.to_string(), fraction)
+            }
+            ('f', Value::Double(v)) if v.is_nan() && !upper => "NaN".into(),
+            ('f', Value::Decimal(v, s)) if !upper => {
+                let text = round_half_up(&crate::duckdb::decimal_text(v.abs(), *s), self.precision.unwrap_or(6));
+                let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+                self.signed(*v < 0, whole.to_string(), fraction)
+            }
+            (c, Value::Text(_) | Value::Bool(_)) if "dxoefc".contains(c) => return Err(invalid(&format!("%{c} with a value that isn't a number"))),
+            ('d' | 'x' | 'o' | 'c', Value::Double(_) | Value::Decimal(..)) => return Err(invalid("an integer specifier with a fractional value")),
+            ('f' | 'e', Value::Int(..)) => return Err(invalid("%f or %e with an integer")),
+            _ => return Err(Error::not_eligible(format!("the format specifier %{} isn't known for this argument", self.conversion))),
+        };
+        Ok(if upper { text.to_uppercase() } else { text })
+    }
+
+    fn cut(&self, text: String) -> String {
+        match self.precision {
+            Some(p) => text.chars().take(p).collect(),
+            None => text,
+        }
+    }
+
+    /// Sign, groups and zero padding around digits.
+    fn signed(&self, negative: bool, whole: String, fraction: &str) -> String {
+        let mut digits = String::new();
+        for (i, c) in whole.chars().enumerate() {
+            if self.flags.group && i > 0 && (whole.len() - i).is_multiple_of(3) {
+                digits.push(',');
+            }
+            digits.push(c);
+        }
+        if !fraction.is_empty() {
+            digits.push('.');
+            digits.push_str(fraction);
+        }
+        let (open, close) = match (negative, self.flags.parentheses) {
+            (true, true) => ("(", ")"),
+            (true, false) => ("-", ""),
+            (false, _) if self.flags.plus => ("+", ""),
+            (false, _) if self.flags.space => (" ", ""),
+            (false, _) => ("", ""),
+        };
+        let room = self.width.saturating_sub(open.len() + close.len());
+        if self.flags.zero { format!("{open}{digits:0>room$}{close}") } else { format!("{open}{digits}{close}") }
+    }
+
+    fn pad(&self, text: String) -> String {
+        // Java counts UTF-16 units.
+        let missing = self.width.saturating_sub(text.encode_utf16().count());
+        let fill = " ".repeat(missing);
+        if self.flags.left { text + &fill } else { fill + &text }
+    }
+}
+
+fn mask(bits: u32) -> u64 {
+    if bits >= 64 { u64::MAX } else { (1 << bits) - 1 }
+}
+
+/// Java writes small decimals with an exponent; those are refused.
+fn plain_decimal(unscaled: i128, scale: usize) -> bool {
+    let digits = if unscaled == 0 { 1 } else { unscaled.unsigned_abs().ilog10() as i64 + 1 };
+    digits - 1 - scale as i64 >= -6
+}
+
+/// Java rounds a double half up on its shortest decimal text.
+pub(crate) fn round_shortest(value: f64, digits: usize) -> String {
+    // Rust's `{}` is the shortest text that reads back, without an exponent.
+    round_half_up(&format!("{value}"), digits)
+}
+
+/// Rounds a non-negative plain decimal text half up to `digits` behind the point.
+fn round_half_up(text: &str, digits: usize) -> String {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut kept: Vec<u8> = whole.bytes().chain(fraction.bytes().chain(std::iter::repeat(b'0')).take(digits)).collect();
+    if fraction.as_bytes().get(digits).is_some_and(|b| *b >= b'5') {
+        let mut i = kept.len();
+        loop {
+            if i == 0 {
+                kept.insert(0, b'1');
+                break;
+            }
+            i -= 1;
+            if kept[i] == b'9' {
+                kept[i] = b'0';
+            } else {
+                kept[i] += 1;
+                break;
+            }
+        }
+    }
+    let split = kept.len() - digits;
+    let ascii = |bytes: &[u8]| bytes.iter().map(|b| char::from(*b)).collect::<String>();
+    if digits == 0 { ascii(&kept) } else { format!("{}.{}", ascii(&kept[..split]), ascii(&kept[split..])) }
+}
+
+fn invalid(what: &str) -> Error {
+    Error::raised("INVALID_PARAMETER_VALUE.PRINTF_FORMAT", "22023", format!("The format isn't valid for its arguments: {what}."))
+}
