@@ -293,7 +293,7 @@ impl<'c> Prepared<'c> {
             return Err(result.error());
         }
         let options = self.connection.arrow_options();
-        Ok(RowStream { result, options, row_type: DataType::Struct(schema.fields().clone()), schema, _connection: self.connection })
+        Ok(RowStream { result, options, row_type: DataType::Struct(schema.fields().clone()), schema, ended: false, _connection: self.connection })
     }
 }
 
@@ -367,20 +367,27 @@ pub struct RowStream<'c> {
     options: ArrowOptions,
     schema: SchemaRef,
     row_type: DataType,
+    /// DuckDB takes a fetch behind the end for an error.
+    ended: bool,
     _connection: &'c Connection,
 }
 
 impl RowStream<'_> {
     /// The next rows, at most DuckDB's vector size (2,048) of them; `None` at the end.
     pub fn next_chunk(&mut self) -> Result<Option<RecordBatch>> {
+        if self.ended {
+            return Ok(None);
+        }
         // SAFETY: a streaming result; the struct is passed by value as the API wants it, and what
         // it points to stays owned by `self.result`.
         let chunk = Chunk(unsafe { ffi::duckdb_fetch_chunk(self.result.0) });
         if chunk.0.is_null() {
+            self.ended = true;
             return if self.result.failed() { Err(self.result.error()) } else { Ok(None) };
         }
         // SAFETY: a valid chunk.
         if unsafe { ffi::duckdb_data_chunk_get_size(chunk.0) } == 0 {
+            self.ended = true;
             return Ok(None);
         }
         let mut array = ffi::ArrowArray::empty();
@@ -498,4 +505,100 @@ unsafe fn text(value: *const c_char) -> String {
     }
     // SAFETY: by this function's contract.
     unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> Connection {
+        Database::open(&[("errors_as_json", "true".into())]).unwrap().connect().unwrap()
+    }
+
+    fn all(connection: &Connection, sql: &str) -> Result<Vec<RecordBatch>> {
+        let prepared = connection.prepare_select(sql)?;
+        let mut stream = prepared.stream(prepared.schema()?, || false)?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.next_chunk()? {
+            batches.push(batch);
+        }
+        assert!(stream.next_chunk()?.is_none(), "the end stays the end");
+        Ok(batches)
+    }
+
+    #[test]
+    fn rows_stream_in_chunks() {
+        let connection = open();
+        let batches = all(&connection, "SELECT range AS i, 'x' || range AS s FROM range(5000)").unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 5000);
+        assert!(batches.len() > 1);
+        for sql in ["SELECT 1", "SELECT json_serialize_sql('SELECT 1')", "SELECT 1 WHERE false"] {
+            let rows: usize = all(&connection, sql).unwrap_or_else(|e| panic!("{sql}: {e}")).iter().map(RecordBatch::num_rows).sum();
+            assert_eq!(rows, usize::from(!sql.contains("false")), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_stream_may_be_left_early() {
+        let connection = open();
+        for sql in ["SELECT json_serialize_sql('SELECT 1')", "SELECT * FROM range(1000000)"] {
+            let prepared = connection.prepare_select(sql).unwrap();
+            let mut stream = prepared.stream(prepared.schema().unwrap(), || false).unwrap();
+            assert!(stream.next_chunk().unwrap().is_some());
+            drop(stream);
+            drop(prepared);
+            assert_eq!(all(&connection, "SELECT 1").unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn only_one_select_is_prepared() {
+        let connection = open();
+        for (sql, kind) in [
+            ("SELECT 1; SELECT 2", ErrorType::Parser),
+            ("", ErrorType::Parser),
+            ("CREATE TABLE t(i INT)", ErrorType::Permission),
+            ("SET threads = 1", ErrorType::Permission),
+            ("SELECT $1", ErrorType::ParameterNotResolved),
+            ("SELEC 1", ErrorType::Parser),
+            ("SELECT * FROM nowhere", ErrorType::Catalog),
+            ("SELECT nothing", ErrorType::Binder),
+        ] {
+            let error = connection.prepare_select(sql).err().unwrap_or_else(|| panic!("{sql} was taken"));
+            assert_eq!(error.kind, kind, "{sql}: {error}");
+        }
+    }
+
+    #[test]
+    fn errors_keep_their_type() {
+        let connection = open();
+        for (sql, kind) in [
+            ("SELECT error('FLIGHTPATH_RAISED|A|22000|m') FROM range(3)", ErrorType::InvalidInput),
+            ("SELECT CAST(s AS INT) FROM (VALUES ('a')) t(s)", ErrorType::Conversion),
+            ("SELECT CAST(i + 2147483647 AS INT) FROM range(5) t(i)", ErrorType::Conversion),
+            ("SELECT i + 9223372036854775807 FROM range(5) t(i)", ErrorType::OutOfRange),
+            ("SELECT * FROM read_parquet('/nowhere.parquet')", ErrorType::Io),
+        ] {
+            let error = all(&connection, sql).err().unwrap_or_else(|| panic!("{sql} gave rows"));
+            assert_eq!(error.kind, kind, "{sql}: {error}");
+            assert!(!error.message.starts_with('{'), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_running_query() {
+        let connection = open();
+        let interrupter = connection.interrupter();
+        let prepared = connection.prepare_select("SELECT count(*) FROM range(100000000000) a(i) WHERE sin(i) > 2").unwrap();
+        let thread = std::thread::spawn(move || {
+            // The query may not have started yet, and forgets an interrupt before its start.
+            for _ in 0..2000 {
+                interrupter.interrupt();
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+        let outcome = prepared.stream(prepared.schema().unwrap(), || false).and_then(|mut s| s.next_chunk());
+        assert_eq!(outcome.unwrap_err().kind, ErrorType::Interrupt);
+        drop(thread);
+    }
 }

@@ -160,3 +160,22 @@ pub fn confine<'a>(connection: &Connection, paths: impl Iterator<Item = &'a str>
         paths.join(", ")
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Key;
+
+    #[test]
+    fn the_shared_instance_answers_on_many_connections() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(Key::new(vec![7; 32]).unwrap(), folder.path().into(), 1 << 30, 2);
+        let instances = Instances::open(&config).unwrap();
+        for sql in ["SELECT json_serialize_sql('SELECT 1')", "SELECT 1"] {
+            let connection = instances.shared().unwrap().connect().unwrap();
+            let prepared = connection.prepare_select(sql).unwrap();
+            let mut rows = prepared.stream(prepared.schema().unwrap(), || false).unwrap();
+            assert_eq!(rows.next_chunk().unwrap().unwrap().num_rows(), 1, "{sql}");
+        }
+    }
+}

@@ -127,16 +127,21 @@ impl Query {
         if definitions.is_empty() {
             return Ok(sql.clone());
         }
-        if checked.has_ctes {
-            for (name, select) in &definitions {
-                let view = format!("CREATE TEMP VIEW {name} AS {select}");
-                connection.execute(&view).map_err(|e| self.failed(instance, &e))?;
-            }
-            return Ok(sql.clone());
-        }
-        // Binds the files once, where a view would bind them when made and again when used.
+        // In one WITH, the files are bound once, where a view binds them when made and when used.
         let ctes: Vec<String> = definitions.iter().map(|(name, select)| format!("{name} AS NOT MATERIALIZED ({select})")).collect();
-        Ok(format!("WITH {} {sql}", ctes.join(", ")))
+        let ctes = ctes.join(", ");
+        if !checked.has_ctes {
+            return Ok(format!("WITH {ctes} {sql}"));
+        }
+        if let Some(rest) = sql.strip_prefix("WITH ")
+            && !rest.trim_start().to_ascii_uppercase().starts_with("RECURSIVE")
+        {
+            return Ok(format!("WITH {ctes}, {rest}"));
+        }
+        for (name, select) in &definitions {
+            connection.execute(&format!("CREATE TEMP VIEW {name} AS {select}")).map_err(|e| self.failed(instance, &e))?;
+        }
+        Ok(sql.clone())
     }
 
     /// A private instance holds its relations under the users' own names, and nothing else.

@@ -1,0 +1,256 @@
+//! The wire to one worker: a connection per query (kept for the next), its stream decoded and
+//! checked to be whole, its errors as they were raised there.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{Action, FlightData, IpcMessage, Ticket};
+use bytes::Bytes;
+use flightpath_engine::BatchStream;
+use flightpath_proto::v1::{CancelAnswer, CancelQuery, DescribeAnswer, ResultEnd, StatusRequest, WorkerError, WorkerStatus, WorkerTicket};
+use flightpath_types::{Error, ErrorKind, Result};
+use futures::{Stream, StreamExt, stream};
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::ticket::{Signer, expires_unix_ms};
+
+const PURPOSE_QUERY: &str = "query";
+const ACTION_STATUS: &str = "flightpath.status";
+const ACTION_CANCEL: &str = "flightpath.cancel";
+const ACTION_DESCRIBE: &str = "flightpath.describe";
+
+/// What the router holds at most of one result that its client reads slowly.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+const FRAME_BYTES: u32 = 1 << 20;
+/// One row can be large; a message larger than this isn't taken.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+/// Connections that wait for the next query.
+const IDLE_MAX: usize = 16;
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// A worker as it is reached. Each query has a connection of its own, since on a shared one a
+/// client that doesn't read would hold up all others.
+pub struct Client {
+    endpoint: Endpoint,
+    signer: Signer,
+    idle: Mutex<Vec<Channel>>,
+}
+
+impl Client {
+    /// `address` as the worker announces it: `unix:/path` or `tcp:host:port`.
+    pub fn new(address: &str, signer: Signer) -> Result<Self> {
+        let uri = match address.strip_prefix("tcp:") {
+            Some(host_port) => format!("http://{host_port}"),
+            None => address.to_string(),
+        };
+        let endpoint = Endpoint::from_shared(uri)
+            .map_err(|e| Error::unavailable(format!("the DuckDB worker announced the address {address}: {e}")))?
+            .connect_timeout(CONNECT_MAX)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES);
+        Ok(Self { endpoint, signer, idle: Mutex::default() })
+    }
+
+    /// Starts a query; returns once it has its first rows, or has failed.
+    pub async fn query(self: &Arc<Self>, ticket: &WorkerTicket, deadline: Option<Instant>) -> Result<BatchStream> {
+        let ticket = Ticket { ticket: self.signer.sign(PURPOSE_QUERY, ticket).into() };
+        let connection = self.connection().await?;
+        let mut service = service(&connection);
+        let call = async move { service.do_get(ticket).await };
+        let response = match deadline {
+            Some(at) => tokio::time::timeout_at(at, call).await.map_err(|_| deadline_passed())?,
+            None => call.await,
+        };
+        let stream = response.map_err(|e| error_of(&e))?.into_inner();
+        Ok(batches(stream, deadline, Lease { client: self.clone(), connection: Some(connection) }))
+    }
+
+    pub async fn status(&self) -> Result<WorkerStatus> {
+        let request = StatusRequest { expires_unix_ms: expires_unix_ms() };
+        let answer = self.action(ACTION_STATUS, self.signer.sign(ACTION_STATUS, &request)).await?;
+        WorkerStatus::decode(answer).map_err(malformed)
+    }
+
+    /// Whether the worker was running such a query.
+    pub async fn cancel(&self, query_id: &str) -> Result<bool> {
+        let request = CancelQuery { query_id: query_id.into(), expires_unix_ms: expires_unix_ms() };
+        let answer = self.action(ACTION_CANCEL, self.signer.sign(ACTION_CANCEL, &request)).await?;
+        Ok(CancelAnswer::decode(answer).map_err(malformed)?.found)
+    }
+
+    /// The schema of a statement's result.
+    pub async fn describe(&self, ticket: &WorkerTicket) -> Result<SchemaRef> {
+        let answer = self.action(ACTION_DESCRIBE, self.signer.sign(ACTION_DESCRIBE, ticket)).await?;
+        let message = DescribeAnswer::decode(answer).map_err(malformed)?.ipc_schema;
+        let schema = Schema::try_from(IpcMessage(message.into()))
+            .map_err(|e| Error::unavailable(format!("the DuckDB worker sent a malformed schema: {e}")))?;
+        Ok(Arc::new(schema))
+    }
+
+    async fn action(&self, name: &str, body: Vec<u8>) -> Result<Bytes> {
+        let connection = self.connection().await?;
+        let action = Action { r#type: name.into(), body: body.into() };
+        let response = service(&connection).do_action(action).await.map_err(|e| error_of(&e))?;
+        let answer = response.into_inner().next().await;
+        self.keep(connection);
+        match answer {
+            Some(answer) => Ok(answer.map_err(|e| error_of(&e))?.body),
+            None => Err(Error::unavailable("the DuckDB worker gave no answer")),
+        }
+    }
+
+    async fn connection(&self) -> Result<Channel> {
+        if let Some(connection) = self.idle.lock().pop() {
+            return Ok(connection);
+        }
+        self.endpoint.connect().await.map_err(|e| Error::unavailable(format!("the DuckDB worker can't be reached: {e}")))
+    }
+
+    fn keep(&self, connection: Channel) {
+        let mut idle = self.idle.lock();
+        if idle.len() < IDLE_MAX {
+            idle.push(connection);
+        }
+    }
+}
+
+fn service(connection: &Channel) -> FlightServiceClient<Channel> {
+    FlightServiceClient::new(connection.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(usize::MAX)
+}
+
+/// A query's connection: kept for the next one after a whole result, closed otherwise, which ends
+/// the query in the worker.
+struct Lease {
+    client: Arc<Client>,
+    connection: Option<Channel>,
+}
+
+impl Lease {
+    fn give_back(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.client.keep(connection);
+        }
+    }
+}
+
+struct Receiving {
+    decoder: FlightDataDecoder,
+    end: Arc<Mutex<Option<ResultEnd>>>,
+    rows: u64,
+    deadline: Option<Instant>,
+    lease: Lease,
+}
+
+fn batches(
+    data: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    deadline: Option<Instant>,
+    lease: Lease,
+) -> BatchStream {
+    let end = Arc::new(Mutex::new(None));
+    let seen = end.clone();
+    // The end's mark isn't Arrow: it is taken out before the decoder.
+    let data = data.filter_map(move |message| {
+        let message = match message {
+            Ok(message) if message.data_header.is_empty() && !message.app_metadata.is_empty() => {
+                match ResultEnd::decode(message.app_metadata) {
+                    Ok(mark) => {
+                        *seen.lock() = Some(mark);
+                        None
+                    }
+                    Err(e) => Some(Err(FlightError::DecodeError(e.to_string()))),
+                }
+            }
+            Ok(message) => Some(Ok(message)),
+            Err(status) => Some(Err(FlightError::Tonic(Box::new(status)))),
+        };
+        std::future::ready(message)
+    });
+    let receiving = Receiving { decoder: FlightDataDecoder::new(data), end, rows: 0, deadline, lease };
+    Box::pin(stream::unfold(Some(receiving), |state| async move {
+        let mut receiving = state?;
+        match receiving.next().await {
+            Some(Ok(batch)) => Some((Ok(batch), Some(receiving))),
+            Some(Err(error)) => Some((Err(error), None)),
+            None => {
+                receiving.lease.give_back();
+                None
+            }
+        }
+    })) as Pin<Box<_>>
+}
+
+impl Receiving {
+    async fn next(&mut self) -> Option<Result<arrow::record_batch::RecordBatch>> {
+        loop {
+            let decoded = match self.deadline {
+                Some(at) => match tokio::time::timeout_at(at, self.decoder.next()).await {
+                    Ok(decoded) => decoded,
+                    Err(_) => return Some(Err(deadline_passed())),
+                },
+                None => self.decoder.next().await,
+            };
+            match decoded {
+                Some(Ok(message)) => match message.payload {
+                    DecodedPayload::RecordBatch(batch) => {
+                        self.rows += batch.num_rows() as u64;
+                        return Some(Ok(batch));
+                    }
+                    DecodedPayload::Schema(_) | DecodedPayload::None => {}
+                },
+                Some(Err(FlightError::Tonic(status))) => return Some(Err(error_of(&status))),
+                Some(Err(error)) => return Some(Err(Error::unavailable(format!("the DuckDB worker's answer is malformed: {error}")))),
+                None => return self.finished(),
+            }
+        }
+    }
+
+    fn finished(&self) -> Option<Result<arrow::record_batch::RecordBatch>> {
+        let end = *self.end.lock();
+        match end {
+            Some(end) if end.rows == self.rows => None,
+            Some(end) => Some(Err(Error::unavailable(format!(
+                "the DuckDB worker's answer has {} rows instead of {}",
+                self.rows, end.rows
+            )))),
+            None => Some(Err(Error::unavailable("the DuckDB worker's answer was cut short"))),
+        }
+    }
+}
+
+fn deadline_passed() -> Error {
+    Error::new(ErrorKind::DeadlineExceeded, "the query's deadline has passed")
+}
+
+fn malformed(error: prost::DecodeError) -> Error {
+    Error::unavailable(format!("the DuckDB worker's answer is malformed: {error}"))
+}
+
+/// A worker's own error comes whole in the details; anything else is the transport's.
+fn error_of(status: &Status) -> Error {
+    if !status.details().is_empty()
+        && let Ok(error) = WorkerError::decode(status.details())
+        && let Some(kind) = ErrorKind::parse(&error.kind)
+    {
+        return if error.class.is_empty() {
+            Error::new(kind, error.message)
+        } else {
+            Error::classed(kind, error.class, error.sql_state, error.message)
+        };
+    }
+    match status.code() {
+        Code::OutOfRange => Error::new(ErrorKind::ResourceExhausted, format!("the DuckDB worker's answer is too large: {}", status.message())),
+        _ => Error::unavailable(format!("the connection to the DuckDB worker failed: {}", status.message())),
+    }
+}

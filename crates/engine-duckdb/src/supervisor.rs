@@ -1,0 +1,332 @@
+//! Keeps one worker process alive: starts it, hands it its key, watches it, restarts it with
+//! growing waits when it dies, and ends it at shutdown. Never leaves a process behind: a worker
+//! ends when its standard input does, which is when this process is gone.
+
+use std::collections::VecDeque;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flightpath_proto::v1::WorkerLaunch;
+use flightpath_types::{EngineState, Error, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::client::Client;
+use crate::ticket::{KEY_BYTES, Signer};
+use crate::{Config, Transport};
+
+/// All that a worker inherits: it needs no credentials.
+const ENVIRONMENT: [&str; 5] = ["PATH", "LD_LIBRARY_PATH", "RUST_LOG", "RUST_BACKTRACE", "TZ"];
+const ANNOUNCEMENT: &str = "listening on ";
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// Lines of a worker's standard error that are kept to explain its end.
+const LAST_LINES: usize = 5;
+/// A worker that lived this long starts its back-off anew.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+enum State {
+    Starting,
+    Ready { client: Arc<Client>, pid: u32 },
+    /// A worker runs but doesn't answer.
+    Silent { pid: u32 },
+    Down(String),
+    Stopped,
+}
+
+pub struct Supervisor {
+    state: watch::Receiver<State>,
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    start_max: Duration,
+}
+
+impl Supervisor {
+    pub fn start(config: Config) -> Self {
+        let (state_sender, state) = watch::channel(State::Starting);
+        let (stop, stopped) = watch::channel(false);
+        let start_max = config.start_max;
+        let task = tokio::spawn(supervise(config, state_sender, stopped));
+        Self { state, stop, task: Mutex::new(Some(task)), start_max }
+    }
+
+    /// The worker's client; waits for a worker that is starting, not for one that is down.
+    pub async fn client(&self) -> Result<Arc<Client>> {
+        let mut state = self.state.clone();
+        let settled = state.wait_for(|s| !matches!(s, State::Starting));
+        let settled = match timeout(self.start_max, settled).await {
+            Ok(Ok(state)) => state.clone(),
+            Ok(Err(_)) => State::Stopped,
+            Err(_) => State::Starting,
+        };
+        match settled {
+            State::Ready { client, .. } => Ok(client),
+            State::Starting => Err(Error::unavailable("the DuckDB worker is still starting")),
+            State::Silent { .. } => Err(Error::unavailable("the DuckDB worker doesn't answer")),
+            State::Down(reason) => Err(Error::unavailable(format!("the DuckDB worker is down: {reason}"))),
+            State::Stopped => Err(Error::unavailable("the DuckDB worker was shut down")),
+        }
+    }
+
+    pub fn state(&self) -> EngineState {
+        match &*self.state.borrow() {
+            State::Ready { .. } => EngineState::Ready,
+            State::Starting => EngineState::Down("the DuckDB worker is starting".into()),
+            State::Silent { .. } => EngineState::Down("the DuckDB worker doesn't answer".into()),
+            State::Down(reason) => EngineState::Down(format!("the DuckDB worker is down: {reason}")),
+            State::Stopped => EngineState::Draining,
+        }
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        match &*self.state.borrow() {
+            State::Ready { pid, .. } | State::Silent { pid } => Some(*pid),
+            State::Starting | State::Down(_) | State::Stopped => None,
+        }
+    }
+
+    /// Ends the worker and waits for it.
+    pub async fn shutdown(&self) {
+        let _ = self.stop.send(true);
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            // The task ends within the drain's limit by itself.
+            let _ = task.await;
+        }
+    }
+}
+
+async fn supervise(config: Config, state: watch::Sender<State>, mut stop: watch::Receiver<bool>) {
+    let mut backoff = config.backoff_min;
+    loop {
+        let started = Instant::now();
+        let launched = tokio::select! {
+            launched = launch(&config) => launched,
+            // The launch is dropped, and its child killed.
+            () = stopped(&mut stop) => break,
+        };
+        let reason = match launched {
+            Ok(mut worker) => {
+                tracing::info!(pid = worker.pid, "the DuckDB worker is ready");
+                state.send_replace(State::Ready { client: worker.client.clone(), pid: worker.pid });
+                let Some(reason) = watch_over(&config, &mut worker, &state, &mut stop).await else {
+                    state.send_replace(State::Stopped);
+                    worker.end(config.drain_max).await;
+                    break;
+                };
+                reason
+            }
+            Err(error) => error.message().to_string(),
+        };
+        if started.elapsed() >= STABLE_AFTER {
+            backoff = config.backoff_min;
+        }
+        tracing::warn!(reason, backoff_ms = backoff.as_millis() as u64, "the DuckDB worker is down");
+        state.send_replace(State::Down(reason));
+        tokio::select! {
+            () = sleep(backoff) => {}
+            () = stopped(&mut stop) => break,
+        }
+        backoff = (backoff * 2).min(config.backoff_max);
+        // Until it is ready again the last reason stands: nobody should wait for it.
+    }
+    state.send_replace(State::Stopped);
+}
+
+/// Completes when the worker is to be stopped, also when nobody is left who could say so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A running worker. Dropping it kills the process.
+struct Worker {
+    child: Child,
+    pid: u32,
+    client: Arc<Client>,
+    /// Its end is the worker's end.
+    stdin: Option<ChildStdin>,
+    errors: Arc<Mutex<VecDeque<String>>>,
+    _folder: Folder,
+}
+
+impl Worker {
+    async fn end(&mut self, drain_max: Duration) {
+        let _ = kill(Pid::from_raw(self.pid as i32), Signal::SIGTERM);
+        if timeout(drain_max + Duration::from_secs(4), self.child.wait()).await.is_err() {
+            tracing::warn!(pid = self.pid, "the DuckDB worker didn't end in time and is killed");
+            self.stdin.take();
+            let _ = self.child.kill().await;
+        }
+    }
+}
+
+/// Returns why the worker is no more, or `None` when it is to be stopped.
+async fn watch_over(
+    config: &Config,
+    worker: &mut Worker,
+    state: &watch::Sender<State>,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<String> {
+    let mut heard = Instant::now();
+    loop {
+        let ping = async {
+            sleep(PING_EVERY).await;
+            timeout(config.silence_down, worker.client.status()).await
+        };
+        tokio::select! {
+            status = worker.child.wait() => return Some(end_text(status, &worker.errors)),
+            () = stopped(stop) => return None,
+            answer = ping => {
+                if matches!(answer, Ok(Ok(_))) {
+                    heard = Instant::now();
+                    if !matches!(&*state.borrow(), State::Ready { .. }) {
+                        state.send_replace(State::Ready { client: worker.client.clone(), pid: worker.pid });
+                    }
+                } else if heard.elapsed() >= config.silence_kill {
+                    // Also ends one that was stopped by a signal.
+                    let _ = worker.child.kill().await;
+                    return Some(format!("it didn't answer for {} s and was killed", heard.elapsed().as_secs()));
+                } else if heard.elapsed() >= config.silence_down {
+                    state.send_replace(State::Silent { pid: worker.pid });
+                }
+            }
+        }
+    }
+}
+
+async fn launch(config: &Config) -> Result<Worker> {
+    let folder = Folder::create(&config.temp_dir)?;
+    let key: [u8; KEY_BYTES] = rand::random();
+    let listen = match config.transport {
+        Transport::Unix => format!("unix:{}", folder.0.join("socket").display()),
+        Transport::Tcp => "tcp:127.0.0.1:0".to_string(),
+    };
+    let spill = folder.0.join("spill");
+    std::fs::create_dir(&spill).map_err(|e| Error::unavailable(format!("{} can't be made: {e}", spill.display())))?;
+    let message = launch_message(config, &key, listen, &spill);
+    let mut child = spawn(config)?;
+    let pid = child.id().ok_or_else(|| Error::unavailable("it ended at once"))?;
+    let errors = Arc::new(Mutex::new(VecDeque::new()));
+    if let Some(stderr) = child.stderr.take() {
+        tokio::spawn(forward(stderr, errors.clone()));
+    }
+    let mut stdin = child.stdin.take();
+    let stdout = child.stdout.take();
+    let hello = async {
+        if let Some(stdin) = &mut stdin {
+            // A worker that ended already is found out below.
+            let _ = stdin.write_all(format!("{}\n", hex::encode(message.encode_to_vec())).as_bytes()).await;
+            let _ = stdin.flush().await;
+        }
+        let mut lines = BufReader::new(stdout?).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Some((_, address)) = line.split_once(ANNOUNCEMENT) {
+                let address = address.to_string();
+                // Whatever else it prints must not fill the pipe.
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return Some(address);
+            }
+        }
+        None
+    };
+    let address = match timeout(config.start_max, hello).await {
+        Ok(Some(address)) => address,
+        Ok(None) => {
+            let status = child.wait().await;
+            return Err(Error::unavailable(end_text(status, &errors)));
+        }
+        Err(_) => return Err(Error::unavailable(format!("it didn't start within {} s", config.start_max.as_secs()))),
+    };
+    let client = Arc::new(Client::new(&address, Signer::new(&key)?)?);
+    match timeout(config.start_max, client.status()).await {
+        Ok(Ok(_)) => Ok(Worker { child, pid, client, stdin, errors, _folder: folder }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(Error::unavailable("it started and doesn't answer")),
+    }
+}
+
+fn launch_message(config: &Config, key: &[u8], listen: String, spill: &Path) -> WorkerLaunch {
+    WorkerLaunch {
+        key: key.to_vec(),
+        listen,
+        slots: config.slots,
+        user_slots: config.user_slots,
+        queue_max: config.queue_max,
+        queue_wait_ms_max: config.queue_wait_max.as_millis() as u64,
+        memory_bytes_max: config.memory_bytes_max,
+        threads: config.threads,
+        temp_dir: spill.display().to_string(),
+        temp_bytes_max: config.temp_bytes_max,
+        ticket_bytes_max: config.ticket_bytes_max,
+        files_max: config.files_max,
+        drain_ms_max: config.drain_max.as_millis() as u64,
+    }
+}
+
+fn spawn(config: &Config) -> Result<Child> {
+    let inherited = ENVIRONMENT.iter().filter_map(|name| std::env::var_os(name).map(|value| (*name, value)));
+    Command::new(&config.program)
+        .args(&config.arguments)
+        .env_clear()
+        .envs(inherited)
+        .envs(config.environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A terminal's signals are for the router, which ends its worker in its own time.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| Error::unavailable(format!("{} can't be started: {e}", config.program.display())))
+}
+
+/// Passes a worker's words on to the log and keeps the last ones.
+async fn forward(stream: impl AsyncRead + Unpin, last: Arc<Mutex<VecDeque<String>>>) {
+    let mut lines = BufReader::new(stream).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        tracing::info!(target: "flightpath_worker", "{line}");
+        let mut last = last.lock();
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line);
+    }
+}
+
+fn end_text(status: std::io::Result<ExitStatus>, errors: &Mutex<VecDeque<String>>) -> String {
+    let how = match status {
+        Ok(status) => format!("it ended with {status}"),
+        Err(e) => format!("its end can't be learnt: {e}"),
+    };
+    let errors = errors.lock();
+    if errors.is_empty() { how } else { format!("{how}: {}", errors.iter().cloned().collect::<Vec<_>>().join("; ")) }
+}
+
+/// A worker's own folder, gone with it, also when it was killed.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create(parent: &Path) -> Result<Self> {
+        let path = parent.join(format!("flightpath-worker-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        let made = made.and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)));
+        made.map_err(|e| Error::unavailable(format!("its folder {} can't be made: {e}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
