@@ -91,7 +91,8 @@ impl PhysicalExprAdapter for SnapshotAdapter {
 impl SnapshotAdapter {
     /// What stands for a column of the table in this file.
     fn column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
-        let target = self.table.field_with_name(column.name()).map_err(|e| Error::internal(format!("scan of {}: {e}", self.columns.table)))?;
+        let target =
+            self.table.field_with_name(column.name()).map_err(|e| Error::internal(format!("scan of {}: {e}", self.columns.table)))?;
         let spec = self
             .columns
             .by_physical_name
@@ -103,7 +104,8 @@ impl SnapshotAdapter {
         let file_field = self.file.field(index);
         let found: Arc<dyn PhysicalExpr> = Arc::new(Column::new(file_field.name(), index));
         let by_id = spec.field_id.is_some();
-        let conversion = conversion(file_field.data_type(), target.data_type(), by_id, self.calendar).map_err(|what| self.unreadable(spec, &what))?;
+        let conversion =
+            conversion(file_field.data_type(), target.data_type(), by_id, self.calendar).map_err(|what| self.unreadable(spec, &what))?;
         // Pruning understands columns and casts. Widened integers keep their order, so it may look
         // through those; floats it may not prune at all, because writers leave NaN out of the bounds.
         match conversion {
@@ -167,10 +169,9 @@ fn conversion(file: &DataType, table: &DataType, by_id: bool, calendar: Calendar
             let children = table.iter().map(|field| struct_child(file, field, by_id, calendar)).collect::<Result<_, _>>()?;
             Conversion::Struct(children)
         }
-        (
-            DataType::List(file) | DataType::LargeList(file) | DataType::FixedSizeList(file, _),
-            DataType::List(table),
-        ) => Conversion::List(Box::new(element(file, table)?)),
+        (DataType::List(file) | DataType::LargeList(file) | DataType::FixedSizeList(file, _), DataType::List(table)) => {
+            Conversion::List(Box::new(element(file, table)?))
+        }
         (DataType::Map(file, _), DataType::Map(table, _)) => match (file.data_type(), table.data_type()) {
             (DataType::Struct(file), DataType::Struct(table)) if file.len() == 2 && table.len() == 2 => {
                 Conversion::Map(Box::new((element(&file[0], &table[0])?, element(&file[1], &table[1])?)))

@@ -190,7 +190,8 @@ impl Engine for DataFusionEngine {
         }
         for binding in query.scans.values() {
             if let Some(file) = binding.files.iter().find(|file| !file.path.starts_with('/')) {
-                let reason = format!("table {} has files that aren't on this machine's disks ({})", binding.snapshot.name, scheme(&file.path));
+                let reason =
+                    format!("table {} has files that aren't on this machine's disks ({})", binding.snapshot.name, scheme(&file.path));
                 return Err(Refusal::new(RefusalClass::TableFeature, reason));
             }
         }
@@ -250,7 +251,9 @@ fn executable(plan: &LogicalPlan) -> Result<(), Refusal> {
     let refuse = |reason: String| Some(Refusal::new(RefusalClass::Semantics, reason));
     let walked = plan.apply_with_subqueries(|node| {
         match node {
-            LogicalPlan::TableScan(scan) if !scan.source.is::<SnapshotSource>() => refusal = refuse(format!("table {} isn't a snapshot", scan.table_name)),
+            LogicalPlan::TableScan(scan) if !scan.source.is::<SnapshotSource>() => {
+                refusal = refuse(format!("table {} isn't a snapshot", scan.table_name))
+            }
             LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) | LogicalPlan::Extension(_) => {
                 refusal = refuse(format!("datafusion can't run {}", node.display()));
             }

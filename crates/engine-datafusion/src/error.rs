@@ -59,10 +59,9 @@ fn of_arrow(error: &ArrowError) -> Error {
         ArrowError::ParquetError(message) => undecodable(message),
         ArrowError::IoError(_, inner) => of_io(inner),
         ArrowError::MemoryError(message) => Error::new(ErrorKind::ResourceExhausted, format!("out of memory: {message}")),
-        ArrowError::OffsetOverflowError(bytes) => Error::new(
-            ErrorKind::ResourceExhausted,
-            format!("one column of a batch grew to {bytes} bytes, more than its type can hold"),
-        ),
+        ArrowError::OffsetOverflowError(bytes) => {
+            Error::new(ErrorKind::ResourceExhausted, format!("one column of a batch grew to {bytes} bytes, more than its type can hold"))
+        }
         other => Error::internal(format!("Arrow: {other}")),
     }
 }
@@ -125,10 +124,7 @@ mod tests {
             DataFusionError::External(Box::new(raised())),
             DataFusionError::Context("a".into(), Box::new(DataFusionError::External(Box::new(raised())))),
             DataFusionError::ArrowError(Box::new(ArrowError::ExternalError(Box::new(raised()))), None),
-            DataFusionError::ArrowError(
-                Box::new(ArrowError::ExternalError(Box::new(DataFusionError::External(Box::new(raised()))))),
-                None,
-            ),
+            DataFusionError::ArrowError(Box::new(ArrowError::ExternalError(Box::new(DataFusionError::External(Box::new(raised()))))), None),
             DataFusionError::ParquetError(Box::new(ParquetError::External(Box::new(raised())))),
             DataFusionError::Shared(Arc::new(DataFusionError::External(Box::new(raised())))),
             DataFusionError::IoError(io::Error::other(raised())),

@@ -117,7 +117,8 @@ impl Footers {
     pub(crate) async fn rows(&self, spec: &TableFile) -> Result<u64> {
         let (footers, spec) = (self.clone(), spec.clone());
         let footer = blocking(move || footers.load(&spec, &spec.open()?)).await?;
-        u64::try_from(footer.file_metadata().num_rows()).map_err(|_| Error::new(ErrorKind::DataLoss, "a Parquet file has a negative number of rows"))
+        u64::try_from(footer.file_metadata().num_rows())
+            .map_err(|_| Error::new(ErrorKind::DataLoss, "a Parquet file has a negative number of rows"))
     }
 }
 
@@ -184,7 +185,10 @@ impl AsyncFileReader for Reader {
         self.with_file(move |spec, open| ranges.iter().map(|range| read(spec, open, range)).collect()).boxed()
     }
 
-    fn get_metadata<'a>(&'a mut self, _options: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
         let footers = self.footers.clone();
         self.with_file(move |spec, open| footers.load(spec, open)).boxed()
     }
@@ -222,7 +226,9 @@ fn trusted(footer: ParquetMetaData) -> Result<ParquetMetaData, ParquetError> {
             let columns: Result<Vec<ColumnChunkMetaData>, ParquetError> = group
                 .columns()
                 .iter()
-                .map(|column| if misleading(column) { column.clone().into_builder().clear_statistics().build() } else { Ok(column.clone()) })
+                .map(
+                    |column| if misleading(column) { column.clone().into_builder().clear_statistics().build() } else { Ok(column.clone()) },
+                )
                 .collect();
             group.clone().into_builder().set_column_metadata(columns?).build()
         })

@@ -57,7 +57,8 @@ impl ScanPlanner {
         if let TableContents::System(_) = source.snapshot.contents {
             return self.plan_system(scan, source);
         }
-        let binding = self.query.scans.get(&source.scan).ok_or_else(|| Error::internal(format!("scan {} has no binding", source.scan.0)))?;
+        let binding =
+            self.query.scans.get(&source.scan).ok_or_else(|| Error::internal(format!("scan {} has no binding", source.scan.0)))?;
         if !Arc::ptr_eq(&binding.snapshot, &source.snapshot) && binding.snapshot.version != source.snapshot.version {
             return Err(Error::internal(format!("scan {} is bound to another version of {}", source.scan.0, source.snapshot.name)));
         }
@@ -72,7 +73,8 @@ impl ScanPlanner {
 
     fn plan_system(&self, scan: &TableScan, source: &SnapshotSource) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = source.snapshot.schema.clone();
-        let batches = self.system.get(&source.scan).ok_or_else(|| Error::internal(format!("system table {} wasn't read", source.snapshot.name)))?;
+        let batches =
+            self.system.get(&source.scan).ok_or_else(|| Error::internal(format!("system table {} wasn't read", source.snapshot.name)))?;
         let batches: Vec<RecordBatch> = batches
             .iter()
             .map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()))
@@ -165,9 +167,8 @@ struct Layout {
 
 impl Layout {
     fn new(snapshot: &TableSnapshot) -> Self {
-        let physical = |index: usize| -> Field {
-            snapshot.schema.field(index).clone().with_name(snapshot.columns[index].physical_name.clone())
-        };
+        let physical =
+            |index: usize| -> Field { snapshot.schema.field(index).clone().with_name(snapshot.columns[index].physical_name.clone()) };
         let count = snapshot.schema.fields().len();
         let in_files: Vec<usize> = (0..count).filter(|index| !snapshot.partition_columns.contains(index)).collect();
         let mut positions = vec![0; count];
@@ -197,7 +198,8 @@ async fn partitioned_files(binding: &ScanBinding, layout: &Layout, footers: &Foo
     let mut files = Vec::with_capacity(binding.files.len());
     for file in binding.files.iter() {
         let mut spec = TableFile { table: table.clone(), path: file.path.as_str().into(), size_bytes: file.size_bytes, rows: None };
-        let mut partitioned = PartitionedFile::new(file.path.as_str(), file.size_bytes).with_partition_values(partition_values(file, layout, &table)?);
+        let mut partitioned =
+            PartitionedFile::new(file.path.as_str(), file.size_bytes).with_partition_values(partition_values(file, layout, &table)?);
         if let Some(deleted) = &file.deletion_vector {
             let rows = match file.rows {
                 Some(rows) => rows,
@@ -231,7 +233,12 @@ fn partition_values(file: &DataFile, layout: &Layout, table: &str) -> Result<Vec
 
 /// What is left of a file's rows without the deleted ones.
 fn remaining_rows(deleted: &DeletionVector, rows: u64, file: &TableFile) -> Result<ParquetRowSelection> {
-    let wrong = || Error::new(ErrorKind::DataLoss, format!("the deletion vector of data file {} of table {} doesn't fit its {rows} rows", file.path, file.table));
+    let wrong = || {
+        Error::new(
+            ErrorKind::DataLoss,
+            format!("the deletion vector of data file {} of table {} doesn't fit its {rows} rows", file.path, file.table),
+        )
+    };
     let count = |n: u64| usize::try_from(n).map_err(|_| wrong());
     let mut selectors = Vec::with_capacity(deleted.rows.len() * 2 + 1);
     let mut next = 0;

@@ -31,9 +31,9 @@ impl TempSpace {
     }
 
     fn take(&self, bytes: u64) -> io::Result<()> {
-        let taken = self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes)
-        });
+        let taken = self
+            .used_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes));
         match taken {
             Ok(_) => Ok(()),
             Err(_) => Err(io::Error::other(Error::new(

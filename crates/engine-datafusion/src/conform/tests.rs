@@ -61,7 +61,9 @@ fn times_become_microseconds_without_moving() {
 
 #[test]
 fn old_dates_of_the_hybrid_calendar_are_errors() {
-    let spark = |version: &str, key: &str| HashMap::from([("org.apache.spark.version".to_string(), version.to_string()), (key.to_string(), String::new())]);
+    let spark = |version: &str, key: &str| {
+        HashMap::from([("org.apache.spark.version".to_string(), version.to_string()), (key.to_string(), String::new())])
+    };
     assert_eq!(Calendar::of_file(&HashMap::new()), Calendar::Proleptic);
     assert_eq!(Calendar::of_file(&spark("3.5.1", "x")), Calendar::Proleptic);
     let old = Calendar::of_file(&spark("2.4.8", "x"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow::compute::{CastOptions, SortOptions, SortColumn, cast_with_options, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::compute::{CastOptions, SortColumn, SortOptions, cast_with_options, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::Schema;
 use flightpath_catalog::TableSnapshot;
 use flightpath_plan::PlannedQuery;
@@ -27,14 +27,14 @@ const IDLE_WINDOW: Duration = Duration::from_millis(200);
 const IDLE_CPU_MAX: Duration = Duration::from_millis(40);
 
 pub(super) async fn rows_arrive_complete_and_in_the_promised_shape(subject: &Subject, fixture: &Fixture) -> Verdict {
-    let rows = rows_of(subject, &built(fixture.all_of(&fixture.types))?).await?;
+    let rows = rows_of(subject, &built(Fixture::whole(&fixture.types))?).await?;
     same_rows(&rows, &fixture.types_rows, 3)?;
-    let numbers = rows_of(subject, &built(fixture.all_of(&fixture.numbers))?).await?;
+    let numbers = rows_of(subject, &built(Fixture::whole(&fixture.numbers))?).await?;
     expect(numbers.num_rows() as i64 == NUMBERS_ROWS, || format!("{} rows arrived of {NUMBERS_ROWS}", numbers.num_rows()))
 }
 
 pub(super) async fn evolved_and_partitioned_files_read_as_the_snapshot_says(subject: &Subject, fixture: &Fixture) -> Verdict {
-    let rows = rows_of(subject, &built(fixture.all_of(&fixture.evolved))?).await?;
+    let rows = rows_of(subject, &built(Fixture::whole(&fixture.evolved))?).await?;
     same_rows(&rows, &fixture.evolved_rows, 0)
 }
 
@@ -81,16 +81,14 @@ pub(super) async fn dropping_the_stream_stops_the_work(subject: &Subject, fixtur
 }
 
 pub(super) async fn dropping_the_stream_before_its_first_batch_stops_the_work(subject: &Subject, fixture: &Fixture) -> Verdict {
-    let query = built(fixture.endless())?;
-    let before = total_cpu(subject);
-    let stream = start(subject, &query, None).await?;
-    // The engine must be at work before the drop says anything.
-    let at_work = Instant::now();
-    while total_cpu(subject) < before + Duration::from_millis(100) {
-        expect(at_work.elapsed() < PATIENCE, || "the engine never began to work".into())?;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    drop(stream);
+    stops_at_work(subject, &built(fixture.endless())?).await
+}
+
+pub(super) async fn a_join_that_matches_nothing_can_be_stopped(subject: &Subject, fixture: &Fixture) -> Verdict {
+    let query = built(fixture.barren())?;
+    stops_at_work(subject, &query).await?;
+    let error = error_of(subject, &query, Some(Instant::now() + Duration::from_millis(300))).await?;
+    expect(error.kind() == ErrorKind::DeadlineExceeded, || format!("not DeadlineExceeded but {:?}: {error}", error.kind()))?;
     stopped(subject).await
 }
 
@@ -111,14 +109,32 @@ pub(super) async fn memory_is_limited_and_the_engine_lives_on(subject: &Subject,
 
 pub(super) async fn queries_at_once_do_not_disturb_each_other(subject: &Subject, fixture: &Fixture) -> Verdict {
     let failing = built(fixture.quotients(&fixture.numbers))?;
-    let whole = built(fixture.all_of(&fixture.evolved))?;
+    let whole = built(Fixture::whole(&fixture.evolved))?;
     let each = (0..8).map(|round| {
         let (failing, whole) = (&failing, &whole);
         async move {
-            if round % 2 == 0 { raises(subject, failing).await } else { same_rows(&rows_of(subject, whole).await?, &fixture.evolved_rows, 0) }
+            if round % 2 == 0 {
+                raises(subject, failing).await
+            } else {
+                same_rows(&rows_of(subject, whole).await?, &fixture.evolved_rows, 0)
+            }
         }
     });
     futures::future::join_all(each).await.into_iter().collect()
+}
+
+/// Drops the stream of a query that has no batch yet, while the engine works on it.
+async fn stops_at_work(subject: &Subject, query: &Arc<PlannedQuery>) -> Verdict {
+    let before = total_cpu(subject);
+    let stream = start(subject, query, None).await?;
+    // The engine must be at work before the drop says anything.
+    let at_work = Instant::now();
+    while total_cpu(subject) < before + Duration::from_millis(100) {
+        expect(at_work.elapsed() < PATIENCE, || "the engine never began to work".into())?;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(stream);
+    stopped(subject).await
 }
 
 async fn raises(subject: &Subject, query: &Arc<PlannedQuery>) -> Verdict {
@@ -128,7 +144,7 @@ async fn raises(subject: &Subject, query: &Arc<PlannedQuery>) -> Verdict {
 }
 
 async fn loses_data(subject: &Subject, fixture: &Fixture, table: &Arc<TableSnapshot>) -> Verdict {
-    let error = error_of(subject, &built(fixture.all_of(table))?, None).await?;
+    let error = error_of(subject, &built(Fixture::whole(table))?, None).await?;
     expect(error.kind() == ErrorKind::DataLoss, || format!("not DataLoss but {:?}: {error}", error.kind()))?;
     rows_arrive_complete_and_in_the_promised_shape(subject, fixture).await
 }
@@ -186,15 +202,18 @@ async fn rows_of(subject: &Subject, query: &Arc<PlannedQuery>) -> Result<RecordB
 }
 
 fn stamped(batch: &RecordBatch, schema: &Arc<Schema>) -> Result<RecordBatch, String> {
-    expect(batch.num_columns() == schema.fields().len(), || format!("{} columns where {} are promised", batch.num_columns(), schema.fields().len()))?;
+    expect(batch.num_columns() == schema.fields().len(), || {
+        format!("{} columns where {} are promised", batch.num_columns(), schema.fields().len())
+    })?;
     let options = CastOptions { safe: false, ..Default::default() };
     let columns = batch
         .columns()
         .iter()
         .zip(schema.fields())
         .map(|(column, field)| {
-            cast_with_options(column, field.data_type(), &options)
-                .map_err(|e| format!("column {} comes as {}, which doesn't cast to {}: {e}", field.name(), column.data_type(), field.data_type()))
+            cast_with_options(column, field.data_type(), &options).map_err(|e| {
+                format!("column {} comes as {}, which doesn't cast to {}: {e}", field.name(), column.data_type(), field.data_type())
+            })
         })
         .collect::<Result<_, _>>()?;
     RecordBatch::try_new(schema.clone(), columns).map_err(|e| e.to_string())

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array,
-    ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int16Array,
+    Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
 use flightpath_catalog::{AccessRules, Column, DataFile, DeletionVector, TableContents, TableFormat, TableName, TableSnapshot};
@@ -42,9 +42,14 @@ impl Fixture {
         let folder = folder.canonicalize()?;
         let zeros = numbers(&folder, "zeros", 0)?;
         let numbers = numbers(&folder, "numbers", ZERO_AT)?;
-        let missing = numbers_like(&numbers, "missing", |file, index| {
-            if index == 1 { DataFile { path: format!("{}.gone", file.path), ..file } } else { file }
-        });
+        let missing =
+            numbers_like(
+                &numbers,
+                "missing",
+                |file, index| {
+                    if index == 1 { DataFile { path: format!("{}.gone", file.path), ..file } } else { file }
+                },
+            );
         let truncated = truncated(&folder, &numbers)?;
         let (types, types_rows) = types(&folder)?;
         let (evolved, evolved_rows) = evolved(&folder)?;
@@ -52,7 +57,13 @@ impl Fixture {
     }
 }
 
-fn snapshot(name: &str, schema: SchemaRef, columns: Vec<Column>, partition_columns: Vec<usize>, files: Vec<DataFile>) -> Arc<TableSnapshot> {
+fn snapshot(
+    name: &str,
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    partition_columns: Vec<usize>,
+    files: Vec<DataFile>,
+) -> Arc<TableSnapshot> {
     Arc::new(TableSnapshot {
         name: TableName::new("lake", "conformance", name),
         format: TableFormat::Delta,
@@ -160,22 +171,17 @@ fn types(folder: &Path) -> Outcome<(Arc<TableSnapshot>, RecordBatch)> {
         ("a_float", Arc::new(Float32Array::from(vec![Some(-1.5), None, Some(f32::INFINITY)]))),
         ("a_double", Arc::new(Float64Array::from(vec![Some(-2.25), None, Some(f64::MAX)]))),
         ("a_decimal", Arc::new(Decimal128Array::from(vec![Some(-12_345), None, Some(99_999_999)]).with_precision_and_scale(10, 2)?)),
-        (
-            "a_wide_decimal",
-            Arc::new(Decimal128Array::from(vec![Some(10_i128.pow(37)), None, Some(-1)]).with_precision_and_scale(38, 18)?),
-        ),
+        ("a_wide_decimal", Arc::new(Decimal128Array::from(vec![Some(10_i128.pow(37)), None, Some(-1)]).with_precision_and_scale(38, 18)?)),
         ("a_string", Arc::new(StringArray::from(vec![Some("größe 'x'"), None, Some("")]))),
         ("a_binary", Arc::new(BinaryArray::from(vec![Some(&b"\x00\xff"[..]), None, Some(&b""[..])]))),
         ("a_date", Arc::new(Date32Array::from(vec![Some(-1), None, Some(20_000)]))),
-        (
-            "a_timestamp",
-            Arc::new(TimestampMicrosecondArray::from(vec![Some(-1), None, Some(1_700_000_000_123_456)]).with_timezone("UTC")),
-        ),
+        ("a_timestamp", Arc::new(TimestampMicrosecondArray::from(vec![Some(-1), None, Some(1_700_000_000_123_456)]).with_timezone("UTC"))),
         ("a_timestamp_ntz", Arc::new(TimestampMicrosecondArray::from(vec![Some(-1), None, Some(1_700_000_000_123_456)]))),
         ("an_array", Arc::new(list)),
         ("a_struct", Arc::new(StructArray::try_new(pairs, vec![x, y], Some(vec![true, false, true].into()))?)),
     ];
-    let schema = Arc::new(Schema::new(columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect::<Vec<_>>()));
+    let schema =
+        Arc::new(Schema::new(columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect::<Vec<_>>()));
     let batch = RecordBatch::try_new(schema.clone(), columns.into_iter().map(|(_, array)| array).collect())?;
     let file = write_file(folder.join("types.parquet"), &batch, 2)?;
     Ok((snapshot("types", schema.clone(), plain_columns(&schema), Vec::new(), vec![file]), batch))

@@ -6,6 +6,7 @@
 
 mod checks;
 mod fixture;
+mod golden;
 mod measure;
 mod queries;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use fixture::Fixture;
+pub use golden::{Reading, golden};
 pub use measure::cpu_time;
 
 use crate::Engine;
@@ -59,6 +61,7 @@ pub async fn run(subject: &Subject, fixture: &Fixture) -> Vec<Report> {
         a_truncated_file_is_data_loss,
         dropping_the_stream_stops_the_work,
         dropping_the_stream_before_its_first_batch_stops_the_work,
+        a_join_that_matches_nothing_can_be_stopped,
         the_deadline_stops_the_work,
         memory_is_limited_and_the_engine_lives_on,
         queries_at_once_do_not_disturb_each_other,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
+use datafusion::common::Column;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::functions_aggregate::count::count;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    SortExpr, TypeSignature, Volatility, binary_expr, col, lit,
+    ColumnarValue, Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, SortExpr, TypeSignature, Volatility, binary_expr, col, lit,
 };
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 use flightpath_catalog::TableSnapshot;
@@ -20,9 +21,11 @@ use super::fixture::{Fixture, Outcome};
 
 impl Fixture {
     /// Every column of `table`, all rows.
-    pub(super) fn all_of(&self, table: &Arc<TableSnapshot>) -> Outcome<Arc<PlannedQuery>> {
-        let columns: Vec<String> = table.schema.fields().iter().enumerate().map(|(i, f)| format!("s0.\"{}\" AS c{i}", f.name())).collect();
-        let plan = numbered(scan(0, table)?, table.schema.fields().iter().map(|f| col(format!("s0.\"{}\"", f.name()))))?.build()?;
+    pub(super) fn whole(table: &Arc<TableSnapshot>) -> Outcome<Arc<PlannedQuery>> {
+        let columns: Vec<String> =
+            table.schema.fields().iter().enumerate().map(|(i, f)| format!("s0.\"{}\" AS c{i}", f.name().replace('"', "\"\""))).collect();
+        let plan =
+            numbered(scan(0, table)?, table.schema.fields().iter().map(|f| Expr::Column(Column::new(Some("s0"), f.name()))))?.build()?;
         planned(plan, format!("SELECT {} FROM s0", columns.join(", ")), table.schema.clone(), &[table])
     }
 
@@ -57,6 +60,16 @@ impl Fixture {
         let plan = numbered(counted, [col("n")])?.build()?;
         let sql = "SELECT count(*) AS c0 FROM s0 CROSS JOIN s1 WHERE s0.id * s1.id % 7 = 3";
         planned(plan, sql.into(), bigint_schema("n"), &[&self.numbers, &self.numbers])
+    }
+
+    /// Minutes of work for no row at all: no pair ever matches the join's condition.
+    pub(super) fn barren(&self) -> Outcome<Arc<PlannedQuery>> {
+        let product = binary_expr(col("s0.id"), Operator::Multiply, col("s1.id"));
+        let never = binary_expr(product, Operator::Modulo, lit(7_i64)).eq(lit(99_i64));
+        let joined = scan(0, &self.numbers)?.join_on(scan(1, &self.numbers)?.build()?, JoinType::Inner, [never])?;
+        let plan = numbered(joined, [col("s0.id")])?.build()?;
+        let sql = "SELECT s0.id AS c0 FROM s0 JOIN s1 ON s0.id * s1.id % 7 = 99";
+        planned(plan, sql.into(), bigint_schema("id"), &[&self.numbers, &self.numbers])
     }
 
     /// `id` divided by `divisor`, which raises where that is 0.
