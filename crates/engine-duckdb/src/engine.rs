@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::{PlannedQuery, ScanBinding};
-use flightpath_types::{EngineFacts, EngineId, Error, Refusal, RefusalClass, Result, Session};
+use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Refusal, RefusalClass, Result, Session};
 use futures::Stream;
 
 use crate::Config;
@@ -71,6 +71,38 @@ impl DuckdbEngine {
     }
 }
 
+/// What the router is told of an engine with these settings.
+pub fn facts(config: &Config, state: EngineState, running: u32) -> EngineFacts {
+    EngineFacts {
+        id: EngineId::new("duckdb"),
+        state,
+        memory_bytes_max: if config.user_slots == 0 { config.memory_bytes_max } else { config.memory_bytes_max / 4 * 3 },
+        slots: config.slots,
+        running,
+        cores: config.threads,
+        overhead_ms: config.overhead_ms,
+        scan_bytes_per_second_per_core: config.scan_bytes_per_second_per_core,
+        usd_per_hour: config.usd_per_hour,
+    }
+}
+
+/// Whether an engine with these settings may run the query; needs no worker.
+pub fn eligible(config: &Config, query: &PlannedQuery) -> Result<(), Refusal> {
+    if let Err(refusal) = &query.duckdb {
+        return Err(refusal.clone());
+    }
+    let mut files = 0;
+    for scan in query.scans.values() {
+        binding::check(scan)?;
+        files += scan.files.len();
+    }
+    if files > config.files_max as usize {
+        let reason = format!("it reads {files} files; the DuckDB worker takes at most {}", config.files_max);
+        return Err(Refusal::new(RefusalClass::Resources, reason));
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Engine for DuckdbEngine {
     fn id(&self) -> &EngineId {
@@ -78,33 +110,11 @@ impl Engine for DuckdbEngine {
     }
 
     fn facts(&self) -> EngineFacts {
-        EngineFacts {
-            id: self.id.clone(),
-            state: self.supervisor.state(),
-            memory_bytes_max: if self.config.user_slots == 0 { self.config.memory_bytes_max } else { self.config.memory_bytes_max / 4 * 3 },
-            slots: self.config.slots,
-            running: self.running.load(Ordering::Relaxed),
-            cores: self.config.threads,
-            overhead_ms: self.config.overhead_ms,
-            scan_bytes_per_second_per_core: self.config.scan_bytes_per_second_per_core,
-            usd_per_hour: self.config.usd_per_hour,
-        }
+        facts(&self.config, self.supervisor.state(), self.running.load(Ordering::Relaxed))
     }
 
     fn eligible(&self, query: &PlannedQuery) -> Result<(), Refusal> {
-        if let Err(refusal) = &query.duckdb {
-            return Err(refusal.clone());
-        }
-        let mut files = 0;
-        for scan in query.scans.values() {
-            binding::check(scan)?;
-            files += scan.files.len();
-        }
-        if files > self.config.files_max as usize {
-            let reason = format!("it reads {files} files; the DuckDB worker takes at most {}", self.config.files_max);
-            return Err(Refusal::new(RefusalClass::Resources, reason));
-        }
-        Ok(())
+        eligible(&self.config, query)
     }
 
     async fn execute(&self, query: Arc<PlannedQuery>, execution: Execution) -> Result<BatchStream> {

@@ -15,4 +15,4 @@ mod supervisor;
 mod ticket;
 
 pub use config::{Config, Transport};
-pub use engine::DuckdbEngine;
+pub use engine::{DuckdbEngine, eligible, facts};

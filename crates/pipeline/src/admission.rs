@@ -78,7 +78,7 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl<'a> Waiting<'a> {
     fn enter(count: &'a AtomicUsize, max: usize) -> Option<Self> {
         let entered = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < max).then_some(n + 1));
-        entered.is_ok().then_some(Self(count))
+        entered.is_ok().then(|| Self(count))
     }
 }
 

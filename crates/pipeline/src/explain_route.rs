@@ -8,7 +8,7 @@ use flightpath_plan::explain_route_schema;
 use flightpath_types::{Candidate, Decision, Error, Result};
 
 /// One row per candidate, ranked ones first. Numbers are NULL for engines that may not run it.
-pub(crate) fn rows(decision: &Decision) -> Result<RecordBatch> {
+pub fn rows(decision: &Decision) -> Result<RecordBatch> {
     let all = &decision.candidates;
     let eligible = |c: &Candidate| c.refusal.is_none();
     let columns: Vec<ArrayRef> = vec![

@@ -2,4 +2,21 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
+mod compose;
+mod describe;
+mod lazy_log;
+mod offline;
+mod password;
+mod serve;
 pub mod settings;
+mod state;
+mod system_tables;
+mod worker;
+
+pub use check::{Finding, check};
+pub use flightpath_functions::types::name as type_name;
+pub use offline::explain_offline;
+pub use password::hash_password;
+pub use serve::serve;
+pub use worker::{run_supervised_worker, run_worker};

@@ -29,6 +29,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// The file, the environment, then the command line, all checked together.
 pub(crate) fn load_settings(config: Option<&Path>, listen: Option<SocketAddr>, data: &[PathBuf]) -> Result<Settings, Failure> {
     let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    load_settings_from(environment, config, listen, data)
+}
+
+pub(crate) fn load_settings_from(
+    environment: impl Iterator<Item = (String, String)>,
+    config: Option<&Path>,
+    listen: Option<SocketAddr>,
+    data: &[PathBuf],
+) -> Result<Settings, Failure> {
     let overrides = |settings: &mut Settings| {
         if let Some(listen) = listen {
             settings.listen = listen;

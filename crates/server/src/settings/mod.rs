@@ -15,6 +15,7 @@ use flightpath_router::Strategy;
 use toml_edit::{Document, Item, TableLike};
 
 pub use auth::{TokenSetting, UserSetting};
+pub use table::documentation;
 use table::SETTINGS;
 use value::Given;
 

@@ -1,0 +1,135 @@
+//! `flightpath serve`: start, wait for a signal, drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flightpath_engine::Engine;
+use flightpath_flight::{Auth, StaticUser, Tls};
+use flightpath_pipeline::Pipeline;
+use flightpath_types::{Error, Result};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::compose::{Parts, compose};
+use crate::settings::Settings;
+
+/// How often expired tickets are forgotten.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the log may take to be written at shutdown; the rest stays in the spool.
+const LOG_FLUSH_MAX: Duration = Duration::from_secs(5);
+/// How long the start waits for the DuckDB worker; queries that need it wait by themselves later.
+const WORKER_START_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT. Prints `listening on grpc://HOST:PORT` to standard output when
+/// clients can connect.
+pub async fn serve(settings: Settings) -> Result<()> {
+    start_logging(&settings.log_level);
+    let tls = read_tls(&settings)?;
+    let listener = TcpListener::bind(settings.listen).await.map_err(|e| match e.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            Error::unavailable(format!("{} is in use: another server runs there; stop it or choose another port with --listen", settings.listen))
+        }
+        _ => Error::unavailable(format!("can't listen on {}: {e}", settings.listen)),
+    })?;
+    let address = listener.local_addr().map_err(|e| Error::internal(format!("no local address: {e}")))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
+
+    let parts = compose(&settings).await?;
+    if let Some(duckdb) = &parts.duckdb {
+        match tokio::time::timeout(WORKER_START_WAIT_MAX, duckdb.ready()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the DuckDB worker doesn't start; queries run on the other engines"),
+            Err(_) => tracing::warn!("the DuckDB worker is slow to start; queries run on the other engines meanwhile"),
+        }
+    }
+    let stop = CancellationToken::new();
+    let config = flight_config(&settings, tls.as_ref());
+    let door = tokio::spawn(flightpath_flight::serve(listener, parts.pipeline.clone(), config, stop.clone().cancelled_owned()));
+    let sweeper = tokio::spawn(forget_expired(parts.pipeline.clone()));
+    println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });
+
+    tokio::pin!(door);
+    let ended = tokio::select! {
+        ended = &mut door => Some(ended),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    sweeper.abort();
+    let result = match ended {
+        Some(Ok(result)) => result,
+        Some(Err(e)) => Err(Error::internal(format!("the server's front door failed: {e}"))),
+        None => {
+            tracing::info!("draining: no new queries; running ones may finish");
+            let finished = parts.pipeline.drain(settings.drain).await;
+            if !finished {
+                tracing::warn!("some queries did not finish in time and were cancelled");
+            }
+            stop.cancel();
+            // Connections are closed by now or by the front door's own limit.
+            match tokio::time::timeout(settings.drain + Duration::from_secs(5), door).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) | Err(_) => Ok(()),
+            }
+        }
+    };
+    shut_down(parts).await;
+    result
+}
+
+async fn shut_down(parts: Parts) {
+    let engines: Vec<Arc<dyn Engine>> = parts.engines.clone();
+    for engine in &engines {
+        engine.shutdown().await;
+    }
+    if !parts.recorder.shutdown(LOG_FLUSH_MAX).await {
+        tracing::warn!("the query log's database didn't take all records; they wait in the spool for the next start");
+    }
+    tracing::info!("stopped");
+}
+
+async fn forget_expired(pipeline: Arc<Pipeline>) {
+    let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
+    loop {
+        interval.tick().await;
+        pipeline.expire();
+    }
+}
+
+fn flight_config(settings: &Settings, tls: Option<&Tls>) -> flightpath_flight::Config {
+    let mut users: Vec<StaticUser> = settings
+        .users
+        .iter()
+        .map(|u| StaticUser { name: u.name.clone(), password_hash: Some(u.password_hash.clone()), tokens: Vec::new() })
+        .collect();
+    for token in &settings.tokens {
+        let stored = format!("sha256:{}", token.token_sha256);
+        match users.iter_mut().find(|u| u.name == token.principal) {
+            Some(user) => user.tokens.push(stored),
+            None => users.push(StaticUser { name: token.principal.clone(), password_hash: None, tokens: vec![stored] }),
+        }
+    }
+    let mut config = flightpath_flight::Config {
+        auth: if users.is_empty() { Auth::None } else { Auth::Users(users) },
+        tls: tls.cloned(),
+        ..Default::default()
+    };
+    config.limits.connections = usize::try_from(settings.connections_max).unwrap_or(usize::MAX);
+    config.lifetimes.drain = settings.drain;
+    config
+}
+
+fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
+    let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else { return Ok(None) };
+    let read = |path: &std::path::Path| {
+        std::fs::read_to_string(path).map_err(|e| Error::invalid(format!("the TLS file {} can't be read: {e}", path.display())))
+    };
+    Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem: None }))
+}
+
+/// To standard error; standard output is for the address. A second call in one process is ignored.
+pub(crate) fn start_logging(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true).try_init();
+}
