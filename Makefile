@@ -50,4 +50,5 @@ fmt:
 
 bench: build
 	scripts/setup python
+	.venv/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements-bench.txt
 	FLIGHTPATH_BINARY=$(RELEASE_BINARY) .venv/bin/python benchmarks/run.py

@@ -128,8 +128,14 @@ fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
     Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem: None }))
 }
 
-/// To standard error; standard output is for the address. A second call in one process is ignored.
+/// To standard error; standard output is for the address. A bare level is this program's own;
+/// libraries then tell warnings only. A second call in one process is ignored.
 pub(crate) fn start_logging(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true).try_init();
+    let directives = match level.parse::<tracing::Level>() {
+        Ok(level) => format!("warn,flightpath={level}"),
+        Err(_) => level.to_string(),
+    };
+    let filter = tracing_subscriber::EnvFilter::try_new(directives).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
 }
