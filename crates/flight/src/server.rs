@@ -12,6 +12,7 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use flightpath_pipeline::QueryService;
 use flightpath_types::{Error, ErrorKind, Result};
 use futures::Stream;
+use rustls::crypto::CryptoProvider;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -50,6 +51,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(config.limits.header_bytes);
     if let Some(tls) = &config.tls {
+        choose_cryptography();
         builder = builder.tls_config(tls_config(tls)).map_err(|e| Error::invalid(format!("TLS certificate or key: {e}")))?;
     }
     let (request_bytes, drain, connections) = (config.limits.request_bytes, config.lifetimes.drain, config.limits.connections);
@@ -87,6 +89,14 @@ fn refuse_open_door(config: &Config, address: SocketAddr) -> Result<()> {
             format!("refusing to listen on {address} without authentication: configure users, or listen on 127.0.0.1"),
         )),
         Auth::None | Auth::Users(_) => Ok(()),
+    }
+}
+
+/// rustls can't choose by itself when the tree has two providers, and panics. Whoever chose before
+/// has chosen.
+fn choose_cryptography() {
+    if CryptoProvider::get_default().is_none() && rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::debug!("another thread chose the cryptography provider first");
     }
 }
 
