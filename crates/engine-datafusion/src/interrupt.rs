@@ -30,6 +30,8 @@ use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use flightpath_types::{Error, ErrorKind};
 
+use crate::single_row;
+
 /// Whether a query is still wanted.
 #[derive(Debug)]
 pub(crate) struct Signal {
@@ -64,10 +66,10 @@ pub(crate) fn late() -> Error {
     Error::new(ErrorKind::DeadlineExceeded, "the query ran past its time limit; raise `timeout_seconds` or make it smaller")
 }
 
-/// The same plan, stoppable.
+/// The same plan, stoppable; and with scalar subqueries guarded on the same walk.
 pub(crate) fn stoppable(plan: Arc<dyn ExecutionPlan>, signal: &Arc<Signal>) -> DfResult<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|plan| {
-        let plan = watched_join(plan, signal)?;
+        let plan = single_row::guarded(watched_join(plan, signal)?)?;
         if multiplies(plan.as_ref()) { Ok(Transformed::yes(Arc::new(CooperativeExec::new(plan)) as _)) } else { Ok(Transformed::no(plan)) }
     })
     .data()

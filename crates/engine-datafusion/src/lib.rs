@@ -14,6 +14,7 @@ mod interrupt;
 mod memory;
 mod run;
 mod scan;
+mod single_row;
 mod spill;
 
 pub use engine::{Config, DataFusionEngine};

@@ -1,11 +1,12 @@
 //! The checks: what was seen, if it isn't what must be.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::{CastOptions, SortColumn, SortOptions, cast_with_options, concat_batches, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Int64Type, Schema};
 use flightpath_catalog::TableSnapshot;
 use flightpath_plan::PlannedQuery;
 use flightpath_types::{ErrorKind, Principal, QueryId};
@@ -36,6 +37,26 @@ pub(super) async fn rows_arrive_complete_and_in_the_promised_shape(subject: &Sub
 pub(super) async fn evolved_and_partitioned_files_read_as_the_snapshot_says(subject: &Subject, fixture: &Fixture) -> Verdict {
     let rows = rows_of(subject, &built(Fixture::whole(&fixture.evolved))?).await?;
     same_rows(&rows, &fixture.evolved_rows, 0)
+}
+
+/// Skipping row groups, stopping early and reading no column at all must not bring deleted rows back.
+pub(super) async fn filters_limits_and_counts_see_live_rows_only(subject: &Subject, fixture: &Fixture) -> Verdict {
+    let ids = |batch: &RecordBatch| -> Vec<i64> { batch.column(0).as_primitive::<Int64Type>().values().to_vec() };
+    for (below, limit, expected) in [(10, 3, vec![8, 7, 6]), (4, 5, vec![2, 1]), (12, 4, vec![11, 10, 8, 7]), (1, 5, vec![])] {
+        let seen = ids(&rows_of(subject, &built(fixture.top(below, limit))?).await?);
+        expect(seen == expected, || format!("the {limit} highest ids below {below} are {seen:?}, not {expected:?}"))?;
+    }
+    let live = ids(&fixture.evolved_rows);
+    for limit in [1, 5, 16, 17, 100] {
+        let seen = ids(&rows_of(subject, &built(fixture.some(limit))?).await?);
+        let distinct: BTreeSet<&i64> = seen.iter().filter(|id| live.contains(id)).collect();
+        expect(seen.len() == limit.min(live.len()) && distinct.len() == seen.len(), || format!("LIMIT {limit} gives {seen:?}"))?;
+    }
+    let counts = rows_of(subject, &built(fixture.partition_counts())?).await?;
+    let (parts, counts) = (counts.column(0).as_string::<i32>(), counts.column(1).as_primitive::<Int64Type>());
+    let mut seen: Vec<(Option<&str>, i64)> = parts.iter().zip(counts.values().iter().copied()).collect();
+    seen.sort();
+    expect(seen == [(None, 10), (Some("a b"), 7)], || format!("rows in each partition: {seen:?}"))
 }
 
 pub(super) async fn an_empty_result_is_no_error(subject: &Subject, fixture: &Fixture) -> Verdict {

@@ -57,7 +57,8 @@ impl Fixture {
     }
 }
 
-fn snapshot(
+/// A table `lake.conformance.<name>` of these files, free for all.
+pub fn snapshot(
     name: &str,
     schema: SchemaRef,
     columns: Vec<Column>,
@@ -90,11 +91,13 @@ fn plain_columns(schema: &Schema) -> Vec<Column> {
     schema.fields().iter().map(|f| column(f.name())).collect()
 }
 
-fn column(physical_name: &str) -> Column {
+/// A column that is found by name.
+pub fn column(physical_name: &str) -> Column {
     Column { physical_name: physical_name.into(), field_id: None, comment: None, widened: false }
 }
 
-fn write_file(path: PathBuf, batch: &RecordBatch, row_group_rows: usize) -> Outcome<DataFile> {
+/// Writes one data file, without partition values or deleted rows.
+pub fn write_file(path: PathBuf, batch: &RecordBatch, row_group_rows: usize) -> Outcome<DataFile> {
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(row_group_rows)).build();
     let mut writer = ArrowWriter::try_new(File::create(&path)?, batch.schema(), Some(properties))?;
     writer.write(batch)?;

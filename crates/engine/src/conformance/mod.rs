@@ -13,9 +13,10 @@ mod queries;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use fixture::Fixture;
+pub use fixture::{Fixture, column, snapshot, write_file};
 pub use golden::{Reading, golden};
 pub use measure::cpu_time;
+pub use queries::{planned, scan};
 
 use crate::Engine;
 
@@ -53,6 +54,7 @@ pub async fn run(subject: &Subject, fixture: &Fixture) -> Vec<Report> {
     check!(
         rows_arrive_complete_and_in_the_promised_shape,
         evolved_and_partitioned_files_read_as_the_snapshot_says,
+        filters_limits_and_counts_see_live_rows_only,
         an_empty_result_is_no_error,
         large_results_stream,
         errors_raised_at_the_start_keep_their_class,

@@ -29,6 +29,20 @@ impl Fixture {
         planned(plan, format!("SELECT {} FROM s0", columns.join(", ")), table.schema.clone(), &[table])
     }
 
+    /// Queries that cost next to nothing, by name: for measuring what an engine adds to each.
+    pub fn small(&self) -> Outcome<Vec<(&'static str, Arc<PlannedQuery>)>> {
+        let one = numbered(LogicalPlanBuilder::empty(true), [lit(1_i64)])?.build()?;
+        let point =
+            numbered(scan(0, &self.numbers)?.filter(col("s0.id").eq(lit(77_777_i64)))?, [col("s0.id"), col("s0.divisor")])?.build()?;
+        let point_schema = Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("divisor", DataType::Int64, false)]);
+        let point_sql = "SELECT s0.id AS c0, s0.divisor AS c1 FROM s0 WHERE s0.id = 77777";
+        Ok(vec![
+            ("SELECT 1", planned(one, "SELECT 1::BIGINT AS c0".into(), bigint_schema("1"), &[])?),
+            ("one row of four files", planned(point, point_sql.into(), Arc::new(point_schema), &[&self.numbers])?),
+            ("17 rows, partitions, deleted rows", Self::whole(&self.evolved)?),
+        ])
+    }
+
     /// `id` of the rows that no row is.
     pub(super) fn nothing(&self) -> Outcome<Arc<PlannedQuery>> {
         let plan = numbered(scan(0, &self.numbers)?.filter(col("s0.id").lt(lit(0_i64)))?, [col("s0.id")])?.build()?;
@@ -41,6 +55,29 @@ impl Fixture {
         let schema = Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("payload", DataType::Utf8, false)]);
         let sql = "SELECT s0.id AS c0, s1.payload AS c1 FROM s0 CROSS JOIN s1";
         planned(plan, sql.into(), Arc::new(schema), &[&self.numbers, &self.numbers])
+    }
+
+    /// How many rows `evolved` has in each partition: a query that reads no column of its files.
+    pub(super) fn partition_counts(&self) -> Outcome<Arc<PlannedQuery>> {
+        let counted = scan(0, &self.evolved)?.aggregate(vec![col("s0.part")], vec![count(lit(1_i64)).alias("n")])?;
+        let plan = numbered(counted, [col("s0.part"), col("n")])?.build()?;
+        let schema = Schema::new(vec![Field::new("part", DataType::Utf8, true), Field::new("n", DataType::Int64, false)]);
+        planned(plan, "SELECT s0.part AS c0, count(*) AS c1 FROM s0 GROUP BY s0.part".into(), Arc::new(schema), &[&self.evolved])
+    }
+
+    /// `id` of the `limit` highest rows of `evolved` below `below`.
+    pub(super) fn top(&self, below: i64, limit: usize) -> Outcome<Arc<PlannedQuery>> {
+        let filtered = scan(0, &self.evolved)?.filter(col("s0.id").lt(lit(below)))?;
+        let keys = vec![SortExpr::new(col("c0"), false, true)];
+        let plan = numbered(filtered, [col("s0.id")])?.sort_with_limit(keys, Some(limit))?.limit(0, Some(limit))?.build()?;
+        let sql = format!("SELECT s0.id AS c0 FROM s0 WHERE s0.id < {below} ORDER BY c0 DESC NULLS FIRST LIMIT {limit}");
+        planned(plan, sql, bigint_schema("id"), &[&self.evolved])
+    }
+
+    /// `id` of any `limit` rows of `evolved`.
+    pub(super) fn some(&self, limit: usize) -> Outcome<Arc<PlannedQuery>> {
+        let plan = numbered(scan(0, &self.evolved)?, [col("s0.id")])?.limit(0, Some(limit))?.build()?;
+        planned(plan, format!("SELECT s0.id AS c0 FROM s0 LIMIT {limit}"), bigint_schema("id"), &[&self.evolved])
     }
 
     /// The same sorted: needs more memory and temporary space than any limit of the suite.
@@ -86,7 +123,8 @@ impl Fixture {
     }
 }
 
-fn scan(id: u32, table: &Arc<TableSnapshot>) -> Outcome<LogicalPlanBuilder> {
+/// A scan as the binder makes it: relation `s<id>` with the table's columns.
+pub fn scan(id: u32, table: &Arc<TableSnapshot>) -> Outcome<LogicalPlanBuilder> {
     let source = SnapshotSource { scan: ScanId(id), snapshot: table.clone() };
     Ok(LogicalPlanBuilder::scan(format!("s{id}"), Arc::new(source), None)?)
 }
@@ -101,7 +139,8 @@ fn bigint_schema(name: &str) -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new(name, DataType::Int64, true)]))
 }
 
-fn planned(plan: LogicalPlan, sql: String, schema: SchemaRef, tables: &[&Arc<TableSnapshot>]) -> Outcome<Arc<PlannedQuery>> {
+/// A query over all files of `tables`, the n-th of which is scan n; `sql` is what DuckDB gets.
+pub fn planned(plan: LogicalPlan, sql: String, schema: SchemaRef, tables: &[&Arc<TableSnapshot>]) -> Outcome<Arc<PlannedQuery>> {
     let optimized = Optimizer::new().optimize(plan.clone(), &OptimizerContext::new(), |_, _| {})?;
     let scans: BTreeMap<ScanId, ScanBinding> = tables
         .iter()
