@@ -1,15 +1,35 @@
 //! The planner's front: a request becomes a planned statement, from the cache when nothing that
-//! matters has changed. Never runs anything and never waits for an engine.
+//! matters has changed. Never runs a query and never waits for an engine, but for the one that
+//! alone can type a text passed through.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
-use flightpath_catalog::{Catalog, TableSnapshot};
-use flightpath_plan::Statement;
-use flightpath_types::{Result, Session};
+use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
+use flightpath_catalog::{AsOf, Catalog, TableName, TableSnapshot};
+use flightpath_plan::{BoundTable, CompiledSql, PlannedQuery, ScanBinding, ScanId, Statement};
+use flightpath_types::{Dialect, Error, ErrorKind, Fingerprint, Refusal, RefusalClass, Result, Session};
+use futures::stream::{StreamExt, iter};
+
+use crate::binder::{BindInput, Parameters, ResolvedTables, TableRequest, referenced_tables};
+use crate::cache::{CacheKey, CachedPlan, PlanCache};
+use crate::optimize::PlanOptimizer;
+use crate::parse::Parsed;
+use crate::query::{Compile, Compiled};
+use crate::statements::{self, Asking, Command};
+use crate::{eligible, features, fingerprint, parse, passthrough};
+
+/// Tables that are resolved at the same time.
+const RESOLVING_MAX: usize = 32;
+
+/// Texts from this size on are planned on a thread of their own, so that they don't hold up others.
+const BIG_TEXT_BYTES: usize = 64 << 10;
 
 /// Limits and what the planner may offer.
 #[derive(Debug, Clone)]
@@ -21,11 +41,13 @@ pub struct Config {
     pub cached_bytes_max: u64,
     /// Nodes of a plan once its common table expressions are written out.
     pub plan_nodes_max: usize,
+    /// Tables that one statement may name.
+    pub tables_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { text_bytes_max: 4 << 20, cached_plans_max: 2_000, cached_bytes_max: 256 << 20, plan_nodes_max: 20_000 }
+        Self { text_bytes_max: 4 << 20, cached_plans_max: 2_000, cached_bytes_max: 256 << 20, plan_nodes_max: 20_000, tables_max: 1_000 }
     }
 }
 
@@ -42,29 +64,46 @@ pub struct PlanRequest {
 #[derive(Debug, Clone)]
 pub struct Planned {
     pub statement: Statement,
-    /// One field per parameter, in order: `$1`, `$2`... or the names.
+    /// One field per parameter, in order: `$1`, `$2`...
     pub parameters: SchemaRef,
     pub cache_hit: bool,
     pub plan_us: u64,
 }
 
-/// Asks the engine that passes text through what a text would give. The planner knows no types of
+/// Asks the engine that passes text through what a text would give: the planner knows no types of
 /// that dialect.
 #[async_trait]
 pub trait PassThroughDescriber: Send + Sync {
-    /// The result's schema, with `tables` visible under the names that the text uses.
-    async fn describe(&self, text: &str, tables: &[(String, Arc<TableSnapshot>)]) -> Result<SchemaRef>;
+    /// The result's schema. `sql` names its tables `s<scan id>`.
+    async fn describe(&self, sql: &CompiledSql, scans: &BTreeMap<ScanId, ScanBinding>, session: &Session) -> Result<SchemaRef>;
 }
 
+/// Shared by all sessions.
 pub struct Planner {
     catalog: Arc<dyn Catalog>,
     config: Config,
+    cache: PlanCache,
+    optimizer: Arc<PlanOptimizer>,
     describer: Option<Arc<dyn PassThroughDescriber>>,
+}
+
+/// What planning gives before its time is taken.
+struct Outcome {
+    statement: Statement,
+    parameters: SchemaRef,
+    cache_hit: bool,
+}
+
+impl Outcome {
+    fn fresh(statement: Statement) -> Self {
+        Self { statement, parameters: Arc::new(Schema::empty()), cache_hit: false }
+    }
 }
 
 impl Planner {
     pub fn new(catalog: Arc<dyn Catalog>, config: Config) -> Self {
-        Self { catalog, config, describer: None }
+        let cache = PlanCache::new(&config);
+        Self { catalog, config, cache, optimizer: Arc::new(PlanOptimizer::new()), describer: None }
     }
 
     /// Lets `dialect=duckdb` statements be typed.
@@ -76,7 +115,250 @@ impl Planner {
 
     pub async fn plan(&self, request: &PlanRequest) -> Result<Planned> {
         let started = Instant::now();
-        let _ = (&self.catalog, &self.config, &self.describer, started, request);
-        Err(flightpath_types::Error::internal("the planner isn't complete"))
+        let outcome = match self.cached(&request.text, request) {
+            Some(outcome) => outcome,
+            None => self.plan_text(request).await?,
+        };
+        let plan_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(Planned { statement: outcome.statement, parameters: outcome.parameters, cache_hit: outcome.cache_hit, plan_us })
     }
+
+    fn cached(&self, text: &Arc<str>, request: &PlanRequest) -> Option<Outcome> {
+        let key = CacheKey::new(text, &request.session, request.params.as_ref());
+        let plan = self.cache.get(&key, self.catalog.as_ref(), &request.session.principal)?;
+        let statement = match request.session.dialect {
+            Dialect::Databricks => Statement::Query(plan.query.clone()),
+            Dialect::Duckdb => Statement::PassThrough(plan.query.clone()),
+        };
+        Some(Outcome { statement, parameters: plan.parameters.clone(), cache_hit: true })
+    }
+
+    async fn plan_text(&self, request: &PlanRequest) -> Result<Outcome> {
+        let text = &request.text;
+        if text.len() > self.config.text_bytes_max {
+            let (have, most) = (text.len(), self.config.text_bytes_max);
+            return Err(Error::new(ErrorKind::ResourceExhausted, format!("the statement is {have} bytes long; the limit is {most}")));
+        }
+        let tokens = match (parse::tokens(text), request.session.dialect) {
+            (Ok(tokens), _) => tokens,
+            (Err(error), Dialect::Databricks) => return Err(error),
+            // DuckDB's lexical rules are others: what can't be read as ours can't be one of our commands.
+            (Err(_), Dialect::Duckdb) => Vec::new(),
+        };
+        let command = match request.session.dialect {
+            Dialect::Databricks => statements::read(&tokens)?,
+            Dialect::Duckdb => own_command(statements::read(&tokens).unwrap_or(Command::Other)),
+        };
+        let inner = |start| -> Arc<str> { statements::blank_before(text, start).into() };
+        match command {
+            Command::Other => self.plan_query(text, &tokens, request).await,
+            Command::ExplainRoute(start) => {
+                let inner = self.plan_inner(inner(start), request).await?;
+                match inner.statement {
+                    Statement::Query(query) | Statement::PassThrough(query) => Ok(Outcome { statement: Statement::ExplainRoute(query), ..inner }),
+                    _ => Err(Error::invalid("EXPLAIN ROUTE takes a query")),
+                }
+            }
+            Command::Explain { extended, query } => {
+                let inner = self.plan_inner(inner(query), request).await?;
+                let Statement::Query(query) = &inner.statement else {
+                    return Err(Error::invalid("EXPLAIN takes a query; with dialect=duckdb use EXPLAIN ROUTE"));
+                };
+                Ok(Outcome { statement: Statement::Local(statements::explain_result(query, extended)?), ..inner })
+            }
+            Command::DescribeQuery(start) => {
+                let inner = self.plan_inner(inner(start), request).await?;
+                Ok(Outcome { statement: Statement::Local(statements::describe_query(&inner.statement.schema())?), ..inner })
+            }
+            command => {
+                let asking = Asking { catalog: self.catalog.as_ref(), session: &request.session };
+                statements::answer(command, &asking).await.map(Outcome::fresh)
+            }
+        }
+    }
+
+    /// The query that an EXPLAIN is about; `text` is blank where the EXPLAIN stood.
+    async fn plan_inner(&self, text: Arc<str>, request: &PlanRequest) -> Result<Outcome> {
+        if let Some(outcome) = self.cached(&text, request) {
+            return Ok(outcome);
+        }
+        let tokens = match parse::tokens(&text) {
+            Ok(tokens) => tokens,
+            Err(error) if request.session.dialect == Dialect::Databricks => return Err(error),
+            Err(_) => Vec::new(),
+        };
+        if request.session.dialect == Dialect::Databricks && statements::read(&tokens)? != Command::Other {
+            return Err(Error::invalid("EXPLAIN and DESCRIBE QUERY take a query"));
+        }
+        self.plan_query(&text, &tokens, request).await
+    }
+
+    async fn plan_query(&self, text: &Arc<str>, tokens: &[TokenWithSpan], request: &PlanRequest) -> Result<Outcome> {
+        let fingerprint = if tokens.is_empty() { fingerprint::of_text(text) } else { fingerprint::of_tokens(tokens) };
+        match request.session.dialect {
+            Dialect::Databricks => self.plan_databricks(text, fingerprint, request).await,
+            Dialect::Duckdb => self.plan_passthrough(text, fingerprint, request).await,
+        }
+    }
+
+    async fn plan_databricks(&self, text: &Arc<str>, fingerprint: Fingerprint, request: &PlanRequest) -> Result<Outcome> {
+        let parsed = parse::parse(text)?;
+        let query = as_query(&parsed)?;
+        let requests = referenced_tables(query, &request.session.time_zone)?;
+        if requests.len() > self.config.tables_max {
+            let (have, most) = (requests.len(), self.config.tables_max);
+            return Err(Error::new(ErrorKind::ResourceExhausted, format!("the statement names {have} tables; the limit is {most}")));
+        }
+        let tables = self.resolve(requests, &request.session).await;
+        let (latest, pinned) = tables_by_kind(&tables);
+        let work = Work {
+            text: text.clone(),
+            fingerprint,
+            session: request.session.clone(),
+            params: request.params.clone(),
+            parsed,
+            tables,
+            optimizer: self.optimizer.clone(),
+            plan_nodes_max: self.config.plan_nodes_max,
+        };
+        let compiled = if text.len() < BIG_TEXT_BYTES {
+            work.run()?
+        } else {
+            let done = tokio::task::spawn_blocking(move || work.run()).await;
+            done.map_err(|_| Error::internal("planning failed on this statement; it is a defect of the planner"))??
+        };
+        if compiled.cacheable {
+            let plan = CachedPlan { query: compiled.query.clone(), parameters: compiled.parameters.clone(), latest, pinned, bytes: compiled.bytes };
+            self.cache.put(CacheKey::new(text, &request.session, request.params.as_ref()), Arc::new(plan));
+        }
+        Ok(Outcome { statement: Statement::Query(compiled.query), parameters: compiled.parameters, cache_hit: false })
+    }
+
+    /// Every table once, side by side. A failure is kept: the name may turn out not to be a table's.
+    async fn resolve(&self, requests: Vec<TableRequest>, session: &Session) -> ResolvedTables {
+        let resolving = requests.into_iter().map(|request| async move {
+            let snapshot = match statements::complete(&request.parts, session) {
+                Ok(name) => self.catalog.snapshot(&session.principal, &name, &request.as_of).await,
+                Err(error) => Err(error),
+            };
+            (request, snapshot)
+        });
+        iter(resolving).buffer_unordered(RESOLVING_MAX).collect::<HashMap<_, _>>().await
+    }
+
+    async fn plan_passthrough(&self, text: &Arc<str>, fingerprint: Fingerprint, request: &PlanRequest) -> Result<Outcome> {
+        let session = &request.session;
+        if request.params.as_ref().is_some_and(|p| !p.is_empty()) {
+            return Err(Error::not_eligible("parameters aren't passed on with dialect=duckdb; write the values into the text"));
+        }
+        let read = passthrough::read(text)?;
+        let by_table = read.by_table(|parts| statements::complete(parts, session))?;
+        let mut names = vec![String::new(); read.mentions.len()];
+        let mut scans = BTreeMap::new();
+        let mut tables = Vec::new();
+        for (i, (table, mentions)) in (0u32..).zip(by_table) {
+            let snapshot = self.catalog.snapshot(&session.principal, &table, &AsOf::Latest).await?;
+            mentions.into_iter().for_each(|m| names[m] = format!("s{i}"));
+            let files = Arc::new(snapshot.files().to_vec());
+            let columns = (0..snapshot.schema.fields().len()).collect();
+            scans.insert(ScanId(i), ScanBinding { snapshot: snapshot.clone(), files, columns });
+            tables.push(BoundTable { snapshot });
+        }
+        let governed = eligible::governed(&tables).or_else(|| eligible::in_process_only(&tables));
+        if let Some(refusal) = governed {
+            return Err(Error::not_eligible(refusal.reason));
+        }
+        let sql = CompiledSql { sql: read.rewrite(text, &names)? };
+        let Some(describer) = &self.describer else {
+            return Err(Error::not_eligible("dialect=duckdb needs a DuckDB worker, and none is configured"));
+        };
+        let schema = describer.describe(&sql, &scans, session).await?;
+        let plan = LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(datafusion::common::DFSchema::empty()) });
+        let features = features::extract(&plan, &scans);
+        let refusal = Refusal::new(RefusalClass::Policy, "the text is in DuckDB's dialect (dialect=duckdb)");
+        let latest: Vec<Arc<TableSnapshot>> = tables.iter().map(|t| t.snapshot.clone()).collect();
+        let bytes = u32::try_from(sql.sql.len() + 8_192).unwrap_or(u32::MAX);
+        let query = Arc::new(PlannedQuery {
+            text: text.clone(),
+            fingerprint,
+            session: session.clone(),
+            optimized: plan.clone(),
+            plan,
+            schema,
+            tables,
+            scans,
+            features: flightpath_types::Features { result_rows: None, ..features },
+            duckdb: Ok(sql),
+            datafusion: Err(refusal),
+            ordered: true,
+            deterministic: false,
+        });
+        let parameters = Arc::new(Schema::empty());
+        let plan = CachedPlan { query: query.clone(), parameters: parameters.clone(), latest, pinned: Vec::new(), bytes };
+        self.cache.put(CacheKey::new(text, session, request.params.as_ref()), Arc::new(plan));
+        Ok(Outcome { statement: Statement::PassThrough(query), parameters, cache_hit: false })
+    }
+}
+
+/// One statement's way from syntax tree to plan, with all it needs.
+struct Work {
+    text: Arc<str>,
+    fingerprint: Fingerprint,
+    session: Session,
+    params: Option<Vec<ScalarValue>>,
+    parsed: Parsed,
+    tables: ResolvedTables,
+    optimizer: Arc<PlanOptimizer>,
+    plan_nodes_max: usize,
+}
+
+impl Work {
+    fn run(self) -> Result<Compiled> {
+        let parameters = self.params.clone().map(|positional| Parameters { positional, named: HashMap::new() });
+        let now_micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX));
+        let input = BindInput { session: &self.session, now_micros, tables: &self.tables, parameters: parameters.as_ref() };
+        let compile = Compile {
+            text: &self.text,
+            fingerprint: self.fingerprint,
+            session: &self.session,
+            optimizer: &self.optimizer,
+            plan_nodes_max: self.plan_nodes_max,
+        };
+        compile.run(as_query(&self.parsed)?, &input)
+    }
+}
+
+fn as_query(parsed: &Parsed) -> Result<&ast::Query> {
+    match parsed.statement() {
+        ast::Statement::Query(query) => Ok(query),
+        other => Err(statements::refuse(other)),
+    }
+}
+
+/// With `dialect=duckdb` only what that dialect hasn't, or what steers the session, is ours.
+fn own_command(command: Command) -> Command {
+    match command {
+        Command::ExplainRoute(_) | Command::Set { .. } | Command::ShowSettings(_) | Command::Reset(_) => command,
+        Command::UseCatalog(_) | Command::UseSchema(_) => command,
+        _ => Command::Other,
+    }
+}
+
+/// The tables that are read at their latest version, by which a cached plan stands and falls, and
+/// the names of those read at another one.
+fn tables_by_kind(tables: &ResolvedTables) -> (Vec<Arc<TableSnapshot>>, Vec<TableName>) {
+    let mut latest: BTreeMap<TableName, Arc<TableSnapshot>> = BTreeMap::new();
+    let mut pinned = BTreeSet::new();
+    for (request, snapshot) in tables {
+        let Ok(snapshot) = snapshot else { continue };
+        match request.as_of {
+            AsOf::Latest => {
+                latest.insert(snapshot.name.clone(), snapshot.clone());
+            }
+            AsOf::Version(_) | AsOf::TimestampMicros(_) => {
+                pinned.insert(snapshot.name.clone());
+            }
+        }
+    }
+    (latest.into_values().collect(), pinned.into_iter().collect())
 }

@@ -87,8 +87,7 @@ impl Printer {
             needed.extend(0..schema.fields().len());
         }
         let width = block.cells.len();
-        let absent = Cell { text: String::new(), kind: CellKind::Absent };
-        let own = block.cells.iter().enumerate().map(|(i, c)| if needed.contains(&i) { c.clone() } else { absent.clone() });
+        let own = block.cells.iter().enumerate().map(|(i, c)| if needed.contains(&i) { c.clone() } else { Cell::absent() });
         block.cells = Rc::new(own.chain(plain.into_iter().map(|(cell, _)| cell)).collect());
         let mut wrapped = self.wrap(block)?;
         let key_cells = wrapped.cells[width..].to_vec();

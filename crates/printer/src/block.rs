@@ -38,6 +38,10 @@ impl Cell {
     pub fn column(text: String) -> Self {
         Self { text, kind: CellKind::Column }
     }
+
+    pub fn absent() -> Self {
+        Self { text: String::new(), kind: CellKind::Absent }
+    }
 }
 
 /// What stands behind FROM.

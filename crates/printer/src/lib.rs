@@ -11,11 +11,13 @@
 mod aggregate;
 mod block;
 mod cast;
+mod columns;
 mod expr;
 mod relation;
 mod shared;
 mod subquery;
 
+pub use columns::scan_columns;
 use datafusion::logical_expr::LogicalPlan;
 use flightpath_plan::CompiledSql;
 use flightpath_types::{Refusal, RefusalClass};
@@ -32,7 +34,7 @@ type Printed<T> = Result<T, Refusal>;
 /// DuckDB SQL for a typed plan that hasn't been optimized. Columns of its result stand in the
 /// plan's order and are named `c0`, `c1`...
 pub fn to_duckdb(plan: &LogicalPlan) -> Result<CompiledSql, Refusal> {
-    let mut printer = relation::Printer::new(shared::Shared::find(plan)?);
+    let mut printer = relation::Printer::new(shared::Shared::find(plan)?, columns::Referenced::of(plan)?);
     let sql = printer.statement(plan)?;
     check_size(&sql)?;
     if nesting(&sql) > NESTING_MAX {

@@ -14,6 +14,7 @@ use flightpath_plan::SnapshotSource;
 use flightpath_types::{Refusal, RefusalClass};
 
 use crate::block::{Block, Cell, CellKind, FromItem, SortKey, Stage};
+use crate::columns::Referenced;
 use crate::shared::Shared;
 use crate::{Printed, refuse};
 
@@ -35,15 +36,16 @@ pub(crate) struct Printer {
     /// Enclosing queries, innermost last.
     pub outers: Vec<Env>,
     shared: Shared,
-    /// Name of each shared subplan printed so far, by address.
-    shared_names: HashMap<usize, String>,
+    referenced: Referenced,
+    /// Name of each shared subplan printed so far and which of its columns are there, by address.
+    shared_names: HashMap<usize, (String, Vec<bool>)>,
     /// `w0 AS MATERIALIZED (...)` in the order they depend on each other.
     with: Vec<String>,
 }
 
 impl Printer {
-    pub fn new(shared: Shared) -> Self {
-        Self { next_alias: 0, scans_seen: HashSet::new(), outers: Vec::new(), shared, shared_names: HashMap::new(), with: Vec::new() }
+    pub fn new(shared: Shared, referenced: Referenced) -> Self {
+        Self { next_alias: 0, scans_seen: HashSet::new(), outers: Vec::new(), shared, referenced, shared_names: HashMap::new(), with: Vec::new() }
     }
 
     /// The whole statement, WITH included.
@@ -100,8 +102,7 @@ impl Printer {
             return;
         }
         let cells = block.cells.iter().enumerate();
-        let absent = || Cell { text: String::new(), kind: CellKind::Absent };
-        block.cells = Rc::new(cells.map(|(i, c)| if needed.contains(&i) { c.clone() } else { absent() }).collect());
+        block.cells = Rc::new(cells.map(|(i, c)| if needed.contains(&i) { c.clone() } else { Cell::absent() }).collect());
     }
 
     pub fn relation(&mut self, plan: &LogicalPlan) -> Printed<Block> {
@@ -113,22 +114,21 @@ impl Printer {
             return self.node(plan);
         }
         let address = std::ptr::from_ref(plan) as usize;
-        let name = match self.shared_names.get(&address) {
-            Some(name) => name.clone(),
-            None => {
-                // A shared subplan stands outside every query that encloses its uses.
-                let outers = std::mem::take(&mut self.outers);
-                let printed = self.node(plan).map(|block| block.render(false));
-                self.outers = outers;
-                let name = format!("w{}", self.with.len());
-                self.with.push(format!("{name} AS ({})", printed?));
-                self.shared_names.insert(address, name.clone());
-                name
-            }
-        };
+        if !self.shared_names.contains_key(&address) {
+            // A shared subplan stands outside every query that encloses its uses.
+            let outers = std::mem::take(&mut self.outers);
+            let printed = self.node(plan);
+            self.outers = outers;
+            let block = printed?;
+            let name = format!("w{}", self.with.len());
+            self.with.push(format!("{name} AS ({})", block.render(false)));
+            let present = block.cells.iter().map(|c| c.kind != CellKind::Absent).collect();
+            self.shared_names.insert(address, (name, present));
+        }
         let alias = self.alias();
-        let columns = plan.schema().fields().len();
-        let cells = (0..columns).map(|i| Cell::column(format!("{alias}.c{i}"))).collect();
+        let (name, present) = self.shared_names.get(&address).ok_or_else(|| refuse("a shared subplan that was lost"))?;
+        let cells = present.iter().enumerate();
+        let cells = cells.map(|(i, there)| if *there { Cell::column(format!("{alias}.c{i}")) } else { Cell::absent() }).collect();
         Ok(Block::new(Some(FromItem { text: format!("{name} AS {alias}"), joined: false, derived: None }), cells))
     }
 
@@ -183,8 +183,12 @@ impl Printer {
             let alias = self.alias();
             (alias.clone(), format!("s{id} AS {alias}"))
         };
-        let fields = scan.projected_schema.fields().iter();
-        let cells = fields.map(|f| Cell::column(format!("{name}.{}", duckdb::identifier(f.name())))).collect();
+        let fields = scan.projected_schema.fields().iter().enumerate();
+        let cell = |(i, field): (usize, &arrow::datatypes::FieldRef)| match self.referenced.has(&scan.projected_schema, i) {
+            true => Cell::column(format!("{name}.{}", duckdb::identifier(field.name()))),
+            false => Cell::absent(),
+        };
+        let cells = fields.map(cell).collect();
         let mut block = Block::new(Some(FromItem { text, joined: false, derived: None }), cells);
         if !scan.filters.is_empty() {
             // Filters may name columns that the projection leaves out.
@@ -482,7 +486,11 @@ impl Printer {
 
     /// `block` as an operand of a join. Filters of a side that the join keeps whole move behind the join.
     fn from_item(&mut self, block: Block, nullable: bool, filters: &mut Vec<String>) -> Printed<(FromItem, Rc<Vec<Cell>>)> {
-        let plain = block.cells.iter().all(|c| c.kind == CellKind::Column || (c.kind == CellKind::Literal && !nullable));
+        let plain = block.cells.iter().all(|c| match c.kind {
+            CellKind::Column | CellKind::Absent => true,
+            CellKind::Literal => !nullable,
+            CellKind::Computed => false,
+        });
         let flat = block.stage == Stage::From || (block.stage == Stage::Where && !nullable);
         let block = if plain && flat && block.from.is_some() { block } else { self.wrap(block)? };
         filters.extend(block.filters);

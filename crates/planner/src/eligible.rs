@@ -1,0 +1,120 @@
+//! Which engines may run a plan: DataFusion only functions of the compile table and shapes that its
+//! physical planner has, nobody a governed table, and nobody but this process its own tables.
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, WindowFunctionDefinition};
+use flightpath_catalog::{AccessRules, TableContents};
+use flightpath_functions::{FpScalar, FunctionDef, lookup};
+use flightpath_plan::BoundTable;
+use flightpath_types::{Refusal, RefusalClass};
+
+/// The reason why no engine here may read these tables.
+pub(crate) fn governed(tables: &[BoundTable]) -> Option<Refusal> {
+    tables.iter().find_map(|table| match table.access() {
+        AccessRules::Free => None,
+        AccessRules::Governed(reason) => {
+            Some(Refusal::new(RefusalClass::Governance, format!("table {} is governed: {reason}", table.snapshot.name)))
+        }
+    })
+}
+
+/// The reason why only this process may read these tables.
+pub(crate) fn in_process_only(tables: &[BoundTable]) -> Option<Refusal> {
+    tables.iter().find_map(|table| match &table.snapshot.contents {
+        TableContents::Files(_) => None,
+        TableContents::System(_) => {
+            let reason = format!("table {} is made by this server and isn't in any file", table.snapshot.name);
+            Some(Refusal::new(RefusalClass::TableFeature, reason))
+        }
+    })
+}
+
+/// Whether DataFusion gives Databricks' answer to `plan`, whose optimized form is `optimized`.
+pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Result<(), Refusal> {
+    let mut refusal = None;
+    let checked = each_expression(plan, &mut |expr| known_function(expr), &mut refusal)
+        .and_then(|()| each_expression(optimized, &mut |expr| executable(expr), &mut refusal))
+        .and_then(|()| {
+            optimized.apply_with_subqueries(|node| {
+                if let LogicalPlan::Subquery(_) = node {
+                    refusal.get_or_insert_with(|| no("a LATERAL subquery that can't be made a join"));
+                }
+                if let LogicalPlan::RecursiveQuery(_) = node {
+                    refusal.get_or_insert_with(|| no("a recursive common table expression"));
+                }
+                Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+            })?;
+            Ok(())
+        });
+    match (checked, refusal) {
+        (_, Some(refusal)) => Err(refusal),
+        (Err(error), None) => Err(no(&format!("a plan that can't be walked ({})", error.strip_backtrace()))),
+        (Ok(()), None) => Ok(()),
+    }
+}
+
+fn no(what: &str) -> Refusal {
+    Refusal::new(RefusalClass::Semantics, format!("{what} isn't known to answer as Databricks does on DataFusion"))
+}
+
+fn each_expression(plan: &LogicalPlan, check: &mut dyn FnMut(&Expr) -> Option<String>, refusal: &mut Option<Refusal>) -> DfResult<()> {
+    let mut visited = std::collections::HashSet::new();
+    plan.apply_with_subqueries(|node| {
+        if !visited.insert(std::ptr::from_ref(node)) {
+            return Ok(TreeNodeRecursion::Jump);
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                if let Some(what) = check(e) {
+                    *refusal = Some(no(&what));
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(())
+}
+
+/// What the binder leaves native is what DataFusion has right; functions must be of the table.
+fn known_function(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::ScalarFunction(call) if call.func.inner().downcast_ref::<FpScalar>().is_none() => Some(format!("the native function `{}`", call.name())),
+        Expr::AggregateFunction(call) => match lookup(call.func.name()) {
+            Some(FunctionDef::Aggregate(_)) => None,
+            _ if call.func.name() == "grouping" => None,
+            _ => Some(format!("aggregate `{}`", call.func.name())),
+        },
+        Expr::WindowFunction(call) => {
+            let known = match (&call.fun, lookup(call.fun.name())) {
+                (WindowFunctionDefinition::AggregateUDF(_), Some(FunctionDef::Aggregate(_))) => true,
+                (WindowFunctionDefinition::WindowUDF(_), Some(FunctionDef::Window(_))) => true,
+                _ => false,
+            };
+            (!known).then(|| format!("window function `{}`", call.fun.name()))
+        }
+        Expr::BinaryExpr(binary) => match binary.op {
+            Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo | Operator::IntegerDivide => {
+                Some(format!("the native operator `{}`", binary.op))
+            }
+            _ => None,
+        },
+        Expr::SimilarTo(_) => Some("SIMILAR TO".into()),
+        Expr::Negative(_) => Some("the native operator `-`".into()),
+        Expr::HigherOrderFunction(call) => Some(format!("higher-order function `{}`", call.name())),
+        Expr::Placeholder(placeholder) => Some(format!("parameter {} without a value", placeholder.id)),
+        _ => None,
+    }
+}
+
+/// What optimization has to have turned into joins.
+fn executable(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Exists(_) => Some("an EXISTS that can't be made a join".into()),
+        Expr::InSubquery(_) => Some("an IN subquery that can't be made a join".into()),
+        Expr::SetComparison(_) => Some("a comparison with ANY or ALL".into()),
+        Expr::OuterReferenceColumn(..) => Some("a correlated subquery of this shape".into()),
+        _ => None,
+    }
+}
