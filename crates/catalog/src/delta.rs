@@ -134,6 +134,9 @@ impl DeltaReader {
     fn load(&self, name: &TableName, root: &Path, kernel: SnapshotRef, known: &HashMap<DeletionId, DeletionVector>) -> Result<Loaded> {
         self.check_log(name, &kernel)?;
         check_features(name, &kernel)?;
+        if kernel.schema().num_fields() == 0 {
+            return Err(errors::not_eligible(name, "it has no columns yet; add some with ALTER TABLE ADD COLUMN"));
+        }
         let configuration = kernel.table_configuration();
         let converted = schema::convert(name, &kernel.schema(), configuration.column_mapping_mode())?;
         let partition_columns = partition_columns(name, &converted, configuration.logical_partition_columns())?;
@@ -203,6 +206,13 @@ impl DeltaReader {
 }
 
 fn root_url(name: &TableName, root: &Path) -> Result<String> {
+    // The kernel's storage takes these for an escape and a separator, and then reads another path.
+    if root.as_os_str().as_encoded_bytes().iter().any(|b| matches!(b, b'%' | b'\\')) {
+        return Err(errors::not_eligible(
+            name,
+            format!("the path of its folder `{}` has a `%` or a backslash, which isn't supported; rename the folder", root.display()),
+        ));
+    }
     Url::from_directory_path(root).map(String::from).map_err(|()| Error::internal(format!("the folder of table {name} isn't absolute")))
 }
 

@@ -50,7 +50,8 @@ pub struct Options {
     pub force: bool,
     /// Rows of one data file, about; `None` chooses by the table's size.
     pub rows_per_file: Option<u64>,
-    /// Parts of a table generated at once. Each holds one row group per open file in memory.
+    /// Parts of a table generated at once. Each holds a row group and an upload buffer per open file,
+    /// at most about half a gigabyte.
     pub threads: usize,
 }
 

@@ -22,7 +22,7 @@ use crate::table::Table;
 use crate::{Options, TableSummary};
 
 /// Bounds what an open file holds in memory, and is enough for a reader's threads to share.
-const ROW_GROUP_ROWS: usize = 250_000;
+const ROW_GROUP_ROWS: usize = 122_880;
 /// Files that a big table has per partition, so that readers can work in parallel.
 const FILES_WANTED: u64 = 8;
 const ROWS_PER_FILE_MIN: u64 = 250_000;

@@ -4,10 +4,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use flightpath_catalog::Catalog;
+use flightpath_catalog::{Catalog, Config, Limits, LocalCatalog};
 use flightpath_types::{Error, ErrorKind};
 
-use crate::support::{INT_SCHEMA, Lake, PROTOCOL_1, add, anyone, latest, metadata, name, protocol};
+use crate::support::{INT_SCHEMA, Lake, PROTOCOL_1, add, anyone, latest, metadata, name, protocol, quiet};
 
 fn is_data_loss(error: &Error, says: &str) {
     assert_eq!(error.kind(), ErrorKind::DataLoss, "{error}");
@@ -95,6 +95,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         (protocol(&["fancyNewThing"], &["fancyNewThing"]), INT_SCHEMA.to_string(), "fancyNewThing"),
         (protocol(&["variantType"], &["variantType"]), column("\"variant\"", ""), "variant"),
         (PROTOCOL_1.to_string(), column("\"string\"", r#""__COLLATIONS":{"v":"icu.UNICODE_CI"}"#), "collation"),
+        (PROTOCOL_1.to_string(), r#"{"type":"struct","fields":[]}"#.to_string(), "no columns"),
         (r#"{"protocol":{"minReaderVersion":9,"minWriterVersion":9}}"#.to_string(), INT_SCHEMA.to_string(), "9"),
     ];
     for (protocol, schema, says) in cases {
@@ -102,6 +103,58 @@ async fn what_is_not_supported_is_refused_by_name() {
         let error = lake.fails("t").await;
         assert!(error.message().contains("not eligible") && error.message().contains(says), "{says}: {error}");
         assert_eq!(error.kind(), ErrorKind::NotEligible);
+    }
+}
+
+#[tokio::test]
+async fn limits_are_errors_that_name_them() {
+    let lake = Lake::new();
+    let log = lake.table("t").simple();
+    log.append(1);
+    let limited = async |limits: Limits| {
+        let config = Config { limits, ..quiet(vec![lake.path().into()]) };
+        latest(&LocalCatalog::open(config).await.unwrap(), "t").await
+    };
+    let error = limited(Limits { files_max: 1, ..Limits::default() }).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::ResourceExhausted && error.message().contains("more than 1 files"), "{error}");
+    let error = limited(Limits { log_bytes_max: 100, ..Limits::default() }).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::ResourceExhausted && error.message().contains("limit of 100"), "{error}");
+    let without = limited(Limits { stats_columns_max: 0, ..Limits::default() }).await.unwrap();
+    assert!(without.files().iter().all(|f| f.stats.is_empty() && f.rows == Some(10)), "row counts are always kept");
+}
+
+/// Whatever bytes a log holds, asking for its table gives a snapshot or a typed error.
+#[tokio::test]
+async fn logs_with_flipped_bytes_never_bring_the_catalog_down() {
+    let lake = Lake::new();
+    lake.table("good").simple();
+    let log = lake.table("t");
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../integration-tests/data/delta-golden/dv-with-columnmapping/delta/_delta_log");
+    let files: Vec<_> = fs::read_dir(&golden).unwrap().map(|e| e.unwrap().path()).collect();
+    for file in &files {
+        fs::copy(file, log.file(file.file_name().unwrap().to_str().unwrap())).unwrap();
+    }
+    let mut seed: u64 = 7;
+    let mut next = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    for _ in 0..60 {
+        let file = &files[next(files.len())];
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let mut bytes = fs::read(file).unwrap();
+        for _ in 0..3 {
+            let at = next(bytes.len());
+            bytes[at] = next(256) as u8;
+        }
+        fs::write(log.file(name), bytes).unwrap();
+        let catalog = lake.catalog().await;
+        if let Err(error) = latest(&catalog, "t").await {
+            assert!(matches!(error.kind(), ErrorKind::DataLoss | ErrorKind::NotEligible), "{name}: {error}");
+        }
+        latest(&catalog, "good").await.unwrap();
+        fs::copy(file, log.file(name)).unwrap();
     }
 }
 

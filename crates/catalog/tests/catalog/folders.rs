@@ -55,6 +55,26 @@ async fn folders_and_files_become_tables_and_schemas() {
 }
 
 #[tokio::test]
+async fn any_name_that_a_folder_can_have_is_a_table() {
+    let lake = Lake::new();
+    let names = ["with space", "a~b{c}[d]^e", "f\"g|h<i>*", "tick`s'", "hash#mark", "frage?", "größe", "a;b&c=d"];
+    for table in names {
+        lake.table(table).simple().append(1);
+    }
+    let catalog = lake.catalog().await;
+    for table in names {
+        let snapshot = latest(&catalog, table).await.unwrap_or_else(|e| panic!("{table}: {e}"));
+        assert_eq!(snapshot.version, 1);
+        assert_eq!(snapshot.files()[0].path.rsplit('/').nth(1), Some(table));
+    }
+    for table in ["per%20cent", "back\\slash"] {
+        lake.table(table).simple();
+        let error = latest(&catalog, table).await.unwrap_err();
+        assert!(error.message().contains("not eligible") && error.message().contains("rename"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_data_folder_may_be_a_table_and_several_may_be_given() {
     let (one, two) = (Lake::new(), Lake::new());
     one.table("t").simple();
