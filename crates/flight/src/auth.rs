@@ -91,7 +91,8 @@ impl StaticUsers {
                 return Err(Error::invalid(format!("user name '{}' must not be empty or contain ':'", user.name)));
             }
             if let Some(hash) = &user.password_hash {
-                PasswordHash::new(hash).map_err(|e| Error::invalid(format!("password hash of user '{}' isn't in PHC form: {e}", user.name)))?;
+                PasswordHash::new(hash)
+                    .map_err(|e| Error::invalid(format!("password hash of user '{}' isn't in PHC form: {e}", user.name)))?;
                 if hashes.insert(user.name.clone(), hash.clone()).is_some() {
                     return Err(Error::invalid(format!("user '{}' is given twice", user.name)));
                 }

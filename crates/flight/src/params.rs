@@ -23,8 +23,7 @@ pub(crate) fn row_of(batch: &RecordBatch) -> Result<Vec<ScalarValue>> {
 
 /// Arrow IPC of the values, for a handle.
 pub(crate) fn to_bytes(values: &[ScalarValue]) -> Result<Vec<u8>> {
-    let columns: Vec<ArrayRef> =
-        values.iter().map(|v| v.to_array()).collect::<std::result::Result<_, _>>().map_err(|e| broken(&e))?;
+    let columns: Vec<ArrayRef> = values.iter().map(|v| v.to_array()).collect::<std::result::Result<_, _>>().map_err(|e| broken(&e))?;
     let fields: Vec<Field> =
         columns.iter().enumerate().map(|(at, c)| Field::new(format!("p{}", at + 1), c.data_type().clone(), true)).collect();
     let schema = Arc::new(Schema::new(fields));

@@ -9,8 +9,8 @@ use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{Any, Command};
 use arrow_flight::{
-    Action, ActionType, BasicAuth, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse, PollInfo,
-    PutResult, SchemaResult, Ticket,
+    Action, ActionType, BasicAuth, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaResult, Ticket,
 };
 use bytes::Bytes;
 use flightpath_types::{Error, Result};
@@ -68,9 +68,7 @@ impl Service {
     fn bound(&self, caller: &Caller, command: Command) -> Result<Bound> {
         match command {
             Command::CommandStatementQuery(command) => Bound::of_query(&self.door, command),
-            Command::CommandPreparedStatementQuery(command) => {
-                Bound::of_handle(&self.door, caller, &command.prepared_statement_handle)
-            }
+            Command::CommandPreparedStatementQuery(command) => Bound::of_handle(&self.door, caller, &command.prepared_statement_handle),
             Command::CommandStatementSubstraitPlan(_) => Err(actions::unsupported("Substrait plans")),
             other => Err(Error::invalid(format!("a FlightInfo can't be had for {}", other.type_url()))),
         }

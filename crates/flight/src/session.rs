@@ -112,7 +112,10 @@ impl Sessions {
         if self.held.len() >= self.limits.sessions_per_principal {
             let own = self.held.iter().filter(|held| held.principal == *principal).count();
             if own >= self.limits.sessions_per_principal {
-                return Err(Error::new(ErrorKind::ResourceExhausted, format!("user '{principal}' has too many sessions; close some or wait")));
+                return Err(Error::new(
+                    ErrorKind::ResourceExhausted,
+                    format!("user '{principal}' has too many sessions; close some or wait"),
+                ));
             }
         }
         Ok(())

@@ -108,11 +108,9 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
         DataType::Timestamp(_, None) => "TIMESTAMP_NTZ".into(),
         DataType::Interval(IntervalUnit::YearMonth) => "INTERVAL YEAR TO MONTH".into(),
         DataType::Interval(_) | DataType::Duration(_) => "INTERVAL DAY TO SECOND".into(),
-        DataType::List(f)
-        | DataType::LargeList(f)
-        | DataType::FixedSizeList(f, _)
-        | DataType::ListView(f)
-        | DataType::LargeListView(f) => format!("ARRAY<{}>", type_name(f.data_type())),
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::ListView(f) | DataType::LargeListView(f) => {
+            format!("ARRAY<{}>", type_name(f.data_type()))
+        }
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(kv) if kv.len() == 2 => format!("MAP<{},{}>", type_name(kv[0].data_type()), type_name(kv[1].data_type())),
             other => other.to_string(),

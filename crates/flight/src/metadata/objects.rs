@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::{CommandGetDbSchemas, CommandGetTables};
-use arrow_flight::{IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
 use flightpath_catalog::{AsOf, Catalog, TableKind, TableName, TableSummary};
 use flightpath_types::{Error, ErrorKind, Principal, Result};
 use futures::{StreamExt, TryStreamExt};
 
 use super::like::Pattern;
+use crate::statement::schema_bytes;
 use crate::wire;
 
 const TABLE: &str = "TABLE";
@@ -135,20 +134,15 @@ async fn encoded_schema(catalog: Arc<dyn Catalog>, principal: Principal, name: T
     match catalog.snapshot(&principal, &name, &AsOf::Latest).await {
         Ok(snapshot) => {
             let comments: Vec<_> = snapshot.columns.iter().map(|c| c.comment.clone()).collect();
-            encoded(&wire::table_schema(&name.catalog, &name.schema, &name.table, &snapshot.schema, &comments))
+            schema_bytes(&wire::table_schema(&name.catalog, &name.schema, &name.table, &snapshot.schema, &comments))
         }
         Err(error) if alone => Err(error),
         Err(error) => {
             tracing::warn!(table = %name, error = %error, "a table is listed without its schema");
             let reason = HashMap::from([("flightpath.error".to_string(), error.to_string())]);
-            encoded(&Schema::empty().with_metadata(reason))
+            schema_bytes(&Schema::empty().with_metadata(reason))
         }
     }
-}
-
-fn encoded(schema: &Schema) -> Result<Bytes> {
-    let message: std::result::Result<IpcMessage, _> = SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into();
-    message.map(|IpcMessage(bytes)| bytes).map_err(|e| Error::internal(format!("encoding a schema: {e}")))
 }
 
 fn type_name(kind: TableKind) -> &'static str {

@@ -12,14 +12,12 @@ use flightpath_types::{Error, Result};
 use crate::config::Config;
 
 /// Words that can't be names without quotes in ANSI mode.
-const KEYWORDS: &[&str] = &[
-    "ALL", "ANY", "AUTHORIZATION", "BOTH", "CASE", "CAST", "CHECK", "COLLATE", "COLUMN", "CONSTRAINT", "CREATE", "CROSS", "CURRENT_DATE",
-    "CURRENT_TIME", "CURRENT_TIMESTAMP", "CURRENT_USER", "DISTINCT", "ELSE", "END", "ESCAPE", "EXCEPT", "FALSE", "FETCH", "FILTER", "FOR",
-    "FOREIGN", "FROM", "FULL", "GRANT", "GROUP", "HAVING", "IN", "INNER", "INTERSECT", "INTO", "IS", "JOIN", "LATERAL", "LEADING", "LEFT",
-    "NATURAL", "NOT", "NULL", "OFFSET", "ON", "ONLY", "OR", "ORDER", "OUTER", "OVERLAPS", "PERCENTILE_CONT", "PERCENTILE_DISC", "PRIMARY",
-    "QUALIFY", "REFERENCES", "RIGHT", "SELECT", "SESSION_USER", "SOME", "SQL", "TABLE", "THEN", "TIME", "TO", "TRAILING", "TRUE", "UNION",
-    "UNIQUE", "UNKNOWN", "USER", "USING", "WHEN", "WHERE", "WITH", "WITHIN",
-];
+const KEYWORDS: &str = "\
+    ALL ANY AUTHORIZATION BOTH CASE CAST CHECK COLLATE COLUMN CONSTRAINT CREATE CROSS CURRENT_DATE CURRENT_TIME \
+    CURRENT_TIMESTAMP CURRENT_USER DISTINCT ELSE END ESCAPE EXCEPT FALSE FETCH FILTER FOR FOREIGN FROM FULL GRANT \
+    GROUP HAVING IN INNER INTERSECT INTO IS JOIN LATERAL LEADING LEFT NATURAL NOT NULL OFFSET ON ONLY OR ORDER \
+    OUTER OVERLAPS PERCENTILE_CONT PERCENTILE_DISC PRIMARY QUALIFY REFERENCES RIGHT SELECT SESSION_USER SOME SQL \
+    TABLE THEN TIME TO TRAILING TRUE UNION UNIQUE UNKNOWN USER USING WHEN WHERE WITH WITHIN";
 
 pub(crate) fn schema() -> SchemaRef {
     SqlInfoDataBuilder::schema().clone().into()
@@ -33,10 +31,7 @@ pub(crate) fn answer(wanted: &[u32], config: &Config) -> Result<RecordBatch> {
     language(&mut builder);
     sizes(&mut builder, config);
     transactions_and_results(&mut builder);
-    builder
-        .build()
-        .and_then(|data| data.record_batch(wanted.iter().copied()))
-        .map_err(|e| Error::internal(format!("SQL info: {e}")))
+    builder.build().and_then(|data| data.record_batch(wanted.iter().copied())).map_err(|e| Error::internal(format!("SQL info: {e}")))
 }
 
 fn server(info: &mut SqlInfoDataBuilder, config: &Config) {
@@ -69,7 +64,7 @@ fn names_and_words(info: &mut SqlInfoDataBuilder, config: &Config) {
     // A listed table may be corrupt or use a feature that no engine reads.
     info.append(SqlInfo::SqlAllTablesAreSelectable, false);
     info.append(SqlInfo::SqlNullOrdering, NULLS_SORTED_LOW);
-    info.append(SqlInfo::SqlKeywords, KEYWORDS);
+    info.append(SqlInfo::SqlKeywords, KEYWORDS.split(' ').map(str::to_string).collect::<Vec<_>>());
     info.append(SqlInfo::SqlNumericFunctions, config.functions.numeric.clone());
     info.append(SqlInfo::SqlStringFunctions, config.functions.string.clone());
     info.append(SqlInfo::SqlSystemFunctions, config.functions.system.clone());

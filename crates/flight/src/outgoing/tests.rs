@@ -8,7 +8,13 @@ use tonic::Code;
 use super::*;
 
 fn limits() -> OutgoingLimits {
-    OutgoingLimits { message_rows: 64 << 10, message_bytes: 2 << 20, row_bytes: 64 << 20, client_stall: Duration::from_secs(60), deadline: None }
+    OutgoingLimits {
+        message_rows: 64 << 10,
+        message_bytes: 2 << 20,
+        row_bytes: 64 << 20,
+        client_stall: Duration::from_secs(60),
+        deadline: None,
+    }
 }
 
 fn result_of(batches: Vec<Result<RecordBatch>>, schema: SchemaRef) -> ResultStream {
@@ -28,11 +34,10 @@ async fn skewed_rows_are_split_by_their_own_bytes_and_arrive_whole_and_in_order(
     let messages: Vec<FlightData> = stream.try_collect().await.unwrap();
     assert!(messages.iter().all(|m| m.data_body.len() < 4 << 20));
     assert!(messages.len() < 40, "{} messages", messages.len());
-    let decoded: Vec<RecordBatch> = FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(messages.into_iter().map(Ok)))
-        .try_collect()
-        .await
-        .unwrap();
-    let got: Vec<usize> = decoded.iter().flat_map(|b| b.column(0).as_string::<i32>().iter().map(|v| v.unwrap().len()).collect::<Vec<_>>()).collect();
+    let decoded: Vec<RecordBatch> =
+        FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(messages.into_iter().map(Ok))).try_collect().await.unwrap();
+    let got: Vec<usize> =
+        decoded.iter().flat_map(|b| b.column(0).as_string::<i32>().iter().map(|v| v.unwrap().len()).collect::<Vec<_>>()).collect();
     assert_eq!(got, lengths);
 }
 
@@ -76,7 +81,8 @@ async fn a_panicking_source_is_an_error_not_an_end() {
 async fn a_row_over_the_limit_is_refused_and_one_below_goes_out_whole() {
     let small = OutgoingLimits { message_bytes: 1 << 10, row_bytes: 1 << 20, ..limits() };
     let whole = texts([1 << 19]);
-    let messages: Vec<FlightData> = start(result_of(vec![Ok(whole.clone())], whole.schema()), small).await.unwrap().try_collect().await.unwrap();
+    let messages: Vec<FlightData> =
+        start(result_of(vec![Ok(whole.clone())], whole.schema()), small).await.unwrap().try_collect().await.unwrap();
     assert_eq!(messages.len(), 2);
     let huge = texts([1 << 21]);
     let refused = start(result_of(vec![Ok(huge.clone())], huge.schema()), small).await.err().unwrap();
@@ -145,6 +151,7 @@ fn estimates_count_what_a_slice_reaches() {
 async fn metadata_batches_decode_as_they_were() {
     let batch = texts([1, 2, 3]);
     let messages: Vec<Result<FlightData, FlightError>> = of_batch(batch.clone(), limits()).unwrap().map(|m| Ok(m.unwrap())).collect().await;
-    let decoded: Vec<RecordBatch> = FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(messages)).try_collect().await.unwrap();
+    let decoded: Vec<RecordBatch> =
+        FlightRecordBatchStream::new_from_flight_data(futures::stream::iter(messages)).try_collect().await.unwrap();
     assert_eq!(decoded, vec![batch]);
 }

@@ -214,7 +214,8 @@ async fn updates_change_the_session_and_writes_are_refused() {
     assert!(write.code() == Code::Unimplemented && write.message().contains("read-only"), "{write}");
     let rows = put(&mut client, update("SELECT 1"), nothing()).await.unwrap_err();
     assert!(rows.message().contains("as a query"), "{rows}");
-    let ingest = put(&mut client, command(&CommandStatementIngest { table: "t".into(), ..Default::default() }), int_row(1)).await.unwrap_err();
+    let ingest =
+        put(&mut client, command(&CommandStatementIngest { table: "t".into(), ..Default::default() }), int_row(1)).await.unwrap_err();
     assert_eq!(ingest.code(), Code::Unimplemented);
 
     let prepared = prepare(&mut client, "SET tag = prepared").await.unwrap();
@@ -236,7 +237,8 @@ async fn an_update_is_answered_before_its_stream_ends() {
     let first = FlightData { flight_descriptor: Some(descriptor), ..Default::default() };
     let open_ended = futures::StreamExt::chain(futures::stream::iter([first]), futures::stream::pending());
     let answered = tokio::time::timeout(Duration::from_secs(20), client.do_put(open_ended)).await.expect("an answer").unwrap();
-    let results: Vec<PutResult> = tokio::time::timeout(Duration::from_secs(20), answered.into_inner().try_collect()).await.unwrap().unwrap();
+    let results: Vec<PutResult> =
+        tokio::time::timeout(Duration::from_secs(20), answered.into_inner().try_collect()).await.unwrap().unwrap();
     assert_eq!(results.len(), 1);
 }
 

@@ -61,7 +61,14 @@ fn read(text: &str, params: Option<&[ScalarValue]>) -> Result<Fake> {
         ["empty"] => Fake::Empty,
         ["views"] => Fake::Views,
         ["INSERT", ..] => return Err(Error::not_eligible("writes aren't supported: this server is read-only")),
-        _ => return Err(Error::classed(ErrorKind::InvalidArgument, "PARSE_SYNTAX_ERROR", "42601", "the fake doesn't know that (line 1, column 1)")),
+        _ => {
+            return Err(Error::classed(
+                ErrorKind::InvalidArgument,
+                "PARSE_SYNTAX_ERROR",
+                "42601",
+                "the fake doesn't know that (line 1, column 1)",
+            ));
+        }
     })
 }
 
@@ -226,7 +233,8 @@ impl Catalog for FakeCatalog {
             Field::new("price", DataType::Decimal128(12, 2), true),
             Field::new(name.table.as_ref(), DataType::Utf8View, true),
         ]));
-        let column = |comment: Option<&str>| Column { physical_name: "x".into(), field_id: None, comment: comment.map(Into::into), widened: false };
+        let column =
+            |comment: Option<&str>| Column { physical_name: "x".into(), field_id: None, comment: comment.map(Into::into), widened: false };
         Some(Arc::new(TableSnapshot {
             name: name.clone(),
             format: TableFormat::Delta,
