@@ -23,7 +23,7 @@ use expr::ConformExpr;
 
 /// Parquet field ids as arrow's reader hands them on.
 const PARQUET_FIELD_ID: &str = "PARQUET:field_id";
-const DELTA_FIELD_ID: &str = "delta.columnMapping.id";
+pub(crate) const DELTA_FIELD_ID: &str = "delta.columnMapping.id";
 const DELTA_PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
 
 /// A table's columns as its files name them.

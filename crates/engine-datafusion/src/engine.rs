@@ -72,7 +72,7 @@ impl Default for Config {
 }
 
 /// Cost of planning and starting a query that reads nothing, measured with the `overhead` example.
-const OVERHEAD_MS: f64 = 0.6;
+const OVERHEAD_MS: f64 = 0.2;
 /// Bytes of compressed Parquet that one core scans in a second; a prior until measured.
 const SCAN_BYTES_PER_SECOND_PER_CORE: f64 = 150e6;
 /// Reads of files that block at once, over all queries.

@@ -35,7 +35,12 @@ pub(crate) struct TableFile {
 
 impl TableFile {
     fn data_loss(&self, what: impl std::fmt::Display) -> Error {
-        Error::new(ErrorKind::DataLoss, format!("data file {} of table {} {what}", self.path, self.table))
+        Error::new(ErrorKind::DataLoss, format!("data file {} of table {} {what}", self.name(), self.table))
+    }
+
+    /// Its name without its folders: where a table lives isn't every client's business.
+    pub(crate) fn name(&self) -> &str {
+        file_name(&self.path)
     }
 
     fn open(&self) -> Result<OpenFile> {
@@ -62,6 +67,11 @@ impl TableFile {
             _ => self.data_loss(format_args!("can't be read: {error}")),
         }
     }
+}
+
+/// The last part of a path.
+pub(crate) fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 #[derive(Debug)]
@@ -242,4 +252,51 @@ fn misleading(column: &ColumnChunkMetaData) -> bool {
             && matches!(column.column_type(), PhysicalType::BYTE_ARRAY | PhysicalType::FIXED_LEN_BYTE_ARRAY | PhysicalType::INT96);
         signed_bytes || statistics.null_count_opt().is_none()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+    use parquet::data_type::ByteArray;
+    use parquet::file::statistics::Statistics;
+
+    use super::*;
+
+    fn footer(change: impl Fn(usize) -> Statistics) -> ParquetMetaData {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let columns: Vec<(&str, ArrayRef)> =
+            vec![("n", Arc::new(Int64Array::from(vec![1]))), ("s", Arc::new(StringArray::from(vec!["a"])))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&File::open(&path).unwrap()).unwrap();
+        let group = footer.row_group(0).clone();
+        let changed =
+            |(index, column): (usize, &ColumnChunkMetaData)| column.clone().into_builder().set_statistics(change(index)).build().unwrap();
+        let columns = group.columns().iter().enumerate().map(changed).collect();
+        let group = group.into_builder().set_column_metadata(columns).build().unwrap();
+        footer.into_builder().set_row_groups(vec![group]).build()
+    }
+
+    fn kept(footer: ParquetMetaData) -> Vec<bool> {
+        trusted(footer).unwrap().row_group(0).columns().iter().map(|column| column.statistics().is_some()).collect()
+    }
+
+    fn text(nulls: Option<u64>, deprecated: bool) -> Statistics {
+        Statistics::byte_array(Some(ByteArray::from("a")), Some(ByteArray::from("z")), None, nulls, deprecated)
+    }
+
+    #[test]
+    fn statistics_that_would_prune_wrongly_are_not_used() {
+        let number = |nulls| Statistics::int64(Some(1), Some(1), None, nulls, false);
+        let pick = |index: usize, n: Statistics, s: Statistics| if index == 0 { n } else { s };
+        assert_eq!(kept(footer(|i| pick(i, number(Some(0)), text(Some(0), false)))), [true, true]);
+        assert_eq!(kept(footer(|i| pick(i, number(None), text(Some(0), false)))), [false, true]);
+        assert_eq!(kept(footer(|i| pick(i, number(Some(0)), text(Some(0), true)))), [true, false]);
+    }
 }

@@ -76,14 +76,15 @@ pub(crate) fn stoppable(plan: Arc<dyn ExecutionPlan>, signal: &Arc<Signal>) -> D
 }
 
 fn watched_join(plan: Arc<dyn ExecutionPlan>, signal: &Arc<Signal>) -> DfResult<Arc<dyn ExecutionPlan>> {
-    if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() {
-        if let Some(filter) = join.filter() {
-            return Ok(Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(Some(watched(filter, signal))).build()?));
-        }
-    } else if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-        if let Some(filter) = join.filter() {
-            return HashJoinExecBuilder::from(join).with_filter(Some(watched(filter, signal))).build_exec();
-        }
+    if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>()
+        && let Some(filter) = join.filter()
+    {
+        return Ok(Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(Some(watched(filter, signal))).build()?));
+    }
+    if let Some(join) = plan.downcast_ref::<HashJoinExec>()
+        && let Some(filter) = join.filter()
+    {
+        return HashJoinExecBuilder::from(join).with_filter(Some(watched(filter, signal))).build_exec();
     }
     Ok(plan)
 }

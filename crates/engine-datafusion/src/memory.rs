@@ -108,3 +108,26 @@ impl MemoryPool for QueryMemory {
         MemoryLimit::Finite(self.limit_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_query_cannot_take_what_another_holds_and_gives_all_back() {
+        let shared = SharedMemory::new(100);
+        let pool = |limit| Arc::new(QueryMemory::new(limit, shared.clone())) as Arc<dyn MemoryPool>;
+        let (first, second) = (pool(80), pool(80));
+        let held = MemoryConsumer::new("sort").register(&first);
+        assert!(held.try_grow(81).is_err(), "more than its own limit");
+        held.try_grow(70).unwrap();
+        let wanted = MemoryConsumer::new("join").register(&second);
+        assert!(matches!(wanted.try_grow(40), Err(DataFusionError::ResourcesExhausted(_))), "more than is left for all");
+        assert_eq!((second.reserved(), shared.used_bytes()), (0, 70), "a refused reservation leaves no trace");
+        wanted.try_grow(30).unwrap();
+        drop(held);
+        wanted.try_grow(40).unwrap();
+        drop(wanted);
+        assert_eq!(shared.used_bytes(), 0);
+    }
+}

@@ -34,8 +34,8 @@ use flightpath_plan::{PlannedQuery, ScanBinding, ScanId, SnapshotSource};
 use flightpath_types::{Error, ErrorKind, Result};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
-use crate::conform::{FileColumns, SnapshotAdapterFactory};
-use crate::files::{Footers, Readers, TableFile};
+use crate::conform::{DELTA_FIELD_ID, FileColumns, SnapshotAdapterFactory};
+use crate::files::{Footers, Readers, TableFile, file_name};
 
 /// Below this many bytes one task reads all files: starting more would cost more than they save.
 const PARALLEL_BYTES_MIN: u64 = 1 << 20;
@@ -65,7 +65,7 @@ impl ScanPlanner {
         if binding.files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(scan.projected_schema.inner().clone())));
         }
-        let layout = Layout::new(&binding.snapshot);
+        let layout = Layout::new(&binding.snapshot)?;
         let files = partitioned_files(binding, &layout, &self.footers).await?;
         let planned = self.file_scan(scan, binding, &layout, files, session);
         planned.map_err(|e| crate::error::of_datafusion(&e))
@@ -166,7 +166,17 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(snapshot: &TableSnapshot) -> Self {
+    fn new(snapshot: &TableSnapshot) -> Result<Self> {
+        // DataFusion asks the adapter nothing when a file's schema is just the table's. Ids in the
+        // table's make sure that it isn't where ids must decide.
+        let by_id = snapshot.columns.iter().zip(snapshot.schema.fields()).filter(|(column, _)| column.field_id.is_some());
+        if let Some((_, field)) = by_id.into_iter().find(|(_, field)| !field.metadata().contains_key(DELTA_FIELD_ID)) {
+            return Err(Error::internal(format!(
+                "column {} of table {} has a field id that its schema lacks",
+                field.name(),
+                snapshot.name
+            )));
+        }
         let physical =
             |index: usize| -> Field { snapshot.schema.field(index).clone().with_name(snapshot.columns[index].physical_name.clone()) };
         let count = snapshot.schema.fields().len();
@@ -185,11 +195,11 @@ impl Layout {
                 (column.physical_name.clone(), snapshot.schema.field(index).name().clone(), column.field_id)
             }),
         );
-        Self {
+        Ok(Self {
             schema: TableSchema::builder(file_schema).with_table_partition_cols(partition_fields).build(),
             positions,
             columns: Arc::new(columns),
-        }
+        })
     }
 }
 
@@ -215,7 +225,7 @@ async fn partitioned_files(binding: &ScanBinding, layout: &Layout, footers: &Foo
 
 fn partition_values(file: &DataFile, layout: &Layout, table: &str) -> Result<Vec<ScalarValue>> {
     let fields = layout.schema.table_partition_cols();
-    let wrong = |what: &str| Error::internal(format!("data file {} of table {table} has {what}", file.path));
+    let wrong = |what: &str| Error::internal(format!("data file {} of table {table} has {what}", file_name(&file.path)));
     if fields.len() != file.partition_values.len() {
         return Err(wrong("the wrong number of partition values"));
     }
@@ -236,7 +246,7 @@ fn remaining_rows(deleted: &DeletionVector, rows: u64, file: &TableFile) -> Resu
     let wrong = || {
         Error::new(
             ErrorKind::DataLoss,
-            format!("the deletion vector of data file {} of table {} doesn't fit its {rows} rows", file.path, file.table),
+            format!("the deletion vector of data file {} of table {} doesn't fit its {rows} rows", file.name(), file.table),
         )
     };
     let count = |n: u64| usize::try_from(n).map_err(|_| wrong());
