@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cast;
+mod datetime;
 mod def;
 pub mod duckdb;
 mod errors;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::def::FunctionDef;
-use crate::{nested, strings};
+use crate::{datetime, nested, strings};
 
 /// Each family file exports its rows as one static slice; this is the one list of families.
 static FAMILIES: &[&[FunctionDef]] = &[
@@ -15,6 +15,12 @@ static FAMILIES: &[&[FunctionDef]] = &[
     nested::COMBINE,
     nested::ACCESS,
     nested::MAPS,
+    datetime::PARTS,
+    datetime::SHIFT,
+    datetime::TEXT,
+    datetime::NOW,
+    datetime::MAKE,
+    datetime::ZONES,
 ];
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static FunctionDef>> = LazyLock::new(|| {

@@ -4,7 +4,7 @@
 use arrow::datatypes::DataType;
 use flightpath_types::{Error, ErrorKind, Result};
 
-use crate::def::{BindContext, Bound, Typed};
+use crate::def::{BindContext, Bound, FunctionDef, Typed};
 use crate::types;
 
 /// What a parameter takes. A call's argument is cast to it where Databricks casts implicitly.
@@ -139,6 +139,15 @@ pub(crate) fn mismatch(subclass: &str, name: &str, message: impl std::fmt::Displ
 /// A type's name in upper case, as in error messages.
 pub(crate) fn type_text(ty: &DataType) -> String {
     types::name(ty).to_uppercase()
+}
+
+/// Types a call of another row of the table.
+pub(crate) fn call_by_name(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Typed> {
+    match crate::registry::lookup(name) {
+        Some(FunctionDef::Scalar(def)) => def.call(ctx, args),
+        Some(FunctionDef::Rewrite(def)) => (def.bind)(ctx, args),
+        _ => Err(Error::internal(format!("function `{name}` isn't in the table"))),
+    }
 }
 
 /// One row of the table that stays a function.

@@ -1,0 +1,44 @@
+//! DuckDB text for wall clocks and instants. DuckDB's connection has the zone UTC, always: any other
+//! session zone is refused.
+
+use arrow::datatypes::DataType;
+
+use crate::cast::zone::Zone;
+use crate::def::DuckCall;
+
+fn utc_only(call: &DuckCall<'_>) -> Result<(), String> {
+    if Zone::parse(call.time_zone).is_some_and(Zone::is_utc) {
+        Ok(())
+    } else {
+        Err(format!("the rules of time zone {} aren't known to be Databricks' on DuckDB", call.time_zone))
+    }
+}
+
+/// A timestamp argument's wall clock, a TIMESTAMP there.
+pub(crate) fn local(call: &DuckCall<'_>, index: usize) -> Result<String, String> {
+    let arg = &call.args[index];
+    match &call.types[index] {
+        DataType::Timestamp(_, Some(_)) => {
+            utc_only(call)?;
+            Ok(format!("timezone('UTC', {arg})"))
+        }
+        DataType::Timestamp(_, None) | DataType::Date32 => Ok(arg.clone()),
+        other => Err(format!("a date function of type {other} isn't known on DuckDB")),
+    }
+}
+
+/// A wall clock as a value of the call's own type.
+pub(crate) fn from_local(call: &DuckCall<'_>, local: &str) -> Result<String, String> {
+    match call.ret {
+        DataType::Timestamp(_, Some(_)) => {
+            utc_only(call)?;
+            Ok(format!("timezone('UTC', {local})"))
+        }
+        _ => Ok(local.to_string()),
+    }
+}
+
+/// An error for what DuckDB would write differently.
+pub(crate) fn year_out_of_range() -> String {
+    crate::duckdb::raise("DATETIME_OVERFLOW", "22008", "'Years outside 0 to 9999 can''t be formatted on DuckDB; run this with engine=datafusion.'")
+}
