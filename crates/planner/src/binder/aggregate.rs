@@ -1,0 +1,499 @@
+//! Grouping: what is grouped by, the aggregate calls, and expressions over them. An expression over
+//! a grouped query is first typed over the query's input, then rewritten over the groups.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, ScalarValue};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::expr::{Case, Cast, Exists, InList, InSubquery};
+use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, Subquery};
+use datafusion::sql::sqlparser::ast;
+use flightpath_functions::Typed;
+use flightpath_types::{Error, Result};
+
+use super::cte::Ctes;
+use super::error::{self, built};
+use super::expr::Place;
+use super::query::State;
+use super::scope::Scope;
+use super::select::Item;
+
+/// The aggregate calls of one SELECT, each once.
+#[derive(Debug, Default)]
+pub(super) struct Aggregates {
+    calls: RefCell<Vec<(Expr, Column)>>,
+    known: RefCell<HashMap<Expr, usize>>,
+    grouping: RefCell<Option<GroupingIds>>,
+    used: Cell<bool>,
+}
+
+/// What grouping() and grouping_id() need.
+#[derive(Debug, Clone)]
+struct GroupingIds {
+    /// The column that says which set a row is of, as BIGINT.
+    column: Column,
+    exprs: Vec<Expr>,
+    sets: Vec<Vec<usize>>,
+}
+
+impl Aggregates {
+    /// The column that holds the call's result.
+    pub fn column(&self, state: &mut State<'_>, call: Expr) -> Column {
+        self.used.set(true);
+        if let Some(i) = self.known.borrow().get(&call) {
+            return self.calls.borrow()[*i].1.clone();
+        }
+        let column = Column::new_unqualified(state.column());
+        let mut calls = self.calls.borrow_mut();
+        self.known.borrow_mut().insert(call.clone(), calls.len());
+        calls.push((call, column.clone()));
+        column
+    }
+
+    pub fn set_grouping(&self, sets: &Sets, state: &mut State<'_>) -> Result<()> {
+        *self.grouping.borrow_mut() =
+            Some(GroupingIds { column: Column::new_unqualified(state.column()), exprs: sets.exprs.iter().map(|t| t.expr.clone()).collect(), sets: sets.sets.clone() });
+        Ok(())
+    }
+
+    /// `grouping(x)`: 1 where the row's set leaves `x` out.
+    pub fn grouping(&self, x: &Typed) -> Result<Typed> {
+        self.used.set(true);
+        let known = self.grouping.borrow();
+        let ids = known.as_ref().ok_or_else(not_grouped)?;
+        let at = ids.exprs.iter().position(|e| *e == x.expr).ok_or_else(|| {
+            error::classed("GROUPING_COLUMN_MISMATCH", "42803", "Column of grouping can't be found in the grouping columns.")
+        })?;
+        let missing: Vec<Expr> = ids.values().into_iter().filter(|v| v >> (ids.exprs.len() - 1 - at) & 1 == 1).map(long).collect();
+        let left_out = Expr::InList(InList { expr: Box::new(Expr::Column(ids.column.clone())), list: missing.clone(), negated: false });
+        let bit = |b: i8| Expr::Literal(ScalarValue::Int8(Some(b)), None);
+        let expr = if missing.is_empty() { bit(0) } else { choose(vec![(left_out, bit(1))], bit(0)) };
+        Ok(Typed::new(expr, DataType::Int8, false))
+    }
+
+    /// `grouping_id(a, b)`: the bits of `grouping(a)`, `grouping(b)`; of all columns without arguments.
+    pub fn grouping_id(&self, args: &[Typed]) -> Result<Typed> {
+        self.used.set(true);
+        let known = self.grouping.borrow();
+        let ids = known.as_ref().ok_or_else(not_grouped)?;
+        let column = Expr::Column(ids.column.clone());
+        let same = args.is_empty() || (args.len() == ids.exprs.len() && args.iter().zip(&ids.exprs).all(|(a, e)| a.expr == *e));
+        if !same {
+            return Err(error::classed("GROUPING_ID_COLUMN_MISMATCH", "42803", "Columns of grouping_id don't match the grouping columns."));
+        }
+        Ok(Typed::new(column, DataType::Int64, false))
+    }
+}
+
+impl GroupingIds {
+    /// Each set's number: a bit for each column it leaves out, the first column's highest.
+    fn values(&self) -> Vec<i64> {
+        let width = self.exprs.len();
+        let all = (1i64 << width) - 1;
+        let mut values: Vec<i64> = self.sets.iter().map(|set| set.iter().fold(all, |v, i| v & !(1 << (width - 1 - i)))).collect();
+        values.sort_unstable();
+        values.dedup();
+        values
+    }
+}
+
+fn not_grouped() -> Error {
+    error::classed("UNSUPPORTED_GROUPING_EXPRESSION", "42K0E", "grouping()/grouping_id() can only be used with GroupingSets/Cube/Rollup.")
+}
+
+fn long(value: i64) -> Expr {
+    Expr::Literal(ScalarValue::Int64(Some(value)), None)
+}
+
+fn choose(whens: Vec<(Expr, Expr)>, otherwise: Expr) -> Expr {
+    let when_then_expr = whens.into_iter().map(|(w, t)| (Box::new(w), Box::new(t))).collect();
+    Expr::Case(Case { expr: None, when_then_expr, else_expr: Some(Box::new(otherwise)) })
+}
+
+/// GROUPING SETS, ROLLUP and CUBE, written out as sets of expressions.
+#[derive(Debug, Clone)]
+pub(super) struct Sets {
+    exprs: Vec<Typed>,
+    sets: Vec<Vec<usize>>,
+}
+
+/// Sets one GROUP BY may come to.
+const SETS_MAX: usize = 4096;
+
+impl Sets {
+    /// Columns that some set leaves out.
+    pub fn nulled(&self) -> HashSet<Column> {
+        let mut out = HashSet::new();
+        for (i, t) in self.exprs.iter().enumerate() {
+            if let Expr::Column(column) = &t.expr
+                && self.sets.iter().any(|s| !s.contains(&i))
+            {
+                out.insert(column.clone());
+            }
+        }
+        out
+    }
+
+    fn index(&mut self, t: Typed) -> usize {
+        match self.exprs.iter().position(|e| e.expr == t.expr) {
+            Some(i) => i,
+            None => {
+                self.exprs.push(t);
+                self.exprs.len() - 1
+            }
+        }
+    }
+
+    /// Each set joined with each of `others`.
+    fn cross(&mut self, others: Vec<Vec<usize>>) -> Result<()> {
+        let mut sets = Vec::new();
+        for set in &self.sets {
+            for other in &others {
+                let mut joined = set.clone();
+                joined.extend(other.iter().filter(|i| !set.contains(i)));
+                sets.push(joined);
+            }
+        }
+        if sets.len() > SETS_MAX {
+            return Err(Error::invalid(format!("GROUP BY comes to {} grouping sets; the limit is {SETS_MAX}", sets.len())));
+        }
+        self.sets = sets;
+        Ok(())
+    }
+}
+
+/// What a SELECT groups by.
+pub(super) enum Grouped {
+    Plain(Vec<Typed>),
+    Sets(Sets),
+}
+
+impl Grouped {
+    pub fn new(sets: Sets) -> Self {
+        Grouped::Sets(sets)
+    }
+}
+
+impl State<'_> {
+    /// The grouping sets of a SELECT that has some.
+    pub fn grouping_sets(&mut self, select: &ast::Select, scope: &Scope<'_>, ctes: &Ctes<'_>) -> Result<Option<Sets>> {
+        let ast::GroupByExpr::Expressions(exprs, modifiers) = &select.group_by else { return Ok(None) };
+        let is_set = |e: &ast::Expr| matches!(e, ast::Expr::GroupingSets(_) | ast::Expr::Rollup(_) | ast::Expr::Cube(_));
+        if modifiers.is_empty() && !exprs.iter().any(is_set) {
+            return Ok(None);
+        }
+        let place = Place::new(scope, ctes, "GROUP BY");
+        let mut sets = Sets { exprs: Vec::new(), sets: vec![Vec::new()] };
+        let mut plain = Vec::new();
+        for e in exprs {
+            let groups = match e {
+                ast::Expr::GroupingSets(sets) | ast::Expr::Rollup(sets) | ast::Expr::Cube(sets) => Some(sets),
+                _ => None,
+            };
+            let Some(groups) = groups else {
+                let t = self.group_key(&place, e, select)?;
+                let i = sets.index(t);
+                plain.push(i);
+                sets.cross(vec![vec![i]])?;
+                continue;
+            };
+            let mut members: Vec<Vec<usize>> = Vec::with_capacity(groups.len());
+            for group in groups {
+                let indices: Result<Vec<usize>> = group.iter().map(|e| Ok(sets.index(self.group_key(&place, e, select)?))).collect();
+                members.push(indices?);
+            }
+            let expanded = match e {
+                ast::Expr::Rollup(_) => rollup(&members),
+                ast::Expr::Cube(_) => cube(&members)?,
+                _ => members,
+            };
+            sets.cross(expanded)?;
+        }
+        for modifier in modifiers {
+            let members: Vec<Vec<usize>> = plain.iter().map(|i| vec![*i]).collect();
+            sets.sets = match modifier {
+                ast::GroupByWithModifier::Rollup => rollup(&members),
+                ast::GroupByWithModifier::Cube => cube(&members)?,
+                ast::GroupByWithModifier::Totals => return Err(Error::not_eligible("WITH TOTALS isn't part of Databricks SQL")),
+                ast::GroupByWithModifier::GroupingSets(ast::Expr::GroupingSets(groups)) => {
+                    let mut members = Vec::with_capacity(groups.len());
+                    for group in groups {
+                        let indices: Result<Vec<usize>> = group.iter().map(|e| Ok(sets.index(self.group_key(&place, e, select)?))).collect();
+                        members.push(indices?);
+                    }
+                    members
+                }
+                ast::GroupByWithModifier::GroupingSets(other) => return Err(Error::not_eligible(format!("GROUP BY ... {other} isn't supported"))),
+            };
+        }
+        if sets.exprs.len() > 60 {
+            return Err(Error::invalid("grouping sets over more than 60 columns aren't supported"));
+        }
+        Ok(Some(sets))
+    }
+
+    /// One GROUP BY expression: an ordinal, an input expression, or a select alias.
+    fn group_key(&mut self, place: &Place<'_>, e: &ast::Expr, select: &ast::Select) -> Result<Typed> {
+        if let ast::Expr::Nested(inner) = e {
+            return self.group_key(place, inner, select);
+        }
+        if let ast::Expr::Value(v) = e
+            && let ast::Value::Number(text, _) = &v.value
+            && let Ok(n) = text.parse::<usize>()
+        {
+            let item = n.checked_sub(1).and_then(|n| select.projection.get(n));
+            return match item {
+                Some(ast::SelectItem::UnnamedExpr(e) | ast::SelectItem::ExprWithAlias { expr: e, .. }) => Ok(self.expr(place, e)?.t),
+                _ => Err(error::classed("GROUP_BY_POS_OUT_OF_RANGE", "42805", format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", select.projection.len()))),
+            };
+        }
+        if let ast::Expr::Identifier(ident) = e
+            && place.scope.find(std::slice::from_ref(ident))?.is_none()
+        {
+            let aliased = select.projection.iter().find_map(|item| match item {
+                ast::SelectItem::ExprWithAlias { expr, alias } if alias.value.eq_ignore_ascii_case(&ident.value) => Some(expr),
+                _ => None,
+            });
+            if let Some(expr) = aliased {
+                return Ok(self.expr(place, expr)?.t);
+            }
+        }
+        Ok(self.expr(place, e)?.t)
+    }
+
+    /// What a SELECT without grouping sets groups by; `None` when it doesn't group at all.
+    pub fn grouping(&mut self, select: &ast::Select, base: &Place<'_>, items: &[Item], having: bool) -> Result<Option<Grouped>> {
+        let used = base.aggregates.is_some_and(|a| a.used.get());
+        let keys = match &select.group_by {
+            ast::GroupByExpr::All(modifiers) if !modifiers.is_empty() => return Err(Error::not_eligible("GROUP BY ALL WITH ... isn't supported")),
+            // Every item that holds no aggregate.
+            ast::GroupByExpr::All(_) => {
+                let aggregates: HashSet<Column> =
+                    base.aggregates.map(|a| a.calls.borrow().iter().map(|(_, c)| c.clone()).collect()).unwrap_or_default();
+                let plain: Vec<Typed> = items.iter().filter(|i| !mentions(&i.t.expr, &aggregates)).map(|i| i.t.clone()).collect();
+                return Ok(Some(Grouped::Plain(plain)));
+            }
+            ast::GroupByExpr::Expressions(exprs, _) => exprs,
+        };
+        if keys.is_empty() {
+            return Ok((used || having).then(|| Grouped::Plain(Vec::new())));
+        }
+        let place = Place { aggregates: None, windows: None, aliases: None, nulled: None, clause: "GROUP BY", variables: Vec::new(), ..*base };
+        let mut typed = Vec::with_capacity(keys.len());
+        for e in keys {
+            // Ordinals count the columns that stars have become.
+            if let ast::Expr::Value(v) = e
+                && let ast::Value::Number(text, _) = &v.value
+                && let Ok(n) = text.parse::<usize>()
+            {
+                let Some(item) = n.checked_sub(1).and_then(|n| items.get(n)) else {
+                    return Err(error::classed("GROUP_BY_POS_OUT_OF_RANGE", "42805", format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", items.len())));
+                };
+                let aggregates: HashSet<Column> = base.aggregates.map(|a| a.calls.borrow().iter().map(|(_, c)| c.clone()).collect()).unwrap_or_default();
+                if mentions(&item.t.expr, &aggregates) {
+                    return Err(error::classed("GROUP_BY_POS_AGGREGATE", "42903", format!("GROUP BY {n} refers to an expression that contains an aggregate function. Aggregate functions are not allowed in GROUP BY.")));
+                }
+                typed.push(item.t.clone());
+                continue;
+            }
+            // `GROUP BY ()` groups everything into one.
+            if matches!(e, ast::Expr::Tuple(values) if values.is_empty()) {
+                continue;
+            }
+            typed.push(self.group_key(&place, e, select)?);
+        }
+        for t in &typed {
+            if matches!(t.ty, DataType::Map(..)) {
+                return Err(error::classed("GROUP_EXPRESSION_TYPE_IS_NOT_ORDERABLE", "42822", "The expression cannot be used as a grouping expression because its data type \"MAP\" is not an orderable data type."));
+            }
+        }
+        Ok(Some(Grouped::Plain(typed)))
+    }
+
+    /// The aggregation, and what rewrites expressions over its input into expressions over its output.
+    pub fn aggregate(&mut self, input: LogicalPlan, grouped: Grouped, aggregates: &Aggregates) -> Result<(LogicalPlan, Rewriter)> {
+        let calls = aggregates.calls.take();
+        let mut kept: HashSet<Column> = calls.iter().map(|(_, c)| c.clone()).collect();
+        let mut groups: HashMap<Expr, Column> = HashMap::new();
+        let calls = |state: &mut Self, none: bool| -> Vec<Expr> {
+            let mut exprs: Vec<Expr> = calls.iter().map(|(call, c)| call.clone().alias(c.name.clone())).collect();
+            // Without keys and calls there is still one group: `SELECT 1 FROM t HAVING true`.
+            if exprs.is_empty() && none {
+                let count = datafusion::functions_aggregate::count::count_udaf();
+                exprs.push(count.call(vec![long(1)]).alias(state.column()));
+            }
+            exprs
+        };
+        match grouped {
+            Grouped::Plain(keys) => {
+                let mut group_exprs = Vec::with_capacity(keys.len());
+                for key in keys {
+                    // A constant groups nothing; kept out, it stays a constant.
+                    if groups.contains_key(&key.expr) {
+                        continue;
+                    }
+                    let name = self.column();
+                    group_exprs.push(key.expr.clone().alias(name.clone()));
+                    groups.insert(key.expr, Column::new_unqualified(name));
+                }
+                let calls = calls(self, group_exprs.is_empty());
+                let plan = built(Aggregate::try_new(Arc::new(input), group_exprs, calls))?;
+                Ok((LogicalPlan::Aggregate(plan), Rewriter { groups, kept }))
+            }
+            Grouped::Sets(sets) => {
+                // Keys become columns first, so that each set is a list of columns.
+                let width = input.schema().fields().len();
+                let mut exprs: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+                let mut keys = Vec::with_capacity(sets.exprs.len());
+                for t in &sets.exprs {
+                    let name = self.column();
+                    exprs.push(t.expr.clone().alias(name.clone()));
+                    keys.push(Column::new_unqualified(name));
+                }
+                debug_assert_eq!(exprs.len(), width + keys.len());
+                let projected = built(datafusion::logical_expr::Projection::try_new(exprs, Arc::new(input)))?;
+                for (t, key) in sets.exprs.iter().zip(&keys) {
+                    groups.insert(t.expr.clone(), key.clone());
+                }
+                // Every key is in the first-seen order of the sets' columns: a set of all fixes it.
+                let lists: Vec<Vec<Expr>> = sets.sets.iter().map(|set| set.iter().map(|i| Expr::Column(keys[*i].clone())).collect()).collect();
+                let group = Expr::GroupingSet(GroupingSet::GroupingSets(lists));
+                let order = distinct_order(&sets.sets);
+                let calls = calls(self, false);
+                let plan = built(Aggregate::try_new(Arc::new(LogicalPlan::Projection(projected)), vec![group], calls))?;
+                let plan = LogicalPlan::Aggregate(plan);
+                let Some(ids) = aggregates.grouping.borrow().clone() else { return Err(Error::internal("grouping sets without their ids")) };
+                kept.insert(ids.column.clone());
+                let plan = self.with_grouping_id(plan, &ids, &order, sets.exprs.len())?;
+                Ok((plan, Rewriter { groups, kept }))
+            }
+        }
+    }
+
+    /// Adds Databricks' number of each row's set: DataFusion numbers by its own order of the columns.
+    fn with_grouping_id(&mut self, plan: LogicalPlan, ids: &GroupingIds, order: &[usize], width: usize) -> Result<LogicalPlan> {
+        let field = Arc::new(arrow::datatypes::Field::new("", DataType::Int64, true));
+        let internal = Column::new_unqualified(Aggregate::INTERNAL_GROUPING_ID);
+        let raw = Expr::Cast(Cast { expr: Box::new(Expr::Column(internal.clone())), field });
+        let mut exprs: Vec<Expr> = plan.schema().columns().into_iter().filter(|c| *c != internal).map(Expr::Column).collect();
+        let in_order = order.len() == width && order.iter().enumerate().all(|(i, at)| i == *at);
+        let number = if in_order {
+            raw
+        } else {
+            let all = (1i64 << order.len()) - 1;
+            let whens = ids.sets.iter().map(|set| {
+                let theirs = order.iter().enumerate().filter(|(_, at)| set.contains(at)).fold(all, |v, (i, _)| v & !(1 << (order.len() - 1 - i)));
+                let ours = set.iter().fold((1i64 << width) - 1, |v, i| v & !(1 << (width - 1 - i)));
+                let test = Expr::BinaryExpr(datafusion::logical_expr::BinaryExpr::new(Box::new(raw.clone()), datafusion::logical_expr::Operator::Eq, Box::new(long(theirs))));
+                (test, long(ours))
+            });
+            choose(whens.collect(), long(0))
+        };
+        exprs.push(number.alias(ids.column.name.clone()));
+        let plan = built(datafusion::logical_expr::Projection::try_new(exprs, Arc::new(plan)))?;
+        Ok(LogicalPlan::Projection(plan))
+    }
+}
+
+/// The order in which columns first appear in the sets.
+fn distinct_order(sets: &[Vec<usize>]) -> Vec<usize> {
+    let mut order = Vec::new();
+    for i in sets.iter().flatten() {
+        if !order.contains(i) {
+            order.push(*i);
+        }
+    }
+    order
+}
+
+/// All prefixes, the longest first.
+fn rollup(members: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    (0..=members.len()).rev().map(|n| members[..n].iter().flatten().copied().collect()).collect()
+}
+
+/// All subsets, the fullest first.
+fn cube(members: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
+    if members.len() > 12 {
+        return Err(Error::invalid("CUBE of more than 12 columns isn't supported"));
+    }
+    let n = members.len();
+    Ok((0..1usize << n)
+        .map(|left_out| (0..n).filter(|i| left_out >> (n - 1 - i) & 1 == 0).flat_map(|i| members[i].iter().copied()).collect())
+        .collect())
+}
+
+/// Whether an expression uses one of the columns.
+fn mentions(expr: &Expr, columns: &HashSet<Column>) -> bool {
+    expr.exists(|e| Ok(matches!(e, Expr::Column(c) if columns.contains(c)))).unwrap_or(true)
+}
+
+/// Expressions over an aggregation's input, made expressions over its output.
+pub(super) struct Rewriter {
+    groups: HashMap<Expr, Column>,
+    /// Columns that come out of the aggregation, or of the windows above it.
+    kept: HashSet<Column>,
+}
+
+impl Rewriter {
+    pub fn rewrite(&self, expr: Expr) -> Result<Expr> {
+        let mut missing = None;
+        let rewritten = expr.transform_down(|e| {
+            if let Some(column) = self.groups.get(&e) {
+                return Ok(Transformed::new(Expr::Column(column.clone()), true, TreeNodeRecursion::Jump));
+            }
+            match e {
+                Expr::Column(c) if c.relation.is_none() && (self.kept.contains(&c) || self.is_window(&c)) => Ok(Transformed::no(Expr::Column(c))),
+                Expr::Column(c) => {
+                    missing = Some(c.name.clone());
+                    Err(DataFusionError::Plan("missing aggregation".into()))
+                }
+                Expr::ScalarSubquery(s) => Ok(Transformed::yes(Expr::ScalarSubquery(self.subquery(s, &mut missing)?))),
+                Expr::Exists(Exists { subquery, negated }) => {
+                    let subquery = self.subquery(subquery, &mut missing)?;
+                    Ok(Transformed::yes(Expr::Exists(Exists { subquery, negated })))
+                }
+                Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                    let subquery = self.subquery(subquery, &mut missing)?;
+                    Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })))
+                }
+                other => Ok(Transformed::no(other)),
+            }
+        });
+        match (rewritten, missing) {
+            (Ok(t), _) => Ok(t.data),
+            (Err(_), Some(name)) => Err(error::missing_aggregation(&format!("\"{name}\""))),
+            (Err(e), None) => built(Err(e)),
+        }
+    }
+
+    /// Window columns aren't of the input: they are made above the aggregation.
+    fn is_window(&self, column: &Column) -> bool {
+        column.name.starts_with(super::window::PREFIX)
+    }
+
+    /// A subquery's references to this query's input become references to its groups.
+    fn subquery(&self, s: Subquery, missing: &mut Option<String>) -> datafusion::error::Result<Subquery> {
+        let plan = Arc::unwrap_or_clone(s.subquery).transform_down(|node| {
+            node.map_expressions(|e| {
+                e.transform_down(|e| match e {
+                    Expr::OuterReferenceColumn(field, column) => match self.groups.get(&Expr::Column(column.clone())) {
+                        Some(group) => Ok(Transformed::yes(Expr::OuterReferenceColumn(field, group.clone()))),
+                        None if self.kept.contains(&column) => Ok(Transformed::no(Expr::OuterReferenceColumn(field, column))),
+                        None => {
+                            *missing = Some(column.name.clone());
+                            Err(DataFusionError::Plan("missing aggregation".into()))
+                        }
+                    },
+                    other => Ok(Transformed::no(other)),
+                })
+            })
+        })?;
+        let plan = plan.data;
+        let outer_ref_columns = plan.all_out_ref_exprs();
+        Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: s.spans })
+    }
+}

@@ -1,0 +1,419 @@
+//! Function calls: arguments, the function table's definitions, aggregates, and calls with a syntax
+//! of their own.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
+use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident};
+use datafusion::sql::sqlparser::tokenizer::Span;
+use flightpath_functions::{AggregateCall, AggregateDef, BoundAggregate, FunctionDef, Typed, lookup, nearest};
+use flightpath_types::{Error, Result};
+
+use super::error;
+use super::expr::{Bound, Place};
+use super::from::identifiers;
+use super::literal::literal;
+use super::names;
+use super::order;
+use super::query::State;
+
+/// A call's arguments, typed.
+pub(super) struct Arguments {
+    /// As written, in lower case.
+    pub name: String,
+    pub args: Vec<Bound>,
+    pub distinct: bool,
+    pub ignore_nulls: bool,
+    pub null_treatment_written: bool,
+}
+
+impl Arguments {
+    pub fn typed(&self) -> Vec<Typed> {
+        self.args.iter().map(|a| a.t.clone()).collect()
+    }
+}
+
+impl State<'_> {
+    pub fn call(&mut self, place: &Place<'_>, f: &ast::Function) -> Result<Bound> {
+        let (name, span) = function_name(f)?;
+        if let Some(bound) = self.special(place, f, &name)? {
+            return Ok(bound);
+        }
+        let Some(def) = lookup(&name) else {
+            return Err(unknown(&name, span));
+        };
+        if let Some(over) = &f.over {
+            return self.window_call(place, f, over, def);
+        }
+        match def {
+            FunctionDef::Aggregate(aggregate) => self.aggregate_call(place, f, aggregate),
+            FunctionDef::Window(_) => Err(error::classed(
+                "WINDOW_FUNCTION_WITHOUT_OVER_CLAUSE",
+                "42601",
+                format!("Window function `{name}()` requires an OVER clause{}.", error::place(span)),
+            )),
+            FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) => {
+                if f.filter.is_some() || !f.within_group.is_empty() {
+                    return Err(Error::invalid(format!("`{name}` isn't an aggregate function: FILTER and WITHIN GROUP don't apply{}", error::place(span))));
+                }
+                let args = self.arguments(place, f)?;
+                if args.distinct {
+                    return Err(error::classed("INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX", "42000", format!("The function `{name}` does not support DISTINCT.")));
+                }
+                if args.null_treatment_written {
+                    return Err(error::classed("INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX", "42000", format!("The function `{name}` does not support IGNORE NULLS.")));
+                }
+                self.call_bound(&name, args.args, span)
+            }
+        }
+    }
+
+    /// A scalar call of typed arguments.
+    pub fn call_bound(&mut self, name: &str, args: Vec<Bound>, span: Span) -> Result<Bound> {
+        let lower = name.to_lowercase();
+        let text = names::call(&lower, &args);
+        let typed = args.into_iter().map(|a| a.t).collect();
+        match lookup(&lower) {
+            None => Err(unknown(&lower, span)),
+            Some(_) => Ok(Bound::new(self.function(&lower, typed)?, text)),
+        }
+    }
+
+    /// A call with a grammar of its own, as the plain function it is.
+    pub fn call_with(&mut self, place: &Place<'_>, name: &str, args: &[&ast::Expr], span: Span) -> Result<Bound> {
+        let bound: Result<Vec<Bound>> = args.iter().map(|a| self.expr(place, a)).collect();
+        self.call_bound(name, bound?, span)
+    }
+
+    /// Calls whose arguments aren't all expressions.
+    fn special(&mut self, place: &Place<'_>, f: &ast::Function, name: &str) -> Result<Option<Bound>> {
+        if f.over.is_some() {
+            return Ok(None);
+        }
+        match name {
+            "timestampadd" | "dateadd" | "date_add" | "timestampdiff" | "datediff" | "date_diff" => {
+                let FunctionArguments::List(list) = &f.args else { return Ok(None) };
+                let [FunctionArg::Unnamed(FunctionArgExpr::Expr(unit)), rest @ ..] = list.args.as_slice() else { return Ok(None) };
+                if rest.len() != 2 {
+                    return Ok(None);
+                }
+                let unit = match unit {
+                    ast::Expr::Identifier(ident) => ident.value.to_uppercase(),
+                    ast::Expr::Value(v) => match &v.value {
+                        ast::Value::SingleQuotedString(_) => {
+                            return Err(error::classed("INVALID_PARAMETER_VALUE.DATETIME_UNIT", "22023", format!("The first argument of `{name}` must be a unit without quotes.")));
+                        }
+                        _ => return Ok(None),
+                    },
+                    _ => return Ok(None),
+                };
+                let mut args = vec![literal(ScalarValue::Utf8(Some(unit.clone())), unit)];
+                for arg in rest {
+                    args.push(self.argument(place, arg)?);
+                }
+                let text = names::call(name, &args);
+                let function = if name.ends_with("add") { "timestampadd" } else { "timestampdiff" };
+                let bound = self.call_bound(function, args, Span::empty())?;
+                Ok(Some(Bound::new(bound.t, text)))
+            }
+            // Its fields take the columns' names.
+            "struct" => {
+                let FunctionArguments::List(list) = &f.args else { return Ok(None) };
+                let mut columns: Vec<(Arc<str>, Typed)> = Vec::with_capacity(list.args.len());
+                for (i, arg) in list.args.iter().enumerate() {
+                    match arg {
+                        FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => columns.extend(self.star_columns(place, None)?),
+                        FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name)) => {
+                            columns.extend(self.star_columns(place, Some(&ast::SelectItemQualifiedWildcardKind::ObjectName(name.clone())))?);
+                        }
+                        FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => {
+                            let bound = self.expr(place, e)?;
+                            columns.push((Arc::from(field_name(e, i)), bound.t));
+                        }
+                        other => return Err(Error::not_eligible(format!("the argument `{other}` isn't supported"))),
+                    }
+                }
+                self.structure_of_columns(columns).map(Some)
+            }
+            "grouping" | "grouping_id" => {
+                let Some(aggregates) = place.aggregates else {
+                    return Err(error::classed("UNSUPPORTED_GROUPING_EXPRESSION", "42K0E", format!("`{name}` is not allowed in {}.", place.clause)));
+                };
+                let args = self.arguments(&place.inside_aggregate(), f)?;
+                let names: Vec<&str> = args.args.iter().map(|a| a.name.as_str()).collect();
+                let text = format!("{name}({})", names.join(", "));
+                let typed = args.typed();
+                let t = match (name, typed.as_slice()) {
+                    ("grouping", [x]) => aggregates.grouping(x)?,
+                    ("grouping", _) => return Err(Error::invalid("grouping() takes one column")),
+                    (_, typed) => aggregates.grouping_id(typed)?,
+                };
+                Ok(Some(Bound::new(t, text)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The arguments of a call, stars expanded.
+    pub fn arguments(&mut self, place: &Place<'_>, f: &ast::Function) -> Result<Arguments> {
+        let (name, _) = function_name(f)?;
+        let mut out = Arguments { name, args: Vec::new(), distinct: false, ignore_nulls: false, null_treatment_written: false };
+        let treat = |t: &ast::NullTreatment| matches!(t, ast::NullTreatment::IgnoreNulls);
+        if let Some(treatment) = &f.null_treatment {
+            out.null_treatment_written = true;
+            out.ignore_nulls = treat(treatment);
+        }
+        let list = match &f.args {
+            FunctionArguments::None => return Ok(out),
+            FunctionArguments::Subquery(_) => return Err(Error::invalid(format!("a subquery as the argument of `{}` needs parentheses of its own", out.name))),
+            FunctionArguments::List(list) => list,
+        };
+        out.distinct = matches!(list.duplicate_treatment, Some(ast::DuplicateTreatment::Distinct));
+        for clause in &list.clauses {
+            match clause {
+                FunctionArgumentClause::IgnoreOrRespectNulls(t) => {
+                    out.null_treatment_written = true;
+                    out.ignore_nulls = treat(t);
+                }
+                other => return Err(Error::not_eligible(format!("`{other}` inside a call isn't part of Databricks SQL"))),
+            }
+        }
+        let count = matches!(out.name.as_str(), "count");
+        for arg in &list.args {
+            match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if count && list.args.len() == 1 && !out.distinct => {
+                    out.args.push(literal(ScalarValue::Int32(Some(1)), "1"));
+                }
+                FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => {
+                    let columns = self.star_columns(place, None)?;
+                    out.args.extend(columns.into_iter().map(|(name, t)| Bound::new(t, name.as_ref())));
+                }
+                FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name)) => {
+                    let columns = self.star_columns(place, Some(&ast::SelectItemQualifiedWildcardKind::ObjectName(name.clone())))?;
+                    out.args.extend(columns.into_iter().map(|(name, t)| Bound::new(t, name.as_ref())));
+                }
+                arg => {
+                    let bound = self.argument(place, arg)?;
+                    out.args.push(bound);
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn argument(&mut self, place: &Place<'_>, arg: &FunctionArg) -> Result<Bound> {
+        match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => self.expr(place, e),
+            FunctionArg::Named { name, .. } => Err(Error::not_eligible(format!("the named argument `{name}` isn't supported; give arguments by position"))),
+            other => Err(Error::not_eligible(format!("the argument `{other}` isn't supported"))),
+        }
+    }
+
+    fn aggregate_call(&mut self, place: &Place<'_>, f: &ast::Function, def: &'static AggregateDef) -> Result<Bound> {
+        let Some(aggregates) = place.aggregates else {
+            let (class, state) = match place.clause {
+                "an aggregate function" => ("NESTED_AGGREGATE_FUNCTION", "42607"),
+                "WHERE" => ("INVALID_WHERE_CONDITION", "42903"),
+                "GROUP BY" => ("GROUP_BY_AGGREGATE", "42903"),
+                _ => ("UNSUPPORTED_EXPR_FOR_OPERATOR", "42K0E"),
+            };
+            return Err(error::classed(class, state, format!("The aggregate function `{}` is not allowed in {}.", f.name, place.clause)));
+        };
+        let inner = place.inside_aggregate();
+        let args = self.arguments(&inner, f)?;
+        let (bound, mut name) = self.bind_aggregate(&inner, f, def, args)?;
+        let filter = match &f.filter {
+            None => None,
+            Some(filter) => {
+                let filter = self.condition(&inner, filter)?;
+                name.push_str(&format!(" FILTER (WHERE {})", filter.name));
+                Some(Box::new(filter.t.expr))
+            }
+        };
+        let params = AggregateFunctionParams {
+            args: bound.args.into_iter().map(|a| a.expr).collect(),
+            distinct: bound.distinct,
+            filter,
+            order_by: bound.order_by,
+            null_treatment: bound.ignore_nulls.then_some(NullTreatment::IgnoreNulls),
+        };
+        let call = Expr::AggregateFunction(AggregateFunction { func: bound.udf, params });
+        let column = aggregates.column(self, call);
+        Ok(Bound::new(Typed::new(Expr::Column(column), bound.ret, bound.nullable), name))
+    }
+
+    /// An aggregate's arguments typed by its definition, and its text without FILTER.
+    pub fn bind_aggregate(&mut self, inner: &Place<'_>, f: &ast::Function, def: &'static AggregateDef, args: Arguments) -> Result<(BoundAggregate, String)> {
+        let mut order_by = Vec::with_capacity(f.within_group.len());
+        let mut order_names = Vec::with_capacity(f.within_group.len());
+        for key in &f.within_group {
+            let bound = self.expr(inner, &key.expr)?;
+            let (asc, nulls_first) = order::direction(&key.options);
+            order::check_sortable(&bound.t.ty)?;
+            order_names.push(within_group_text(&args.name, &bound.name, key, asc, nulls_first));
+            order_by.push((bound.t.clone(), datafusion::logical_expr::expr::Sort { expr: bound.t.expr, asc, nulls_first }));
+        }
+        let name = names::aggregate_call(&args, &order_names);
+        let call = AggregateCall {
+            args: args.typed(),
+            distinct: args.distinct,
+            within_group: !order_by.is_empty(),
+            order_by,
+            ignore_nulls: args.ignore_nulls,
+        };
+        Ok(((def.bind)(&self.ctx, call)?, name))
+    }
+
+    /// `.field` of a struct, or of each struct of an array; `.key` of a map.
+    pub fn field(&mut self, base: Bound, field: &Ident) -> Result<Bound> {
+        let name = format!("{}.{}", base.name, field.value);
+        match base.t.ty.clone() {
+            DataType::Struct(fields) => {
+                let matching: Vec<&Arc<arrow::datatypes::Field>> = fields.iter().filter(|f| f.name().eq_ignore_ascii_case(&field.value)).collect();
+                match matching.as_slice() {
+                    [only] => {
+                        let exact = Typed::literal(ScalarValue::Utf8(Some(only.name().clone())));
+                        Ok(Bound::new(self.function("get_field", vec![base.t, exact])?, name))
+                    }
+                    [] => {
+                        let known: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
+                        Err(error::classed("FIELD_NOT_FOUND", "42704", format!("No such struct field `{}` in {}{}.", field.value, known.join(", "), error::place(field.span))))
+                    }
+                    _ => Err(error::classed("AMBIGUOUS_REFERENCE_TO_FIELDS", "42000", format!("Ambiguous reference to the field `{}`.", field.value))),
+                }
+            }
+            DataType::Map(..) => {
+                let key = literal(ScalarValue::Utf8(Some(field.value.clone())), field.value.clone());
+                self.subscript(base, key)
+            }
+            DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => {
+                Err(Error::not_eligible(format!("taking the field `{}` of an array of structs isn't supported; use transform()", field.value)))
+            }
+            ty => Err(error::classed(
+                "INVALID_EXTRACT_BASE_FIELD_TYPE",
+                "42000",
+                format!("Can't extract a value from \"{}\"{}: need a complex type [STRUCT, ARRAY, MAP] but got {}.", base.name, error::place(field.span), flightpath_functions::types::sql_name(&ty)),
+            )),
+        }
+    }
+
+    /// `base[index]`.
+    pub fn subscript(&mut self, base: Bound, index: Bound) -> Result<Bound> {
+        if let (DataType::Struct(_), Some(ScalarValue::Utf8(Some(field)))) = (&base.t.ty, index.t.as_literal()) {
+            let ident = Ident::new(field.clone());
+            return self.field(base, &ident);
+        }
+        let name = format!("{}[{}]", base.name, index.name);
+        Ok(Bound::new(self.function("subscript", vec![base.t, index.t])?, name))
+    }
+
+    /// `struct(a, b AS c)` and `(a, b)`.
+    pub fn structure(&mut self, place: &Place<'_>, values: &[ast::Expr]) -> Result<Bound> {
+        let mut args = Vec::with_capacity(values.len() * 2);
+        let mut texts = Vec::with_capacity(values.len());
+        for (i, value) in values.iter().enumerate() {
+            let (field, bound, text) = match value {
+                ast::Expr::Named { expr, name } => {
+                    let bound = self.expr(place, expr)?;
+                    let text = format!("{} AS {}", bound.name, name.value);
+                    (name.value.clone(), bound, text)
+                }
+                e => {
+                    let bound = self.expr(place, e)?;
+                    let text = bound.name.clone();
+                    (field_name(e, i), bound, text)
+                }
+            };
+            args.push(Typed::literal(ScalarValue::Utf8(Some(field))));
+            args.push(bound.t);
+            texts.push(text);
+        }
+        Ok(Bound::new(self.function("named_struct", args)?, format!("struct({})", texts.join(", "))))
+    }
+
+    /// `struct(*)`.
+    pub fn structure_of_columns(&mut self, columns: Vec<(Arc<str>, Typed)>) -> Result<Bound> {
+        let text: Vec<String> = columns.iter().map(|(n, _)| n.to_string()).collect();
+        let args = columns.into_iter().flat_map(|(n, t)| [Typed::literal(ScalarValue::Utf8(Some(n.to_string()))), t]).collect();
+        Ok(Bound::new(self.function("named_struct", args)?, format!("struct({})", text.join(", "))))
+    }
+
+    pub fn extract(&mut self, place: &Place<'_>, field: &str, x: &ast::Expr) -> Result<Bound> {
+        let x = self.expr(place, x)?;
+        let field = field.trim_matches('\'').to_string();
+        let name = format!("extract({field} FROM {})", x.name);
+        let t = self.function("date_part", vec![Typed::literal(ScalarValue::Utf8(Some(field))), x.t])?;
+        Ok(Bound::new(t, name))
+    }
+
+    pub fn trim(&mut self, place: &Place<'_>, side: Option<&ast::TrimWhereField>, what: Option<&ast::Expr>, x: &ast::Expr, characters: Option<&[ast::Expr]>) -> Result<Bound> {
+        let x = self.expr(place, x)?;
+        let what = match (what, characters) {
+            (Some(what), None) => Some(self.expr(place, what)?),
+            (None, None) => None,
+            _ => return Err(Error::not_eligible("TRIM(x, characters) isn't part of Databricks SQL; use btrim")),
+        };
+        let (word, function) = match side {
+            None | Some(ast::TrimWhereField::Both) => ("BOTH", "btrim"),
+            Some(ast::TrimWhereField::Leading) => ("LEADING", "ltrim"),
+            Some(ast::TrimWhereField::Trailing) => ("TRAILING", "rtrim"),
+        };
+        let Some(what) = what else {
+            let plain = match (side, function) {
+                (None, _) | (_, "btrim") => "trim",
+                (_, f) => f,
+            };
+            let name = if side.is_some() { format!("TRIM({word} FROM {})", x.name) } else { format!("trim({})", x.name) };
+            return Ok(Bound::new(self.function(plain, vec![x.t])?, name));
+        };
+        let name = format!("TRIM({word} {} FROM {})", what.name, x.name);
+        // `ltrim(what, x)`, but `btrim(x, what)`.
+        let args = if function == "btrim" { vec![x.t, what.t] } else { vec![what.t, x.t] };
+        Ok(Bound::new(self.function(function, args)?, name))
+    }
+}
+
+/// A struct field's name when none is given: a column's own.
+fn field_name(e: &ast::Expr, i: usize) -> String {
+    match e {
+        ast::Expr::Identifier(ident) => ident.value.clone(),
+        ast::Expr::CompoundIdentifier(parts) => parts.last().map_or_else(|| format!("col{}", i + 1), |p| p.value.clone()),
+        _ => format!("col{}", i + 1),
+    }
+}
+
+fn within_group_text(function: &str, key: &str, written: &ast::OrderByExpr, asc: bool, nulls_first: bool) -> String {
+    match function {
+        "percentile_cont" | "percentile_disc" | "mode" => {
+            if asc { key.to_string() } else { format!("{key} DESC") }
+        }
+        _ => {
+            let _ = written;
+            format!("{key} {} NULLS {}", if asc { "ASC" } else { "DESC" }, if nulls_first { "FIRST" } else { "LAST" })
+        }
+    }
+}
+
+/// A function's name in lower case. Qualified names are those of user-defined functions.
+pub(super) fn function_name(f: &ast::Function) -> Result<(String, Span)> {
+    let parts = identifiers(&f.name)?;
+    match parts.as_slice() {
+        [only] => Ok((only.value.to_lowercase(), only.span)),
+        _ => Err(Error::not_eligible(format!("user-defined functions (`{}`) aren't supported", f.name))),
+    }
+}
+
+/// What isn't in the function table isn't guessed.
+fn unknown(name: &str, span: Span) -> Error {
+    let near = nearest(name);
+    let hint = if near.is_empty() { String::new() } else { format!(" Did you mean {}?", near.join(", ")) };
+    Error::classed(
+        flightpath_types::ErrorKind::NotEligible,
+        "UNRESOLVED_ROUTINE",
+        "42883",
+        format!("not eligible: function `{name}` isn't known here{}.{hint}", error::place(span)),
+    )
+}

@@ -1,0 +1,681 @@
+//! Expressions: one match over the syntax tree, each operand typed before its parent. Operands of
+//! native comparisons are brought to one type here; everything else that needs a cast gets it from
+//! the function table.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::expr::{Between, Case, InList, Like, Placeholder};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Ident, UnaryOperator, Value};
+use datafusion::sql::sqlparser::tokenizer::Span;
+use flightpath_functions::ops::{self, canonical_float, coerce_all};
+use flightpath_functions::{Typed, cast, types};
+use flightpath_types::{Error, Result};
+
+use super::aggregate::Aggregates;
+use super::cte::Ctes;
+use super::error;
+use super::literal;
+use super::names;
+use super::query::State;
+use super::scope::{self, Scope};
+use super::typename;
+use super::window::Windows;
+
+/// An expression and the text that an unnamed column made of it has.
+#[derive(Debug, Clone)]
+pub(super) struct Bound {
+    pub t: Typed,
+    pub name: String,
+}
+
+impl Bound {
+    pub fn new(t: Typed, name: impl Into<String>) -> Self {
+        Self { t, name: name.into() }
+    }
+}
+
+/// Select aliases that later expressions may name.
+pub(super) type Aliases = RefCell<HashMap<String, Alias>>;
+
+#[derive(Debug, Clone)]
+pub(super) enum Alias {
+    One(Bound),
+    /// Given twice: naming it is an error.
+    Ambiguous,
+}
+
+/// Where an expression stands, and so what it may hold.
+pub(super) struct Place<'s> {
+    pub scope: &'s Scope<'s>,
+    pub ctes: &'s Ctes<'s>,
+    /// For messages: `WHERE`, `SELECT`.
+    pub clause: &'static str,
+    /// Collects aggregate calls where they may stand.
+    pub aggregates: Option<&'s Aggregates>,
+    /// Collects window calls where they may stand.
+    pub windows: Option<&'s Windows<'s>>,
+    pub aliases: Option<&'s Aliases>,
+    /// ORDER BY and HAVING see the select list before the input.
+    pub alias_first: bool,
+    /// Grouping columns that a grouping set may leave out: NULL there.
+    pub nulled: Option<&'s HashSet<Column>>,
+    /// Lambda variables by lower-case name, innermost last.
+    pub variables: Vec<(String, Typed)>,
+}
+
+impl<'s> Place<'s> {
+    pub fn new(scope: &'s Scope<'s>, ctes: &'s Ctes<'s>, clause: &'static str) -> Self {
+        Self { scope, ctes, clause, aggregates: None, windows: None, aliases: None, alias_first: false, nulled: None, variables: Vec::new() }
+    }
+
+    /// The same place for an aggregate's arguments: no aggregates, no windows, the input first.
+    pub fn inside_aggregate(&self) -> Place<'s> {
+        Place { aggregates: None, windows: None, alias_first: false, nulled: None, clause: "an aggregate function", variables: self.variables.clone(), ..*self }
+    }
+
+    /// The same place for a window call's arguments and keys.
+    pub fn inside_window(&self) -> Place<'s> {
+        Place { windows: None, clause: "a window function", variables: self.variables.clone(), ..*self }
+    }
+}
+
+impl State<'_> {
+    pub fn expr(&mut self, place: &Place<'_>, e: &ast::Expr) -> Result<Bound> {
+        self.spend(1)?;
+        match e {
+            ast::Expr::Identifier(ident) => self.reference(place, std::slice::from_ref(ident)),
+            ast::Expr::CompoundIdentifier(parts) => self.reference(place, parts),
+            ast::Expr::CompoundFieldAccess { root, access_chain } => self.access(place, root, access_chain),
+            ast::Expr::Value(v) => match &v.value {
+                Value::Placeholder(name) => self.parameter(name),
+                _ => literal::value(&self.ctx, v, false),
+            },
+            ast::Expr::TypedString(t) => literal::typed_string(&self.ctx, t),
+            ast::Expr::Interval(i) => super::interval::interval(i),
+            ast::Expr::Nested(inner) => self.expr(place, inner),
+            ast::Expr::BinaryOp { left, op, right } => self.binary(place, left, op, right),
+            ast::Expr::UnaryOp { op, expr } => self.unary(place, *op, expr),
+            ast::Expr::IsNull(x) => self.test(place, x, "IS NULL", Expr::IsNull),
+            ast::Expr::IsNotNull(x) => self.test(place, x, "IS NOT NULL", Expr::IsNotNull),
+            ast::Expr::IsTrue(x) => self.truth(place, x, true, false),
+            ast::Expr::IsNotTrue(x) => self.truth(place, x, true, true),
+            ast::Expr::IsFalse(x) => self.truth(place, x, false, false),
+            ast::Expr::IsNotFalse(x) => self.truth(place, x, false, true),
+            ast::Expr::IsUnknown(x) => self.unknown(place, x, false),
+            ast::Expr::IsNotUnknown(x) => self.unknown(place, x, true),
+            ast::Expr::IsDistinctFrom(a, b) => self.distinct_from(place, a, b, true),
+            ast::Expr::IsNotDistinctFrom(a, b) => self.distinct_from(place, a, b, false),
+            ast::Expr::InList { expr, list, negated } => self.in_list(place, expr, list, *negated),
+            ast::Expr::InSubquery { expr, subquery, negated } => self.in_subquery(place, expr, subquery, *negated),
+            ast::Expr::Exists { subquery, negated } => self.exists(place, subquery, *negated),
+            ast::Expr::Subquery(query) => self.scalar_subquery(place, query),
+            ast::Expr::Between { expr, negated, low, high } => self.between(place, expr, *negated, low, high),
+            ast::Expr::Like { negated, any: false, expr, pattern, escape_char } => {
+                self.like(place, expr, pattern, escape_char.as_ref(), *negated, false)
+            }
+            ast::Expr::ILike { negated, any: false, expr, pattern, escape_char } => {
+                self.like(place, expr, pattern, escape_char.as_ref(), *negated, true)
+            }
+            ast::Expr::RLike { negated, expr, pattern, regexp: _ } => self.rlike(place, expr, pattern, *negated),
+            ast::Expr::AnyOp { left, compare_op, right, is_some: false } => self.quantified_like(place, left, compare_op, right, true),
+            ast::Expr::AllOp { left, compare_op, right } => self.quantified_like(place, left, compare_op, right, false),
+            ast::Expr::Cast { kind, expr, data_type, array: false, format: None } => self.cast(place, kind, expr, data_type),
+            ast::Expr::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
+                self.case(place, operand.as_deref(), conditions, else_result.as_deref())
+            }
+            ast::Expr::Extract { field, syntax: _, expr } => {
+                let field_name = field.to_string();
+                self.extract(place, &field_name, expr)
+            }
+            ast::Expr::Position { expr, r#in } => self.call_with(place, "position", &[expr, r#in], Span::empty()),
+            ast::Expr::Substring { expr, substring_from, substring_for, special: _, shorthand } => {
+                let name = if *shorthand { "substr" } else { "substring" };
+                let args: Vec<&ast::Expr> = [Some(expr), substring_from.as_ref(), substring_for.as_ref()].into_iter().flatten().map(Box::as_ref).collect();
+                self.call_with(place, name, &args, Span::empty())
+            }
+            ast::Expr::Trim { trim_where, trim_what, expr, trim_characters } => {
+                self.trim(place, trim_where.as_ref(), trim_what.as_deref(), expr, trim_characters.as_deref())
+            }
+            ast::Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+                let mut args: Vec<&ast::Expr> = vec![expr, overlay_what, overlay_from];
+                args.extend(overlay_for.as_deref());
+                self.call_with(place, "overlay", &args, Span::empty())
+            }
+            ast::Expr::Struct { values, fields } if fields.is_empty() => self.structure(place, values),
+            ast::Expr::Tuple(values) => self.structure(place, values),
+            ast::Expr::Function(function) => self.call(place, function),
+            ast::Expr::Lambda(_) => Err(Error::invalid("a lambda may only stand as an argument of a function that takes one")),
+            other => Err(Error::not_eligible(format!("expression `{other}` isn't supported"))),
+        }
+    }
+
+    /// An expression that must be a condition.
+    pub fn condition(&mut self, place: &Place<'_>, e: &ast::Expr) -> Result<Bound> {
+        let mut bound = self.expr(place, e)?;
+        bound.t = self.as_boolean(bound.t, place.clause)?;
+        Ok(bound)
+    }
+
+    pub fn as_boolean(&mut self, t: Typed, what: &str) -> Result<Typed> {
+        if t.ty == DataType::Null {
+            return self.coerce(t, &DataType::Boolean);
+        }
+        ops::condition(&self.ctx, t, what)
+    }
+
+    /// An implicit cast whose possibility the caller has decided.
+    pub fn coerce(&mut self, t: Typed, to: &DataType) -> Result<Typed> {
+        if t.ty == *to {
+            return Ok(t);
+        }
+        if let Expr::Placeholder(p) = &t.expr
+            && t.ty == DataType::Null
+        {
+            let field = arrow::datatypes::Field::new("", to.clone(), true);
+            let typed = Placeholder { id: p.id.clone(), field: Some(std::sync::Arc::new(field)) };
+            self.note_parameter(&p.id, to);
+            return Ok(Typed::new(Expr::Placeholder(typed), to.clone(), true));
+        }
+        cast::implicit_cast(&self.ctx, t, to)
+    }
+
+    /// Operands brought to their least common type, or the error that `what` can't take them.
+    pub fn common(&mut self, operands: Vec<Typed>, what: &str) -> Result<(Vec<Typed>, DataType)> {
+        let open = |t: &Typed| t.ty == DataType::Null && matches!(t.expr, Expr::Placeholder(_));
+        if operands.iter().any(open) {
+            let Some(ty) = types::least_common_type(operands.iter().map(|o| &o.ty)) else {
+                return coerce_all(&self.ctx, operands, what);
+            };
+            let coerced: Result<Vec<Typed>> = operands.into_iter().map(|o| self.coerce(o, &ty)).collect();
+            return Ok((coerced?, ty));
+        }
+        coerce_all(&self.ctx, operands, what)
+    }
+
+    fn reference(&mut self, place: &Place<'_>, parts: &[Ident]) -> Result<Bound> {
+        if let Some(bound) = self.variable(place, parts)? {
+            return Ok(bound);
+        }
+        if place.alias_first
+            && let Some(bound) = self.alias(place, parts)?
+        {
+            return Ok(bound);
+        }
+        if let Some(found) = place.scope.find(parts)? {
+            let mut t = found.col.typed();
+            if place.nulled.is_some_and(|nulled| nulled.contains(&found.col.column)) {
+                t.nullable = true;
+            }
+            let name = parts[found.used - 1].value.clone();
+            return self.fields(Bound::new(t, name), &parts[found.used..]);
+        }
+        if let Some(bound) = self.alias(place, parts)? {
+            return Ok(bound);
+        }
+        let mut outer = place.scope.outer;
+        let mut depth = 1;
+        while let Some(scope) = outer {
+            if let Some(found) = scope.find(parts)? {
+                if depth > 1 {
+                    return Err(Error::not_eligible(format!("{} refers to a query more than one level out", scope::dotted(parts))));
+                }
+                let name = parts[found.used - 1].value.clone();
+                return self.fields(Bound::new(scope::outer_reference(found.col), name), &parts[found.used..]);
+            }
+            outer = scope.outer;
+            depth += 1;
+        }
+        if let [only] = parts
+            && names::is_niladic(&only.value)
+        {
+            return self.call_bound(&only.value, Vec::new(), only.span);
+        }
+        let span = parts.first().map_or(Span::empty(), |p| p.span);
+        Err(error::unresolved_column(&scope::dotted(parts), &place.scope.candidates(), span))
+    }
+
+    fn variable(&mut self, place: &Place<'_>, parts: &[Ident]) -> Result<Option<Bound>> {
+        let Some(first) = parts.first() else { return Ok(None) };
+        let name = first.value.to_lowercase();
+        let Some((_, t)) = place.variables.iter().rev().find(|(n, _)| *n == name) else { return Ok(None) };
+        let bound = Bound::new(t.clone(), "namedlambdavariable()");
+        self.fields(bound, &parts[1..]).map(Some)
+    }
+
+    fn alias(&mut self, place: &Place<'_>, parts: &[Ident]) -> Result<Option<Bound>> {
+        let (Some(aliases), Some(first)) = (place.aliases, parts.first()) else { return Ok(None) };
+        let found = aliases.borrow().get(&first.value.to_lowercase()).cloned();
+        match found {
+            None => Ok(None),
+            Some(Alias::Ambiguous) if place.alias_first && place.scope.find(parts)?.is_some() => Ok(None),
+            Some(Alias::Ambiguous) => {
+                Err(error::ambiguous(&scope::dotted(parts), &[format!("`{0}`, `{0}`", first.value)], first.span))
+            }
+            Some(Alias::One(bound)) => {
+                // The expression is repeated here: it counts again.
+                self.spend(expression_size(&bound.t.expr))?;
+                self.fields(Bound::new(bound.t, first.value.clone()), &parts[1..]).map(Some)
+            }
+        }
+    }
+
+    /// `.field` for each part.
+    fn fields(&mut self, mut base: Bound, parts: &[Ident]) -> Result<Bound> {
+        for part in parts {
+            base = self.field(base, part)?;
+        }
+        Ok(base)
+    }
+
+    fn access(&mut self, place: &Place<'_>, root: &ast::Expr, chain: &[ast::AccessExpr]) -> Result<Bound> {
+        // Leading names may be a relation and its column.
+        let mut parts: Vec<Ident> = match root {
+            ast::Expr::Identifier(ident) => vec![ident.clone()],
+            ast::Expr::CompoundIdentifier(parts) => parts.clone(),
+            _ => Vec::new(),
+        };
+        let mut rest = chain;
+        if !parts.is_empty() {
+            while let [ast::AccessExpr::Dot(ast::Expr::Identifier(ident)), tail @ ..] = rest {
+                parts.push(ident.clone());
+                rest = tail;
+            }
+        }
+        let mut base = if parts.is_empty() { self.expr(place, root)? } else { self.reference(place, &parts)? };
+        for step in rest {
+            base = match step {
+                ast::AccessExpr::Dot(ast::Expr::Identifier(ident)) => self.field(base, ident)?,
+                ast::AccessExpr::Dot(other) => return Err(Error::not_eligible(format!("`.{other}` isn't understood"))),
+                ast::AccessExpr::Subscript(ast::Subscript::Index { index }) => {
+                    let index = self.expr(place, index)?;
+                    self.subscript(base, index)?
+                }
+                ast::AccessExpr::Subscript(ast::Subscript::Slice { .. }) => return Err(Error::invalid("slices `[a:b]` aren't part of Databricks SQL")),
+            };
+        }
+        Ok(base)
+    }
+
+    fn parameter(&mut self, written: &str) -> Result<Bound> {
+        let Some(parameters) = self.parameters() else {
+            let id = self.placeholder(written);
+            let placeholder = Expr::Placeholder(Placeholder { id: id.clone(), field: None });
+            return Ok(Bound::new(Typed::new(placeholder, DataType::Null, true), written));
+        };
+        let value = match written.strip_prefix(':') {
+            Some(name) => parameters.named.get(name).cloned(),
+            None => {
+                let index = self.next_positional();
+                parameters.positional.get(index).cloned()
+            }
+        };
+        let Some(value) = value else {
+            return Err(error::classed("UNBOUND_SQL_PARAMETER", "42P02", format!("Found the unbound parameter: {written}. Please give it a value.")));
+        };
+        let name = literal::name_of(&self.ctx, &value);
+        Ok(literal::literal(value, name))
+    }
+
+    fn binary(&mut self, place: &Place<'_>, left: &ast::Expr, op: &BinaryOperator, right: &ast::Expr) -> Result<Bound> {
+        if matches!(op, BinaryOperator::And | BinaryOperator::Or) {
+            return self.junction(place, left, op, right);
+        }
+        // A chain of one operator is as long as its text: it isn't walked by recursion.
+        let mut chain = vec![(op, right)];
+        let mut first = left;
+        while let ast::Expr::BinaryOp { left, op, right } = first
+            && !matches!(op, BinaryOperator::And | BinaryOperator::Or)
+        {
+            chain.push((op, right));
+            first = left;
+        }
+        if chain.len() > CHAIN_MAX {
+            return Err(Error::new(
+                flightpath_types::ErrorKind::ResourceExhausted,
+                format!("an expression has {} operators in a row; the limit is {CHAIN_MAX}", chain.len()),
+            ));
+        }
+        let mut result = self.expr(place, first)?;
+        for (op, right) in chain.into_iter().rev() {
+            let right = self.expr(place, right)?;
+            result = self.operator(result, op, right)?;
+        }
+        Ok(result)
+    }
+
+    /// AND and OR over any number of operands, as a balanced tree: a list of ten thousand makes no
+    /// deep plan. The operands keep their order.
+    fn junction(&mut self, place: &Place<'_>, left: &ast::Expr, op: &BinaryOperator, right: &ast::Expr) -> Result<Bound> {
+        let mut operands = vec![right];
+        let mut first = left;
+        while let ast::Expr::BinaryOp { left, op: inner, right } = first
+            && inner == op
+        {
+            operands.push(right);
+            first = left;
+        }
+        operands.push(first);
+        let (native, word) = if *op == BinaryOperator::And { (Operator::And, "AND") } else { (Operator::Or, "OR") };
+        let mut nullable = false;
+        let mut exprs = Vec::with_capacity(operands.len());
+        let mut name = "(".repeat(operands.len() - 1);
+        for (i, operand) in operands.into_iter().rev().enumerate() {
+            let bound = self.expr(place, operand)?;
+            let t = self.as_boolean(bound.t, word)?;
+            nullable |= t.nullable;
+            exprs.push(t.expr);
+            if i > 0 {
+                name.push_str(&format!(" {word} {})", bound.name));
+            } else {
+                name.push_str(&bound.name);
+            }
+        }
+        Ok(Bound::new(Typed::new(balanced(exprs, native), DataType::Boolean, nullable), name))
+    }
+
+    fn unary(&mut self, place: &Place<'_>, op: UnaryOperator, operand: &ast::Expr) -> Result<Bound> {
+        match op {
+            UnaryOperator::Minus => {
+                if let ast::Expr::Value(v) = operand
+                    && matches!(v.value, Value::Number(..))
+                {
+                    return literal::value(&self.ctx, v, true);
+                }
+                let x = self.expr(place, operand)?;
+                self.negative(x)
+            }
+            UnaryOperator::Plus => {
+                let x = self.expr(place, operand)?;
+                self.positive(x)
+            }
+            UnaryOperator::Not | UnaryOperator::BangNot => {
+                let x = self.expr(place, operand)?;
+                let t = self.as_boolean(x.t, "NOT")?;
+                let nullable = t.nullable;
+                Ok(Bound::new(Typed::new(negated(t.expr), DataType::Boolean, nullable), format!("(NOT {})", x.name)))
+            }
+            UnaryOperator::BitwiseNot => {
+                let x = self.expr(place, operand)?;
+                let name = format!("~{}", x.name);
+                ops::bit_not(&self.ctx, x.t).map(|t| Bound::new(t, name))
+            }
+            other => Err(Error::not_eligible(format!("operator {other} isn't part of Databricks SQL"))),
+        }
+    }
+
+    fn test(&mut self, place: &Place<'_>, x: &ast::Expr, word: &str, make: fn(Box<Expr>) -> Expr) -> Result<Bound> {
+        let x = self.expr(place, x)?;
+        Ok(Bound::new(Typed::new(make(Box::new(x.t.expr)), DataType::Boolean, false), format!("({} {word})", x.name)))
+    }
+
+    fn truth(&mut self, place: &Place<'_>, x: &ast::Expr, value: bool, negate: bool) -> Result<Bound> {
+        let x = self.expr(place, x)?;
+        let t = self.as_boolean(x.t, "IS")?;
+        let expr = match (value, negate) {
+            (true, false) => Expr::IsTrue(Box::new(t.expr)),
+            (true, true) => Expr::IsNotTrue(Box::new(t.expr)),
+            (false, false) => Expr::IsFalse(Box::new(t.expr)),
+            (false, true) => Expr::IsNotFalse(Box::new(t.expr)),
+        };
+        let plain = format!("({} IS {})", x.name, if value { "TRUE" } else { "FALSE" });
+        let name = if negate { format!("(NOT {plain})") } else { plain };
+        Ok(Bound::new(Typed::new(expr, DataType::Boolean, false), name))
+    }
+
+    fn unknown(&mut self, place: &Place<'_>, x: &ast::Expr, negate: bool) -> Result<Bound> {
+        let x = self.expr(place, x)?;
+        let t = self.as_boolean(x.t, "IS UNKNOWN")?;
+        let (expr, word) = if negate { (Expr::IsNotNull(Box::new(t.expr)), "IS NOT NULL") } else { (Expr::IsNull(Box::new(t.expr)), "IS NULL") };
+        Ok(Bound::new(Typed::new(expr, DataType::Boolean, false), format!("({} {word})", x.name)))
+    }
+
+    fn distinct_from(&mut self, place: &Place<'_>, a: &ast::Expr, b: &ast::Expr, distinct: bool) -> Result<Bound> {
+        let (a, b) = (self.expr(place, a)?, self.expr(place, b)?);
+        let name = format!("({} <=> {})", a.name, b.name);
+        let t = self.compare(a.t, Operator::IsNotDistinctFrom, b.t)?;
+        if distinct {
+            let t = match t.expr {
+                Expr::BinaryExpr(BinaryExpr { left, op: Operator::IsNotDistinctFrom, right }) => {
+                    Expr::BinaryExpr(BinaryExpr { left, op: Operator::IsDistinctFrom, right })
+                }
+                other => negated(other),
+            };
+            return Ok(Bound::new(Typed::new(t, DataType::Boolean, false), format!("(NOT {name})")));
+        }
+        Ok(Bound::new(t, name))
+    }
+
+    fn in_list(&mut self, place: &Place<'_>, x: &ast::Expr, list: &[ast::Expr], negate: bool) -> Result<Bound> {
+        let x = self.expr(place, x)?;
+        let mut operands = vec![x.t];
+        let mut item_names = Vec::with_capacity(list.len());
+        for item in list {
+            let item = self.expr(place, item)?;
+            operands.push(item.t);
+            item_names.push(item.name);
+        }
+        let plain = format!("({} IN ({}))", x.name, item_names.join(", "));
+        let (operands, ty) = self.common(operands, "IN")?;
+        super::operator::check_comparable(&ty, "IN", false)?;
+        let nullable = operands.iter().any(|o| o.nullable);
+        let mut exprs = operands.into_iter().map(|o| canonical_float(&self.ctx, o).expr);
+        let Some(first) = exprs.next() else { return Err(Error::internal("IN without an operand")) };
+        let expr = Expr::InList(InList { expr: Box::new(first), list: exprs.collect(), negated: negate });
+        let name = if negate { format!("(NOT {plain})") } else { plain };
+        Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name))
+    }
+
+    fn between(&mut self, place: &Place<'_>, x: &ast::Expr, negate: bool, low: &ast::Expr, high: &ast::Expr) -> Result<Bound> {
+        let (x, low, high) = (self.expr(place, x)?, self.expr(place, low)?, self.expr(place, high)?);
+        let plain = format!("between({}, {}, {})", x.name, low.name, high.name);
+        let name = if negate { format!("(NOT {plain})") } else { plain };
+        // It means two comparisons, each with its own common type.
+        let above = self.compare(x.t.clone(), Operator::GtEq, low.t)?;
+        let below = self.compare(x.t, Operator::LtEq, high.t)?;
+        let nullable = above.nullable || below.nullable;
+        let expr = match (above.expr, below.expr) {
+            (Expr::BinaryExpr(a), Expr::BinaryExpr(b)) if a.left == b.left => {
+                Expr::Between(Between { expr: a.left, negated: negate, low: a.right, high: b.right })
+            }
+            (a, b) => {
+                let both = balanced(vec![a, b], Operator::And);
+                if negate { negated(both) } else { both }
+            }
+        };
+        Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name))
+    }
+
+    fn like(&mut self, place: &Place<'_>, x: &ast::Expr, pattern: &ast::Expr, escape: Option<&ast::ValueWithSpan>, negate: bool, ignore_case: bool) -> Result<Bound> {
+        let (x, pattern) = (self.expr(place, x)?, self.expr(place, pattern)?);
+        let escape = match escape.map(|e| &e.value) {
+            None => '\\',
+            Some(Value::SingleQuotedString(s)) if s.chars().count() == 1 => s.chars().next().unwrap_or('\\'),
+            Some(_) => return Err(error::classed("INVALID_ESCAPE_CHAR", "42604", "ESCAPE needs a string of one character.")),
+        };
+        let plain = match (ignore_case, escape) {
+            (false, '\\') => format!("{} LIKE {}", x.name, pattern.name),
+            (false, c) => format!("{} LIKE {} ESCAPE '{c}'", x.name, pattern.name),
+            (true, '\\') => format!("ilike({}, {})", x.name, pattern.name),
+            (true, c) => format!("ilike({}, {}, {c})", x.name, pattern.name),
+        };
+        let name = if negate { format!("(NOT {plain})") } else { plain };
+        let t = self.like_of(x.t, pattern.t, escape, negate, ignore_case)?;
+        Ok(Bound::new(t, name))
+    }
+
+    fn like_of(&mut self, x: Typed, pattern: Typed, escape: char, negate: bool, ignore_case: bool) -> Result<Typed> {
+        let (x, pattern) = (self.as_text(x, "LIKE")?, self.as_text(pattern, "LIKE")?);
+        let nullable = x.nullable || pattern.nullable;
+        if ignore_case {
+            let escape = Typed::literal(ScalarValue::Utf8(Some(escape.to_string())));
+            let t = self.function("ilike", vec![x, pattern, escape])?;
+            return Ok(if negate { Typed::new(negated(t.expr), DataType::Boolean, t.nullable) } else { t });
+        }
+        if let Some(ScalarValue::Utf8(Some(text))) = pattern.as_literal() {
+            check_pattern(text, escape)?;
+        }
+        let like = Like { negated: negate, expr: Box::new(x.expr), pattern: Box::new(pattern.expr), escape_char: Some(escape), case_insensitive: false };
+        Ok(Typed::new(Expr::Like(like), DataType::Boolean, nullable))
+    }
+
+    /// A string, or a simple value cast to one.
+    pub(super) fn as_text(&mut self, t: Typed, what: &str) -> Result<Typed> {
+        if types::can_implicitly_cast(&t.ty, &DataType::Utf8) {
+            return self.coerce(t, &DataType::Utf8);
+        }
+        Err(error::mismatch("UNEXPECTED_INPUT_TYPE", format!("{what} needs a STRING, but has the type {}.", types::sql_name(&t.ty))))
+    }
+
+    fn rlike(&mut self, place: &Place<'_>, x: &ast::Expr, pattern: &ast::Expr, negate: bool) -> Result<Bound> {
+        let (x, pattern) = (self.expr(place, x)?, self.expr(place, pattern)?);
+        let plain = format!("RLIKE({}, {})", x.name, pattern.name);
+        let t = self.function("rlike", vec![x.t, pattern.t])?;
+        if negate {
+            let nullable = t.nullable;
+            return Ok(Bound::new(Typed::new(negated(t.expr), DataType::Boolean, nullable), format!("(NOT {plain})")));
+        }
+        Ok(Bound::new(t, plain))
+    }
+
+    fn quantified_like(&mut self, place: &Place<'_>, left: &ast::Expr, op: &BinaryOperator, right: &ast::Expr, any: bool) -> Result<Bound> {
+        let (negate, ignore_case) = match op {
+            BinaryOperator::PGLikeMatch => (false, false),
+            BinaryOperator::PGNotLikeMatch => (true, false),
+            BinaryOperator::PGILikeMatch => (false, true),
+            BinaryOperator::PGNotILikeMatch => (true, true),
+            other => return Err(Error::not_eligible(format!("operator {other} with ANY or ALL isn't supported"))),
+        };
+        let ast::Expr::Tuple(patterns) = right else {
+            return Err(Error::not_eligible("LIKE ANY and LIKE ALL take a list of patterns"));
+        };
+        let x = self.expr(place, left)?;
+        let mut tests = Vec::with_capacity(patterns.len());
+        let mut nullable = false;
+        for pattern in patterns {
+            let pattern = self.expr(place, pattern)?;
+            let t = self.like_of(x.t.clone(), pattern.t, '\\', negate, ignore_case)?;
+            nullable |= t.nullable;
+            tests.push(t.expr);
+        }
+        let function = match (negate, any) {
+            (false, true) => "likeany",
+            (false, false) => "likeall",
+            (true, true) => "notlikeany",
+            (true, false) => "notlikeall",
+        };
+        let expr = balanced(tests, if any { Operator::Or } else { Operator::And });
+        Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), format!("{function}({})", x.name)))
+    }
+
+    fn cast(&mut self, place: &Place<'_>, kind: &ast::CastKind, x: &ast::Expr, data_type: &ast::DataType) -> Result<Bound> {
+        let x = self.expr(place, x)?;
+        let to = typename::resolve(data_type)?;
+        let (word, try_) = match kind {
+            ast::CastKind::Cast | ast::CastKind::DoubleColon => ("CAST", false),
+            ast::CastKind::TryCast => ("TRY_CAST", true),
+            ast::CastKind::SafeCast => return Err(Error::invalid("SAFE_CAST isn't part of Databricks SQL; use try_cast")),
+        };
+        let name = format!("{word}({} AS {})", x.name, to.sql);
+        if matches!(x.t.expr, Expr::Placeholder(_)) && x.t.ty == DataType::Null {
+            return Ok(Bound::new(self.coerce(x.t, &to.ty)?, name));
+        }
+        let t = if try_ { cast::try_cast(&self.ctx, x.t, &to.ty)? } else { cast::cast(&self.ctx, x.t, &to.ty)? };
+        Ok(Bound::new(t, name))
+    }
+
+    fn case(&mut self, place: &Place<'_>, operand: Option<&ast::Expr>, conditions: &[ast::CaseWhen], otherwise: Option<&ast::Expr>) -> Result<Bound> {
+        let operand = operand.map(|o| self.expr(place, o)).transpose()?;
+        let mut whens = Vec::with_capacity(conditions.len());
+        let mut results = Vec::with_capacity(conditions.len() + 1);
+        let mut name = "CASE".to_string();
+        for when in conditions {
+            let condition = self.expr(place, &when.condition)?;
+            let result = self.expr(place, &when.result)?;
+            let test = match &operand {
+                Some(operand) => {
+                    name.push_str(&format!(" WHEN ({} = {})", operand.name, condition.name));
+                    self.compare(operand.t.clone(), Operator::Eq, condition.t)?
+                }
+                None => {
+                    name.push_str(&format!(" WHEN {}", condition.name));
+                    self.as_boolean(condition.t, "CASE WHEN")?
+                }
+            };
+            name.push_str(&format!(" THEN {}", result.name));
+            whens.push(test);
+            results.push(result.t);
+        }
+        let no_else = otherwise.is_none();
+        if let Some(otherwise) = otherwise {
+            let otherwise = self.expr(place, otherwise)?;
+            name.push_str(&format!(" ELSE {}", otherwise.name));
+            results.push(otherwise.t);
+        }
+        name.push_str(" END");
+        let (mut results, ty) = self.common(results, "CASE WHEN")?;
+        let nullable = no_else || results.iter().any(|r| r.nullable);
+        let else_expr = if no_else { None } else { results.pop().map(|r| Box::new(r.expr)) };
+        let when_then_expr = whens.into_iter().zip(results).map(|(w, r)| (Box::new(w.expr), Box::new(r.expr))).collect();
+        Ok(Bound::new(Typed::new(Expr::Case(Case { expr: None, when_then_expr, else_expr }), ty, nullable), name))
+    }
+}
+
+/// The longest chain of operators other than AND and OR that becomes a plan.
+const CHAIN_MAX: usize = 500;
+
+pub(super) fn negated(expr: Expr) -> Expr {
+    Expr::Not(Box::new(expr))
+}
+
+/// One operator over all operands, in order, at the least depth.
+pub(super) fn balanced(mut exprs: Vec<Expr>, op: Operator) -> Expr {
+    while exprs.len() > 1 {
+        let mut next = Vec::with_capacity(exprs.len().div_ceil(2));
+        let mut pairs = exprs.into_iter();
+        while let Some(left) = pairs.next() {
+            next.push(match pairs.next() {
+                Some(right) => Expr::BinaryExpr(BinaryExpr { left: Box::new(left), op, right: Box::new(right) }),
+                None => left,
+            });
+        }
+        exprs = next;
+    }
+    exprs.pop().unwrap_or(Expr::Literal(ScalarValue::Boolean(Some(op == Operator::And)), None))
+}
+
+/// How many nodes an expression has.
+fn expression_size(expr: &Expr) -> usize {
+    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+    let mut size = 0usize;
+    let counted = expr.apply(|_| {
+        size += 1;
+        Ok(TreeNodeRecursion::Continue)
+    });
+    if counted.is_ok() { size } else { usize::MAX }
+}
+
+/// The escape character must stand before `%`, `_` or itself.
+fn check_pattern(pattern: &str, escape: char) -> Result<()> {
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        if c == escape {
+            match chars.next() {
+                Some('%' | '_') => {}
+                Some(next) if next == escape => {}
+                Some(next) => {
+                    return Err(error::classed(
+                        "INVALID_FORMAT.ESC_IN_THE_MIDDLE",
+                        "42601",
+                        format!("The escape character is not allowed to precede '{next}' in the pattern '{pattern}'."),
+                    ));
+                }
+                None => return Err(error::classed("INVALID_FORMAT.ESC_AT_THE_END", "42601", format!("The escape character is not allowed to end with in the pattern '{pattern}'."))),
+            }
+        }
+    }
+    Ok(())
+}

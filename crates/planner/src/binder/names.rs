@@ -1,0 +1,182 @@
+//! The names that Databricks gives to columns without an alias: its own way to print expressions.
+
+use datafusion::sql::sqlparser::ast;
+use flightpath_functions::types;
+
+use super::call::Arguments;
+use super::expr::Bound;
+
+/// An unnamed output column's name: a path of names shows its last one.
+pub(super) fn output(e: &ast::Expr, text: &str) -> String {
+    match e {
+        ast::Expr::Identifier(ident) if !is_niladic(&ident.value) => ident.value.clone(),
+        ast::Expr::CompoundIdentifier(parts) => parts.last().map_or_else(|| text.to_string(), |p| p.value.clone()),
+        ast::Expr::Nested(inner) => output(inner, text),
+        _ => text.to_string(),
+    }
+}
+
+/// Functions that are called without parentheses.
+pub(super) fn is_niladic(name: &str) -> bool {
+    ["current_date", "current_timestamp", "current_time", "current_user", "session_user", "user", "current_catalog", "current_schema", "current_database", "localtimestamp"]
+        .iter()
+        .any(|n| n.eq_ignore_ascii_case(name))
+}
+
+/// A binary operator's text, which for dates depends on the operands' types.
+pub(super) fn operator(left: &Bound, sign: &str, right: &Bound) -> String {
+    let plain = || format!("({} {sign} {})", left.name, right.name);
+    match sign {
+        "||" => format!("concat({}, {})", left.name, right.name),
+        "+" | "-" => temporal(left, sign, right).unwrap_or_else(plain),
+        _ => plain(),
+    }
+}
+
+fn temporal(left: &Bound, sign: &str, right: &Bound) -> Option<String> {
+    let (l, r) = (&left.t.ty, &right.t.ty);
+    let days_only = |b: &Bound| b.name.starts_with("INTERVAL '") && b.name.ends_with("' DAY");
+    let function = if sign == "+" { "date_add" } else { "date_sub" };
+    let over = |date: &Bound, other: &Bound| -> Option<String> {
+        let (d, o) = (&date.t.ty, &other.t.ty);
+        if types::is_interval(o) {
+            if *d == arrow::datatypes::DataType::Date32 && *o == types::DAY_TIME && days_only(other) {
+                return Some(format!("{function}({}, extractansiintervaldays({}))", date.name, other.name));
+            }
+            return Some(format!("{} {sign} {}", date.name, other.name));
+        }
+        (*d == arrow::datatypes::DataType::Date32 && (types::is_integral(o) || types::is_string(o)) && !types::is_string(o))
+            .then(|| format!("{function}({}, {})", date.name, other.name))
+    };
+    if types::is_datetime(l) || (types::is_string(l) && types::is_interval(r)) {
+        return over(left, right);
+    }
+    if sign == "+" && (types::is_datetime(r) || (types::is_string(r) && types::is_interval(l))) {
+        return over(right, left);
+    }
+    None
+}
+
+/// Arguments that Databricks fills in and shows.
+fn defaults(function: &str, given: usize) -> &'static [&'static str] {
+    match (function, given) {
+        ("regexp_extract" | "regexp_extract_all" | "locate" | "position", 2) => &["1"],
+        ("regexp_replace", 3) => &["1"],
+        ("regexp_instr", 2) => &["0"],
+        ("split", 2) => &["-1"],
+        ("lpad" | "rpad", 2) => &[" "],
+        ("round" | "bround", 1) => &["0"],
+        ("substring" | "substr", 2) => &["2147483647"],
+        ("str_to_map", 1) => &[",", ":"],
+        ("str_to_map", 2) => &[":"],
+        ("lag" | "lead", 1) => &["1", "NULL"],
+        ("lag" | "lead", 2) => &["NULL"],
+        ("listagg" | "string_agg", 1) => &["NULL"],
+        ("percentile", 2) => &["1"],
+        ("percentile_approx" | "approx_percentile", 2) => &["10000"],
+        ("sort_array", 1) => &["true"],
+        ("sentences", 1) => &["", ""],
+        ("sentences", 2) => &[""],
+        ("overlay", 3) => &["-1"],
+        ("from_unixtime" | "unix_timestamp" | "to_unix_timestamp", 1) => &["yyyy-MM-dd HH:mm:ss"],
+        ("unix_timestamp", 0) => &["current_timestamp()", "yyyy-MM-dd HH:mm:ss"],
+        ("mask", 1) => &["X", "x", "n", "NULL"],
+        ("mask", 2) => &["x", "n", "NULL"],
+        ("mask", 3) => &["n", "NULL"],
+        ("mask", 4) => &["NULL"],
+        ("array_sort", 1) => &[ARRAY_SORT],
+        ("nth_value", 1) => &["1"],
+        ("ntile", 0) => &["1"],
+        _ => &[],
+    }
+}
+
+/// The comparison that `array_sort` shows when none is given.
+const ARRAY_SORT: &str = "lambdafunction((IF(((namedlambdavariable() IS NULL) AND (namedlambdavariable() IS NULL)), 0, (IF((namedlambdavariable() IS NULL), 1, (IF((namedlambdavariable() IS NULL), -1, (IF((namedlambdavariable() < namedlambdavariable()), -1, (IF((namedlambdavariable() > namedlambdavariable()), 1, 0)))))))))), namedlambdavariable(), namedlambdavariable())";
+
+/// Functions that Databricks prints in capitals.
+fn in_capitals(function: &str) -> bool {
+    matches!(
+        function,
+        "acos" | "acosh" | "asin" | "asinh" | "atan" | "atan2" | "atanh" | "cbrt" | "ceil" | "cos" | "cosh" | "cot" | "csc" | "degrees" | "e" | "exp"
+            | "expm1" | "floor" | "hypot" | "log" | "log10" | "log1p" | "log2" | "pi" | "power" | "radians" | "sec" | "signum" | "sin" | "sinh" | "sqrt"
+            | "tan" | "tanh" | "rank" | "dense_rank" | "percent_rank"
+    )
+}
+
+/// The name that a function is printed under, for those with another.
+fn printed_name(function: &str) -> &str {
+    match function {
+        "array_agg" => "collect_list",
+        "date_diff" => "datediff",
+        "dateadd" => "date_add",
+        "lambda" => "lambdafunction",
+        "position" => "locate",
+        other => other,
+    }
+}
+
+/// Casts called by their type's name: they don't show.
+fn is_cast(function: &str) -> bool {
+    matches!(
+        function,
+        "boolean" | "tinyint" | "smallint" | "int" | "bigint" | "float" | "double" | "decimal" | "date" | "timestamp" | "binary" | "string"
+    )
+}
+
+/// A scalar call.
+pub(super) fn call(function: &str, args: &[Bound]) -> String {
+    let names: Vec<&str> = args.iter().map(|a| a.name.as_str()).collect();
+    match (function, names.as_slice()) {
+        (f, [x]) if is_cast(f) => (*x).to_string(),
+        ("if", [c, a, b]) => format!("(IF({c}, {a}, {b}))"),
+        ("isnull", [x]) => format!("({x} IS NULL)"),
+        ("isnotnull", [x]) => format!("({x} IS NOT NULL)"),
+        ("equal_null", [a, b]) => format!("({a} <=> {b})"),
+        ("ceil" | "floor", [_, _]) => format!("{function}({})", names.join(", ")),
+        ("log", [x]) => format!("LOG(E(), {x})"),
+        ("trim_both", [x, what]) => format!("TRIM(BOTH {what} FROM {x})"),
+        ("ltrim", [what, x]) => format!("TRIM(LEADING {what} FROM {x})"),
+        ("rtrim", [what, x]) => format!("TRIM(TRAILING {what} FROM {x})"),
+        ("from_json" | "from_csv", [x, ..]) => format!("{function}({x})"),
+        ("timestampadd" | "dateadd" | "date_add", [unit, n, x]) => format!("timestampadd({unit}, {n}, {x})"),
+        ("timestampdiff" | "datediff" | "date_diff", [unit, a, b]) => format!("timestampdiff({unit}, {a}, {b})"),
+        ("rlike" | "regexp_like" | "regexp", [x, p]) => format!("RLIKE({x}, {p})"),
+        _ => {
+            let all: Vec<&str> = names.iter().copied().chain(defaults(function, names.len()).iter().copied()).collect();
+            let shown = printed_name(function);
+            let shown = if in_capitals(function) { shown.to_uppercase() } else { shown.to_string() };
+            format!("{shown}({})", all.join(", "))
+        }
+    }
+}
+
+/// An aggregate call without its filter.
+pub(super) fn aggregate_call(args: &Arguments, order: &[String]) -> String {
+    let function = args.name.as_str();
+    let names: Vec<&str> = args.args.iter().map(|a| a.name.as_str()).collect();
+    // `first_value(x) IGNORE NULLS` is shown as `first(x)`.
+    let shown = match function {
+        "first_value" if args.null_treatment_written => "first",
+        "last_value" if args.null_treatment_written => "last",
+        f => printed_name(f),
+    };
+    let distinct = if args.distinct { "DISTINCT " } else { "" };
+    let filled = if order.is_empty() || !matches!(function, "percentile_cont" | "percentile_disc" | "mode") { defaults(function, names.len()) } else { &[] };
+    let all: Vec<&str> = names.iter().copied().chain(filled.iter().copied()).collect();
+    let mut text = format!("{shown}({distinct}{})", all.join(", "));
+    if !order.is_empty() {
+        text.push_str(&format!(" WITHIN GROUP (ORDER BY {})", order.join(", ")));
+    }
+    text
+}
+
+/// A window function's call without OVER.
+pub(super) fn window_call(args: &Arguments) -> String {
+    let function = args.name.as_str();
+    if matches!(function, "first_value" | "last_value" | "first" | "last") {
+        return aggregate_call(args, &[]);
+    }
+    let text = call(function, &args.args);
+    if args.ignore_nulls { format!("{text} ignore nulls") } else { text }
+}

@@ -1,0 +1,103 @@
+//! Operators: which are native over operands of one type, and which are functions of the table.
+
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::{Expr, Operator};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+use flightpath_functions::ops::{self, BinaryOp};
+use flightpath_functions::{FunctionDef, Typed, lookup, types};
+use flightpath_types::{Error, Result};
+
+use super::error;
+use super::expr::Bound;
+use super::names;
+use super::query::State;
+use crate::parse::DIV;
+
+impl State<'_> {
+    /// Any binary operator but AND and OR.
+    pub fn operator(&mut self, left: Bound, op: &BinaryOperator, right: Bound) -> Result<Bound> {
+        let (op, sign) = match op {
+            BinaryOperator::Eq => (BinaryOp::Eq, "="),
+            BinaryOperator::NotEq => (BinaryOp::NotEq, "="),
+            BinaryOperator::Lt => (BinaryOp::Lt, "<"),
+            BinaryOperator::LtEq => (BinaryOp::LtEq, "<="),
+            BinaryOperator::Gt => (BinaryOp::Gt, ">"),
+            BinaryOperator::GtEq => (BinaryOp::GtEq, ">="),
+            BinaryOperator::Spaceship => (BinaryOp::NullSafeEq, "<=>"),
+            BinaryOperator::Plus => (BinaryOp::Add, "+"),
+            BinaryOperator::Minus => (BinaryOp::Subtract, "-"),
+            BinaryOperator::Multiply => (BinaryOp::Multiply, "*"),
+            BinaryOperator::Divide => (BinaryOp::Divide, "/"),
+            BinaryOperator::Modulo => (BinaryOp::Modulo, "%"),
+            BinaryOperator::Custom(div) if div == DIV => (BinaryOp::IntegralDivide, "div"),
+            BinaryOperator::StringConcat => (BinaryOp::Concat, "||"),
+            BinaryOperator::BitwiseAnd => (BinaryOp::BitAnd, "&"),
+            BinaryOperator::BitwiseOr => (BinaryOp::BitOr, "|"),
+            BinaryOperator::BitwiseXor => (BinaryOp::BitXor, "^"),
+            BinaryOperator::PGBitwiseShiftLeft => (BinaryOp::ShiftLeft, "<<"),
+            BinaryOperator::PGBitwiseShiftRight => (BinaryOp::ShiftRight, ">>"),
+            other => return Err(Error::not_eligible(format!("operator {other} isn't part of Databricks SQL"))),
+        };
+        let plain = names::operator(&left, sign, &right);
+        let name = if op == BinaryOp::NotEq { format!("(NOT {plain})") } else { plain };
+        let (left, right) = self.typed_placeholders(left.t, right.t)?;
+        Ok(Bound::new(ops::binary(&self.ctx, op, left, right)?, name))
+    }
+
+    /// An open parameter takes the type of the operand beside it.
+    fn typed_placeholders(&mut self, left: Typed, right: Typed) -> Result<(Typed, Typed)> {
+        let open = |t: &Typed| t.ty == DataType::Null && matches!(t.expr, Expr::Placeholder(_));
+        Ok(match (open(&left), open(&right)) {
+            (true, false) => (self.coerce(left, &right.ty.clone())?, right),
+            (false, true) => {
+                let ty = left.ty.clone();
+                (left, self.coerce(right, &ty)?)
+            }
+            _ => (left, right),
+        })
+    }
+
+    /// A comparison over operands of one type.
+    pub fn compare(&mut self, left: Typed, op: Operator, right: Typed) -> Result<Typed> {
+        let op = match op {
+            Operator::Eq => BinaryOp::Eq,
+            Operator::NotEq => BinaryOp::NotEq,
+            Operator::Lt => BinaryOp::Lt,
+            Operator::LtEq => BinaryOp::LtEq,
+            Operator::Gt => BinaryOp::Gt,
+            Operator::GtEq => BinaryOp::GtEq,
+            Operator::IsNotDistinctFrom => BinaryOp::NullSafeEq,
+            other => return Err(Error::internal(format!("{other} isn't a comparison"))),
+        };
+        let (left, right) = self.typed_placeholders(left, right)?;
+        ops::binary(&self.ctx, op, left, right)
+    }
+
+    pub fn negative(&mut self, x: Bound) -> Result<Bound> {
+        let name = format!("(- {})", x.name);
+        ops::negate(&self.ctx, x.t).map(|t| Bound::new(t, name))
+    }
+
+    pub fn positive(&mut self, x: Bound) -> Result<Bound> {
+        let name = format!("(+ {})", x.name);
+        ops::positive(&self.ctx, x.t).map(|t| Bound::new(t, name))
+    }
+
+    /// A call of the table by name, of arguments that are typed already.
+    pub fn function(&mut self, name: &str, args: Vec<Typed>) -> Result<Typed> {
+        match lookup(name) {
+            Some(FunctionDef::Scalar(def)) => def.call(&self.ctx, args),
+            Some(FunctionDef::Rewrite(def)) => (def.bind)(&self.ctx, args),
+            Some(FunctionDef::Aggregate(_) | FunctionDef::Window(_)) | None => {
+                Err(Error::not_eligible(format!("`{name}` isn't known yet")))
+            }
+        }
+    }
+}
+
+pub(super) fn check_comparable(ty: &DataType, op: &str, ordering: bool) -> Result<()> {
+    if types::is_orderable(ty) || (*ty == DataType::Null && !ordering) {
+        return Ok(());
+    }
+    Err(error::mismatch("INVALID_ORDERING_TYPE", format!("{op} does not support ordering on type {}.", types::sql_name(ty))))
+}

@@ -1,0 +1,99 @@
+//! ORDER BY: keys by alias, ordinal, expression or ALL, with Databricks' place for NULLs written out.
+
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::Sort;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast;
+use flightpath_functions::types;
+use flightpath_types::{Error, Result};
+
+use super::cte::Ctes;
+use super::error::{self, built};
+use super::expr::Place;
+use super::query::State;
+use super::scope::{Relation, Scope};
+use super::select::Item;
+
+/// One key of a sort.
+pub(super) struct SortKey {
+    pub expr: Expr,
+    /// Set for ordinals and ALL: the output column itself.
+    pub position: Option<usize>,
+    pub asc: bool,
+    pub nulls_first: bool,
+    pub name: String,
+}
+
+impl SortKey {
+    pub fn over(&self, expr: Expr) -> Sort {
+        Sort { expr, asc: self.asc, nulls_first: self.nulls_first }
+    }
+}
+
+/// NULLs come first ascending and last descending unless it's said otherwise.
+pub(super) fn direction(options: &ast::OrderByOptions) -> (bool, bool) {
+    let asc = options.asc.unwrap_or(true);
+    (asc, options.nulls_first.unwrap_or(asc))
+}
+
+impl State<'_> {
+    pub fn sort_keys(&mut self, place: &Place<'_>, order_by: &ast::OrderBy, items: &[Item]) -> Result<Vec<SortKey>> {
+        match &order_by.kind {
+            ast::OrderByKind::All(options) => {
+                let (asc, nulls_first) = direction(options);
+                let key = |(i, item): (usize, &Item)| SortKey { expr: item.t.expr.clone(), position: Some(i), asc, nulls_first, name: item.name.to_string() };
+                Ok(items.iter().enumerate().map(key).collect())
+            }
+            ast::OrderByKind::Expressions(exprs) => exprs.iter().map(|e| self.sort_key(place, e, items)).collect(),
+        }
+    }
+
+    fn sort_key(&mut self, place: &Place<'_>, key: &ast::OrderByExpr, items: &[Item]) -> Result<SortKey> {
+        let (asc, nulls_first) = direction(&key.options);
+        let bound = self.expr(place, &key.expr)?;
+        if let (ast::Expr::Value(_), Expr::Literal(ScalarValue::Int32(Some(n)), _)) = (&key.expr, &bound.t.expr) {
+            let position = usize::try_from(*n).ok().and_then(|n| n.checked_sub(1)).filter(|n| *n < items.len());
+            let Some(position) = position else {
+                return Err(error::classed("ORDER_BY_POS_OUT_OF_RANGE", "42805", format!("ORDER BY position {n} is not in select list (valid range is [1, {}]).", items.len())));
+            };
+            check_sortable(&items[position].t.ty)?;
+            return Ok(SortKey { expr: items[position].t.expr.clone(), position: Some(position), asc, nulls_first, name: bound.name });
+        }
+        check_sortable(&bound.t.ty)?;
+        Ok(SortKey { expr: bound.t.expr, position: None, asc, nulls_first, name: bound.name })
+    }
+
+    /// ORDER BY over a set operation or VALUES: only its output columns can be named.
+    pub fn sort_output(&mut self, relation: Relation, order_by: &ast::OrderBy, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+        let scope = Scope::new(&relation.cols, outer);
+        let items: Vec<Item> = relation
+            .cols
+            .iter()
+            .map(|c| Item { name: c.name.clone(), t: c.typed() })
+            .collect();
+        let keys = self.sort_keys(&Place::new(&scope, ctes, "ORDER BY"), order_by, &items)?;
+        let sorts: Vec<Sort> = keys.iter().map(|k| k.over(k.expr.clone())).collect();
+        let plan = built(LogicalPlanBuilder::from(relation.plan.clone()).sort(sorts).and_then(LogicalPlanBuilder::build))?;
+        Ok(Relation { plan, ordered: true, ..relation })
+    }
+}
+
+pub(super) fn check_sortable(ty: &DataType) -> Result<()> {
+    if types::is_orderable(ty) || *ty == DataType::Null {
+        return Ok(());
+    }
+    Err(error::mismatch("INVALID_ORDERING_TYPE", format!("The sort order does not support ordering on type {}.", types::sql_name(ty))))
+}
+
+/// A window's ORDER BY.
+pub(super) fn window_sort(state: &mut State<'_>, place: &Place<'_>, key: &ast::OrderByExpr) -> Result<(Sort, String, DataType)> {
+    if key.with_fill.is_some() {
+        return Err(Error::not_eligible("WITH FILL isn't supported"));
+    }
+    let (asc, nulls_first) = direction(&key.options);
+    let bound = state.expr(place, &key.expr)?;
+    check_sortable(&bound.t.ty)?;
+    let text = format!("{} {} NULLS {}", bound.name, if asc { "ASC" } else { "DESC" }, if nulls_first { "FIRST" } else { "LAST" });
+    Ok((Sort { expr: bound.t.expr, asc, nulls_first }, text, bound.t.ty))
+}

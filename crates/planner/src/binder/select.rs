@@ -1,0 +1,217 @@
+//! One SELECT: FROM, WHERE, grouping, HAVING, windows, QUALIFY, the select list, DISTINCT, ORDER BY.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::common::Column;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::sqlparser::ast;
+use flightpath_functions::Typed;
+use flightpath_types::{Error, Result};
+
+use super::aggregate::{Aggregates, Grouped};
+use super::cte::Ctes;
+use super::error::{self, built};
+use super::expr::{Alias, Aliases, Bound, Place};
+use super::order::SortKey;
+use super::query::State;
+use super::scope::{Col, Relation, Scope};
+use super::window::Windows;
+
+/// One column of the select list.
+pub(super) struct Item {
+    pub name: Arc<str>,
+    pub t: Typed,
+}
+
+impl State<'_> {
+    pub fn bind_select(&mut self, select: &ast::Select, order_by: Option<&ast::OrderBy>, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+        let mut input = self.from(&select.from, ctes, outer)?;
+        for view in &select.lateral_views {
+            input = self.lateral_view(input, view, ctes, outer)?;
+        }
+        if let Some(selection) = &select.selection {
+            let scope = Scope::new(&input.cols, outer);
+            let condition = self.condition(&Place::new(&scope, ctes, "WHERE"), selection)?;
+            input.plan = filter(input.plan, condition.t.expr)?;
+        }
+        let generated;
+        let projection = match self.select_generator(&mut input, &select.projection, ctes, outer)? {
+            Some(rewritten) => {
+                generated = rewritten;
+                generated.as_slice()
+            }
+            None => select.projection.as_slice(),
+        };
+        let cols = std::mem::take(&mut input.cols);
+        let scope = Scope::new(&cols, outer);
+        self.select_over(select, projection, order_by, input.plan, &scope, ctes)
+    }
+
+    fn select_over(&mut self, select: &ast::Select, projection: &[ast::SelectItem], order_by: Option<&ast::OrderBy>, plan: LogicalPlan, scope: &Scope<'_>, ctes: &Ctes<'_>) -> Result<Relation> {
+        let aggregates = Aggregates::default();
+        let windows = Windows::new(&select.named_window);
+        let aliases: Aliases = RefCell::new(HashMap::new());
+        let base = Place {
+            aggregates: Some(&aggregates),
+            windows: Some(&windows),
+            aliases: Some(&aliases),
+            ..Place::new(scope, ctes, "SELECT")
+        };
+        // Grouping sets make their columns nullable before the select list is typed.
+        let sets = self.grouping_sets(select, scope, ctes)?;
+        let nulled: HashSet<Column> = sets.as_ref().map(|s| s.nulled()).unwrap_or_default();
+        let base = Place { nulled: (!nulled.is_empty()).then_some(&nulled), ..base };
+        if let Some(sets) = &sets {
+            aggregates.set_grouping(sets, self)?;
+        }
+        let items = self.items(&base, projection)?;
+
+        let having_place = Place { alias_first: true, clause: "HAVING", windows: None, variables: Vec::new(), ..base };
+        let having = select.having.as_ref().map(|h| self.condition(&having_place, h)).transpose()?;
+        let late_place = Place { alias_first: true, clause: "QUALIFY", variables: Vec::new(), ..base };
+        let qualify = select.qualify.as_ref().map(|q| self.condition(&late_place, q)).transpose()?;
+        let order_place = Place { alias_first: true, clause: "ORDER BY", variables: Vec::new(), ..base };
+        let sort_by = order_keys(select, order_by)?;
+        let mut keys = match &sort_by {
+            Some(order) => self.sort_keys(&order_place, order, &items)?,
+            None => Vec::new(),
+        };
+
+        let grouped = match sets {
+            Some(sets) => Some(Grouped::new(sets)),
+            None => self.grouping(select, &base, &items, having.is_some())?,
+        };
+        let mut plan = plan;
+        let mut exprs: Vec<Expr> = items.iter().map(|i| i.t.expr.clone()).collect();
+        let mut having = having.map(|h| h.t.expr);
+        let mut qualify = qualify.map(|q| q.t.expr);
+        let mut window_calls = windows.take();
+        if let Some(grouped) = grouped {
+            let (aggregated, rewriter) = self.aggregate(plan, grouped, &aggregates)?;
+            plan = aggregated;
+            for expr in exprs
+                .iter_mut()
+                .chain(having.iter_mut())
+                .chain(qualify.iter_mut())
+                .chain(keys.iter_mut().map(|k| &mut k.expr))
+                .chain(window_calls.iter_mut().map(|(call, _)| call))
+            {
+                *expr = rewriter.rewrite(std::mem::take(expr))?;
+            }
+        }
+        if let Some(having) = having {
+            plan = filter(plan, having)?;
+        }
+        plan = self.window_plan(plan, window_calls)?;
+        if let Some(qualify) = qualify {
+            plan = filter(plan, qualify)?;
+        }
+        self.output(plan, items, exprs, keys, select.distinct.as_ref())
+    }
+
+    /// The projection, DISTINCT, the sort, and the projection that takes hidden sort keys off again.
+    fn output(&mut self, plan: LogicalPlan, items: Vec<Item>, exprs: Vec<Expr>, keys: Vec<SortKey>, distinct: Option<&ast::Distinct>) -> Result<Relation> {
+        let width = exprs.len();
+        let mut all = exprs;
+        let mut positions = Vec::with_capacity(keys.len());
+        let by_expr: HashMap<Expr, usize> =
+            if keys.is_empty() { HashMap::new() } else { all.iter().enumerate().rev().map(|(i, e)| (e.clone(), i)).collect() };
+        for key in &keys {
+            let position = match (key.position, by_expr.get(&key.expr)) {
+                (Some(position), _) => position,
+                (None, Some(position)) => *position,
+                (None, None) => {
+                    if distinct.is_some() {
+                        return Err(error::classed("UNSUPPORTED_FEATURE.ORDER_BY_NOT_IN_DISTINCT", "0A000", format!("ORDER BY {} must be in the select list of SELECT DISTINCT.", key.name)));
+                    }
+                    all.push(key.expr.clone());
+                    all.len() - 1
+                }
+            };
+            positions.push(position);
+        }
+        let (mut plan, columns) = self.project(plan, all)?;
+        if matches!(distinct, Some(ast::Distinct::Distinct)) {
+            check_distinct(&items)?;
+            plan = LogicalPlan::Distinct(Distinct::All(Arc::new(plan)));
+        }
+        let ordered = !keys.is_empty();
+        let mut columns = columns;
+        if ordered {
+            let sorts = keys.iter().zip(positions).map(|(key, position)| key.over(Expr::Column(columns[position].clone()))).collect::<Vec<_>>();
+            plan = built(LogicalPlanBuilder::from(plan).sort(sorts).and_then(LogicalPlanBuilder::build))?;
+            if columns.len() > width {
+                let visible = columns[..width].iter().cloned().map(Expr::Column).collect();
+                (plan, columns) = self.project(plan, visible)?;
+            }
+        }
+        let cols = items
+            .into_iter()
+            .zip(columns)
+            .map(|(item, column)| Col { name: item.name, qualifier: None, column, ty: item.t.ty, nullable: item.t.nullable, hidden: false })
+            .collect();
+        Ok(Relation { plan, cols, ordered })
+    }
+
+    /// The select list, stars expanded. Each alias is known to the items after it.
+    fn items(&mut self, place: &Place<'_>, projection: &[ast::SelectItem]) -> Result<Vec<Item>> {
+        let mut items = Vec::with_capacity(projection.len());
+        for item in projection {
+            match item {
+                ast::SelectItem::UnnamedExpr(e) => {
+                    let bound = self.expr(place, e)?;
+                    let name = super::names::output(e, &bound.name);
+                    items.push(Item { name: Arc::from(name), t: bound.t });
+                }
+                ast::SelectItem::ExprWithAlias { expr, alias } => {
+                    let bound = self.expr(place, expr)?;
+                    declare(place, alias, &bound);
+                    items.push(Item { name: Arc::from(alias.value.as_str()), t: bound.t });
+                }
+                ast::SelectItem::ExprWithAliases { expr, aliases: _ } => {
+                    return Err(Error::invalid(format!("`{expr}` gives one column; it can't have several names")));
+                }
+                ast::SelectItem::Wildcard(options) => self.star(place, None, options, &mut items)?,
+                ast::SelectItem::QualifiedWildcard(kind, options) => self.star(place, Some(kind), options, &mut items)?,
+            }
+        }
+        Ok(items)
+    }
+}
+
+fn declare(place: &Place<'_>, alias: &ast::Ident, bound: &Bound) {
+    if let Some(aliases) = place.aliases {
+        aliases
+            .borrow_mut()
+            .entry(alias.value.to_lowercase())
+            .and_modify(|a| *a = Alias::Ambiguous)
+            .or_insert_with(|| Alias::One(bound.clone()));
+    }
+}
+
+fn check_distinct(items: &[Item]) -> Result<()> {
+    match items.iter().find(|i| matches!(i.t.ty, arrow::datatypes::DataType::Map(..))) {
+        None => Ok(()),
+        Some(item) => Err(error::classed("UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE", "0A000", format!("Cannot have MAP type columns in DataFrame which calls set operations (INTERSECT, EXCEPT, etc.), but the type of column `{}` is a map.", item.name))),
+    }
+}
+
+/// ORDER BY, or SORT BY and CLUSTER BY, which order rows too.
+fn order_keys(select: &ast::Select, order_by: Option<&ast::OrderBy>) -> Result<Option<ast::OrderBy>> {
+    if order_by.is_some() {
+        return Ok(order_by.cloned());
+    }
+    let expressions: Vec<ast::OrderByExpr> = select
+        .sort_by
+        .iter()
+        .cloned()
+        .chain(select.cluster_by.iter().map(|e| ast::OrderByExpr { expr: e.clone(), options: ast::OrderByOptions { asc: None, nulls_first: None }, with_fill: None }))
+        .collect();
+    Ok((!expressions.is_empty()).then_some(ast::OrderBy { kind: ast::OrderByKind::Expressions(expressions), interpolate: None }))
+}
+
+pub(super) fn filter(plan: LogicalPlan, condition: Expr) -> Result<LogicalPlan> {
+    built(LogicalPlanBuilder::from(plan).filter(condition).and_then(LogicalPlanBuilder::build))
+}

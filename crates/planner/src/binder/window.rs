@@ -1,0 +1,325 @@
+//! Window calls: their specification, Databricks' default frames, and the nodes that compute them.
+
+use std::cell::RefCell;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::expr::{Sort, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+};
+use datafusion::sql::sqlparser::ast;
+use flightpath_functions::{FunctionDef, Typed, types};
+use flightpath_types::{Error, Result};
+
+use super::call::Arguments;
+use super::error::{self, built};
+use super::expr::{Bound, Place};
+use super::order;
+use super::query::State;
+
+/// Begins the internal names of columns that windows make.
+pub(super) const PREFIX: &str = "#w";
+
+/// The window calls of one SELECT, and its named windows.
+pub(super) struct Windows<'s> {
+    named: &'s [ast::NamedWindowDefinition],
+    calls: RefCell<Vec<(Expr, Column)>>,
+}
+
+impl<'s> Windows<'s> {
+    pub fn new(named: &'s [ast::NamedWindowDefinition]) -> Self {
+        Self { named, calls: RefCell::new(Vec::new()) }
+    }
+
+    pub fn take(&self) -> Vec<(Expr, Column)> {
+        self.calls.take()
+    }
+
+    fn column(&self, state: &mut State<'_>, call: Expr) -> Column {
+        let mut calls = self.calls.borrow_mut();
+        if let Some((_, column)) = calls.iter().find(|(known, _)| *known == call) {
+            return column.clone();
+        }
+        let column = Column::new_unqualified(format!("{PREFIX}{}", state.column()));
+        calls.push((call, column.clone()));
+        column
+    }
+
+    fn named(&self, name: &ast::Ident) -> Result<&'s ast::WindowSpec> {
+        let found = self.named.iter().find(|w| w.0.value.eq_ignore_ascii_case(&name.value));
+        match found.map(|w| &w.1) {
+            Some(ast::NamedWindowExpr::WindowSpec(spec)) => Ok(spec),
+            Some(ast::NamedWindowExpr::NamedWindow(other)) if !other.value.eq_ignore_ascii_case(&name.value) => self.named(other),
+            _ => Err(error::classed("MISSING_WINDOW_SPECIFICATION", "42P20", format!("Window specification is not defined in the WINDOW clause for `{}`.", name.value))),
+        }
+    }
+}
+
+impl State<'_> {
+    pub fn window_call(&mut self, place: &Place<'_>, f: &ast::Function, over: &ast::WindowType, def: &'static FunctionDef) -> Result<Bound> {
+        let Some(windows) = place.windows else {
+            return Err(error::classed(
+                "WINDOW_FUNCTION_NOT_ALLOWED_IN_CLAUSE",
+                "42903",
+                format!("The window function `{}` is not allowed in {}.", f.name, place.clause),
+            ));
+        };
+        let spec = match over {
+            ast::WindowType::WindowSpec(spec) => match &spec.window_name {
+                Some(name) if spec.partition_by.is_empty() && spec.order_by.is_empty() && spec.window_frame.is_none() => windows.named(name)?,
+                Some(name) => return Err(Error::not_eligible(format!("a window that refines the window `{name}` isn't part of Databricks SQL"))),
+                None => spec,
+            },
+            ast::WindowType::NamedWindow(name) => windows.named(name)?,
+        };
+        let inner = place.inside_window();
+        let args = self.arguments(&inner, f)?;
+        let distinct = args.distinct;
+        if distinct {
+            return Err(error::classed("DISTINCT_WINDOW_FUNCTION_UNSUPPORTED", "0A000", "Distinct window functions are not supported."));
+        }
+        let mut texts = Vec::new();
+        let mut partition_by = Vec::with_capacity(spec.partition_by.len());
+        let mut partition_names = Vec::with_capacity(spec.partition_by.len());
+        for e in &spec.partition_by {
+            let bound = self.expr(&inner, e)?;
+            partition_names.push(bound.name);
+            partition_by.push(bound.t.expr);
+        }
+        if !partition_names.is_empty() {
+            texts.push(format!("PARTITION BY {}", partition_names.join(", ")));
+        }
+        let mut order_by: Vec<Sort> = Vec::with_capacity(spec.order_by.len());
+        let mut order_names = Vec::with_capacity(spec.order_by.len());
+        let mut order_types = Vec::with_capacity(spec.order_by.len());
+        for key in &spec.order_by {
+            let (sort, text, ty) = order::window_sort(self, &inner, key)?;
+            order_by.push(sort);
+            order_names.push(text);
+            order_types.push(ty);
+        }
+        if !order_names.is_empty() {
+            texts.push(format!("ORDER BY {}", order_names.join(", ")));
+        }
+        let ranking = matches!(def, FunctionDef::Window(_));
+        let name = def.name();
+        if ranking && order_by.is_empty() && name != "nth_value" && name != "first_value" && name != "last_value" {
+            return Err(error::classed("WINDOW_FUNCTION_FRAME_NOT_ORDERED", "42601", format!("Window function {name}() requires window to be ordered, please add ORDER BY clause.")));
+        }
+        let (frame, frame_text) = match (&spec.window_frame, fixed_frame(name)) {
+            (Some(frame), None) => self.frame(&inner, frame, &order_types)?,
+            (_, Some(fixed)) => (default_frame(true, !order_by.is_empty())?, fixed.to_string()),
+            (None, None) => (default_frame(false, !order_by.is_empty())?, default_text(!order_by.is_empty()).to_string()),
+        };
+        let offset_text = self.offset_frame(name, &args);
+        texts.push(offset_text.unwrap_or(frame_text));
+        let (fun, bound, call_name) = self.window_function(&inner, f, def, args)?;
+        let filter = match &f.filter {
+            Some(filter) => Some(Box::new(self.condition(&inner, filter)?.t.expr)),
+            None => None,
+        };
+        let ignore_nulls = bound.ignore_nulls;
+        let params = WindowFunctionParams {
+            args: bound.args.into_iter().map(|a| a.expr).collect(),
+            partition_by,
+            order_by,
+            window_frame: frame,
+            filter,
+            null_treatment: ignore_nulls.then_some(datafusion::logical_expr::expr::NullTreatment::IgnoreNulls),
+            distinct: false,
+        };
+        let call = Expr::WindowFunction(Box::new(WindowFunction { fun, params }));
+        let column = windows.column(self, call);
+        let t = Typed::new(Expr::Column(column), bound.plan_type, bound.nullable);
+        let t = self.coerce_window(t, &bound.ret)?;
+        Ok(Bound::new(t, format!("{call_name} OVER ({})", texts.join(" "))))
+    }
+
+    fn coerce_window(&mut self, t: Typed, to: &DataType) -> Result<Typed> {
+        if t.ty == *to {
+            return Ok(t);
+        }
+        // DataFusion counts ranks in UInt64, which Databricks hasn't: a plain cast, as `def` says.
+        let nullable = t.nullable;
+        let field = std::sync::Arc::new(arrow::datatypes::Field::new("", to.clone(), nullable));
+        let cast = datafusion::logical_expr::expr::Cast { expr: Box::new(t.expr), field };
+        Ok(Typed::new(Expr::Cast(cast), to.clone(), nullable))
+    }
+
+    fn window_function(&mut self, inner: &Place<'_>, f: &ast::Function, def: &'static FunctionDef, args: Arguments) -> Result<(WindowFunctionDefinition, BoundWindow, String)> {
+        match def {
+            FunctionDef::Window(window) => {
+                let ignore_nulls = args.ignore_nulls;
+                let name = super::names::window_call(&args);
+                let (fun, args, plan_type, ret, nullable) = (window.bind)(&self.ctx, args.typed(), ignore_nulls)?;
+                Ok((fun, BoundWindow { args, plan_type, ret, nullable, ignore_nulls }, name))
+            }
+            FunctionDef::Aggregate(aggregate) => {
+                let (bound, mut name) = self.bind_aggregate(inner, f, aggregate, args)?;
+                if let Some(filter) = &f.filter {
+                    name.push_str(&format!(" FILTER (WHERE {})", self.expr(inner, filter)?.name));
+                }
+                if !bound.order_by.is_empty() {
+                    return Err(Error::not_eligible(format!("ORDER BY inside the window call `{}` isn't supported", f.name)));
+                }
+                let window = BoundWindow { args: bound.args, plan_type: bound.ret.clone(), ret: bound.ret, nullable: bound.nullable, ignore_nulls: bound.ignore_nulls };
+                Ok((WindowFunctionDefinition::AggregateUDF(bound.udf), window, name))
+            }
+            FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) => {
+                Err(error::classed("UNSUPPORTED_EXPR_FOR_WINDOW", "42P20", format!("Expression `{}` not supported within a window function.", f.name)))
+            }
+        }
+    }
+
+    /// `lag` and `lead` show their offset as their frame.
+    fn offset_frame(&self, name: &str, args: &Arguments) -> Option<String> {
+        let offset = || match args.args.get(1) {
+            None => Some(1),
+            Some(b) => match b.t.as_literal() {
+                Some(ScalarValue::Int32(Some(n))) => Some(*n),
+                _ => None,
+            },
+        };
+        let n = match name {
+            "lead" => offset()?,
+            "lag" => -offset()?,
+            _ => return None,
+        };
+        Some(format!("ROWS BETWEEN {n} FOLLOWING AND {n} FOLLOWING"))
+    }
+
+    fn frame(&mut self, place: &Place<'_>, frame: &ast::WindowFrame, order_types: &[DataType]) -> Result<(WindowFrame, String)> {
+        let units = match frame.units {
+            ast::WindowFrameUnits::Rows => WindowFrameUnits::Rows,
+            ast::WindowFrameUnits::Range => WindowFrameUnits::Range,
+            ast::WindowFrameUnits::Groups => return Err(Error::invalid("GROUPS frames aren't part of Databricks SQL")),
+        };
+        let key = if units == WindowFrameUnits::Rows { Some(DataType::UInt64) } else { order_types.first().cloned() };
+        let (start, start_text, start_rank) = self.bound_of(place, &frame.start_bound, units, key.as_ref(), order_types.len())?;
+        let (end, end_text, end_rank) = match &frame.end_bound {
+            Some(bound) => self.bound_of(place, bound, units, key.as_ref(), order_types.len())?,
+            None => (WindowFrameBound::CurrentRow, "CURRENT ROW".into(), Some(0)),
+        };
+        if let (Some(a), Some(b)) = (start_rank, end_rank)
+            && a > b
+        {
+            return Err(error::mismatch("SPECIFIED_WINDOW_FRAME_WRONG_COMPARISON", "The lower bound of a window frame must be less than or equal to the upper bound."));
+        }
+        let word = if units == WindowFrameUnits::Rows { "ROWS" } else { "RANGE" };
+        let text = format!("{word} BETWEEN {start_text} AND {end_text}");
+        Ok((WindowFrame::new_bounds(units, start, end), text))
+    }
+
+    /// A frame's bound, its text, and its place relative to the current row where that's a number.
+    fn bound_of(&mut self, place: &Place<'_>, bound: &ast::WindowFrameBound, units: WindowFrameUnits, key: Option<&DataType>, keys: usize) -> Result<(WindowFrameBound, String, Option<i64>)> {
+        let (value, following) = match bound {
+            ast::WindowFrameBound::CurrentRow => return Ok((WindowFrameBound::CurrentRow, "CURRENT ROW".into(), Some(0))),
+            ast::WindowFrameBound::Preceding(value) => (value, false),
+            ast::WindowFrameBound::Following(value) => (value, true),
+        };
+        let Some(value) = value else {
+            let null = ScalarValue::UInt64(None);
+            return Ok(if following {
+                (WindowFrameBound::Following(null), "UNBOUNDED FOLLOWING".into(), Some(i64::MAX))
+            } else {
+                (WindowFrameBound::Preceding(null), "UNBOUNDED PRECEDING".into(), Some(i64::MIN))
+            });
+        };
+        let typed = self.expr(place, value)?;
+        let Some(literal) = typed.t.as_literal().cloned() else {
+            return Err(error::mismatch("SPECIFIED_WINDOW_FRAME_UNACCEPTED_TYPE", "The bound of a window frame must be a literal."));
+        };
+        let number = integer(&literal);
+        if units == WindowFrameUnits::Range && keys != 1 {
+            return Err(error::mismatch("RANGE_FRAME_MULTI_ORDER", "A range window frame with value boundaries needs exactly one ORDER BY expression."));
+        }
+        let value = match (units, number) {
+            (WindowFrameUnits::Rows, Some(n)) if n >= 0 => ScalarValue::UInt64(Some(n.unsigned_abs())),
+            (WindowFrameUnits::Rows, _) => {
+                return Err(Error::not_eligible("a ROWS frame with a negative or non-integer bound isn't supported"));
+            }
+            (_, _) => self.range_offset(typed.t.clone(), key)?,
+        };
+        let word = if following { "FOLLOWING" } else { "PRECEDING" };
+        let rank = number.map(|n| if following { n } else { -n });
+        let made = if following { WindowFrameBound::Following(value) } else { WindowFrameBound::Preceding(value) };
+        Ok((made, format!("{} {word}", typed.name), rank))
+    }
+
+    /// A distance along the ordering key, in a type that can be added to it.
+    fn range_offset(&mut self, t: Typed, key: Option<&DataType>) -> Result<ScalarValue> {
+        let Some(key) = key else { return Err(Error::internal("a RANGE frame without a key")) };
+        let given = t.ty.clone();
+        let wrong = || {
+            error::mismatch(
+                "RANGE_FRAME_INVALID_TYPE",
+                format!("The data type {} used in the order specification does not support the data type {} which is used in the range frame.", types::sql_name(key), types::sql_name(&given)),
+            )
+        };
+        let to = match key {
+            k if types::is_numeric(k) && types::is_numeric(&t.ty) => k.clone(),
+            DataType::Date32 | DataType::Timestamp(..) if types::is_interval(&t.ty) => t.ty.clone(),
+            DataType::Date32 if types::is_integral(&t.ty) => return Err(Error::not_eligible("a RANGE frame of days over a DATE isn't supported; use an INTERVAL")),
+            _ => return Err(wrong()),
+        };
+        match self.coerce(t, &to)?.as_literal() {
+            Some(value) if !value.is_null() => Ok(value.clone()),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Window nodes over `plan` for the calls, sharing a sort where they can.
+    pub fn window_plan(&mut self, plan: LogicalPlan, calls: Vec<(Expr, Column)>) -> Result<LogicalPlan> {
+        if calls.is_empty() {
+            return Ok(plan);
+        }
+        let exprs: Vec<Expr> = calls.into_iter().map(|(call, column)| call.alias(column.name)).collect();
+        built(LogicalPlanBuilder::window_plan(plan, exprs))
+    }
+}
+
+struct BoundWindow {
+    args: Vec<Typed>,
+    /// What DataFusion's function gives.
+    plan_type: DataType,
+    /// What Databricks' gives.
+    ret: DataType,
+    nullable: bool,
+    ignore_nulls: bool,
+}
+
+fn integer(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::Int8(v) => v.map(i64::from),
+        ScalarValue::Int16(v) => v.map(i64::from),
+        ScalarValue::Int32(v) => v.map(i64::from),
+        ScalarValue::Int64(v) => *v,
+        _ => None,
+    }
+}
+
+/// The frame that a function always has, as column names show it.
+fn fixed_frame(name: &str) -> Option<&'static str> {
+    match name {
+        "row_number" | "rank" | "dense_rank" | "percent_rank" | "ntile" => Some("ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"),
+        "cume_dist" => Some("RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"),
+        "lag" | "lead" => Some("ROWS BETWEEN CURRENT ROW AND CURRENT ROW"),
+        _ => None,
+    }
+}
+
+fn default_text(ordered: bool) -> &'static str {
+    if ordered { "RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW" } else { "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING" }
+}
+
+/// Without ORDER BY the whole partition, with it all rows up to the current one's peers. Functions
+/// with a fixed frame ignore it; rows are what they count.
+fn default_frame(fixed: bool, ordered: bool) -> Result<WindowFrame> {
+    let unbounded = || ScalarValue::UInt64(None);
+    Ok(if fixed || !ordered {
+        WindowFrame::new_bounds(WindowFrameUnits::Rows, WindowFrameBound::Preceding(unbounded()), WindowFrameBound::Following(unbounded()))
+    } else {
+        WindowFrame::new_bounds(WindowFrameUnits::Range, WindowFrameBound::Preceding(unbounded()), WindowFrameBound::CurrentRow)
+    })
+}
