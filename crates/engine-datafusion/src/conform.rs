@@ -23,7 +23,7 @@ use expr::ConformExpr;
 
 /// Parquet field ids as arrow's reader hands them on.
 const PARQUET_FIELD_ID: &str = "PARQUET:field_id";
-pub(crate) const DELTA_FIELD_ID: &str = "delta.columnMapping.id";
+const DELTA_FIELD_ID: &str = "delta.columnMapping.id";
 const DELTA_PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
 
 /// A table's columns as its files name them.
@@ -107,9 +107,10 @@ impl SnapshotAdapter {
         let conversion =
             conversion(file_field.data_type(), target.data_type(), by_id, self.calendar).map_err(|what| self.unreadable(spec, &what))?;
         // Pruning understands columns and casts. Widened integers keep their order, so it may look
-        // through those; floats it may not prune at all, because writers leave NaN out of the bounds.
+        // through those. Floats are never handed through as they are, so they aren't pruned: writers
+        // leave NaN out of the bounds.
         match conversion {
-            Conversion::Same if !target.data_type().is_floating() => Ok(found),
+            Conversion::Same => Ok(found),
             Conversion::Checked if widens_integer(file_field.data_type(), target.data_type()) => {
                 Ok(Arc::new(CastExpr::new_with_target_field(found, Arc::new(target.clone()), None)))
             }
@@ -180,7 +181,10 @@ fn conversion(file: &DataType, table: &DataType, by_id: bool, calendar: Calendar
         },
         (DataType::Dictionary(_, values), _) => Conversion::Decoded(Box::new(conversion(values, table, by_id, calendar)?)),
         (DataType::Null, _) => Conversion::Null,
-        _ => array::leaf(file, table).ok_or_else(|| format!("is {table} in the table but {file} in a data file"))?,
+        _ => {
+            let leaf = array::leaf(file, table).ok_or_else(|| format!("is {table} in the table but {file} in a data file"))?;
+            if table.is_floating() { Conversion::OneNan(Box::new(leaf)) } else { leaf }
+        }
     };
     Ok(calendar.guard(converted, table))
 }

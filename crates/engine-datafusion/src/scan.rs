@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::config::TableParquetOptions;
@@ -34,11 +34,15 @@ use flightpath_plan::{PlannedQuery, ScanBinding, ScanId, SnapshotSource};
 use flightpath_types::{Error, ErrorKind, Result};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
-use crate::conform::{DELTA_FIELD_ID, FileColumns, SnapshotAdapterFactory};
+use crate::conform::{FileColumns, SnapshotAdapterFactory};
 use crate::files::{Footers, Readers, TableFile, file_name};
 
 /// Below this many bytes one task reads all files: starting more would cost more than they save.
 const PARALLEL_BYTES_MIN: u64 = 1 << 20;
+
+/// A column that no file has and no query reads. DataFusion doesn't ask the adapter about a file
+/// whose schema is the table's; with this, none is.
+const NEVER_READ: &str = "\0never read";
 
 /// Plans the scans of one query.
 pub(crate) struct ScanPlanner {
@@ -65,7 +69,7 @@ impl ScanPlanner {
         if binding.files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(scan.projected_schema.inner().clone())));
         }
-        let layout = Layout::new(&binding.snapshot)?;
+        let layout = Layout::new(&binding.snapshot);
         let files = partitioned_files(binding, &layout, &self.footers).await?;
         let planned = self.file_scan(scan, binding, &layout, files, session);
         planned.map_err(|e| crate::error::of_datafusion(&e))
@@ -157,7 +161,7 @@ impl ExtensionPlanner for ScanPlanner {
 }
 
 /// A snapshot's columns as the Parquet source wants them: those of the files first, under their
-/// physical names, then the partition columns.
+/// physical names, then [`NEVER_READ`], then the partition columns.
 struct Layout {
     schema: TableSchema,
     /// For each column of the snapshot, where it stands in `schema`.
@@ -166,26 +170,20 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(snapshot: &TableSnapshot) -> Result<Self> {
-        // DataFusion asks the adapter nothing when a file's schema is just the table's. Ids in the
-        // table's make sure that it isn't where ids must decide.
-        let by_id = snapshot.columns.iter().zip(snapshot.schema.fields()).filter(|(column, _)| column.field_id.is_some());
-        if let Some((_, field)) = by_id.into_iter().find(|(_, field)| !field.metadata().contains_key(DELTA_FIELD_ID)) {
-            return Err(Error::internal(format!(
-                "column {} of table {} has a field id that its schema lacks",
-                field.name(),
-                snapshot.name
-            )));
-        }
+    fn new(snapshot: &TableSnapshot) -> Self {
         let physical =
             |index: usize| -> Field { snapshot.schema.field(index).clone().with_name(snapshot.columns[index].physical_name.clone()) };
         let count = snapshot.schema.fields().len();
         let in_files: Vec<usize> = (0..count).filter(|index| !snapshot.partition_columns.contains(index)).collect();
         let mut positions = vec![0; count];
-        for (position, &index) in in_files.iter().chain(&snapshot.partition_columns).enumerate() {
+        for (position, &index) in in_files.iter().enumerate() {
             positions[index] = position;
         }
-        let fields: Vec<Field> = in_files.iter().map(|&index| physical(index)).collect();
+        for (number, &index) in snapshot.partition_columns.iter().enumerate() {
+            positions[index] = in_files.len() + 1 + number;
+        }
+        let never_read = Field::new(NEVER_READ, DataType::Null, true);
+        let fields: Vec<Field> = in_files.iter().map(|&index| physical(index)).chain([never_read]).collect();
         let file_schema: SchemaRef = Arc::new(Schema::new_with_metadata(fields, snapshot.schema.metadata().clone()));
         let partition_fields: Vec<_> = snapshot.partition_columns.iter().map(|&index| Arc::new(physical(index))).collect();
         let columns = FileColumns::new(
@@ -195,11 +193,11 @@ impl Layout {
                 (column.physical_name.clone(), snapshot.schema.field(index).name().clone(), column.field_id)
             }),
         );
-        Ok(Self {
+        Self {
             schema: TableSchema::builder(file_schema).with_table_partition_cols(partition_fields).build(),
             positions,
             columns: Arc::new(columns),
-        })
+        }
     }
 }
 

@@ -69,6 +69,19 @@ async fn rows_with_nan_are_not_pruned_by_bounds_that_leave_nan_out() {
 }
 
 #[tokio::test]
+async fn there_is_one_nan_whatever_its_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let values: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN, 1.0, -f64::NAN, f64::from_bits(0x7ff8_0000_0000_0001)]));
+    let table = table(folder.path(), "nans", &RecordBatch::try_from_iter(vec![("x", values)]).unwrap(), 100);
+    let groups = scan(0, &table).unwrap().aggregate(vec![col("s0.x")], vec![count(lit(1_i64)).alias("n")]).unwrap();
+    let plan = groups.sort(vec![SortExpr::new(col("s0.x"), true, true)]).unwrap().project(vec![col("n")]).unwrap().build().unwrap();
+
+    let rows = run(&engine(), &query(plan, &[&table])).await.unwrap();
+
+    assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[1, 3]);
+}
+
+#[tokio::test]
 async fn fields_of_a_struct_are_found_by_their_physical_names() {
     let folder = tempfile::tempdir().unwrap();
     let inner = Fields::from(vec![Field::new("p1", DataType::Int32, true), Field::new("p2", DataType::Utf8, true)]);
@@ -101,9 +114,7 @@ async fn a_column_found_by_id_in_a_file_without_ids_is_an_error() {
     let mut by_id = column("id");
     by_id.field_id = Some(1);
     let files: Vec<DataFile> = plain.files().iter().map(|file| file.as_ref().clone()).collect();
-    let id = HashMap::from([("delta.columnMapping.id".to_string(), "1".to_string())]);
-    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true).with_metadata(id)]));
-    let table = snapshot("by_id", schema, vec![by_id], Vec::new(), files);
+    let table = snapshot("by_id", plain.schema.clone(), vec![by_id], Vec::new(), files);
     let plan = scan(0, &table).unwrap().build().unwrap();
 
     let error = run(&engine(), &query(plan, &[&table])).await.unwrap_err();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::types::{Date32Type, TimestampMicrosecondType, TimestampNanosecondType};
+use arrow::array::types::{Date32Type, Float32Type, Float64Type, TimestampMicrosecondType, TimestampNanosecondType};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, PrimitiveArray, StructArray, new_null_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
@@ -24,6 +24,9 @@ pub(crate) enum Conversion {
     Struct(Vec<Option<(usize, Conversion)>>),
     List(Box<Conversion>),
     Map(Box<(Conversion, Conversion)>),
+    /// NaN has many bit patterns, with either sign; Databricks knows one NaN, Arrow's comparisons
+    /// tell them apart.
+    OneNan(Box<Conversion>),
     /// Values from before the calendars meet are errors.
     Modern(Box<Conversion>),
 }
@@ -111,6 +114,7 @@ impl Conversion {
             Conversion::Struct(children) => structs(array, target, children),
             Conversion::List(element) => lists(array, target, element),
             Conversion::Map(entry) => maps(array, target, &entry.0, &entry.1),
+            Conversion::OneNan(inner) => Ok(one_nan(inner.apply(array, target)?)),
             Conversion::Modern(inner) => {
                 let array = inner.apply(array, target)?;
                 if is_modern(&array) { Ok(array) } else { Err(Unreadable::OldCalendar) }
@@ -150,6 +154,25 @@ fn microseconds(array: &ArrayRef, target: &DataType) -> Result<ArrayRef, Unreada
         }
     };
     Ok(Arc::new(micros.with_timezone_opt(zone.clone())))
+}
+
+fn one_nan(array: ArrayRef) -> ArrayRef {
+    match array.data_type() {
+        DataType::Float64 => {
+            let values = array.as_primitive::<Float64Type>();
+            if values.values().iter().any(|value| value.is_nan()) {
+                return Arc::new(values.unary::<_, Float64Type>(|value| if value.is_nan() { f64::NAN } else { value }));
+            }
+        }
+        DataType::Float32 => {
+            let values = array.as_primitive::<Float32Type>();
+            if values.values().iter().any(|value| value.is_nan()) {
+                return Arc::new(values.unary::<_, Float32Type>(|value| if value.is_nan() { f32::NAN } else { value }));
+            }
+        }
+        _ => {}
+    }
+    array
 }
 
 fn structs(array: &ArrayRef, target: &DataType, children: &[Option<(usize, Conversion)>]) -> Result<ArrayRef, Unreadable> {
