@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use crate::door::{Caller, Door, SESSION_COOKIE, SessionOrigin, session_cookie};
+use crate::message::Handoff;
 use crate::status::status_of;
 
 const HANDSHAKE_PATH: &str = "/arrow.flight.protocol.FlightService/Handshake";
@@ -78,6 +79,9 @@ where
     // tonic's words for a message over the decode limit; nothing here uses that code.
     if response.extensions().get::<Status>().is_some_and(|status| status.code() == Code::OutOfRange) {
         response = too_large(door.config.limits.request_bytes).into_http();
+    }
+    if let Some(body) = response.extensions_mut().remove::<Handoff>().and_then(Handoff::into_body) {
+        *response.body_mut() = body;
     }
     set_cookie(&mut response, &door, &caller, has_cookie);
     Ok(response)

@@ -13,6 +13,7 @@ mod auth;
 mod config;
 mod door;
 mod gate;
+mod message;
 pub mod messages;
 mod metadata;
 mod outgoing;

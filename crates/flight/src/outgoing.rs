@@ -10,11 +10,8 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
-use arrow_flight::{FlightData, SchemaAsIpc};
 use flightpath_pipeline::ResultStream;
 use flightpath_types::{Error, ErrorKind, Result};
-use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -22,13 +19,12 @@ use tokio::task::JoinHandle;
 use tonic::Status;
 
 use crate::config::Limits;
+use crate::message::{BatchEncoder, MessageStream, WireMessage};
 use crate::status::status_of;
 use crate::wire;
 
 /// Messages between the encoder and the connection.
 const CHANNEL_MESSAGES: usize = 2;
-
-pub(crate) type FlightDataStream = BoxStream<'static, Result<FlightData, Status>>;
 
 /// What bounds one result.
 #[derive(Debug, Clone, Copy)]
@@ -54,9 +50,9 @@ impl OutgoingLimits {
 
 /// Starts sending. Waits for the first batch, so that what fails before it is the call's own error,
 /// and a small result leaves in one piece. The first message is the schema, also of an empty result.
-pub(crate) async fn start(result: ResultStream, limits: OutgoingLimits) -> Result<FlightDataStream, Status> {
+pub(crate) async fn start(result: ResultStream, limits: OutgoingLimits) -> Result<MessageStream, Status> {
     let schema = wire::result_schema(&result.schema);
-    let schema_message = schema_message(&schema);
+    let schema_message = WireMessage::of_schema(&schema).map_err(|e| status_of(&e))?;
     let (sender, receiver) = mpsc::channel(CHANNEL_MESSAGES);
     let end = Arc::new(Mutex::new(None));
     let task_end = end.clone();
@@ -76,24 +72,20 @@ pub(crate) async fn start(result: ResultStream, limits: OutgoingLimits) -> Resul
 }
 
 /// One batch that is there already, for metadata.
-pub(crate) fn of_batch(batch: RecordBatch, limits: OutgoingLimits) -> Result<FlightDataStream, Status> {
-    let mut messages = vec![Ok(schema_message(&batch.schema()))];
-    let mut encoder = Encoder::default();
-    for piece in pieces(batch, &limits).map_err(|e| status_of(&e))? {
-        messages.push(Ok(encoder.encode(&piece).map_err(|e| status_of(&e))?));
-    }
-    Ok(futures::stream::iter(messages).boxed())
+pub(crate) fn of_batch(batch: RecordBatch, limits: OutgoingLimits) -> Result<MessageStream, Status> {
+    let messages = messages_of(batch, &limits).map_err(|e| status_of(&e))?;
+    Ok(futures::stream::iter(messages.into_iter().map(Ok)).boxed())
 }
 
 struct Outgoing {
-    receiver: mpsc::Receiver<FlightData>,
+    receiver: mpsc::Receiver<WireMessage>,
     end: Arc<Mutex<Option<Result<()>>>>,
     task: JoinHandle<()>,
     done: bool,
 }
 
 impl Stream for Outgoing {
-    type Item = Result<FlightData, Status>;
+    type Item = Result<WireMessage, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.done {
@@ -119,9 +111,9 @@ impl Drop for Outgoing {
     }
 }
 
-async fn send_all(result: ResultStream, schema: SchemaRef, limits: OutgoingLimits, sender: &mpsc::Sender<FlightData>) -> Result<()> {
+async fn send_all(result: ResultStream, schema: SchemaRef, limits: OutgoingLimits, sender: &mpsc::Sender<WireMessage>) -> Result<()> {
     let mut batches = result.batches;
-    let mut encoder = Encoder::default();
+    let mut encoder = BatchEncoder::new(&schema)?;
     while let Some(batch) = before(limits.deadline, batches.next()).await? {
         let batch = wire::to_wire(batch?, &schema)?;
         if batch.num_rows() == 0 {
@@ -151,37 +143,14 @@ async fn before<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -
         .map_err(|_| Error::new(ErrorKind::DeadlineExceeded, "the deadline passed before the whole result was sent"))
 }
 
-fn schema_message(schema: &arrow::datatypes::Schema) -> FlightData {
-    SchemaAsIpc::new(schema, &IpcWriteOptions::default()).into()
-}
-
-struct Encoder {
-    generator: IpcDataGenerator,
-    dictionaries: DictionaryTracker,
-    options: IpcWriteOptions,
-    context: IpcWriteContext,
-}
-
-impl Default for Encoder {
-    fn default() -> Self {
-        Self {
-            generator: IpcDataGenerator::default(),
-            dictionaries: DictionaryTracker::new(true),
-            options: IpcWriteOptions::default(),
-            context: IpcWriteContext::default(),
-        }
+fn messages_of(batch: RecordBatch, limits: &OutgoingLimits) -> Result<Vec<WireMessage>> {
+    let schema = batch.schema();
+    let mut messages = vec![WireMessage::of_schema(&schema)?];
+    let mut encoder = BatchEncoder::new(&schema)?;
+    for piece in pieces(batch, limits)? {
+        messages.push(encoder.encode(&piece)?);
     }
-}
-
-impl Encoder {
-    fn encode(&mut self, batch: &RecordBatch) -> Result<FlightData> {
-        let (dictionaries, data) = self
-            .generator
-            .encode(batch, &mut self.dictionaries, &self.options, &mut self.context)
-            .map_err(|e| Error::internal(format!("encoding a batch: {e}")))?;
-        debug_assert!(dictionaries.is_empty(), "dictionaries are unpacked before they get here");
-        Ok(data.into())
-    }
+    Ok(messages)
 }
 
 /// Slices of at most so many rows and bytes, by halving; one row stays whole, up to a limit.

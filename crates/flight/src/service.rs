@@ -23,8 +23,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::actions;
 use crate::door::{Caller, Door, Peer};
 use crate::gate::SessionClosed;
+use crate::message::{Handoff, MessageStream};
 use crate::metadata;
-use crate::outgoing::{self, FlightDataStream, OutgoingLimits};
+use crate::outgoing::{self, OutgoingLimits};
 use crate::puts;
 use crate::statement::{self, Bound};
 use crate::status::status_of;
@@ -74,7 +75,7 @@ impl Service {
         }
     }
 
-    async fn get(&self, caller: &Caller, ticket: Ticket) -> Result<FlightDataStream, Status> {
+    async fn get(&self, caller: &Caller, ticket: Ticket) -> Result<MessageStream, Status> {
         let command = read_command(&ticket.ticket, "ticket").map_err(|e| status_of(&e))?;
         if let Command::TicketStatementQuery(ticket) = &command {
             let (query_id, _) = statement::open_ticket(&self.door, caller, &ticket.statement_handle).map_err(|e| status_of(&e))?;
@@ -92,7 +93,7 @@ impl Service {
 impl FlightService for Service {
     type HandshakeStream = BoxStream<'static, Result<HandshakeResponse, Status>>;
     type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
-    type DoGetStream = FlightDataStream;
+    type DoGetStream = BoxStream<'static, Result<FlightData, Status>>;
     type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
     type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
@@ -142,9 +143,13 @@ impl FlightService for Service {
         Ok(Response::new(SchemaResult { schema }))
     }
 
+    /// The messages go to the gate, which sends them as they are.
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let (caller, ticket) = parts(request)?;
-        self.get(&caller, ticket).await.map(Response::new)
+        let messages = self.get(&caller, ticket).await?;
+        let mut response = Response::new(futures::stream::empty().boxed());
+        response.extensions_mut().insert(Handoff::new(messages));
+        Ok(response)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
