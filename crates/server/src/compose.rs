@@ -52,6 +52,7 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
 pub(crate) async fn open_catalog(settings: &Settings) -> Result<Arc<LocalCatalog>> {
     let config = flightpath_catalog::Config {
         refresh_interval: settings.catalog_refresh,
+        partition_time_zone: settings.partition_time_zone,
         ..flightpath_catalog::Config::new(settings.data.clone())
     };
     Ok(Arc::new(LocalCatalog::open(config).await?))

@@ -1,14 +1,14 @@
 //! Joins the planner's question about a user's DuckDB text to the engine that can answer it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use flightpath_catalog::TableSnapshot;
 use flightpath_engine_duckdb::DuckdbEngine;
-use flightpath_plan::ScanBinding;
+use flightpath_plan::{CompiledSql, ScanBinding, ScanId};
 use flightpath_planner::PassThroughDescriber;
-use flightpath_types::{Principal, Result, Session};
+use flightpath_types::{Result, Session};
 
 pub(crate) struct DuckdbDescriber {
     pub engine: Arc<DuckdbEngine>,
@@ -16,15 +16,8 @@ pub(crate) struct DuckdbDescriber {
 
 #[async_trait]
 impl PassThroughDescriber for DuckdbDescriber {
-    async fn describe(&self, text: &str, tables: &[(String, Arc<TableSnapshot>)]) -> Result<SchemaRef> {
-        let bindings: Vec<ScanBinding> = tables
-            .iter()
-            .map(|(_, snapshot)| ScanBinding {
-                snapshot: snapshot.clone(),
-                files: Arc::new(snapshot.files().to_vec()),
-                columns: (0..snapshot.schema.fields().len()).collect(),
-            })
-            .collect();
-        self.engine.describe(text, &bindings, &Session::new(Principal::new("describe"))).await
+    async fn describe(&self, sql: &CompiledSql, scans: &BTreeMap<ScanId, ScanBinding>, session: &Session) -> Result<SchemaRef> {
+        let tables: Vec<ScanBinding> = scans.values().cloned().collect();
+        self.engine.describe(&sql.sql, &tables, session).await
     }
 }

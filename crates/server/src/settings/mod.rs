@@ -50,6 +50,7 @@ pub struct Settings {
     pub connections_max: u64,
 
     pub catalog_refresh: Duration,
+    pub partition_time_zone: Option<chrono_tz::Tz>,
 
     pub datafusion: EngineSettings,
     pub duckdb: EngineSettings,
@@ -98,6 +99,7 @@ impl Default for Settings {
             drain: Duration::from_secs(30),
             connections_max: 1024,
             catalog_refresh: Duration::from_secs(1),
+            partition_time_zone: None,
             datafusion: engine(0.25),
             duckdb: engine(0.4),
         }

@@ -48,7 +48,7 @@ macro_rules! local_engine {
     };
 }
 
-const BASE: [Setting; 16] = [
+const BASE: [Setting; 17] = [
     Setting {
         path: "listen",
         help: "address and port of the Flight SQL server",
@@ -185,6 +185,18 @@ const BASE: [Setting; 16] = [
         help: "how often new table versions are looked for",
         set: |s, v| {
             s.catalog_refresh = v.seconds(0.05, DAY_SECONDS)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "catalog.partition_time_zone",
+        help: "zone of TIMESTAMP partition values that were written without one; such tables are refused where this isn't set",
+        set: |s, v| {
+            let zone = v.optional_text()?;
+            s.partition_time_zone = match zone {
+                None => None,
+                Some(name) => Some(name.parse().map_err(|_| format!("must be a time zone such as \"UTC\" or \"Europe/Berlin\", not \"{name}\""))?),
+            };
             Ok(())
         },
     },
