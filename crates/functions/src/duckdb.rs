@@ -70,7 +70,8 @@ pub fn literal(value: &ScalarValue) -> Result<String, String> {
         ScalarValue::Int8(Some(v)) => format!("CAST({v} AS TINYINT)"),
         ScalarValue::Int16(Some(v)) => format!("CAST({v} AS SMALLINT)"),
         ScalarValue::Int32(Some(v)) if *v >= 0 => v.to_string(),
-        ScalarValue::Int32(Some(v)) => format!("({v})"),
+        // `-2147483648` alone would be a BIGINT, since the sign stands outside of the number.
+        ScalarValue::Int32(Some(v)) => format!("CAST({v} AS INTEGER)"),
         ScalarValue::Int64(Some(v)) => format!("CAST({v} AS BIGINT)"),
         ScalarValue::Float32(Some(v)) => format!("CAST({} AS FLOAT)", float_text(f64::from(*v), &v.to_string())),
         ScalarValue::Float64(Some(v)) => format!("CAST({} AS DOUBLE)", float_text(*v, &format!("{v:?}"))),

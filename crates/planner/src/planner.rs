@@ -331,7 +331,7 @@ impl Work {
 fn as_query(parsed: &Parsed) -> Result<&ast::Query> {
     match parsed.statement() {
         ast::Statement::Query(query) => Ok(query),
-        other => Err(statements::refuse(other)),
+        other => Err(crate::guard::refuse_statement(other)),
     }
 }
 

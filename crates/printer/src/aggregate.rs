@@ -131,16 +131,22 @@ impl Printer {
             windowed: call.over.is_some(),
         };
         let sql = (def.duckdb)(&duck).map_err(|reason| by_rule(def.name, &args.types, reason))?;
-        let mut text = sql.call;
+        let mut suffix = String::new();
         if let Some(filter) = call.filter {
-            text.push_str(&format!(" FILTER (WHERE {})", self.expr(filter, env)?.text));
+            suffix.push_str(&format!(" FILTER (WHERE {})", self.expr(filter, env)?.text));
         }
         if let Some(over) = call.over {
-            text.push_str(&over);
+            suffix.push_str(&over);
         }
-        let text = match sql.wrap {
-            Some(wrap) => wrap.replace("{}", &text),
-            None => text,
+        let first = format!("{}{suffix}", sql.call);
+        let text = match (sql.wrap, sql.second) {
+            (Some(wrap), None) => wrap.replace("{}", &first),
+            // Split at the marks first: the calls' own text may hold a mark in a literal.
+            (Some(wrap), Some(second)) => {
+                let second = format!("{second}{suffix}");
+                wrap.split("{second}").map(|part| part.replace("{}", &first)).collect::<Vec<_>>().join(&second)
+            }
+            (None, _) => first,
         };
         crate::check_size(&text)?;
         Ok(text)
@@ -243,6 +249,23 @@ struct AggregateUse<'a> {
     order_by: &'a [datafusion::logical_expr::SortExpr],
     null_treatment: Option<NullTreatment>,
     over: Option<String>,
+}
+
+/// A rule's `wrap` with its calls in place: `{}` and `{second}`.
+fn fill(wrap: &str, first: &str, second: Option<&str>) -> Printed<String> {
+    let mut text = String::with_capacity(wrap.len() + 2 * first.len());
+    for (i, part) in wrap.split("{second}").enumerate() {
+        if i > 0 {
+            text.push_str(second.ok_or_else(|| refuse("an aggregate whose rule lacks a call"))?);
+        }
+        for (j, piece) in part.split("{}").enumerate() {
+            if j > 0 {
+                text.push_str(first);
+            }
+            text.push_str(piece);
+        }
+    }
+    Ok(text)
 }
 
 fn aggregate_def(name: &str) -> Printed<&'static AggregateDef> {

@@ -11,7 +11,6 @@ pub(crate) use command::{Command, blank_before, read};
 pub(crate) use rows::explain_result;
 pub(crate) use session::set_session;
 
-use datafusion::sql::sqlparser::ast;
 use flightpath_catalog::{Catalog, TableName};
 use flightpath_plan::{LocalResult, Statement};
 use flightpath_types::{Error, Result, Session};
@@ -68,13 +67,6 @@ pub(crate) async fn answer(command: Command, asking: &Asking<'_>) -> Result<Stat
 /// The rows of `DESCRIBE QUERY`: what a query would give.
 pub(crate) fn describe_query(schema: &arrow::datatypes::Schema) -> Result<LocalResult> {
     describe::query(schema)
-}
-
-/// What is neither a query nor a command known here.
-pub(crate) fn refuse(statement: &ast::Statement) -> Error {
-    let text = statement.to_string();
-    let verb = text.split_whitespace().next().unwrap_or("this").to_uppercase();
-    Error::not_eligible(format!("{verb} isn't offered: this endpoint reads tables (SELECT, SHOW, DESCRIBE, EXPLAIN, USE, SET) and doesn't write or change them"))
 }
 
 #[cfg(test)]
