@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aggregates;
 pub mod cast;
 mod datetime;
 mod def;
@@ -12,6 +13,9 @@ pub mod duckdb;
 mod errors;
 mod nested;
 pub mod ops;
+#[cfg(test)]
+mod recorded_tests;
+mod regexp;
 mod registry;
 mod rows;
 mod sig;

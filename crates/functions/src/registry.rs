@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::def::FunctionDef;
-use crate::{datetime, nested, strings};
+use crate::{aggregates, datetime, nested, regexp, strings};
 
 /// Each family file exports its rows as one static slice; this is the one list of families.
 static FAMILIES: &[&[FunctionDef]] = &[
+    aggregates::FAMILY,
     strings::FIND,
     strings::BUILD,
     strings::FORMAT,
+    regexp::REGEXP,
     nested::ARRAYS,
     nested::COMBINE,
     nested::ACCESS,

@@ -163,7 +163,7 @@ impl Pattern {
                 _ => return None,
             }
         }
-        Some((out, year))
+        if out.is_empty() { None } else { Some((out, year)) }
     }
 
     /// For patterns of fixed digits only: a regular expression that their texts match in full, and
