@@ -30,6 +30,7 @@ use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use flightpath_types::{Error, ErrorKind};
 
+use crate::lazy_logic::{lazy, lazy_conditions};
 use crate::single_row;
 
 /// Whether a query is still wanted.
@@ -66,11 +67,15 @@ pub(crate) fn late() -> Error {
     Error::new(ErrorKind::DeadlineExceeded, "the query ran past its time limit; raise `timeout_seconds` or make it smaller")
 }
 
-/// The same plan, stoppable; and with scalar subqueries guarded on the same walk.
+/// The same plan, stoppable; on the same walk scalar subqueries are guarded and conditions made lazy.
 pub(crate) fn stoppable(plan: Arc<dyn ExecutionPlan>, signal: &Arc<Signal>) -> DfResult<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|plan| {
-        let plan = single_row::guarded(watched_join(plan, signal)?)?;
-        if multiplies(plan.as_ref()) { Ok(Transformed::yes(Arc::new(CooperativeExec::new(plan)) as _)) } else { Ok(Transformed::no(plan)) }
+        let mut changed = lazy_conditions(single_row::guarded(watched_join(plan.clone(), signal)?)?)?;
+        if multiplies(changed.as_ref()) {
+            changed = Arc::new(CooperativeExec::new(changed));
+        }
+        // A parent is rebuilt only over a child that says so.
+        Ok(if Arc::ptr_eq(&plan, &changed) { Transformed::no(plan) } else { Transformed::yes(changed) })
     })
     .data()
 }
@@ -79,19 +84,19 @@ fn watched_join(plan: Arc<dyn ExecutionPlan>, signal: &Arc<Signal>) -> DfResult<
     if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>()
         && let Some(filter) = join.filter()
     {
-        return Ok(Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(Some(watched(filter, signal))).build()?));
+        return Ok(Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(Some(watched(filter, signal)?)).build()?));
     }
     if let Some(join) = plan.downcast_ref::<HashJoinExec>()
         && let Some(filter) = join.filter()
     {
-        return HashJoinExecBuilder::from(join).with_filter(Some(watched(filter, signal))).build_exec();
+        return HashJoinExecBuilder::from(join).with_filter(Some(watched(filter, signal)?)).build_exec();
     }
     Ok(plan)
 }
 
-fn watched(filter: &JoinFilter, signal: &Arc<Signal>) -> JoinFilter {
-    let expression = Arc::new(Watched { inner: filter.expression().clone(), signal: signal.clone() });
-    JoinFilter::new(expression, filter.column_indices().to_vec(), filter.schema().clone())
+fn watched(filter: &JoinFilter, signal: &Arc<Signal>) -> DfResult<JoinFilter> {
+    let expression = Arc::new(Watched { inner: lazy(filter.expression())?.data, signal: signal.clone() });
+    Ok(JoinFilter::new(expression, filter.column_indices().to_vec(), filter.schema().clone()))
 }
 
 fn multiplies(plan: &dyn ExecutionPlan) -> bool {

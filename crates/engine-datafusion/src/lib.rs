@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod files;
 mod interrupt;
+mod lazy_logic;
 mod memory;
 mod run;
 mod scan;

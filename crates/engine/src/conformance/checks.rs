@@ -85,6 +85,14 @@ pub(super) async fn errors_raised_in_mid_stream_keep_their_class(subject: &Subje
     raises(subject, &built(fixture.quotients(&fixture.numbers))?).await
 }
 
+pub(super) async fn a_condition_guards_those_behind_it(subject: &Subject, fixture: &Fixture) -> Verdict {
+    for (and, expected) in [(true, NUMBERS_ROWS - 1), (false, NUMBERS_ROWS)] {
+        let rows = rows_of(subject, &built(fixture.guarded(and))?).await?.num_rows() as i64;
+        expect(rows == expected, || format!("{rows} rows, not {expected}"))?;
+    }
+    Ok(())
+}
+
 pub(super) async fn a_missing_file_is_data_loss(subject: &Subject, fixture: &Fixture) -> Verdict {
     loses_data(subject, fixture, &fixture.missing).await
 }

@@ -59,6 +59,7 @@ pub async fn run(subject: &Subject, fixture: &Fixture) -> Vec<Report> {
         large_results_stream,
         errors_raised_at_the_start_keep_their_class,
         errors_raised_in_mid_stream_keep_their_class,
+        a_condition_guards_those_behind_it,
         a_missing_file_is_data_loss,
         a_truncated_file_is_data_loss,
         dropping_the_stream_stops_the_work,

@@ -118,6 +118,20 @@ impl Fixture {
         planned(plan, sql, bigint_schema("quotient"), &[table])
     }
 
+    /// Quotients of `numbers` behind a condition that keeps them from raising: AND, or OR.
+    pub(super) fn guarded(&self, and: bool) -> Outcome<Arc<PlannedQuery>> {
+        let quotient = ScalarUDF::new_from_impl(Quotient::new()).call(vec![col("s0.id"), col("s0.divisor")]);
+        let (condition, sql) = if and {
+            (col("s0.divisor").not_eq(lit(0_i64)).and(quotient.gt_eq(lit(0_i64))), "s0.divisor <> 0 AND")
+        } else {
+            (col("s0.divisor").eq(lit(0_i64)).or(quotient.gt_eq(lit(0_i64))), "s0.divisor = 0 OR")
+        };
+        let plan = numbered(scan(0, &self.numbers)?.filter(condition)?, [col("s0.id")])?.build()?;
+        let error = format!("error('{RAISED_PREFIX}DIVIDE_BY_ZERO|22012|Division by zero.')");
+        let quotient = format!("CASE WHEN s0.divisor = 0 THEN {error} ELSE s0.id // s0.divisor END");
+        planned(plan, format!("SELECT s0.id AS c0 FROM s0 WHERE {sql} {quotient} >= 0"), bigint_schema("id"), &[&self.numbers])
+    }
+
     fn product(&self) -> Outcome<LogicalPlanBuilder> {
         Ok(scan(0, &self.numbers)?.cross_join(scan(1, &self.numbers)?.build()?)?)
     }
