@@ -554,12 +554,9 @@ impl State<'_> {
         };
         let x = self.expr(place, left)?;
         let mut tests = Vec::with_capacity(patterns.len());
-        let mut nullable = false;
         for pattern in patterns {
             let pattern = self.expr(place, pattern)?;
-            let t = self.like_of(x.t.clone(), pattern.t, '\\', negate, ignore_case)?;
-            nullable |= t.nullable;
-            tests.push(t.expr);
+            tests.push(self.like_of(x.t.clone(), pattern.t, '\\', negate, ignore_case)?.expr);
         }
         let function = match (negate, any) {
             (false, true) => "likeany",
@@ -568,7 +565,7 @@ impl State<'_> {
             (true, false) => "notlikeall",
         };
         let expr = balanced(tests, if any { Operator::Or } else { Operator::And });
-        Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), format!("{function}({})", x.name)))
+        Ok(Bound::new(Typed::new(expr, DataType::Boolean, true), format!("{function}({})", x.name)))
     }
 
     fn cast(&mut self, place: &Place<'_>, kind: &ast::CastKind, x: &ast::Expr, data_type: &ast::DataType) -> Result<Bound> {

@@ -126,8 +126,20 @@ fn decimal(text: &str) -> Result<Bound> {
     let unscaled = if negative { -unscaled } else { unscaled };
     let precision = digits.len().max(scale as usize).max(1) as u8;
     let value = ScalarValue::Decimal128(Some(unscaled), precision, scale as i8);
-    let name = flightpath_functions::duckdb::decimal_text(unscaled, scale as usize);
-    Ok(literal(value, name))
+    Ok(literal(value, decimal_name(unscaled, scale)))
+}
+
+/// Small values are shown with an exponent: `1E-9`.
+fn decimal_name(unscaled: i128, scale: i32) -> String {
+    let digits = unscaled.unsigned_abs().to_string();
+    let exponent = digits.len() as i32 - 1 - scale;
+    if exponent >= -6 {
+        return flightpath_functions::duckdb::decimal_text(unscaled, usize::try_from(scale).unwrap_or(0));
+    }
+    let sign = if unscaled < 0 { "-" } else { "" };
+    let (first, rest) = digits.split_at(1);
+    let point = if rest.is_empty() { "" } else { "." };
+    format!("{sign}{first}{point}{rest}E{exponent}")
 }
 
 /// `DATE'...'`, `TIMESTAMP'...'`, `TIMESTAMP_NTZ'...'`.

@@ -1,5 +1,6 @@
 //! The names that Databricks gives to columns without an alias: its own way to print expressions.
 
+use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::types;
 
@@ -12,7 +13,21 @@ pub(super) fn output(e: &ast::Expr, text: &str) -> String {
         ast::Expr::Identifier(ident) if !is_niladic(&ident.value) => ident.value.clone(),
         ast::Expr::CompoundIdentifier(parts) => parts.last().map_or_else(|| text.to_string(), |p| p.value.clone()),
         ast::Expr::Nested(inner) => output(inner, text),
+        // A cast column keeps its name.
+        ast::Expr::Cast { expr, .. } => match plain_column(expr) {
+            Some(name) if text.contains(&format!("({name} AS ")) => name.to_string(),
+            _ => text.to_string(),
+        },
         _ => text.to_string(),
+    }
+}
+
+fn plain_column(e: &ast::Expr) -> Option<&str> {
+    match e {
+        ast::Expr::Identifier(ident) if !is_niladic(&ident.value) => Some(&ident.value),
+        ast::Expr::CompoundIdentifier(parts) => parts.last().map(|p| p.value.as_str()),
+        ast::Expr::Nested(inner) => plain_column(inner),
+        _ => None,
     }
 }
 
@@ -26,11 +41,38 @@ pub(super) fn is_niladic(name: &str) -> bool {
 /// A binary operator's text, which for dates depends on the operands' types.
 pub(super) fn operator(left: &Bound, sign: &str, right: &Bound) -> String {
     let plain = || format!("({} {sign} {})", left.name, right.name);
+    if let Some(text) = integer_bound(left, sign, right) {
+        return text;
+    }
     match sign {
         "||" => format!("concat({}, {})", left.name, right.name),
         "+" | "-" => temporal(left, sign, right).unwrap_or_else(plain),
         _ => plain(),
     }
+}
+
+/// An integer compared with a decimal literal is compared with the next integer.
+fn integer_bound(left: &Bound, sign: &str, right: &Bound) -> Option<String> {
+    let up_when_left = match sign {
+        ">" | "<=" => true,
+        ">=" | "<" => false,
+        _ => return None,
+    };
+    let rounded = |b: &Bound, up: bool| match b.t.as_literal() {
+        Some(ScalarValue::Decimal128(Some(v), _, s)) if *s > 0 => {
+            let unit = 10i128.checked_pow(u32::try_from(*s).ok()?)?;
+            let down = v.div_euclid(unit);
+            Some(if up && v.rem_euclid(unit) != 0 { down + 1 } else { down })
+        }
+        _ => None,
+    };
+    if types::is_integral(&right.t.ty) {
+        return rounded(left, up_when_left).map(|n| format!("({n} {sign} {})", right.name));
+    }
+    if types::is_integral(&left.t.ty) {
+        return rounded(right, !up_when_left).map(|n| format!("({} {sign} {n})", left.name));
+    }
+    None
 }
 
 fn temporal(left: &Bound, sign: &str, right: &Bound) -> Option<String> {
@@ -161,6 +203,18 @@ pub(super) fn aggregate_call(args: &Arguments, order: &[String]) -> String {
         "last_value" if args.null_treatment_written => "last",
         f => printed_name(f),
     };
+    // `mode` shows the order that decides between equals.
+    match (function, names.as_slice(), order) {
+        ("mode", [x, "true"], []) => return format!("mode() WITHIN GROUP (ORDER BY {x} DESC)"),
+        ("mode", [x, "false"], []) => return format!("mode({x})"),
+        ("mode", [], [key]) => {
+            return match key.strip_suffix(" DESC") {
+                Some(key) => format!("mode() WITHIN GROUP (ORDER BY {key})"),
+                None => format!("mode() WITHIN GROUP (ORDER BY {key} DESC)"),
+            };
+        }
+        _ => {}
+    }
     let distinct = if args.distinct { "DISTINCT " } else { "" };
     let filled = if order.is_empty() || !matches!(function, "percentile_cont" | "percentile_disc" | "mode") { defaults(function, names.len()) } else { &[] };
     let all: Vec<&str> = names.iter().copied().chain(filled.iter().copied()).collect();

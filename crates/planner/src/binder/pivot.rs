@@ -1,19 +1,236 @@
-//! PIVOT and UNPIVOT.
+//! PIVOT and the pipe operators: written as the SELECT they stand for.
 
-use datafusion::sql::sqlparser::ast;
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, SelectItem};
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use flightpath_types::{Error, Result};
 
 use super::cte::Ctes;
+use super::error;
+use super::expr::Place;
 use super::query::State;
-use super::scope::{Relation, Scope};
+use super::scope::{Qualifier, Relation, Scope};
+use super::select::filter;
+
+/// Qualifies columns that only the binder itself names.
+const OWN: &str = "\u{1}pivot";
 
 impl State<'_> {
-    pub fn pivot(&mut self, _input: Relation, _aggregates: &[ast::ExprWithAlias], _columns: &[ast::Expr], _source: &ast::PivotValueSource, _ctes: &Ctes<'_>, _outer: Option<&Scope<'_>>) -> Result<Relation> {
-        Err(Error::not_eligible("PIVOT isn't supported yet"))
+    /// One row for each group of the columns that are neither pivoted nor aggregated; one column for
+    /// each value and aggregate, NULL where the group has no such value.
+    pub fn pivot(&mut self, input: Relation, aggregates: &[ast::ExprWithAlias], columns: &[Expr], source: &ast::PivotValueSource, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+        let ast::PivotValueSource::List(values) = source else {
+            return Err(Error::not_eligible("PIVOT needs a list of values"));
+        };
+        let mut used = Vec::new();
+        {
+            let scope = Scope::new(&input.cols, outer);
+            for e in columns.iter().chain(aggregates.iter().map(|a| &a.expr)) {
+                collect_columns(e, &scope, &mut used);
+            }
+        }
+        let qualifier: Qualifier = Arc::from(vec![OWN.to_string()]);
+        let mut cols = input.cols;
+        let groups: Vec<usize> = (0..cols.len()).filter(|i| !cols[*i].hidden && !used.contains(&cols[*i].column)).collect();
+        let mut projection = Vec::with_capacity(groups.len() + values.len() * aggregates.len());
+        let mut keys = Vec::with_capacity(groups.len());
+        for (n, i) in groups.iter().enumerate() {
+            let mut own = cols[*i].clone();
+            let shown = own.name.clone();
+            own.name = Arc::from(n.to_string());
+            own.qualifier = Some(qualifier.clone());
+            own.hidden = true;
+            cols.push(own);
+            let e = Expr::CompoundIdentifier(vec![Ident::new(OWN), Ident::new(n.to_string())]);
+            keys.push(e.clone());
+            projection.push(SelectItem::ExprWithAlias { expr: e, alias: Ident::new(shown.to_string()) });
+        }
+        let scope = Scope::new(&cols, outer);
+        for value in values {
+            let (test, shown) = self.pivot_test(columns, value, &scope, ctes)?;
+            for aggregate in aggregates {
+                let Expr::Function(call) = &aggregate.expr else {
+                    return Err(Error::not_eligible(format!("PIVOT over `{}` isn't supported: it must be one aggregate call", aggregate.expr)));
+                };
+                let mut call = call.clone();
+                call.filter = Some(Box::new(match call.filter.take() {
+                    None => test.clone(),
+                    Some(own) => binary(*own, ast::BinaryOperator::And, test.clone()),
+                }));
+                let name = match (&aggregate.alias, aggregates.len()) {
+                    (_, 1) => shown.clone(),
+                    (Some(alias), _) => format!("{shown}_{}", alias.value),
+                    (None, _) => {
+                        let mut plain = call.clone();
+                        plain.filter = None;
+                        format!("{shown}_{}", plain.to_string().to_lowercase())
+                    }
+                };
+                let expr = only_where_any(Expr::Function(call), test.clone());
+                projection.push(SelectItem::ExprWithAlias { expr, alias: Ident::new(name) });
+            }
+        }
+        let select = plain_select(projection.clone(), keys);
+        self.select_over(&select, &projection, None, input.plan, &scope, ctes)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    pub fn unpivot(&mut self, _input: Relation, _value: &ast::Expr, _name: &ast::Ident, _columns: &[ast::ExprWithAlias], _include_nulls: bool, _ctes: &Ctes<'_>, _outer: Option<&Scope<'_>>) -> Result<Relation> {
-        Err(Error::not_eligible("UNPIVOT isn't supported yet"))
+    /// The condition that a row has the value, and the value's name.
+    fn pivot_test(&mut self, columns: &[Expr], value: &ast::ExprWithAlias, scope: &Scope<'_>, ctes: &Ctes<'_>) -> Result<(Expr, String)> {
+        let members: Vec<&Expr> = match &value.expr {
+            Expr::Tuple(members) => members.iter().collect(),
+            Expr::Nested(inner) => vec![inner.as_ref()],
+            e => vec![e],
+        };
+        if members.len() != columns.len() {
+            return Err(error::classed("PIVOT_VALUE_DATA_TYPE_MISMATCH", "42K09", format!("PIVOT over {} columns needs values of as many, not {}.", columns.len(), value.expr)));
+        }
+        let mut names = Vec::with_capacity(members.len());
+        let mut tests = Vec::with_capacity(members.len());
+        let place = Place::new(scope, ctes, "PIVOT");
+        for (column, member) in columns.iter().zip(members) {
+            let bound = self.expr(&place, member)?;
+            if bound.t.as_literal().is_none() {
+                return Err(error::classed("NON_LITERAL_PIVOT_VALUES", "42K08", format!("Literal expressions required for pivot values, found {member}.")));
+            }
+            names.push(if bound.t.nullable { "null".to_string() } else { bound.name });
+            tests.push(Expr::IsNotDistinctFrom(Box::new(column.clone()), Box::new(member.clone())));
+        }
+        let test = tests.into_iter().reduce(|a, b| binary(a, ast::BinaryOperator::And, b));
+        let Some(test) = test else { return Err(Error::invalid("PIVOT needs a column")) };
+        let shown = match &value.alias {
+            Some(alias) => alias.value.clone(),
+            None if names.len() == 1 => names.remove(0),
+            None => format!("{{{}}}", names.join(", ")),
+        };
+        Ok((test, shown))
+    }
+
+    /// One `|>` step.
+    pub fn pipe(&mut self, relation: Relation, pipe: &ast::PipeOperator, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+        match pipe {
+            ast::PipeOperator::Where { expr } => {
+                let condition = {
+                    let scope = Scope::new(&relation.cols, outer);
+                    self.condition(&Place::new(&scope, ctes, "WHERE"), expr)?
+                };
+                Ok(Relation { plan: filter(relation.plan, condition.t.expr)?, ..relation })
+            }
+            ast::PipeOperator::Select { exprs } => self.piped(relation, exprs.clone(), None, ctes, outer),
+            ast::PipeOperator::Extend { exprs } => {
+                let mut items = vec![star()];
+                items.extend(exprs.iter().cloned());
+                self.piped(relation, items, None, ctes, outer)
+            }
+            ast::PipeOperator::OrderBy { exprs } => {
+                let order = ast::OrderBy { kind: ast::OrderByKind::Expressions(exprs.clone()), interpolate: None };
+                self.piped(relation, vec![star()], Some(order), ctes, outer)
+            }
+            ast::PipeOperator::Limit { expr, offset } => {
+                let offset = offset.clone().map(|value| ast::Offset { value, rows: ast::OffsetRows::None });
+                self.limit(relation, &ast::LimitClause::LimitOffset { limit: Some(expr.clone()), offset, limit_by: Vec::new() }, ctes)
+            }
+            ast::PipeOperator::As { alias } => relation.aliased(&alias.value, &[]),
+            ast::PipeOperator::Drop { columns } => {
+                let mut relation = relation;
+                for column in columns {
+                    let before = relation.cols.len();
+                    relation.cols.retain(|c| !c.name.eq_ignore_ascii_case(&column.value));
+                    if relation.cols.len() == before {
+                        let known: Vec<String> = relation.cols.iter().map(|c| c.name.to_string()).collect();
+                        return Err(error::unresolved_column(&format!("`{}`", column.value), &known, column.span));
+                    }
+                }
+                Ok(relation)
+            }
+            other => Err(Error::not_eligible(format!("the pipe operator |> {other} isn't supported"))),
+        }
+    }
+
+    fn piped(&mut self, relation: Relation, items: Vec<SelectItem>, order_by: Option<ast::OrderBy>, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+        let select = plain_select(items.clone(), Vec::new());
+        let scope = Scope::new(&relation.cols, outer);
+        self.select_over(&select, &items, order_by.as_ref(), relation.plan.clone(), &scope, ctes)
+    }
+}
+
+/// Columns of the scope that an expression names.
+fn collect_columns(e: &Expr, scope: &Scope<'_>, used: &mut Vec<datafusion::common::Column>) {
+    let _ = ast::visit_expressions(e, |e: &Expr| {
+        let parts: Option<&[Ident]> = match e {
+            Expr::Identifier(ident) => Some(std::slice::from_ref(ident)),
+            Expr::CompoundIdentifier(parts) => Some(parts),
+            _ => None,
+        };
+        if let Some(parts) = parts
+            && let Ok(Some(found)) = scope.find(parts)
+        {
+            used.push(found.col.column.clone());
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+}
+
+/// `CASE WHEN count_if(test) > 0 THEN call END`: a group without the value has NULL, even for counts.
+fn only_where_any(call: Expr, test: Expr) -> Expr {
+    let one = || Expr::Value(ast::Value::Number("1".into(), false).with_empty_span());
+    let zero = Expr::Value(ast::Value::Number("0".into(), false).with_empty_span());
+    let count = Expr::Function(ast::Function {
+        name: ast::ObjectName::from(vec![Ident::new("count")]),
+        uses_odbc_syntax: false,
+        parameters: ast::FunctionArguments::None,
+        args: ast::FunctionArguments::List(ast::FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(one()))],
+            clauses: Vec::new(),
+        }),
+        filter: Some(Box::new(test)),
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    });
+    Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![ast::CaseWhen { condition: binary(count, ast::BinaryOperator::Gt, zero), result: call }],
+        else_result: None,
+    }
+}
+
+fn binary(left: Expr, op: ast::BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+fn star() -> SelectItem {
+    SelectItem::Wildcard(ast::WildcardAdditionalOptions::default())
+}
+
+fn plain_select(projection: Vec<SelectItem>, group_by: Vec<Expr>) -> ast::Select {
+    ast::Select {
+        select_token: AttachedToken::empty(),
+        optimizer_hints: Vec::new(),
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection,
+        exclude: None,
+        into: None,
+        from: Vec::new(),
+        lateral_views: Vec::new(),
+        prewhere: None,
+        selection: None,
+        connect_by: Vec::new(),
+        group_by: ast::GroupByExpr::Expressions(group_by, Vec::new()),
+        cluster_by: Vec::new(),
+        distribute_by: Vec::new(),
+        sort_by: Vec::new(),
+        having: None,
+        named_window: Vec::new(),
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: ast::SelectFlavor::Standard,
     }
 }

@@ -201,7 +201,7 @@ impl<'a> State<'a> {
         Ok(Relation { plan, cols, ordered: false })
     }
 
-    fn limit(&mut self, relation: Relation, limit: &ast::LimitClause, ctes: &Ctes<'_>) -> Result<Relation> {
+    pub fn limit(&mut self, relation: Relation, limit: &ast::LimitClause, ctes: &Ctes<'_>) -> Result<Relation> {
         let ast::LimitClause::LimitOffset { limit, offset, limit_by: _ } = limit else {
             return Err(Error::invalid("LIMIT a, b isn't part of Databricks SQL; use LIMIT ... OFFSET ..."));
         };

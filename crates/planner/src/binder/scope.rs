@@ -137,7 +137,10 @@ impl<'a> Scope<'a> {
 
     /// Columns of the relation called `qualifier`.
     pub fn of_relation(&self, qualifier: &[String]) -> Vec<&'a Col> {
-        self.cols.iter().filter(|c| qualified_by(c, qualifier)).collect()
+        // The keys of a USING join come first.
+        let (mut keys, rest): (Vec<&'a Col>, Vec<&'a Col>) = self.cols.iter().filter(|c| qualified_by(c, qualifier)).partition(|c| c.hidden);
+        keys.extend(rest);
+        keys
     }
 }
 

@@ -36,6 +36,9 @@ impl State<'_> {
             let condition = self.condition(&Place::new(&scope, ctes, "WHERE"), selection)?;
             input.plan = filter(input.plan, condition.t.expr)?;
         }
+        if matches!(select.flavor, ast::SelectFlavor::FromFirstNoSelect) {
+            return Ok(input);
+        }
         let generated;
         let projection = match self.select_generator(&mut input, &select.projection, ctes, outer)? {
             Some(rewritten) => {
@@ -49,7 +52,7 @@ impl State<'_> {
         self.select_over(select, projection, order_by, input.plan, &scope, ctes)
     }
 
-    fn select_over(&mut self, select: &ast::Select, projection: &[ast::SelectItem], order_by: Option<&ast::OrderBy>, plan: LogicalPlan, scope: &Scope<'_>, ctes: &Ctes<'_>) -> Result<Relation> {
+    pub fn select_over(&mut self, select: &ast::Select, projection: &[ast::SelectItem], order_by: Option<&ast::OrderBy>, plan: LogicalPlan, scope: &Scope<'_>, ctes: &Ctes<'_>) -> Result<Relation> {
         let aggregates = Aggregates::default();
         let windows = Windows::new(&select.named_window);
         let aliases: Aliases = RefCell::new(HashMap::new());

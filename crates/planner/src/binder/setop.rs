@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality};
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
-use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, Union, WindowFrame};
+use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, Projection, Union, Window, WindowFrame};
 use datafusion::sql::sqlparser::ast::{SetExpr, SetOperator, SetQuantifier};
 use flightpath_functions::{FunctionDef, lookup, types};
 use flightpath_types::{Error, Result};
@@ -149,7 +149,7 @@ impl State<'_> {
         };
         let name = self.column();
         let call = Expr::WindowFunction(Box::new(WindowFunction { fun, params })).alias(name.clone());
-        let plan = built(LogicalPlanBuilder::from(plan).window(vec![call]).and_then(LogicalPlanBuilder::build))?;
+        let plan = LogicalPlan::Window(built(Window::try_new(vec![call], Arc::new(plan)))?);
         Ok((plan, Column::new_unqualified(name)))
     }
 }

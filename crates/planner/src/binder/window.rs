@@ -1,12 +1,13 @@
 //! Window calls: their specification, Databricks' default frames, and the nodes that compute them.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{Sort, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
-    Expr, LogicalPlan, LogicalPlanBuilder, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+    Expr, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
 };
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::{FunctionDef, Typed, types};
@@ -274,8 +275,28 @@ impl State<'_> {
         if calls.is_empty() {
             return Ok(plan);
         }
-        let exprs: Vec<Expr> = calls.into_iter().map(|(call, column)| call.alias(column.name)).collect();
-        built(LogicalPlanBuilder::window_plan(plan, exprs))
+        // Calls over the same partitions and order share a node.
+        let mut groups: Vec<(SortKeys, Vec<Expr>)> = Vec::new();
+        for (call, column) in calls {
+            let keys = sort_keys(&call)?;
+            let call = call.alias(column.name);
+            match groups.iter_mut().find(|(known, _)| *known == keys) {
+                Some((_, exprs)) => exprs.push(call),
+                None => groups.push((keys, vec![call])),
+            }
+        }
+        // The finest order first: what is sorted by more is sorted by its prefix too.
+        groups.sort_by_key(|(keys, _)| std::cmp::Reverse(keys.0.len() + keys.1.len()));
+        groups.into_iter().try_fold(plan, |plan, (_, exprs)| Ok(LogicalPlan::Window(built(Window::try_new(exprs, Arc::new(plan)))?)))
+    }
+}
+
+type SortKeys = (Vec<Expr>, Vec<Sort>);
+
+fn sort_keys(call: &Expr) -> Result<SortKeys> {
+    match call {
+        Expr::WindowFunction(f) => Ok((f.params.partition_by.clone(), f.params.order_by.clone())),
+        other => Err(Error::internal(format!("{other} isn't a window call"))),
     }
 }
 

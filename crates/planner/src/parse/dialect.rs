@@ -6,12 +6,13 @@ use std::any::TypeId;
 use std::cell::Cell;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DataType, DateTimeField, Expr, Interval, ObjectName, TimezoneInfo, TypedString, UnaryOperator, Value,
+    BinaryOperator, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Interval,
+    ObjectName, TimezoneInfo, TrimWhereField, TypedString, UnaryOperator, Value,
 };
 use datafusion::sql::sqlparser::dialect::{DatabricksDialect, Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, Word};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Word};
 
 #[derive(Debug)]
 pub(super) struct Flightpath {
@@ -145,6 +146,10 @@ impl Dialect for Flightpath {
         true
     }
 
+    fn supports_map_literal_with_angle_brackets(&self) -> bool {
+        true
+    }
+
     fn allow_extract_custom(&self) -> bool {
         true
     }
@@ -245,11 +250,6 @@ fn is_special_form(keyword: Keyword) -> bool {
         Keyword::CAST
             | Keyword::TRY_CAST
             | Keyword::EXTRACT
-            | Keyword::POSITION
-            | Keyword::SUBSTR
-            | Keyword::SUBSTRING
-            | Keyword::OVERLAY
-            | Keyword::TRIM
             | Keyword::EXISTS
             | Keyword::STRUCT
     )
@@ -286,6 +286,9 @@ fn parse_word(parser: &mut Parser<'_>, word: &Word, next: &Token, at: Location) 
             }
             let span = parser.peek_token_ref().span;
             parser.advance_token();
+            if word.quote_style.is_none() && matches!(word.keyword, Keyword::SUBSTR | Keyword::SUBSTRING | Keyword::OVERLAY | Keyword::POSITION | Keyword::TRIM) {
+                return Some(parse_worded_call(parser, word, span));
+            }
             Some(parser.parse_function(ObjectName::from(vec![word.to_ident(span)])))
         }
         _ => {
@@ -294,6 +297,84 @@ fn parse_word(parser: &mut Parser<'_>, word: &Word, next: &Token, at: Location) 
             Some(Ok(Expr::Identifier(word.to_ident(span))))
         }
     }
+}
+
+/// Functions that take commas or words between their arguments: `overlay(a PLACING b FROM c)`.
+fn parse_worded_call(parser: &mut Parser<'_>, word: &Word, span: Span) -> Result<Expr, ParserError> {
+    parser.expect_token(&Token::LParen)?;
+    if word.keyword == Keyword::TRIM {
+        return parse_trim(parser, word, span);
+    }
+    // `IN` separates position's arguments, so it can't be an operator of the first.
+    let first = parser.parse_subexpr(18)?;
+    let expr = Box::new(first);
+    match word.keyword {
+        Keyword::POSITION if parser.parse_keyword(Keyword::IN) => {
+            let r#in = Box::new(parser.parse_expr()?);
+            parser.expect_token(&Token::RParen)?;
+            Ok(Expr::Position { expr, r#in })
+        }
+        Keyword::OVERLAY if parser.parse_keyword(Keyword::PLACING) => {
+            let overlay_what = Box::new(parser.parse_expr()?);
+            parser.expect_keyword(Keyword::FROM)?;
+            let overlay_from = Box::new(parser.parse_expr()?);
+            let overlay_for = if parser.parse_keyword(Keyword::FOR) { Some(Box::new(parser.parse_expr()?)) } else { None };
+            parser.expect_token(&Token::RParen)?;
+            Ok(Expr::Overlay { expr, overlay_what, overlay_from, overlay_for })
+        }
+        Keyword::SUBSTR | Keyword::SUBSTRING if parser.parse_keyword(Keyword::FROM) => {
+            let from = Some(Box::new(parser.parse_expr()?));
+            let length = if parser.parse_keyword(Keyword::FOR) { Some(Box::new(parser.parse_expr()?)) } else { None };
+            parser.expect_token(&Token::RParen)?;
+            let shorthand = word.keyword == Keyword::SUBSTR;
+            Ok(Expr::Substring { expr, substring_from: from, substring_for: length, special: true, shorthand })
+        }
+        _ => parse_rest_of_call(parser, word, span, *expr),
+    }
+}
+
+fn parse_trim(parser: &mut Parser<'_>, word: &Word, span: Span) -> Result<Expr, ParserError> {
+    let trim_where = match parser.parse_one_of_keywords(&[Keyword::BOTH, Keyword::LEADING, Keyword::TRAILING]) {
+        Some(Keyword::BOTH) => Some(TrimWhereField::Both),
+        Some(Keyword::LEADING) => Some(TrimWhereField::Leading),
+        Some(Keyword::TRAILING) => Some(TrimWhereField::Trailing),
+        _ => None,
+    };
+    if trim_where.is_some() && parser.parse_keyword(Keyword::FROM) {
+        let expr = Box::new(parser.parse_expr()?);
+        parser.expect_token(&Token::RParen)?;
+        return Ok(Expr::Trim { trim_where, trim_what: None, expr, trim_characters: None });
+    }
+    let first = parser.parse_expr()?;
+    if parser.parse_keyword(Keyword::FROM) {
+        let expr = Box::new(parser.parse_expr()?);
+        parser.expect_token(&Token::RParen)?;
+        return Ok(Expr::Trim { trim_where, trim_what: Some(Box::new(first)), expr, trim_characters: None });
+    }
+    if trim_where.is_some() {
+        return Err(ParserError::ParserError(format!("expected FROM{}", parser.peek_token_ref().span.start)));
+    }
+    parse_rest_of_call(parser, word, span, first)
+}
+
+/// `, b, c)` of a plain call whose first argument is parsed.
+fn parse_rest_of_call(parser: &mut Parser<'_>, word: &Word, span: Span, first: Expr) -> Result<Expr, ParserError> {
+    let mut args = vec![first];
+    while parser.consume_token(&Token::Comma) {
+        args.push(parser.parse_expr()?);
+    }
+    parser.expect_token(&Token::RParen)?;
+    let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    Ok(Expr::Function(Function {
+        name: ObjectName::from(vec![word.to_ident(span)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }))
 }
 
 /// `DATE'...'` and its kind.
@@ -346,7 +427,7 @@ fn begins_interval(parser: &Parser<'_>, next: &Token) -> bool {
 struct Part {
     negative: bool,
     value: Value,
-    span: datafusion::sql::sqlparser::tokenizer::Span,
+    span: Span,
     unit: Option<DateTimeField>,
 }
 
