@@ -218,6 +218,9 @@ pub struct DuckAggregateSql {
     pub call: String,
     /// For instance `CAST({} AS BIGINT)`.
     pub wrap: Option<String>,
+    /// A second call over the same rows, with the same `FILTER` and `OVER`, which `wrap` names as
+    /// `{second}`: an exact average is a sum over a count.
+    pub second: Option<String>,
 }
 
 /// A window function proper; aggregates used as windows are `AggregateDef`s.

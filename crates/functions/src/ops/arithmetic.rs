@@ -118,7 +118,7 @@ fn evaluate(call: &Invocation<'_>, op: Op, mode: Mode) -> Result<ColumnarValue> 
 }
 
 macro_rules! integral_kernel {
-    ($name:ident, $t:ty, $native:ty, $ty:expr) => {
+    ($name:ident, $t:ty, $native:ty, $wide:ty, $ty:expr) => {
         fn $name(call: &Invocation<'_>, op: Op, mode: Mode) -> Result<ColumnarValue> {
             let overflow = |a: $native, b: $native| errors::integral_overflow(&$ty, op.symbol(), &a.to_string(), &b.to_string());
             // Zero first: the least value by minus one has a remainder, 0, and only `div` overflows.
@@ -138,8 +138,9 @@ macro_rules! integral_kernel {
                             return (0, true);
                         }
                         let r = a.wrapping_rem(b);
-                        // Java adds the divisor once and takes the remainder again, in wrapping arithmetic.
-                        (if r < 0 { r.wrapping_add(b).wrapping_rem(b) } else { r }, false)
+                        // Java adds the divisor once and takes the remainder again, in wrapping
+                        // arithmetic of at least 32 bits.
+                        (if r >= 0 { r } else { ((r as $wide).wrapping_add(b as $wide).wrapping_rem(b as $wide)) as $native }, false)
                     },
                     by_zero,
                 ),
@@ -155,10 +156,10 @@ macro_rules! integral_kernel {
     };
 }
 
-integral_kernel!(int8, Int8Type, i8, DataType::Int8);
-integral_kernel!(int16, Int16Type, i16, DataType::Int16);
-integral_kernel!(int32, Int32Type, i32, DataType::Int32);
-integral_kernel!(int64, Int64Type, i64, DataType::Int64);
+integral_kernel!(int8, Int8Type, i8, i32, DataType::Int8);
+integral_kernel!(int16, Int16Type, i16, i32, DataType::Int16);
+integral_kernel!(int32, Int32Type, i32, i32, DataType::Int32);
+integral_kernel!(int64, Int64Type, i64, i64, DataType::Int64);
 
 macro_rules! float_kernel {
     ($name:ident, $t:ty, $native:ty) => {

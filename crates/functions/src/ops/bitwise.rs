@@ -34,7 +34,8 @@ defs! {
     SHIFT_RIGHT "shiftright" |call| shift(call, Shift::Right), rules::shift_right, "slt: operators";
     SHIFT_RIGHT_UNSIGNED "shiftrightunsigned" |call| shift(call, Shift::RightUnsigned), rules::shift_right_unsigned, "slt: operators";
     NEGATE "negative" negate, rules::negate, "corpus: arith-019";
-    CANONICAL_FLOAT "canonical_float" canonical_float, rules::canonical_float, "corpus: hard-085, hard-086, decimal-008";
+    COMPARED_FLOAT "compared_float" canonical_float, rules::compared_float, "corpus: hard-085, hard-086, decimal-008";
+    NORMALIZED_FLOAT "normalized_float" canonical_float, rules::normalized_float, "corpus: agg-040, window-032";
 }
 
 #[derive(Clone, Copy)]

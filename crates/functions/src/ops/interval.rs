@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::common::metadata::FieldMetadata;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{ColumnarValue, Expr};
 use flightpath_types::{Error, Result};
 
 use super::arithmetic::Op;
 use super::{temporal, wrong_operands};
 use crate::cast::{Mode, implicit_cast};
-use crate::def::{BindContext, Bound, ScalarDef, Typed};
+use crate::def::{BindContext, Bound, Invocation, ScalarDef, Typed};
 use crate::types::{self, DAY_TIME, YEAR_MONTH};
 
 const START: &str = "flightpath.interval.start";
@@ -159,6 +159,14 @@ pub(super) fn arithmetic(ctx: &BindContext, op: Op, mode: Mode, left: Typed, rig
 
 fn call(ctx: &BindContext, def: &'static ScalarDef, left: Typed, right: Typed, ret: DataType, mode: Mode) -> Typed {
     let nullable = left.nullable || right.nullable || mode == Mode::Try;
+    // `DATE '1998-12-01' - INTERVAL 90 DAY` becomes a literal, which prunes files.
+    if let (Some(l), Some(r)) = (left.as_literal(), right.as_literal()) {
+        let args = [ColumnarValue::Scalar(l.clone()), ColumnarValue::Scalar(r.clone())];
+        let folded = (def.eval)(&Invocation { args: &args, rows: 1, ret: &ret, time_zone: &ctx.time_zone });
+        if let Ok(ColumnarValue::Scalar(value)) = folded {
+            return Typed::new(Expr::Literal(value, None), ret, nullable);
+        }
+    }
     def.expression(ctx, Bound { args: vec![left, right], ret, nullable })
 }
 

@@ -7,7 +7,7 @@ mod bitwise;
 mod decimal;
 mod interval;
 pub(crate) mod kernel;
-mod rules;
+pub(crate) mod rules;
 mod temporal;
 
 #[cfg(test)]
@@ -200,6 +200,10 @@ pub fn coerce_all(ctx: &BindContext, args: Vec<Typed>, place: &str) -> Result<(V
 /// A FLOAT or DOUBLE with one NaN and one zero, for grouping, joining, DISTINCT and sorting;
 /// anything else as it is.
 pub fn canonical_float(ctx: &BindContext, arg: Typed) -> Typed {
+    canonical(ctx, arg, &bitwise::NORMALIZED_FLOAT)
+}
+
+fn canonical(ctx: &BindContext, arg: Typed, def: &'static ScalarDef) -> Typed {
     if !types::is_float(&arg.ty) {
         return arg;
     }
@@ -207,7 +211,7 @@ pub fn canonical_float(ctx: &BindContext, arg: Typed) -> Typed {
         return Typed::new(Expr::Literal(folded, None), arg.ty, arg.nullable);
     }
     let (ret, nullable) = (arg.ty.clone(), arg.nullable);
-    bitwise::CANONICAL_FLOAT.expression(ctx, Bound { args: vec![arg], ret, nullable })
+    def.expression(ctx, Bound { args: vec![arg], ret, nullable })
 }
 
 fn canonical_literal(value: &ScalarValue) -> Option<ScalarValue> {
@@ -222,7 +226,8 @@ fn canonical_literal(value: &ScalarValue) -> Option<ScalarValue> {
 fn comparison(ctx: &BindContext, op: BinaryOp, operator: Operator, left: Typed, right: Typed) -> Result<Typed> {
     let (left, right) = coerce_comparison(ctx, left, right)?;
     let nullable = op != BinaryOp::NullSafeEq && (left.nullable || right.nullable);
-    let (left, right) = (canonical_float(ctx, left), canonical_float(ctx, right));
+    let compared = |arg| canonical(ctx, arg, &bitwise::COMPARED_FLOAT);
+    let (left, right) = (compared(left), compared(right));
     Ok(Typed::new(native(left, operator, right), DataType::Boolean, nullable))
 }
 

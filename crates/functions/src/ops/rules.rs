@@ -1,32 +1,334 @@
-//! Operators on DuckDB.
+//! Operators on DuckDB. Text of a decimal type always has that type's scale in DuckDB, in any
+//! width that holds its values; text of any other type has exactly the type's DuckDB name.
+
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 
 use super::arithmetic::Op;
-use crate::cast::Mode;
+use crate::cast::{Mode, zone::Zone};
 use crate::def::DuckCall;
-use crate::types;
+use crate::errors::duck;
+use crate::{duckdb, types};
 
-pub(crate) fn arithmetic(call: &DuckCall<'_>, op: Op, _mode: Mode) -> Result<String, String> {
-    unknown(call, op.symbol())
-}
+/// DuckDB computes decimals of up to 18 digits in 64 bits, several times faster than wider ones,
+/// and raises when a result doesn't fit. With this many digits left before the point it is let to.
+const WHOLE_DIGITS_MIN: i32 = 12;
+const NARROW_DIGITS: i32 = 18;
+const WIDE_DIGITS: i32 = 38;
+/// Operands are repeated in some rules; text beyond this isn't sent.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
 
-fn unknown(call: &DuckCall<'_>, operator: &str) -> Result<String, String> {
+fn unknown(call: &DuckCall<'_>, operator: &str) -> String {
     let names: Vec<String> = call.types.iter().map(types::name).collect();
-    Err(format!("`{operator}` of {} isn't known to answer as Databricks does on DuckDB", names.join(" and ")))
+    format!("`{operator}` of {} isn't known to answer as Databricks does on DuckDB", names.join(" and "))
 }
 
-pub(crate) fn infix(call: &DuckCall<'_>, operator: &str) -> Result<String, String> {
+fn pair<'a>(call: &'a DuckCall<'_>, operator: &str) -> Result<(&'a str, &'a str), String> {
     match call.args {
-        [a, b] => Ok(format!("({a} {operator} {b})")),
-        _ => unknown(call, operator),
+        [a, b] => Ok((a, b)),
+        _ => Err(unknown(call, operator)),
     }
 }
 
-macro_rules! pending {
-    ($($name:ident $text:literal;)*) => { $(pub(crate) fn $name(call: &DuckCall<'_>) -> Result<String, String> { unknown(call, $text) })* };
+fn single<'a>(call: &'a DuckCall<'_>, operator: &str) -> Result<&'a str, String> {
+    match call.args {
+        [a] => Ok(a),
+        _ => Err(unknown(call, operator)),
+    }
 }
-macro_rules! pending_mode {
-    ($($name:ident $text:literal;)*) => { $(pub(crate) fn $name(call: &DuckCall<'_>, _mode: Mode) -> Result<String, String> { unknown(call, $text) })* };
+
+fn bounded(text: String) -> Result<String, String> {
+    if text.len() > TEXT_BYTES_MAX { Err("the expression becomes too long for DuckDB".into()) } else { Ok(text) }
 }
-pending! { bit_xor "^"; bit_not "~"; shift_left "<<"; shift_right ">>"; shift_right_unsigned ">>>"; negate "-"; canonical_float "="; }
-pending_mode! { date_plus_days "+"; date_minus_days "-"; date_difference "-"; timestamp_difference "-"; plus_months "+"; minus_months "-";
- plus_duration "+"; minus_duration "-"; interval_add "+"; interval_subtract "-"; interval_scaled "*"; interval_negate "-"; }
+
+/// Whether the second operand is a literal that isn't zero.
+fn nonzero_literal(call: &DuckCall<'_>) -> bool {
+    let Some(Some(value)) = call.literals.get(1) else { return false };
+    match value {
+        ScalarValue::Int8(Some(v)) => *v != 0,
+        ScalarValue::Int16(Some(v)) => *v != 0,
+        ScalarValue::Int32(Some(v)) => *v != 0,
+        ScalarValue::Int64(Some(v)) => *v != 0,
+        ScalarValue::Float32(Some(v)) => *v != 0.0,
+        ScalarValue::Float64(Some(v)) => *v != 0.0,
+        ScalarValue::Decimal128(Some(v), ..) => *v != 0,
+        _ => false,
+    }
+}
+
+fn literal_integer(call: &DuckCall<'_>, index: usize) -> Option<i64> {
+    match call.literals.get(index)?.as_ref()? {
+        ScalarValue::Int8(Some(v)) => Some(i64::from(*v)),
+        ScalarValue::Int16(Some(v)) => Some(i64::from(*v)),
+        ScalarValue::Int32(Some(v)) => Some(i64::from(*v)),
+        ScalarValue::Int64(Some(v)) => Some(*v),
+        _ => None,
+    }
+}
+
+/// `expression`, or the zero divisor's error (or NULL) where the divisor is zero.
+fn divided(call: &DuckCall<'_>, mode: Mode, raise: &str, expression: &str) -> Result<String, String> {
+    let (a, b) = pair(call, "/")?;
+    bounded(match mode {
+        _ if nonzero_literal(call) => format!("({expression})"),
+        Mode::Try => format!("(CASE WHEN {b} <> 0 THEN {expression} END)"),
+        Mode::Ansi => format!("(CASE WHEN {b} = 0 AND {a} IS NOT NULL THEN {raise} ELSE {expression} END)"),
+    })
+}
+
+pub(crate) fn arithmetic(call: &DuckCall<'_>, op: Op, mode: Mode) -> Result<String, String> {
+    let (a, b) = pair(call, op.symbol())?;
+    match (call.types, op) {
+        ([DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2)], _) => decimal(call, op, mode, (*p1, *s1), (*p2, *s2)),
+        ([l, r], _) if types::is_integral(l) && l == r => integral(call, op, mode, a, b, l),
+        ([l, r], _) if types::is_float(l) && l == r => match op {
+            Op::Add | Op::Subtract | Op::Multiply => Ok(format!("({a} {} {b})", op.symbol())),
+            Op::Divide => divided(call, mode, &duck::divide_by_zero(), &format!("{a} / {b}")),
+            Op::Remainder => divided(call, mode, &duck::remainder_by_zero(), &format!("{a} % {b}")),
+            Op::Pmod => divided(call, mode, &duck::remainder_by_zero(), &format!("CASE WHEN {a} % {b} < 0 THEN ({a} % {b} + {b}) % {b} ELSE {a} % {b} END")),
+            Op::Integral => Err(unknown(call, "div")),
+        },
+        _ => Err(unknown(call, op.symbol())),
+    }
+}
+
+fn integral(call: &DuckCall<'_>, op: Op, mode: Mode, a: &str, b: &str, ty: &DataType) -> Result<String, String> {
+    let symbol = op.symbol();
+    let name = duckdb::type_name(ty)?;
+    let divisor = literal_integer(call, 1);
+    match op {
+        // DuckDB raises on overflow in the same widths.
+        Op::Add | Op::Subtract | Op::Multiply if mode == Mode::Ansi => Ok(format!("({a} {symbol} {b})")),
+        Op::Add | Op::Subtract | Op::Multiply => Ok(format!("TRY_CAST(CAST({a} AS HUGEINT) {symbol} {b} AS {name})")),
+        Op::Remainder => {
+            // DuckDB raises for the least value by minus one, whose remainder is 0.
+            let expression = match divisor {
+                Some(-1) => format!("{a} - {a}"),
+                Some(_) => format!("{a} % {b}"),
+                None => format!("CASE WHEN {b} = -1 THEN {a} - {a} ELSE {a} % {b} END"),
+            };
+            divided(call, mode, &duck::remainder_by_zero(), &expression)
+        }
+        Op::Pmod => match divisor {
+            Some(1..) => bounded(format!("(CASE WHEN {a} % {b} < 0 THEN {a} % {b} + {b} ELSE {a} % {b} END)")),
+            _ => Err("pmod with a divisor that isn't a positive literal isn't known on DuckDB".into()),
+        },
+        Op::Integral => divided(call, mode, &duck::divide_by_zero(), &format!("CAST({a} AS BIGINT) // CAST({b} AS BIGINT)")),
+        Op::Divide => Err(unknown(call, symbol)),
+    }
+}
+
+type Ps = (u8, i8);
+
+fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Result<String, String> {
+    let (a, b) = pair(call, op.symbol())?;
+    let ((p1, s1), (p2, s2)) = ((i32::from(left.0), i32::from(left.1)), (i32::from(right.0), i32::from(right.1)));
+    let common_scale = s1.max(s2);
+    let common_digits = (p1 - s1).max(p2 - s2) + common_scale;
+    let (precision, scale) = match call.ret {
+        DataType::Decimal128(p, s) => (i32::from(*p), i32::from(*s)),
+        DataType::Int64 => (20, 0),
+        _ => return Err(unknown(call, op.symbol())),
+    };
+    let wide = "the exact result may have more digits than DuckDB's decimals hold";
+    match op {
+        Op::Add | Op::Subtract => {
+            if mode == Mode::Try && common_digits + 1 > WIDE_DIGITS {
+                return Err(unknown(call, op.symbol()));
+            }
+            let narrow = common_digits < NARROW_DIGITS || NARROW_DIGITS - common_scale >= WHOLE_DIGITS_MIN;
+            if common_digits > WIDE_DIGITS || (scale < common_scale && WIDE_DIGITS - common_scale < WHOLE_DIGITS_MIN) {
+                return Err(wide.into());
+            }
+            let sum = if narrow { format!("({a} {} {b})", op.symbol()) } else { format!("(CAST({a} AS DECIMAL(38,{s1})) {} {b})", op.symbol()) };
+            Ok(if scale < common_scale { format!("CAST({sum} AS DECIMAL({precision},{scale}))") } else { sum })
+        }
+        Op::Multiply => {
+            let exact_scale = s1 + s2;
+            if mode == Mode::Try && p1 + p2 > WIDE_DIGITS {
+                return Err(unknown(call, "*"));
+            }
+            if p1 + p2 > WIDE_DIGITS && WIDE_DIGITS - exact_scale < WHOLE_DIGITS_MIN {
+                return Err(wide.into());
+            }
+            let narrow = p1 + p2 <= NARROW_DIGITS || NARROW_DIGITS - exact_scale >= WHOLE_DIGITS_MIN;
+            let product = if narrow { format!("({a} * {b})") } else { format!("(CAST({a} AS DECIMAL({},{s1})) * {b})", p1.max(NARROW_DIGITS + 1)) };
+            Ok(if scale < exact_scale { format!("CAST({product} AS DECIMAL({precision},{scale}))") } else { product })
+        }
+        Op::Divide => divide(call, mode, (a, s1), (b, s2), scale),
+        Op::Remainder if common_digits <= WIDE_DIGITS && scale == common_scale => {
+            divided(call, mode, &duck::remainder_by_zero(), &format!("{a} % {b}"))
+        }
+        Op::Pmod if common_digits <= WIDE_DIGITS && scale == common_scale => divided(
+            call,
+            mode,
+            &duck::remainder_by_zero(),
+            &format!("CASE WHEN {a} % {b} < 0 THEN ({a} % {b} + {b}) % {b} ELSE {a} % {b} END"),
+        ),
+        Op::Remainder | Op::Pmod => Err(wide.into()),
+        Op::Integral => {
+            let (x, y) = (unscaled(a, s1, common_scale - s1), unscaled(b, s2, common_scale - s2));
+            // A quotient that is no BIGINT raises as DuckDB's own conversion error.
+            let quotient = format!("CAST({x} // {y} AS BIGINT)");
+            divided(call, mode, &duck::divide_by_zero(), &quotient)
+        }
+    }
+}
+
+fn divide(call: &DuckCall<'_>, mode: Mode, (a, s1): (&str, i32), (b, s2): (&str, i32), scale: i32) -> Result<String, String> {
+    divided(call, mode, &duck::divide_by_zero(), &quotient((a, s1), (b, s2), scale))
+}
+
+/// `a / b` of decimals of the given scales, exactly, in whole numbers, HALF_UP: DuckDB itself
+/// divides decimals as doubles. The divisor mustn't be zero.
+pub(crate) fn quotient((a, s1): (&str, i32), (b, s2): (&str, i32), scale: i32) -> String {
+    let shift = scale + s2 - s1;
+    let (x, y) = (unscaled(a, s1, shift.max(0)), unscaled(b, s2, (-shift).max(0)));
+    let rounded = format!("({x} * 2 + CASE WHEN {a} < 0 THEN -abs({y}) ELSE abs({y}) END) // ({y} * 2)");
+    if scale == 0 {
+        return format!("CAST({rounded} AS DECIMAL(38,0))");
+    }
+    let unit = duckdb::decimal_text(1, scale as usize);
+    format!("(CAST({rounded} AS DECIMAL(38,0)) * CAST('{unit}' AS DECIMAL({scale},{scale})))")
+}
+
+/// A decimal's digits times `10^shift` as a HUGEINT.
+fn unscaled(text: &str, scale: i32, shift: i32) -> String {
+    let power = scale + shift;
+    if power == 0 {
+        format!("CAST({text} AS HUGEINT)")
+    } else if WIDE_DIGITS - scale - power >= WHOLE_DIGITS_MIN {
+        format!("CAST(CAST({text} AS DECIMAL(38,{scale})) * CAST('1{}' AS DECIMAL({},0)) AS HUGEINT)", "0".repeat(power as usize), power + 1)
+    } else {
+        let digits = if scale == 0 { format!("CAST({text} AS HUGEINT)") } else { format!("CAST(replace(CAST({text} AS VARCHAR), '.', '') AS HUGEINT)") };
+        if shift == 0 { digits } else { format!("({digits} * CAST('1{}' AS HUGEINT))", "0".repeat(shift as usize)) }
+    }
+}
+
+pub(crate) fn infix(call: &DuckCall<'_>, operator: &str) -> Result<String, String> {
+    let (a, b) = pair(call, operator)?;
+    Ok(format!("({a} {operator} {b})"))
+}
+
+pub(crate) fn bit_xor(call: &DuckCall<'_>) -> Result<String, String> {
+    let (a, b) = pair(call, "^")?;
+    Ok(format!("xor({a}, {b})"))
+}
+
+pub(crate) fn bit_not(call: &DuckCall<'_>) -> Result<String, String> {
+    Ok(format!("(~{})", single(call, "~")?))
+}
+
+pub(crate) fn shift_left(call: &DuckCall<'_>) -> Result<String, String> {
+    Err(format!("{}: DuckDB raises where bits are shifted out", unknown(call, "<<")))
+}
+
+pub(crate) fn shift_right(call: &DuckCall<'_>) -> Result<String, String> {
+    let (a, b) = pair(call, ">>")?;
+    let mask = if call.ret == &DataType::Int64 { 63 } else { 31 };
+    Ok(format!("({a} >> ({b} & {mask}))"))
+}
+
+pub(crate) fn shift_right_unsigned(call: &DuckCall<'_>) -> Result<String, String> {
+    Err(unknown(call, ">>>"))
+}
+
+pub(crate) fn negate(call: &DuckCall<'_>) -> Result<String, String> {
+    Ok(format!("(-{})", single(call, "-")?))
+}
+
+/// DuckDB compares and groups floats as Databricks does.
+pub(crate) fn compared_float(call: &DuckCall<'_>) -> Result<String, String> {
+    Ok(single(call, "=")?.to_owned())
+}
+
+/// What is shown of a group of -0.0 and 0.0 must be 0.0.
+pub(crate) fn normalized_float(call: &DuckCall<'_>) -> Result<String, String> {
+    Ok(format!("({} + 0)", single(call, "=")?))
+}
+
+fn ansi(call: &DuckCall<'_>, mode: Mode, operator: &str) -> Result<(), String> {
+    if mode == Mode::Try { Err(format!("try_: {}", unknown(call, operator))) } else { Ok(()) }
+}
+
+/// The session zone must be UTC where a rule reads a TIMESTAMP's wall clock.
+pub(crate) fn utc_only(call: &DuckCall<'_>) -> Result<(), String> {
+    match Zone::parse(call.time_zone) {
+        Some(zone) if zone.is_utc() => Ok(()),
+        _ => Err(format!("the session's time zone is {}, and on DuckDB wall clocks of a TIMESTAMP are known in UTC only", call.time_zone)),
+    }
+}
+
+pub(crate) fn date_plus_days(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    ansi(call, mode, "+")?;
+    infix(call, "+")
+}
+
+pub(crate) fn date_minus_days(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    ansi(call, mode, "-")?;
+    infix(call, "-")
+}
+
+pub(crate) fn date_difference(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    ansi(call, mode, "-")?;
+    let (a, b) = pair(call, "-")?;
+    Ok(format!("to_microseconds(({a} - {b}) * CAST(86400000000 AS BIGINT))"))
+}
+
+pub(crate) fn timestamp_difference(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    ansi(call, mode, "-")?;
+    let (a, b) = pair(call, "-")?;
+    if call.types.iter().any(types::is_timestamp) {
+        utc_only(call)?;
+    }
+    Ok(format!("to_microseconds(epoch_us({a}) - epoch_us({b}))"))
+}
+
+pub(crate) fn plus_months(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    moved(call, mode, "+")
+}
+
+pub(crate) fn minus_months(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    moved(call, mode, "-")
+}
+
+pub(crate) fn plus_duration(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    moved(call, mode, "+")
+}
+
+pub(crate) fn minus_duration(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    moved(call, mode, "-")
+}
+
+fn moved(call: &DuckCall<'_>, mode: Mode, operator: &str) -> Result<String, String> {
+    ansi(call, mode, operator)?;
+    let (a, b) = pair(call, operator)?;
+    match call.types.first() {
+        Some(DataType::Date32) => Ok(format!("CAST({a} {operator} {b} AS DATE)")),
+        Some(t) if types::is_timestamp_ntz(t) => Ok(format!("({a} {operator} {b})")),
+        Some(t) if types::is_timestamp(t) => {
+            utc_only(call)?;
+            Ok(format!("make_timestamptz(epoch_us(make_timestamp(epoch_us({a})) {operator} {b}))"))
+        }
+        _ => Err(unknown(call, operator)),
+    }
+}
+
+pub(crate) fn interval_add(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    ansi(call, mode, "+")?;
+    infix(call, "+")
+}
+
+pub(crate) fn interval_subtract(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    ansi(call, mode, "-")?;
+    infix(call, "-")
+}
+
+pub(crate) fn interval_scaled(call: &DuckCall<'_>, _mode: Mode) -> Result<String, String> {
+    Err(unknown(call, "*"))
+}
+
+pub(crate) fn interval_negate(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    ansi(call, mode, "-")?;
+    Ok(format!("(-{})", single(call, "-")?))
+}
