@@ -21,7 +21,8 @@ ROWS = 300_000
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
     root = tmp_path_factory.mktemp("protocol") / "lake"
-    (root / "other").mkdir(parents=True)
+    # A folder of folders is a schema.
+    (root / "other" / "elsewhere").mkdir(parents=True)
     numbers = pa.table(
         {
             "n": pa.array(range(ROWS), pa.int64()),
@@ -32,7 +33,7 @@ def lake(tmp_path_factory):
     )
     pq.write_table(numbers, root / "num_bers.parquet")
     pq.write_table(pa.table({"wrong": [1]}), root / "numxbers.parquet")
-    pq.write_table(pa.table({"there": [1]}), root / "other" / "elsewhere.parquet")
+    pq.write_table(pa.table({"there": [1]}), root / "other" / "elsewhere" / "part.parquet")
     return root
 
 
@@ -40,8 +41,10 @@ def lake(tmp_path_factory):
 def door(lake, tmp_path_factory):
     one = Server(tmp_path_factory.mktemp("state-protocol"), "--data", lake)
     yield one
-    assert one.query("SELECT 1 AS x").to_pylist() == [{"x": 1}], "the server did not live on"
-    one.stop()
+    try:
+        assert one.query("SELECT 1 AS x").to_pylist() == [{"x": 1}], "the server did not live on"
+    finally:
+        one.stop()
 
 
 def field(number, payload):
@@ -172,10 +175,12 @@ def test_parameters_again_and_null(door):
 
 def test_wrong_numbers_of_parameters_are_refused(door):
     with door.connect() as connection, connection.cursor() as cursor:
-        with pytest.raises(adbc_driver_manager.Error):
+        with pytest.raises(adbc_driver_manager.ProgrammingError, match="no values are bound"):
             cursor.execute("SELECT count(*) FROM num_bers WHERE n = ?")
-        with pytest.raises(adbc_driver_manager.Error):
-            cursor.execute("SELECT count(*) FROM num_bers WHERE n = ?", (1, 2))
+    for text, values in [("SELECT count(*) FROM num_bers WHERE n = ?", (1, 2)), ("SELECT count(*) FROM num_bers", (1,))]:
+        with door.connect() as connection, connection.cursor() as cursor:
+            with pytest.raises(adbc_driver_manager.ProgrammingError, match="values were bound"):
+                cursor.execute(text, values)
 
 
 @pytest.mark.parametrize("depth", ["catalogs", "db_schemas", "tables", "all"])
@@ -303,6 +308,7 @@ def test_updates_and_ingestion_are_refused(door):
     with door.connect() as connection, connection.cursor() as cursor:
         with pytest.raises(adbc_driver_manager.Error, match="read-only"):
             cursor.adbc_ingest("made", pa.table({"x": [1]}), mode="create")
+    with door.connect() as connection, connection.cursor() as cursor:
         with pytest.raises(adbc_driver_manager.Error, match="read-only|not eligible"):
             cursor.execute("INSERT INTO num_bers VALUES (1, 'x', 1.0, DATE'2024-01-01')")
 
@@ -338,7 +344,8 @@ def test_no_credentials_no_answer_at_once(guarded):
         lambda: list(client.list_actions()),
     ]:
         started = time.monotonic()
-        with pytest.raises(flight.FlightUnauthenticatedError, match="no credentials"):
+        # Some of pyarrow's calls have no error type of their own for this code.
+        with pytest.raises((flight.FlightUnauthenticatedError, OSError), match="no credentials"):
             call()
         assert time.monotonic() - started < 5
     for header in [b"Bearer None", b"Bearer wrong-token-of-no-one", b"Basic bm86Ym9keQ=="]:

@@ -292,7 +292,7 @@ fn transport_timeout(headers: &HeaderMap) -> Option<Duration> {
         "n" => Duration::from_nanos(number),
         _ => return None,
     };
-    Some(timeout - (timeout / 10).min(Duration::from_millis(5)))
+    Some(timeout - (timeout / 10).min(Duration::from_millis(25)))
 }
 
 #[cfg(test)]
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn grpc_timeouts_of_every_unit_are_read() {
         let timeout = |text| transport_timeout(&headers(&[("grpc-timeout", text)]));
-        assert_eq!(timeout("2S"), Some(Duration::from_millis(1995)));
+        assert_eq!(timeout("2S"), Some(Duration::from_millis(1975)));
         assert_eq!(timeout("10m"), Some(Duration::from_millis(9)));
         assert_eq!(timeout("1H").unwrap().as_secs(), 3599);
         for bad in ["", "S", "5", "123456789S", "-1S", "1x"] {

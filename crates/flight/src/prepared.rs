@@ -30,6 +30,8 @@ type StatementId = [u8; 16];
 pub(crate) struct PreparedStatement {
     pub text: Arc<str>,
     pub params: Option<Vec<ScalarValue>>,
+    /// How many parameters the text has.
+    pub parameters: u16,
 }
 
 #[derive(Default, Clone)]
@@ -48,6 +50,7 @@ enum Part<'a> {
 
 struct Handle<'a> {
     id: StatementId,
+    parameters: u16,
     text: Part<'a>,
     params: Part<'a>,
 }
@@ -79,7 +82,7 @@ impl PreparedStatements {
         }
     }
 
-    pub fn create(&self, principal: &Principal, text: &str) -> Bytes {
+    pub fn create(&self, principal: &Principal, text: &str, parameters: u16) -> Bytes {
         let id: StatementId = rand::random();
         let part = if text.len() <= INLINE_BYTES_MAX {
             Part::Inline(text.as_bytes())
@@ -87,7 +90,7 @@ impl PreparedStatements {
             self.kept.insert(id, Kept { text: Some(text.into()), ..Kept::default() });
             Part::Kept
         };
-        self.seal(principal, &Handle { id, text: part, params: Part::Nothing })
+        self.seal(principal, &Handle { id, parameters, text: part, params: Part::Nothing })
     }
 
     pub fn open(&self, principal: &Principal, handle: &[u8]) -> Result<PreparedStatement> {
@@ -105,7 +108,7 @@ impl PreparedStatements {
             Part::Kept => Some(kept.and_then(|k| k.params).ok_or_else(gone)?.as_ref().clone()),
             Part::Nothing => kept.and_then(|k| k.params).map(|p| p.as_ref().clone()),
         };
-        Ok(PreparedStatement { text, params })
+        Ok(PreparedStatement { text, params, parameters: handle.parameters })
     }
 
     /// Binds one row, or nothing, and returns the handle that carries it. The handle from before
@@ -114,6 +117,12 @@ impl PreparedStatements {
         let opened = self.signer.open(Purpose::Prepared, handle)?;
         let mut handle = Handle::read(opened.payload_of(principal)?)?;
         self.refuse_closed(&handle)?;
+        if let Some(values) = &values
+            && values.len() != usize::from(handle.parameters)
+        {
+            let (has, bound) = (handle.parameters, values.len());
+            return Err(Error::invalid(format!("the statement has {has} parameters, but {bound} values were bound")));
+        }
         let bytes = values.as_deref().map(params::to_bytes).transpose()?;
         let mut kept = self.kept.get(&handle.id).unwrap_or_default();
         if matches!(handle.text, Part::Kept) && kept.text.is_none() {
@@ -147,6 +156,7 @@ impl PreparedStatements {
 
     fn seal(&self, principal: &Principal, handle: &Handle<'_>) -> Bytes {
         let mut payload = handle.id.to_vec();
+        payload.extend_from_slice(&handle.parameters.to_be_bytes());
         handle.text.write(&mut payload);
         handle.params.write(&mut payload);
         self.signer.seal(Purpose::Prepared, principal, self.config.lifetimes.prepared, &payload).into()
@@ -156,9 +166,10 @@ impl PreparedStatements {
 impl<'a> Handle<'a> {
     fn read(payload: &'a [u8]) -> Result<Self> {
         let (id, rest) = payload.split_at_checked(16).ok_or_else(malformed)?;
+        let (parameters, rest) = rest.split_at_checked(2).ok_or_else(malformed)?;
         let (text, rest) = Part::read(rest)?;
         let (params, _) = Part::read(rest)?;
-        Ok(Self { id: fixed(id), text, params })
+        Ok(Self { id: fixed(id), parameters: u16::from_be_bytes(fixed(parameters)), text, params })
     }
 }
 
@@ -216,7 +227,7 @@ mod tests {
     #[test]
     fn parameters_are_reached_through_the_old_and_the_new_handle() {
         let (statements, ann) = (statements(), Principal::new("ann"));
-        let original = statements.create(&ann, "SELECT ?");
+        let original = statements.create(&ann, "SELECT ?", 1);
         assert_eq!(statements.open(&ann, &original).unwrap().params, None);
         let values = vec![ScalarValue::Int64(Some(1))];
         let bound = statements.bind(&ann, &original, Some(values.clone())).unwrap();
@@ -232,16 +243,16 @@ mod tests {
     #[test]
     fn another_replica_serves_a_bound_handle_and_refuses_what_it_cannot_know() {
         let (here, there, ann) = (statements(), statements(), Principal::new("ann"));
-        let bound = here.bind(&ann, &here.create(&ann, "SELECT ?"), Some(vec![ScalarValue::Int64(Some(1))])).unwrap();
+        let bound = here.bind(&ann, &here.create(&ann, "SELECT ?", 1), Some(vec![ScalarValue::Int64(Some(1))])).unwrap();
         assert_eq!(there.open(&ann, &bound).unwrap().params.unwrap().len(), 1);
 
         let long_text = format!("SELECT '{}'", "x".repeat(INLINE_BYTES_MAX));
-        let long = here.create(&ann, &long_text);
+        let long = here.create(&ann, &long_text, 0);
         assert_eq!(here.open(&ann, &long).unwrap().text.as_ref(), long_text);
         assert_eq!(there.open(&ann, &long).unwrap_err().kind(), ErrorKind::NotFound);
 
         let big_value = vec![ScalarValue::Utf8(Some("y".repeat(INLINE_BYTES_MAX)))];
-        let big = here.bind(&ann, &here.create(&ann, "SELECT ?"), Some(big_value.clone())).unwrap();
+        let big = here.bind(&ann, &here.create(&ann, "SELECT ?", 1), Some(big_value.clone())).unwrap();
         assert_eq!(here.open(&ann, &big).unwrap().params, Some(big_value));
         assert_eq!(there.open(&ann, &big).unwrap_err().kind(), ErrorKind::NotFound);
     }
@@ -249,7 +260,7 @@ mod tests {
     #[test]
     fn a_closed_statement_is_gone_through_every_handle() {
         let (statements, ann) = (statements(), Principal::new("ann"));
-        let original = statements.create(&ann, "SELECT ?");
+        let original = statements.create(&ann, "SELECT ?", 1);
         let bound = statements.bind(&ann, &original, Some(vec![ScalarValue::Null])).unwrap();
         statements.close(&ann, &original).unwrap();
         for handle in [&original, &bound] {

@@ -30,6 +30,8 @@ use crate::session::SessionKey;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a finished connection waits for its client to close too.
+const LINGER_MAX: Duration = Duration::from_secs(10);
 /// After a failed accept (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -143,7 +145,7 @@ impl Stream for Incoming {
                     }
                     let peer = Peer { address: Some(address), session: SessionKey::random() };
                     let cut = Box::pin(self.cut.clone().cancelled_owned());
-                    return Poll::Ready(Some(Ok(Connection { stream, peer, cut, _permit: permit })));
+                    return Poll::Ready(Some(Ok(Connection { stream, peer, cut, closing: None, _permit: permit })));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
@@ -159,6 +161,8 @@ struct Connection {
     stream: TcpStream,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Our side is closed; until then the client's may stay open.
+    closing: Option<Pin<Box<tokio::time::Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -196,7 +200,25 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
+    /// Waits for the client to close as well: closing a socket with something unread in it resets the
+    /// connection, and the client would lose the end of its result.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if self.closing.is_none() {
+            std::task::ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            self.closing = Some(Box::pin(tokio::time::sleep(LINGER_MAX)));
+        }
+        let given_up = self.closing.as_mut().is_some_and(|limit| limit.as_mut().poll(context).is_ready());
+        if given_up || self.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut discarded = [0; 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut discarded);
+            match std::task::ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                // Its end, or an error that ends it.
+                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }

@@ -23,6 +23,8 @@ use crate::wire;
 pub(crate) struct Bound {
     pub text: String,
     pub params: Option<Vec<ScalarValue>>,
+    /// Parameters that a prepared statement is known to have.
+    parameters: u16,
 }
 
 impl Bound {
@@ -33,7 +35,7 @@ impl Bound {
             let message = format!("the statement has {} MB; at most {} MB are taken", text.len() >> 20, limit >> 20);
             return Err(Error::new(ErrorKind::ResourceExhausted, message));
         }
-        Ok(Self { text, params: None })
+        Ok(Self { text, params: None, parameters: 0 })
     }
 
     pub fn of_query(door: &Door, command: CommandStatementQuery) -> Result<Self> {
@@ -42,7 +44,15 @@ impl Bound {
 
     pub fn of_handle(door: &Door, caller: &Caller, handle: &[u8]) -> Result<Self> {
         let statement = door.prepared.open(&caller.principal, handle)?;
-        Ok(Self { text: statement.text.to_string(), params: statement.params })
+        Ok(Self { text: statement.text.to_string(), params: statement.params, parameters: statement.parameters })
+    }
+
+    /// To run, every parameter needs a value.
+    fn require_values(&self) -> Result<()> {
+        if self.params.is_none() && self.parameters > 0 {
+            return Err(Error::invalid(format!("the statement has {} parameters and no values are bound", self.parameters)));
+        }
+        Ok(())
     }
 
     fn into_request(self, caller: &Caller) -> Request {
@@ -59,6 +69,7 @@ impl Bound {
 
 /// Plans, decides and registers; the answer holds one endpoint, and no location: "where you asked".
 pub(crate) async fn flight_info(door: &Door, caller: &Caller, bound: Bound, descriptor: FlightDescriptor) -> Result<FlightInfo> {
+    bound.require_values()?;
     let submitted = door.queries.submit(bound.into_request(caller)).await?;
     let schema = wire::result_schema(&submitted.schema);
     let ticket = TicketStatementQuery { statement_handle: ticket(door, caller, submitted.query_id) };
@@ -84,8 +95,11 @@ pub(crate) async fn schema_of(door: &Door, caller: &Caller, bound: Bound) -> Res
 
 /// JDBC tells a query from an update by `dataset_schema`: empty means update.
 pub(crate) async fn prepare(door: &Door, caller: &Caller, bound: Bound) -> Result<PreparedStatementResult> {
-    let handle = door.prepared.create(&caller.principal, &bound.text);
-    let prepared = door.queries.prepare(&bound.into_request(caller)).await?;
+    let request = bound.into_request(caller);
+    let prepared = door.queries.prepare(&request).await?;
+    let parameters = u16::try_from(prepared.parameters.fields().len())
+        .map_err(|_| Error::invalid(format!("a statement can have at most {} parameters", u16::MAX)))?;
+    let handle = door.prepared.create(&caller.principal, &request.text, parameters);
     let dataset_schema = if prepared.is_query { schema_bytes(&wire::result_schema(&prepared.schema))? } else { Bytes::new() };
     Ok(PreparedStatementResult {
         prepared_statement_handle: handle,
@@ -98,6 +112,7 @@ pub(crate) async fn prepare(door: &Door, caller: &Caller, bound: Bound) -> Resul
 /// Runs a statement that changes the session; everything else is refused. Returns the count of
 /// changed rows.
 pub(crate) async fn update(door: &Door, caller: &Caller, bound: Bound) -> Result<i64> {
+    bound.require_values()?;
     let request = bound.into_request(caller);
     let prepared = door.queries.prepare(&request).await?;
     if prepared.is_query {
