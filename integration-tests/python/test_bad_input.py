@@ -19,8 +19,7 @@ def lake(tmp_path_factory):
     def golden(name, to):
         return pathlib.Path(shutil.copytree(DATA / "delta-golden" / name / "delta", root / to))
 
-    names = sorted(p.name for p in (DATA / "delta-golden").iterdir() if (p / "delta").is_dir())
-    simple = next(n for n in names if n.startswith("basic") or "snapshot-data" in n or "time-travel" in n)
+    simple = "snapshot-data0"
     golden(simple, "good")
     corrupt = golden(simple, "corrupt_log")
     next(iter(sorted((corrupt / "_delta_log").glob("*.json")))).write_text('{"add": {"path": ')
@@ -63,7 +62,7 @@ def bad(lake, tmp_path_factory):
         ("SELECT * FROM goood", ["good", "42P01"]),
         ("SELECT nope FROM good", ["nope", "42703"]),
         ("SELECT nosuchfunction(1)", ["nosuchfunction"]),
-        ("SELECT 1; SELECT 2", ["one statement"]),
+        ("SELECT 1; SELECT 2", ["end of the statement"]),
         ("", []),
         ("DROP TABLE good", ["read-only"]),
         ("INSERT INTO good VALUES (1)", ["read-only"]),
@@ -74,7 +73,7 @@ def bad(lake, tmp_path_factory):
         ("SELECT 1/0", ["DIVIDE_BY_ZERO", "22012"]),
         ("SELECT CAST('x' AS INT)", ["CAST_INVALID_INPUT", "22018"]),
         ("SELECT * FROM corrupt_log", ["corrupt_log"]),
-        ("SELECT count(*), max(struct(*)) FROM future_feature", ["not eligible", "timeMachine"]),
+        ("SELECT * FROM future_feature", ["not eligible", "timeMachine"]),
         ("SELECT * FROM empty_table", ["empty_table"]),
     ],
 )

@@ -359,7 +359,7 @@ impl FileReader<'_> {
                 BadValue::ZoneUnknown => errors::not_eligible(
                     self.name,
                     format!(
-                        "values of its partition column `{}` were written without a time zone (`{}`); set `partition_time_zone` to the zone of the writer's session",
+                        "values of its partition column `{}` were written without a time zone (`{}`); set `catalog.partition_time_zone` to the zone of the writer's session",
                         field.name(),
                         text.unwrap_or_default()
                     ),

@@ -259,7 +259,11 @@ impl Pipeline {
 impl QueryService for Pipeline {
     async fn prepare(&self, request: &Request) -> Result<Prepared> {
         self.check_open()?;
-        let planned = self.plan(request).await?;
+        // A statement that can't be planned is never submitted: its record is written here.
+        let planned = self.plan(request).await.inspect_err(|error| {
+            let id = QueryId::generate();
+            QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings).fail(error);
+        })?;
         Ok(Prepared { schema: planned.statement.schema(), parameters: planned.parameters, is_query: true })
     }
 

@@ -19,6 +19,9 @@ pub use table::documentation;
 use table::SETTINGS;
 use value::Given;
 
+/// What environment variables of settings begin with.
+const PREFIX: &str = "FLIGHTPATH_";
+
 /// Environment variables that begin like a setting's but belong to the command line.
 const CLI_VARIABLES: [&str; 5] = ["FLIGHTPATH_URI", "FLIGHTPATH_CONFIG", "FLIGHTPATH_USER", "FLIGHTPATH_PASSWORD", "FLIGHTPATH_TOKEN"];
 
@@ -198,15 +201,16 @@ impl Settings {
     fn read_environment(&mut self, environment: impl IntoIterator<Item = (String, String)>, mistakes: &mut Vec<Mistake>) {
         let by_variable: BTreeMap<String, &table::Setting> = SETTINGS.iter().map(|s| (s.variable(), s)).collect();
         for (name, value) in environment {
-            if !name.starts_with("FLIGHTPATH_") || CLI_VARIABLES.contains(&name.as_str()) {
+            if !name.starts_with(PREFIX) || CLI_VARIABLES.contains(&name.as_str()) {
                 continue;
             }
             let outcome = match by_variable.get(&name) {
                 Some(setting) => (setting.set)(self, Given::Text(&value)),
-                None => Err(match nearest(&name, by_variable.keys().map(String::as_str)) {
-                    Some(near) => format!("no setting has this name; did you mean {near}?"),
-                    None => "no setting has this name".to_string(),
-                }),
+                // Other programs may have variables of this prefix; only what looks misspelt is a mistake.
+                None => match nearest(&name[PREFIX.len()..], by_variable.keys().map(|v| &v[PREFIX.len()..])) {
+                    Some(near) => Err(format!("no setting has this name; did you mean {PREFIX}{near}?")),
+                    None => Ok(()),
+                },
             };
             if let Err(message) = outcome {
                 mistakes.push(Mistake { place: format!("environment variable {name}"), message });
