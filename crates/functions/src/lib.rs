@@ -11,6 +11,8 @@ mod datetime;
 mod def;
 pub mod duckdb;
 mod errors;
+mod json;
+mod misc;
 mod nested;
 pub mod ops;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use datafusion::physical_expr::create_physical_expr;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::DatabricksDialect;
 use datafusion::sql::sqlparser::parser::Parser;
-use flightpath_types::{Error, Result};
+use flightpath_types::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use crate::def::{BindContext, DuckCall, FpScalar, Typed};
@@ -368,6 +368,7 @@ fn expressions_answer_as_recorded() {
             let outcome = binder.bind(e).and_then(|t| Ok((evaluate(&t.expr)?, t)));
             let error = statement.get("error");
             match (outcome, error) {
+                (Err(Stop::Raised(e)), _) if e.kind() == ErrorKind::NotEligible => *skipped.entry("refused".into()).or_default() += 1,
                 (Err(Stop::Unknown(what)), _) => *skipped.entry(what.chars().take(40).collect()).or_default() += 1,
                 (Err(Stop::Raised(e)), Some(error)) if e.class() == error["class"].as_str() && e.sql_state() == error["sqlstate"].as_str() => ran += 1,
                 (Err(Stop::Raised(e)), _) => wrong.push(format!("{id} {e:.300}\n    {sql:.0}{item}")),

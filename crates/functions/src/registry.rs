@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::def::FunctionDef;
-use crate::{aggregates, datetime, nested, regexp, strings};
+use crate::{aggregates, datetime, json, misc, nested, regexp, strings};
 
 /// Each family file exports its rows as one static slice; this is the one list of families.
 static FAMILIES: &[&[FunctionDef]] = &[
@@ -17,12 +17,15 @@ static FAMILIES: &[&[FunctionDef]] = &[
     nested::COMBINE,
     nested::ACCESS,
     nested::MAPS,
+    nested::SEQUENCE,
     datetime::PARTS,
     datetime::SHIFT,
     datetime::TEXT,
     datetime::NOW,
     datetime::MAKE,
     datetime::ZONES,
+    json::JSON,
+    misc::MISC,
 ];
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static FunctionDef>> = LazyLock::new(|| {

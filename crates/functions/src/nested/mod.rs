@@ -5,8 +5,10 @@ mod arrays;
 mod combine;
 pub(crate) mod gather;
 mod maps;
+mod sequence;
 
 pub(crate) use access::ACCESS;
 pub(crate) use arrays::{ARRAYS, reverse_arrays};
 pub(crate) use combine::{COMBINE, bind_same_arrays, concat_arrays, concat_arrays_duckdb};
 pub(crate) use maps::MAPS;
+pub(crate) use sequence::SEQUENCE;

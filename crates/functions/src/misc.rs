@@ -1,0 +1,132 @@
+//! Hashes, and what a session says of itself.
+
+use arrow::datatypes::DataType::{Int64, Utf8};
+use datafusion::common::ScalarValue;
+use flightpath_types::{Error, Result};
+use sha2::Digest;
+
+use crate::def::{BindContext, FunctionDef, Typed};
+use crate::rows::{Frame, eval};
+use crate::sig::{self, maybe, rewrite, scalar, strict};
+use crate::strings::duck;
+
+/// CRC-32 as in zip files.
+fn crc32(bytes: &[u8]) -> i64 {
+    let crc = bytes.iter().fold(u32::MAX, |crc, b| {
+        (0..8).fold(crc ^ u32::from(*b), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 })
+    });
+    i64::from(!crc)
+}
+
+fn md5(bytes: &[u8]) -> String {
+    const SHIFTS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
+    let mut state: [u32; 4] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476];
+    for block in padded(bytes, (bytes.len() as u64 * 8).to_le_bytes()).chunks_exact(64) {
+        let words: Vec<u32> = block.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
+        let [mut a, mut b, mut c, mut d] = state;
+        for i in 0..64usize {
+            let (f, g) = match i / 16 {
+                0 => ((b & c) | (!b & d), i),
+                1 => ((d & b) | (!d & c), (5 * i + 1) % 16),
+                2 => (b ^ c ^ d, (3 * i + 5) % 16),
+                _ => (c ^ (b | !d), (7 * i) % 16),
+            };
+            // RFC 1321: the whole part of 2^32 * |sin(i + 1)|.
+            let constant = (4_294_967_296.0 * ((i + 1) as f64).sin().abs()) as u32;
+            let sum = a.wrapping_add(f).wrapping_add(constant).wrapping_add(words[g]);
+            (a, d, c) = (d, c, b);
+            b = b.wrapping_add(sum.rotate_left(SHIFTS[i / 16][i % 4]));
+        }
+        for (s, v) in state.iter_mut().zip([a, b, c, d]) {
+            *s = s.wrapping_add(v);
+        }
+    }
+    state.iter().flat_map(|w| w.to_le_bytes()).map(|b| format!("{b:02x}")).collect()
+}
+
+fn sha1(bytes: &[u8]) -> String {
+    let mut state: [u32; 5] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476, 0xC3D2_E1F0];
+    for block in padded(bytes, (bytes.len() as u64 * 8).to_be_bytes()).chunks_exact(64) {
+        let mut words: Vec<u32> = block.chunks_exact(4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]])).collect();
+        for i in 16..80 {
+            words.push((words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16]).rotate_left(1));
+        }
+        let [mut a, mut b, mut c, mut d, mut e] = state;
+        for (i, word) in words.iter().enumerate() {
+            let (f, k) = match i / 20 {
+                0 => ((b & c) | (!b & d), 0x5A82_7999),
+                1 => (b ^ c ^ d, 0x6ED9_EBA1),
+                2 => ((b & c) | (b & d) | (c & d), 0x8F1B_BCDC),
+                _ => (b ^ c ^ d, 0xCA62_C1D6u32),
+            };
+            let sum = a.rotate_left(5).wrapping_add(f).wrapping_add(e).wrapping_add(k).wrapping_add(*word);
+            (e, d, c, b, a) = (d, c, b.rotate_left(30), a, sum);
+        }
+        for (s, v) in state.iter_mut().zip([a, b, c, d, e]) {
+            *s = s.wrapping_add(v);
+        }
+    }
+    state.iter().map(|w| format!("{w:08x}")).collect()
+}
+
+/// A message padded to whole blocks of 64 bytes.
+fn padded(bytes: &[u8], length: [u8; 8]) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    out.push(0x80);
+    while out.len() % 64 != 56 {
+        out.push(0);
+    }
+    out.extend(length);
+    out
+}
+
+fn sha2_hex(bytes: &[u8], bits: i32) -> Option<String> {
+    Some(match bits {
+        0 | 256 => hex::encode(sha2::Sha256::digest(bytes)),
+        224 => hex::encode(sha2::Sha224::digest(bytes)),
+        384 => hex::encode(sha2::Sha384::digest(bytes)),
+        512 => hex::encode(sha2::Sha512::digest(bytes)),
+        _ => return None,
+    })
+}
+
+fn no_arguments(name: &str, args: &[Typed]) -> Result<()> {
+    sig::arity(name, args.len(), 0, Some(0))
+}
+
+fn text(value: impl Into<String>) -> Typed {
+    Typed::literal(ScalarValue::Utf8(Some(value.into())))
+}
+
+fn bind_user(ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
+    no_arguments("current_user", &args)?;
+    Ok(text(&*ctx.principal))
+}
+
+fn bind_raise(_: &BindContext, args: Vec<Typed>) -> Result<Typed> {
+    sig::arity("version", args.len(), 0, Some(0))?;
+    Err(Error::not_eligible("`version()` names the engine, which is decided later; ask `EXPLAIN ROUTE`"))
+}
+
+/// DuckDB hashes BLOBs and texts alike, by their bytes.
+fn hash_duckdb(c: &crate::DuckCall<'_>, name: &str) -> Result<String, String> {
+    duck::same(name, c)
+}
+
+pub(crate) static MISC: &[FunctionDef] = &[
+    scalar!("md5", [], [Bin] => strict(Utf8), eval: eval!(texts; b: binary => md5(b)), duckdb: |c| hash_duckdb(c, "md5"), proof: "text-043, format-008, format-012, format-013, hard-003"),
+    scalar!("sha1", ["sha"], [Bin] => strict(Utf8), eval: eval!(texts; b: binary => sha1(b)), duckdb: |c| hash_duckdb(c, "sha1"), proof: "format-008, format-012"),
+    scalar!("sha2", [], [Bin, Int] => maybe(Utf8),
+        eval: eval!(texts; b: binary, bits: int =>? sha2_hex(b, bits)),
+        duckdb: |c| match duck::int(c, 1) {
+            Some(0 | 256) => Ok(format!("sha256({})", c.args[0])),
+            _ => Err("`sha2` is known on DuckDB with 256 bits only".into()),
+        },
+        proof: "hard-003"),
+    scalar!("crc32", [], [Bin] => strict(Int64), eval: |i| { let f = Frame::new(i)?; let b = f.binary(0)?; f.longs(|row| Ok(b.get(row).map(crc32))) },
+        duckdb: |_| duck::unknown("crc32"), proof: "format-008, format-012, format-013, hard-003"),
+    rewrite!("current_user", ["user", "session_user"], bind: bind_user, proof: "unit tests"),
+    rewrite!("current_catalog", [], bind: |ctx, args| { no_arguments("current_catalog", &args)?; Ok(text(ctx.catalog.clone())) }, proof: "unit tests"),
+    rewrite!("current_database", ["current_schema"], bind: |ctx, args| { no_arguments("current_database", &args)?; Ok(text(ctx.schema.clone())) }, proof: "unit tests"),
+    rewrite!("version", [], bind: bind_raise, proof: "refused"),
+];
