@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
 use flightpath_catalog::Catalog;
-use flightpath_types::{Principal, QueryId, Result, Session, SessionId};
+use flightpath_types::{Error, Principal, QueryId, Result, Session, SessionId};
 use futures::Stream;
 use parking_lot::RwLock;
 
@@ -29,6 +29,11 @@ pub trait QueryService: Send + Sync {
 
     /// Cancels one query of this principal; false when it isn't known or has ended.
     async fn cancel(&self, query_id: QueryId, principal: &Principal) -> Result<bool>;
+
+    /// Keeps a submitted query for another lifetime, so that its ticket may be renewed.
+    async fn renew(&self, _query_id: QueryId, _principal: &Principal) -> Result<()> {
+        Err(Error::not_eligible("results are kept for one lifetime only: run the statement again"))
+    }
 
     /// Checks a session setting before it is stored: the engine and time zone exist...
     fn check_setting(&self, session: &Session, name: &str, value: &str) -> Result<()>;

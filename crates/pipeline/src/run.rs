@@ -79,8 +79,11 @@ async fn try_engine(
     let permit = admission.admit(engine.id(), execution.deadline).await?;
     *queued += arrived.elapsed();
     let mut stream = engine.execute(query.clone(), execution.clone()).await?;
-    let first = stream.next().await.transpose()?;
-    Ok((first, stream, permit))
+    match stream.next().await {
+        Some(first) => Ok((Some(first?), stream, permit)),
+        // A stream that has ended may not be polled again.
+        None => Ok((None, futures::stream::empty().boxed(), permit)),
+    }
 }
 
 /// True once one of the candidates takes work again.
