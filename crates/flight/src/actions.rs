@@ -91,7 +91,7 @@ pub(crate) async fn run(door: &Door, caller: &Caller, action: Action) -> Result<
         "RenewFlightEndpoint" => {
             let (request, _): (RenewFlightEndpointRequest, _) = read(&body)?;
             let endpoint = request.endpoint.ok_or_else(|| Error::invalid("RenewFlightEndpoint names no endpoint"))?;
-            Ok(Answer::message(&renew(door, caller, endpoint)?))
+            Ok(Answer::message(&renew(door, caller, endpoint).await?))
         }
         "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => Err(unsupported("transactions and savepoints")),
         "CreatePreparedSubstraitPlan" => Err(unsupported("Substrait plans")),
@@ -142,11 +142,12 @@ async fn cancel(door: &Door, caller: &Caller, info: &FlightInfo) -> Result<bool>
     Ok(any)
 }
 
-fn renew(door: &Door, caller: &Caller, endpoint: FlightEndpoint) -> Result<FlightEndpoint> {
+async fn renew(door: &Door, caller: &Caller, endpoint: FlightEndpoint) -> Result<FlightEndpoint> {
     let ticket = endpoint.ticket.as_ref().ok_or_else(|| Error::invalid("the endpoint to renew has no ticket"))?;
     match statement_handle(ticket)? {
         Some(handle) => {
             let (query_id, _) = statement::open_ticket(door, caller, &handle)?;
+            door.queries.renew(query_id, &caller.principal).await?;
             Ok(statement::renewed(door, caller, query_id, endpoint.app_metadata))
         }
         // A metadata command: it never expires.

@@ -120,7 +120,8 @@ impl Default for Limits {
 /// How long things last.
 #[derive(Debug, Clone)]
 pub struct Lifetimes {
-    /// A ticket can be fetched, again and again, until it expires.
+    /// A ticket can be fetched, again and again, until it expires. Not longer than the pipeline keeps
+    /// what was submitted.
     pub ticket: Duration,
     pub prepared: Duration,
     /// A token that a handshake gave, and a session cookie.
@@ -137,7 +138,7 @@ pub struct Lifetimes {
 impl Default for Lifetimes {
     fn default() -> Self {
         Self {
-            ticket: Duration::from_secs(3600),
+            ticket: Duration::from_secs(600),
             prepared: Duration::from_secs(24 * 3600),
             token: Duration::from_secs(24 * 3600),
             session_idle: Duration::from_secs(8 * 3600),

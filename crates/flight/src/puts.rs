@@ -80,6 +80,10 @@ where
     if first.data_header.is_empty() {
         return Ok(None);
     }
+    // No columns: none of them will follow, and some clients wait for the answer before they end.
+    if arrow::datatypes::Schema::try_from(&first).is_ok_and(|schema| schema.fields().is_empty()) {
+        return Ok(None);
+    }
     let limit = door.config.limits.parameter_bytes;
     let mut seen = 0;
     let messages = futures::stream::iter([Ok(first)]).chain(rest).map(move |message| {
@@ -93,13 +97,11 @@ where
     });
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages.map(|m| m.map_err(|s| FlightError::Tonic(Box::new(s)))));
     let mut row: Option<RecordBatch> = None;
-    let mut has_columns = false;
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(|error| match error {
             FlightError::Tonic(status) => readable(door, *status),
             other => status_of(&Error::invalid(format!("parameters can't be read: {other}"))),
         })?;
-        has_columns |= batch.num_columns() > 0;
         if batch.num_rows() == 0 {
             continue;
         }
@@ -108,9 +110,7 @@ where
         }
         row = Some(batch);
     }
-    has_columns |= batches.schema().is_some_and(|schema| !schema.fields().is_empty());
     match row {
-        _ if !has_columns => Ok(None),
         Some(row) => params::row_of(&row).map(Some).map_err(|e| status_of(&e)),
         None => Err(status_of(&Error::invalid("parameters have columns but no row"))),
     }

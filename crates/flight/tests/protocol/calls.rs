@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type, Schema};
+use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
@@ -17,7 +18,7 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{
     CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightData, FlightDescriptor, FlightEndpoint, PutResult,
-    RenewFlightEndpointRequest, Ticket,
+    RenewFlightEndpointRequest, SchemaAsIpc, Ticket,
 };
 use bytes::Bytes;
 use flightpath_flight::messages::{
@@ -241,7 +242,15 @@ async fn updates_change_the_session_and_writes_are_refused() {
 async fn an_update_is_answered_before_its_stream_ends() {
     let (_server, mut client) = TestServer::open().await;
     let descriptor = command(&CommandStatementUpdate { query: "SET tag = x".into(), transaction_id: None });
-    let first = FlightData { flight_descriptor: Some(descriptor), ..Default::default() };
+    answered_while_open(&mut client, FlightData { flight_descriptor: Some(descriptor), ..Default::default() }).await;
+    let handle = prepare(&mut client, "SET tag = y").await.unwrap().prepared_statement_handle;
+    let descriptor = command(&CommandPreparedStatementUpdate { prepared_statement_handle: handle });
+    let schema: FlightData = SchemaAsIpc::new(&Schema::empty(), &IpcWriteOptions::default()).into();
+    answered_while_open(&mut client, FlightData { flight_descriptor: Some(descriptor), ..schema }).await;
+    assert_eq!(options(&mut client).await["tag"], "y");
+}
+
+async fn answered_while_open(client: &mut Client, first: FlightData) {
     let open_ended = futures::StreamExt::chain(futures::stream::iter([first]), futures::stream::pending());
     let answered = tokio::time::timeout(Duration::from_secs(20), client.do_put(open_ended)).await.expect("an answer").unwrap();
     let results: Vec<PutResult> =

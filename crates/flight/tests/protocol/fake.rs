@@ -173,6 +173,10 @@ impl QueryService for FakeQueries {
         Ok(known)
     }
 
+    async fn renew(&self, query_id: QueryId, _principal: &Principal) -> Result<()> {
+        if self.submitted.lock().contains_key(&query_id) { Ok(()) } else { Err(Error::not_found("no such query")) }
+    }
+
     fn check_setting(&self, _session: &Session, name: &str, value: &str) -> Result<()> {
         if name == "engine" && !["", "fake", "duckdb"].contains(&value) {
             return Err(Error::invalid(format!("unknown engine '{value}'; engines are fake, duckdb")));
