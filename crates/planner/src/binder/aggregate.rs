@@ -13,6 +13,7 @@ use datafusion::logical_expr::expr::{Case, Cast, Exists, InList, InSubquery};
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, Subquery};
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::Typed;
+use flightpath_functions::ops::canonical_float;
 use flightpath_types::{Error, Result};
 
 use super::cte::Ctes;
@@ -337,8 +338,9 @@ impl State<'_> {
                         continue;
                     }
                     let name = self.column();
-                    group_exprs.push(key.expr.clone().alias(name.clone()));
-                    groups.insert(key.expr, Column::new_unqualified(name));
+                    let raw = key.expr.clone();
+                    group_exprs.push(canonical_float(&self.ctx, key).expr.alias(name.clone()));
+                    groups.insert(raw, Column::new_unqualified(name));
                 }
                 let calls = calls(self, group_exprs.is_empty());
                 let plan = built(Aggregate::try_new(Arc::new(input), group_exprs, calls))?;
@@ -351,7 +353,7 @@ impl State<'_> {
                 let mut keys = Vec::with_capacity(sets.exprs.len());
                 for t in &sets.exprs {
                     let name = self.column();
-                    exprs.push(t.expr.clone().alias(name.clone()));
+                    exprs.push(canonical_float(&self.ctx, t.clone()).expr.alias(name.clone()));
                     keys.push(Column::new_unqualified(name));
                 }
                 debug_assert_eq!(exprs.len(), width + keys.len());

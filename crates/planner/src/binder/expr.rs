@@ -515,10 +515,16 @@ impl State<'_> {
             let t = self.function("ilike", vec![x, pattern, escape])?;
             return Ok(if negate { Typed::new(negated(t.expr), DataType::Boolean, t.nullable) } else { t });
         }
-        if let Some(ScalarValue::Utf8(Some(text))) = pattern.as_literal() {
-            check_pattern(text, escape)?;
-        }
-        let like = Like { negated: negate, expr: Box::new(x.expr), pattern: Box::new(pattern.expr), escape_char: Some(escape), case_insensitive: false };
+        let pattern = match pattern.as_literal() {
+            Some(ScalarValue::Utf8(Some(text))) => {
+                check_pattern(text, escape)?;
+                Typed::literal(ScalarValue::Utf8(Some(with_backslashes(text, escape))))
+            }
+            Some(_) => pattern,
+            None if escape == '\\' => pattern,
+            None => return Err(Error::not_eligible("LIKE with an ESCAPE character and a pattern that isn't a literal isn't supported")),
+        };
+        let like = Like { negated: negate, expr: Box::new(x.expr), pattern: Box::new(pattern.expr), escape_char: Some('\\'), case_insensitive: false };
         Ok(Typed::new(Expr::Like(like), DataType::Boolean, nullable))
     }
 
@@ -653,6 +659,27 @@ fn expression_size(expr: &Expr) -> usize {
         Ok(TreeNodeRecursion::Continue)
     });
     if counted.is_ok() { size } else { usize::MAX }
+}
+
+/// The same pattern with `\` as its escape, the only one that engines share.
+fn with_backslashes(pattern: &str, escape: char) -> String {
+    if escape == '\\' {
+        return pattern.to_string();
+    }
+    let mut out = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            c if c == escape => match chars.next() {
+                Some(next @ ('%' | '_')) => out.extend(['\\', next]),
+                Some(next) => out.push(next),
+                None => {}
+            },
+            '\\' => out.push_str("\\\\"),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// The escape character must stand before `%`, `_` or itself.

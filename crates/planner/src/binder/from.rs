@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::common::{JoinConstraint, JoinType, NullEquality, TableReference};
-use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, TableReference};
+use datafusion::logical_expr::{EmptyRelation, Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery};
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectNamePart};
 use flightpath_catalog::{AsOf, TableSnapshot};
 use flightpath_plan::{ScanId, SnapshotSource};
@@ -23,10 +24,9 @@ impl State<'_> {
     pub fn from(&mut self, from: &[ast::TableWithJoins], ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
         let mut result: Option<Relation> = None;
         for item in from {
-            let factor = self.factor(&item.relation, result.as_ref(), ctes, outer)?;
             let mut joined = match result.take() {
-                None => factor,
-                Some(left) => self.join(left, factor, JoinType::Inner, &ast::JoinConstraint::None, ctes, outer)?,
+                None => self.factor(&item.relation, None, ctes, outer)?,
+                Some(left) => self.join_factor(left, &item.relation, JoinType::Inner, &ast::JoinConstraint::None, ctes, outer)?,
             };
             for join in &item.joins {
                 joined = self.join_clause(joined, join, ctes, outer)?;
@@ -47,7 +47,7 @@ impl State<'_> {
         match factor {
             ast::TableFactor::Table { name, alias, args, version, .. } => {
                 let relation = match args {
-                    Some(args) => self.table_function(name, &args.args, alias.as_ref(), left, false, ctes, outer)?,
+                    Some(args) => self.table_function(name, &args.args, left, false, ctes, outer)?,
                     None => self.named_relation(&identifiers(name)?, version.as_ref(), ctes)?,
                 };
                 self.alias_relation(relation, alias.as_ref())
@@ -62,7 +62,7 @@ impl State<'_> {
                 Ok(relation)
             }
             ast::TableFactor::Function { lateral, name, args, with_ordinality: _, alias } => {
-                let relation = self.table_function(name, args, alias.as_ref(), left, *lateral, ctes, outer)?;
+                let relation = self.table_function(name, args, left, *lateral, ctes, outer)?;
                 self.alias_relation(relation, alias.as_ref())
             }
             ast::TableFactor::NestedJoin { table_with_joins, alias } => {
@@ -131,7 +131,7 @@ impl State<'_> {
             .map(|f| Col {
                 name: Arc::from(f.name().as_str()),
                 qualifier: Some(qualifier.clone()),
-                column: datafusion::common::Column::new(Some(name.clone()), f.name()),
+                column: Column::new(Some(name.clone()), f.name()),
                 ty: f.data_type().clone(),
                 nullable: f.is_nullable(),
                 hidden: false,
@@ -168,7 +168,29 @@ impl State<'_> {
             J::Anti(c) | J::LeftAnti(c) => (JoinType::LeftAnti, c),
             other => return Err(Error::not_eligible(format!("join {other:?} isn't part of Databricks SQL"))),
         };
-        let right = self.factor(&join.relation, Some(&left), ctes, outer)?;
+        self.join_factor(left, &join.relation, kind, constraint, ctes, outer)
+    }
+
+    /// A join whose right side may see the left one.
+    fn join_factor(&mut self, left: Relation, factor: &ast::TableFactor, kind: JoinType, constraint: &ast::JoinConstraint, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+        let unconditional = match constraint {
+            ast::JoinConstraint::None => true,
+            ast::JoinConstraint::On(ast::Expr::Value(v)) => v.value == ast::Value::Boolean(true),
+            _ => false,
+        };
+        if unconditional
+            && matches!(kind, JoinType::Inner | JoinType::Left)
+            && let ast::TableFactor::Function { lateral: true, name, args, with_ordinality: _, alias } = factor
+        {
+            return self.lateral_function(left, name, args, alias.as_ref(), kind == JoinType::Left, ctes, outer);
+        }
+        let right = self.factor(factor, Some(&left), ctes, outer)?;
+        if unconditional
+            && matches!(kind, JoinType::Inner | JoinType::Left)
+            && let Some(joined) = row_of_left(&left, &right)?
+        {
+            return Ok(joined);
+        }
         self.join(left, right, kind, constraint, ctes, outer)
     }
 
@@ -239,7 +261,7 @@ impl State<'_> {
             }
             plan = built(LogicalPlanBuilder::from(plan).project(exprs).and_then(LogicalPlanBuilder::build))?;
             for ((l, _), (name, ty, nullable)) in pairs.iter().zip(names) {
-                let column = datafusion::common::Column::new_unqualified(name);
+                let column = Column::new_unqualified(name);
                 keys.push(Col { name: l.name.clone(), qualifier: None, column, ty, nullable, hidden: false });
             }
         } else {
@@ -256,6 +278,37 @@ impl State<'_> {
         keys.extend(cols);
         Ok(Relation { plan, cols: keys, ordered })
     }
+}
+
+/// `LATERAL (SELECT expressions)` without a FROM is one row for each row of the left side: a projection.
+fn row_of_left(left: &Relation, right: &Relation) -> Result<Option<Relation>> {
+    let LogicalPlan::Subquery(Subquery { subquery, .. }) = &right.plan else { return Ok(None) };
+    let LogicalPlan::Projection(Projection { expr, input, .. }) = subquery.as_ref() else { return Ok(None) };
+    if !matches!(input.as_ref(), LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: true, .. })) {
+        return Ok(None);
+    }
+    let mut exprs: Vec<Expr> = left.plan.schema().columns().into_iter().map(Expr::Column).collect();
+    let own: HashSet<Column> = left.plan.schema().columns().into_iter().collect();
+    for e in expr {
+        let mut foreign = false;
+        let e = e.clone().transform_up(|e| {
+            Ok(match e {
+                Expr::OuterReferenceColumn(_, column) if own.contains(&column) => Transformed::yes(Expr::Column(column)),
+                Expr::OuterReferenceColumn(..) | Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => {
+                    foreign = true;
+                    Transformed::no(e)
+                }
+                other => Transformed::no(other),
+            })
+        });
+        if foreign {
+            return Ok(None);
+        }
+        exprs.push(built(e)?.data);
+    }
+    let plan = LogicalPlan::Projection(built(Projection::try_new(exprs, Arc::new(left.plan.clone())))?);
+    let cols = left.cols.iter().chain(&right.cols).cloned().collect();
+    Ok(Some(Relation { plan, cols, ordered: false }))
 }
 
 fn nullable(col: &Col) -> flightpath_functions::Typed {

@@ -123,7 +123,7 @@ impl State<'_> {
 
     /// `range(...)` or a generator in FROM; with LATERAL it sees the relations before it, and the
     /// result holds their columns too.
-    pub fn table_function(&mut self, name: &ast::ObjectName, args: &[ast::FunctionArg], alias: Option<&ast::TableAlias>, left: Option<&Relation>, lateral: bool, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    pub fn table_function(&mut self, name: &ast::ObjectName, args: &[ast::FunctionArg], left: Option<&Relation>, lateral: bool, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
         let parts = super::from::identifiers(name)?;
         let [ident] = parts.as_slice() else {
             return Err(Error::not_eligible(format!("table function `{name}` isn't supported")));
@@ -131,7 +131,7 @@ impl State<'_> {
         let function = ident.value.to_lowercase();
         let call = call_of(name, args);
         if lateral && left.is_some() {
-            return Err(Error::not_eligible(format!("LATERAL {function}(...) in FROM isn't supported; use LATERAL VIEW")));
+            return Err(Error::not_eligible(format!("LATERAL {function}(...) with a join condition isn't supported; use LATERAL VIEW")));
         }
         let scope = Scope::new(&[], outer);
         let bound = self.arguments(&Place::new(&scope, ctes, "a table function's arguments"), &call)?.args;
@@ -145,8 +145,27 @@ impl State<'_> {
             let (plan, made) = self.generate(one_row, kind, is_outer, bound)?;
             Relation { plan, cols: named(made, &function, &[])?, ordered: false }
         };
-        let _ = alias;
         Ok(relation)
+    }
+
+    /// `JOIN LATERAL explode(t.a) AS x`: each row of the left side with what is made of it.
+    #[allow(clippy::too_many_arguments)]
+    pub fn lateral_function(&mut self, left: Relation, name: &ast::ObjectName, args: &[ast::FunctionArg], alias: Option<&ast::TableAlias>, keep_left: bool, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+        let call = call_of(name, args);
+        let (function, _) = function_name(&call)?;
+        let Some((kind, is_outer)) = generator(&function) else {
+            return Err(Error::not_eligible(format!("LATERAL {function}(...) isn't supported")));
+        };
+        let args = {
+            let scope = Scope::new(&left.cols, outer);
+            self.arguments(&Place::new(&scope, ctes, "LATERAL"), &call)?.args
+        };
+        let (plan, made) = self.generate(left.plan, kind, keep_left || is_outer, args)?;
+        let columns: Vec<Ident> = alias.iter().flat_map(|a| &a.columns).map(|c| c.name.clone()).collect();
+        let relation = alias.map_or(function.as_str(), |a| a.name.value.as_str());
+        let mut cols = left.cols;
+        cols.extend(named(made, relation, &columns)?);
+        Ok(Relation { plan, cols, ordered: false })
     }
 
     /// `range([start,] end [, step])`: BIGINT from `start` up to, and without, `end`.
@@ -277,14 +296,12 @@ impl State<'_> {
             columns[i % width].push(value);
         }
         let mut common = Vec::with_capacity(width);
-        let mut nullable = Vec::with_capacity(width);
         for column in columns {
-            nullable.push(column.iter().any(|t| t.nullable));
             common.push(self.common(column, "stack")?.0);
         }
         let names: Vec<String> = (0..width).map(|i| format!("col{i}")).collect();
         let (plan, mut made) = self.unnest_rows(input, &names, common, rows)?;
-        made.iter_mut().zip(nullable).for_each(|(m, n)| m.t.nullable = n);
+        made.iter_mut().for_each(|m| m.t.nullable = true);
         self.materialize(plan, made)
     }
 

@@ -2,7 +2,7 @@
 
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast;
-use flightpath_functions::types;
+use flightpath_functions::{Typed, types};
 
 use super::call::Arguments;
 use super::expr::Bound;
@@ -58,21 +58,25 @@ fn integer_bound(left: &Bound, sign: &str, right: &Bound) -> Option<String> {
         ">=" | "<" => false,
         _ => return None,
     };
-    let rounded = |b: &Bound, up: bool| match b.t.as_literal() {
-        Some(ScalarValue::Decimal128(Some(v), _, s)) if *s > 0 => {
+    if types::is_integral(&right.t.ty) {
+        return next_integer(&left.t, up_when_left).map(|n| format!("({n} {sign} {})", right.name));
+    }
+    if types::is_integral(&left.t.ty) {
+        return next_integer(&right.t, !up_when_left).map(|n| format!("({} {sign} {n})", left.name));
+    }
+    None
+}
+
+/// The integer at or above (or below) a decimal literal.
+pub(super) fn next_integer(t: &Typed, up: bool) -> Option<i128> {
+    match t.as_literal() {
+        Some(ScalarValue::Decimal128(Some(v), _, s)) if *s >= 0 => {
             let unit = 10i128.checked_pow(u32::try_from(*s).ok()?)?;
             let down = v.div_euclid(unit);
             Some(if up && v.rem_euclid(unit) != 0 { down + 1 } else { down })
         }
         _ => None,
-    };
-    if types::is_integral(&right.t.ty) {
-        return rounded(left, up_when_left).map(|n| format!("({n} {sign} {})", right.name));
     }
-    if types::is_integral(&left.t.ty) {
-        return rounded(right, !up_when_left).map(|n| format!("({} {sign} {n})", left.name));
-    }
-    None
 }
 
 fn temporal(left: &Bound, sign: &str, right: &Bound) -> Option<String> {

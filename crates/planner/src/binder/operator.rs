@@ -1,6 +1,7 @@
 //! Operators: which are native over operands of one type, and which are functions of the table.
 
 use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use flightpath_functions::ops::{self, BinaryOp};
@@ -40,7 +41,10 @@ impl State<'_> {
         };
         let plain = names::operator(&left, sign, &right);
         let name = if op == BinaryOp::NotEq { format!("(NOT {plain})") } else { plain };
-        let (left, right) = self.typed_placeholders(left.t, right.t)?;
+        let (left, right) = match integer_bound(&left.t, op, &right.t) {
+            Some((left, right)) => (left, right),
+            None => self.typed_placeholders(left.t, right.t)?,
+        };
         Ok(Bound::new(ops::binary(&self.ctx, op, left, right)?, name))
     }
 
@@ -93,6 +97,27 @@ impl State<'_> {
             }
         }
     }
+}
+
+/// An integer is less than 1.5 where it's less than 2: compared as integers, files and rows can be
+/// skipped, and no cast is needed.
+fn integer_bound(left: &Typed, op: BinaryOp, right: &Typed) -> Option<(Typed, Typed)> {
+    let up_when_left = match op {
+        BinaryOp::Gt | BinaryOp::LtEq => true,
+        BinaryOp::GtEq | BinaryOp::Lt => false,
+        _ => return None,
+    };
+    let long = |t: &Typed, up: bool| match names::next_integer(t, up) {
+        Some(n) => i64::try_from(n).ok().map(|n| Typed::literal(ScalarValue::Int64(Some(n)))),
+        None => None,
+    };
+    if types::is_integral(&right.ty) {
+        return long(left, up_when_left).map(|n| (n, right.clone()));
+    }
+    if types::is_integral(&left.ty) {
+        return long(right, !up_when_left).map(|n| (left.clone(), n));
+    }
+    None
 }
 
 pub(super) fn check_comparable(ty: &DataType, op: &str, ordering: bool) -> Result<()> {

@@ -5,7 +5,8 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
-use flightpath_functions::types;
+use flightpath_functions::ops::canonical_float;
+use flightpath_functions::{Typed, types};
 use flightpath_types::{Error, Result};
 
 use super::cte::Ctes;
@@ -20,6 +21,7 @@ pub(super) struct SortKey {
     pub expr: Expr,
     /// Set for ordinals and ALL: the output column itself.
     pub position: Option<usize>,
+    pub ty: DataType,
     pub asc: bool,
     pub nulls_first: bool,
     pub name: String,
@@ -42,7 +44,7 @@ impl State<'_> {
         match &order_by.kind {
             ast::OrderByKind::All(options) => {
                 let (asc, nulls_first) = direction(options);
-                let key = |(i, item): (usize, &Item)| SortKey { expr: item.t.expr.clone(), position: Some(i), asc, nulls_first, name: item.name.to_string() };
+                let key = |(i, item): (usize, &Item)| SortKey { expr: item.t.expr.clone(), position: Some(i), ty: item.t.ty.clone(), asc, nulls_first, name: item.name.to_string() };
                 Ok(items.iter().enumerate().map(key).collect())
             }
             ast::OrderByKind::Expressions(exprs) => exprs.iter().map(|e| self.sort_key(place, e, items)).collect(),
@@ -58,10 +60,10 @@ impl State<'_> {
                 return Err(error::classed("ORDER_BY_POS_OUT_OF_RANGE", "42805", format!("ORDER BY position {n} is not in select list (valid range is [1, {}]).", items.len())));
             };
             check_sortable(&items[position].t.ty)?;
-            return Ok(SortKey { expr: items[position].t.expr.clone(), position: Some(position), asc, nulls_first, name: bound.name });
+            return Ok(SortKey { expr: items[position].t.expr.clone(), position: Some(position), ty: items[position].t.ty.clone(), asc, nulls_first, name: bound.name });
         }
         check_sortable(&bound.t.ty)?;
-        Ok(SortKey { expr: bound.t.expr, position: None, asc, nulls_first, name: bound.name })
+        Ok(SortKey { expr: bound.t.expr, position: None, ty: bound.t.ty, asc, nulls_first, name: bound.name })
     }
 
     /// ORDER BY over a set operation or VALUES: only its output columns can be named.
@@ -73,7 +75,7 @@ impl State<'_> {
             .map(|c| Item { name: c.name.clone(), t: c.typed() })
             .collect();
         let keys = self.sort_keys(&Place::new(&scope, ctes, "ORDER BY"), order_by, &items)?;
-        let sorts: Vec<Sort> = keys.iter().map(|k| k.over(k.expr.clone())).collect();
+        let sorts: Vec<Sort> = keys.iter().map(|k| k.over(canonical_float(&self.ctx, Typed::new(k.expr.clone(), k.ty.clone(), true)).expr)).collect();
         let plan = built(LogicalPlanBuilder::from(relation.plan.clone()).sort(sorts).and_then(LogicalPlanBuilder::build))?;
         Ok(Relation { plan, ordered: true, ..relation })
     }
@@ -95,5 +97,6 @@ pub(super) fn window_sort(state: &mut State<'_>, place: &Place<'_>, key: &ast::O
     let bound = state.expr(place, &key.expr)?;
     check_sortable(&bound.t.ty)?;
     let text = format!("{} {} NULLS {}", bound.name, if asc { "ASC" } else { "DESC" }, if nulls_first { "FIRST" } else { "LAST" });
-    Ok((Sort { expr: bound.t.expr, asc, nulls_first }, text, bound.t.ty))
+    let ty = bound.t.ty.clone();
+    Ok((Sort { expr: canonical_float(&state.ctx, bound.t).expr, asc, nulls_first }, text, ty))
 }

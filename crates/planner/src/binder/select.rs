@@ -8,6 +8,7 @@ use datafusion::common::Column;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::Typed;
+use flightpath_functions::ops::canonical_float;
 use flightpath_types::{Error, Result};
 
 use super::aggregate::{Aggregates, Grouped};
@@ -135,6 +136,12 @@ impl State<'_> {
             };
             positions.push(position);
         }
+        if distinct.is_some() {
+            // NaNs are one value, and so are the zeros.
+            for (expr, item) in all.iter_mut().zip(&items) {
+                *expr = canonical_float(&self.ctx, Typed { expr: std::mem::take(expr), ..item.t.clone() }).expr;
+            }
+        }
         let (mut plan, columns) = self.project(plan, all)?;
         if matches!(distinct, Some(ast::Distinct::Distinct)) {
             check_distinct(&items)?;
@@ -143,7 +150,10 @@ impl State<'_> {
         let ordered = !keys.is_empty();
         let mut columns = columns;
         if ordered {
-            let sorts = keys.iter().zip(positions).map(|(key, position)| key.over(Expr::Column(columns[position].clone()))).collect::<Vec<_>>();
+            let sorts = keys.iter().zip(positions).map(|(key, position)| {
+                let t = Typed::new(Expr::Column(columns[position].clone()), key.ty.clone(), true);
+                key.over(canonical_float(&self.ctx, t).expr)
+            }).collect::<Vec<_>>();
             plan = built(LogicalPlanBuilder::from(plan).sort(sorts).and_then(LogicalPlanBuilder::build))?;
             if columns.len() > width {
                 let visible = columns[..width].iter().cloned().map(Expr::Column).collect();

@@ -7,6 +7,7 @@ use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality};
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, Projection, Union, Window, WindowFrame};
 use datafusion::sql::sqlparser::ast::{SetExpr, SetOperator, SetQuantifier};
+use flightpath_functions::ops::canonical_float;
 use flightpath_functions::{FunctionDef, lookup, types};
 use flightpath_types::{Error, Result};
 
@@ -51,7 +52,7 @@ impl State<'_> {
     }
 
     pub fn union(&mut self, relations: Vec<Relation>, all: bool) -> Result<Relation> {
-        let (inputs, cols) = self.aligned(relations, "UNION")?;
+        let (inputs, cols) = self.aligned(relations, "UNION", !all)?;
         if !all {
             check_maps(&cols)?;
         }
@@ -61,7 +62,7 @@ impl State<'_> {
     }
 
     /// The inputs with the same column names and types; names and nullability of the result.
-    fn aligned(&mut self, relations: Vec<Relation>, op: &str) -> Result<(Vec<LogicalPlan>, Vec<Col>)> {
+    fn aligned(&mut self, relations: Vec<Relation>, op: &str, compared: bool) -> Result<(Vec<LogicalPlan>, Vec<Col>)> {
         let width = relations.first().map_or(0, |r| r.cols.len());
         for (i, relation) in relations.iter().enumerate() {
             if relation.cols.len() != width {
@@ -96,7 +97,9 @@ impl State<'_> {
         for relation in relations {
             let mut exprs = Vec::with_capacity(width);
             for (theirs, col) in relation.cols.iter().zip(&cols) {
-                exprs.push(self.coerce(theirs.typed(), &col.ty)?.expr.alias(col.column.name.clone()));
+                let t = self.coerce(theirs.typed(), &col.ty)?;
+                let t = if compared { canonical_float(&self.ctx, t) } else { t };
+                exprs.push(t.expr.alias(col.column.name.clone()));
             }
             plans.push(LogicalPlan::Projection(built(Projection::try_new(exprs, Arc::new(relation.plan)))?));
         }
@@ -106,7 +109,7 @@ impl State<'_> {
     /// INTERSECT and EXCEPT as joins in which NULL equals NULL. With ALL, each row's copies are
     /// numbered, so that they match one by one.
     fn keep_matching(&mut self, relations: Vec<Relation>, kind: JoinType, op: &str, all: bool) -> Result<Relation> {
-        let (inputs, cols) = self.aligned(relations, op)?;
+        let (inputs, cols) = self.aligned(relations, op, true)?;
         check_maps(&cols)?;
         let mut inputs = inputs.into_iter();
         let (Some(left), Some(right)) = (inputs.next(), inputs.next()) else { return Err(Error::internal("a set operation of one input")) };

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
-use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::{Expr, Subquery};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::expr::{Case, Exists, InSubquery};
+use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator, Subquery};
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::{Typed, types};
 use flightpath_types::{Error, Result};
 
-use super::error;
-use super::expr::{Bound, Place};
+use super::error::{self, built};
+use super::expr::{Bound, Place, balanced};
 use super::query::State;
 use super::scope::Relation;
 
@@ -32,6 +34,12 @@ impl State<'_> {
 
     pub fn exists(&mut self, place: &Place<'_>, query: &ast::Query, negate: bool) -> Result<Bound> {
         let relation = self.subquery(place, query)?;
+        if !filters(place) {
+            let some = self.any_row(relation.plan)?;
+            let expr = if negate { Expr::Not(Box::new(some)) } else { some };
+            let name = if negate { "(NOT exists())" } else { "exists()" };
+            return Ok(Bound::new(Typed::new(expr, DataType::Boolean, false), name));
+        }
         let expr = Expr::Exists(Exists { subquery: node(relation), negated: negate });
         let name = if negate { "(NOT exists())" } else { "exists()" };
         Ok(Bound::new(Typed::new(expr, DataType::Boolean, false), name))
@@ -57,10 +65,48 @@ impl State<'_> {
             let (plan, _) = self.project(relation.plan, vec![col.typed().expr])?;
             relation.plan = plan;
         }
+        if !filters(place) {
+            let plain = format!("({} IN (listquery()))", x.name);
+            let name = if negate { format!("(NOT {plain})") } else { plain };
+            let expr = self.in_as_counts(left, relation, nullable)?;
+            let expr = if negate { Expr::Not(Box::new(expr)) } else { expr };
+            return Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name));
+        }
         let expr = Expr::InSubquery(InSubquery { expr: Box::new(left.expr), subquery: node(relation), negated: negate });
         let plain = format!("({} IN (listquery()))", x.name);
         let name = if negate { format!("(NOT {plain})") } else { plain };
         Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name))
+    }
+
+    /// `(SELECT count(1) FROM plan) > 0`: where no row is dropped by it, a test for rows has to be a value.
+    fn any_row(&mut self, plan: LogicalPlan) -> Result<Expr> {
+        let name = self.column();
+        let one = Expr::Literal(ScalarValue::Int64(Some(1)), None);
+        let count = datafusion::functions_aggregate::count::count_udaf().call(vec![one]).alias(name);
+        let counted = LogicalPlan::Aggregate(built(Aggregate::try_new(Arc::new(plan), Vec::new(), vec![count]))?);
+        let outer_ref_columns = counted.all_out_ref_exprs();
+        let subquery = Expr::ScalarSubquery(Subquery { subquery: Arc::new(counted), outer_ref_columns, spans: Default::default() });
+        let zero = Expr::Literal(ScalarValue::Int64(Some(0)), None);
+        Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(subquery), Operator::Gt, Box::new(zero))))
+    }
+
+    /// IN as a value: TRUE with a match, NULL where a NULL leaves it open, FALSE otherwise.
+    fn in_as_counts(&mut self, left: Typed, relation: Relation, nullable: bool) -> Result<Expr> {
+        let Some(column) = relation.plan.schema().columns().into_iter().next() else { return Err(Error::internal("IN over no column")) };
+        let right = Typed::new(Expr::Column(column.clone()), left.ty.clone(), true);
+        let outside = as_outer(left.clone())?;
+        let matches = self.compare(right, Operator::Eq, outside)?.expr;
+        let found = self.any_row(super::select::filter(relation.plan.clone(), matches)?)?;
+        if !nullable {
+            return Ok(found);
+        }
+        let nulls = self.any_row(super::select::filter(relation.plan.clone(), Expr::IsNull(Box::new(Expr::Column(column))))?)?;
+        let rows = self.any_row(relation.plan)?;
+        let no_value = balanced(vec![Expr::IsNull(Box::new(left.expr)), rows], Operator::And);
+        let open = balanced(vec![no_value, nulls], Operator::Or);
+        let literal = |b: Option<bool>| Box::new(Expr::Literal(ScalarValue::Boolean(b), None));
+        let when_then_expr = vec![(Box::new(found), literal(Some(true))), (Box::new(open), literal(None))];
+        Ok(Expr::Case(Case { expr: None, when_then_expr, else_expr: Some(literal(Some(false))) }))
     }
 
     fn one_column(&mut self, place: &Place<'_>, query: &ast::Query, what: &str) -> Result<Relation> {
@@ -79,6 +125,36 @@ impl State<'_> {
         }
         Ok(relation)
     }
+}
+
+/// Whether the place drops rows: there the optimizer turns IN and EXISTS into joins.
+fn filters(place: &Place<'_>) -> bool {
+    matches!(place.clause, "WHERE" | "HAVING" | "QUALIFY")
+}
+
+/// An expression of the enclosing query, seen from inside a subquery.
+fn as_outer(t: Typed) -> Result<Typed> {
+    let ty = t.ty.clone();
+    let mut nested = false;
+    let expr = t.expr.transform_up(|e| {
+        Ok(match e {
+            Expr::Column(column) => {
+                let field = Arc::new(Field::new(column.name.clone(), ty.clone(), true));
+                Transformed::yes(Expr::OuterReferenceColumn(field, column))
+            }
+            Expr::OuterReferenceColumn(..) | Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => {
+                nested = true;
+                Transformed::no(e)
+            }
+            other => Transformed::no(other),
+        })
+    });
+    let expr = built(expr)?.data;
+    // A reference carries its column's type: only a column itself is known to have this one.
+    if nested || !matches!(expr, Expr::OuterReferenceColumn(..) | Expr::Literal(..)) {
+        return Err(Error::not_eligible("IN with a subquery over an expression isn't supported in the select list"));
+    }
+    Ok(Typed { expr, ..t })
 }
 
 fn node(relation: Relation) -> Subquery {

@@ -10,6 +10,7 @@ use datafusion::logical_expr::{
     Expr, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
 };
 use datafusion::sql::sqlparser::ast;
+use flightpath_functions::ops::canonical_float;
 use flightpath_functions::{FunctionDef, Typed, types};
 use flightpath_types::{Error, Result};
 
@@ -86,7 +87,7 @@ impl State<'_> {
         for e in &spec.partition_by {
             let bound = self.expr(&inner, e)?;
             partition_names.push(bound.name);
-            partition_by.push(bound.t.expr);
+            partition_by.push(canonical_float(&self.ctx, bound.t).expr);
         }
         if !partition_names.is_empty() {
             texts.push(format!("PARTITION BY {}", partition_names.join(", ")));
