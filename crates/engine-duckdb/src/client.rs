@@ -219,7 +219,7 @@ impl Receiving {
     fn finished(&self) -> Option<Result<arrow::record_batch::RecordBatch>> {
         let end = *self.end.lock();
         match end {
-            Some(end) if end.rows == self.rows => None,
+            Some(end) if end.complete && end.rows == self.rows => None,
             Some(end) => Some(Err(Error::unavailable(format!(
                 "the DuckDB worker's answer has {} rows instead of {}",
                 self.rows, end.rows

@@ -29,14 +29,15 @@ pub enum Paths {
 /// Where the tables that help a binding are made.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
-    pub catalog: &'static str,
-    pub schema: &'static str,
+    create: &'static str,
+    catalog: &'static str,
+    schema: &'static str,
 }
 
 /// Gone with its connection.
-pub const TEMP: Place = Place { catalog: "temp", schema: "main" };
+pub const TEMP: Place = Place { create: "CREATE TEMP TABLE", catalog: "temp", schema: "main" };
 /// Gone with its instance.
-pub const MEMORY: Place = Place { catalog: "memory", schema: "main" };
+pub const MEMORY: Place = Place { create: "CREATE TABLE", catalog: "memory", schema: "main" };
 
 /// The SELECT that reads a binding. Makes tables of partition values and deleted rows as needed,
 /// named after `index`.
@@ -225,7 +226,7 @@ fn deleted_rows_table(scan: &Scan<'_>) -> Result<String> {
 }
 
 fn create_table(scan: &Scan<'_>, name: &str, columns: &str) -> Result<()> {
-    scan.connection.execute(&format!("CREATE TABLE {} ({columns})", qualified(scan, name))).map_err(failed)
+    scan.connection.execute(&format!("{} {} ({columns})", scan.place.create, qualified(scan, name))).map_err(failed)
 }
 
 fn qualified(scan: &Scan<'_>, name: &str) -> String {

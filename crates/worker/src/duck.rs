@@ -10,6 +10,7 @@
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, StructArray};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -21,6 +22,10 @@ use parking_lot::Mutex;
 pub use crate::duck_error::{DuckError, ErrorType};
 
 type Result<T> = std::result::Result<T, DuckError>;
+
+/// How long a thread without a task waits for one, growing step by step.
+const WAIT_STEP: Duration = Duration::from_micros(20);
+const WAIT_STEPS_MAX: u32 = 10;
 
 /// The linked library's version, such as `v1.5.5`.
 pub fn library_version() -> String {
@@ -283,9 +288,7 @@ impl<'c> Prepared<'c> {
         if state != ffi::DuckDBSuccess {
             return Err(pending.error());
         }
-        if cancelled() {
-            return Err(DuckError::new(ErrorType::Interrupt, "interrupted before the start"));
-        }
+        pending.work(cancelled)?;
         let mut result = QueryResult::empty();
         // SAFETY: `pending` is valid; the result is freed by `QueryResult::drop`.
         let state = unsafe { ffi::duckdb_execute_pending(pending.0, &mut result.0) };
@@ -319,6 +322,30 @@ impl Drop for Columns {
 struct Pending(ffi::duckdb_pending_result);
 
 impl Pending {
+    /// Works on the query until its first rows are ready. Where DuckDB's own loop spins while other
+    /// threads have all the tasks, this one steps back: a core is worth more to them.
+    fn work(&self, cancelled: impl Fn() -> bool) -> Result<()> {
+        let mut idle_rounds = 0u32;
+        loop {
+            if cancelled() {
+                return Err(DuckError::new(ErrorType::Interrupt, "interrupted"));
+            }
+            // SAFETY: a valid pending result, not yet executed.
+            match unsafe { ffi::duckdb_pending_execute_task(self.0) } {
+                ffi::duckdb_pending_state_DUCKDB_PENDING_RESULT_READY => return Ok(()),
+                ffi::duckdb_pending_state_DUCKDB_PENDING_ERROR => return Err(self.error()),
+                ffi::duckdb_pending_state_DUCKDB_PENDING_NO_TASKS_AVAILABLE => {
+                    idle_rounds += 1;
+                    match idle_rounds {
+                        0..=20 => std::thread::yield_now(),
+                        rounds => std::thread::sleep(WAIT_STEP * (rounds - 20).min(WAIT_STEPS_MAX)),
+                    }
+                }
+                _ => idle_rounds = 0,
+            }
+        }
+    }
+
     fn error(&self) -> DuckError {
         // SAFETY: reads a string owned by the pending result; null when there is none.
         DuckError::from_text(&unsafe { text(ffi::duckdb_pending_error(self.0)) })

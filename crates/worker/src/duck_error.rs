@@ -101,7 +101,7 @@ impl DuckError {
     pub(crate) fn from_result(code: ffi::duckdb_error_type, text: &str) -> Self {
         let kind = ErrorType::from_code(code);
         match Self::from_json(text) {
-            Some(error) if kind == ErrorType::Invalid => error,
+            Some(error) if error.kind != ErrorType::Invalid => error,
             Some(error) => Self { kind, ..error },
             None => Self::new(kind, text),
         }

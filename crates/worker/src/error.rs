@@ -112,6 +112,8 @@ pub fn may_be_damage(error: &DuckError) -> bool {
             | ErrorType::Fatal
             | ErrorType::OutOfRange
             | ErrorType::Conversion
+            // A confined instance takes a missing file with brackets in its name for a pattern.
+            | ErrorType::Permission
     )
 }
 

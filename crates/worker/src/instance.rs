@@ -178,4 +178,22 @@ mod tests {
             assert_eq!(rows.next_chunk().unwrap().unwrap().num_rows(), 1, "{sql}");
         }
     }
+
+    #[test]
+    fn an_invalidated_instance_is_replaced_once_and_its_queries_end_by_themselves() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(Key::new(vec![7; 32]).unwrap(), folder.path().into(), 1 << 30, 2);
+        let instances = Instances::open(&config).unwrap();
+        let old = instances.shared().unwrap();
+        assert!(old.invalidate());
+        assert!(!old.invalidate(), "only the first query is to blame");
+        let new = instances.shared().unwrap();
+        assert!(!Arc::ptr_eq(&old, &new));
+        assert!(Arc::ptr_eq(&new, &instances.shared().unwrap()));
+        assert_eq!(instances.recycled(), 1);
+        assert!(old.connect().is_ok(), "what runs on the old one isn't pulled away");
+        let temp = old.temp.clone();
+        drop(old);
+        assert!(!temp.exists());
+    }
 }

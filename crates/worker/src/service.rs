@@ -292,14 +292,13 @@ fn flight_data(started: Started) -> BoxStream<'static, Result<FlightData, Status
     });
     let encoded = FlightDataEncoderBuilder::new().with_schema(schema).with_max_flight_data_size(MESSAGE_BYTES).build(batches);
     // The mark follows only what ended well: after an error the stream is over.
-    let state = (encoded, rows_seen, false);
-    stream::unfold(Some(state), |state| async move {
-        let (mut encoded, rows, failed) = state?;
+    stream::unfold(Some((encoded, rows_seen)), |state| async move {
+        let (mut encoded, rows) = state?;
         match encoded.next().await {
-            Some(Ok(data)) => Some((Ok(data), Some((encoded, rows, failed)))),
+            Some(Ok(data)) => Some((Ok(data), Some((encoded, rows)))),
             Some(Err(error)) => Some((Err(flight_status(error)), None)),
             None => {
-                let end = ResultEnd { rows: rows.load(Ordering::Acquire) };
+                let end = ResultEnd { rows: rows.load(Ordering::Acquire), complete: true };
                 Some((Ok(FlightData { app_metadata: end.encode_to_vec().into(), ..FlightData::default() }), None))
             }
         }

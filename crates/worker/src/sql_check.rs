@@ -140,6 +140,9 @@ impl Walk<'_> {
             }
             return Ok(());
         }
+        if node.under == "sample" || node.under == "at_clause" {
+            return Err(format!("the statement holds a {}, which isn't allowed here", node.under));
+        }
         if let (Some(name), true) = (&node.cte_key, node.has_value) {
             self.cte(name)?;
         }

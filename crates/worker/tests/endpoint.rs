@@ -1,0 +1,154 @@
+//! The endpoint as strangers see it: without the key nothing is answered, and a ticket is good for
+//! one use, one purpose and a short while.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{Action, Ticket};
+use flightpath_proto::v1::{
+    FileBinding, PartitionValue, SignedTicket, SqlOrigin, StatusRequest, TableBinding, WorkerError, WorkerStatus, WorkerTicket,
+};
+use flightpath_worker::{Config, Key, Listener, TICKET_VERSION, serve};
+use futures::StreamExt;
+use hmac::{Hmac, KeyInit, Mac};
+use prost::Message;
+use sha2::Sha256;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+const KEY: [u8; 32] = [7; 32];
+
+type Client = FlightServiceClient<Channel>;
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+fn sign(key: &[u8], purpose: &str, body: Vec<u8>) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(purpose.as_bytes());
+    mac.update(&[0]);
+    mac.update(&body);
+    SignedTicket { body, mac: mac.finalize().into_bytes().to_vec() }.encode_to_vec()
+}
+
+fn ticket(nonce: u8) -> WorkerTicket {
+    WorkerTicket {
+        version: TICKET_VERSION,
+        query_id: "q".into(),
+        expires_unix_ms: unix_ms() + 60_000,
+        sql: "SELECT 1 AS one".into(),
+        origin: SqlOrigin::Compiled.into(),
+        nonce: vec![nonce; 16],
+        ..WorkerTicket::default()
+    }
+}
+
+async fn get(client: &mut Client, bytes: Vec<u8>) -> Result<usize, Status> {
+    let mut stream = client.do_get(Ticket { ticket: bytes.into() }).await?.into_inner();
+    let mut messages = 0;
+    while let Some(message) = stream.next().await {
+        message?;
+        messages += 1;
+    }
+    Ok(messages)
+}
+
+async fn action(client: &mut Client, name: &str, body: Vec<u8>) -> Result<Vec<u8>, Status> {
+    let mut answer = client.do_action(Action { r#type: name.into(), body: body.into() }).await?.into_inner();
+    Ok(answer.next().await.unwrap()?.body.to_vec())
+}
+
+async fn with_worker(test: impl AsyncFnOnce(Client)) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { files_max: 2, ticket_bytes_max: 100_000, ..Config::new(Key::new(KEY.to_vec()).unwrap(), folder.path().into(), 256 << 20, 1) };
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.address().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(serve(config, listener, async {
+        let _ = stopped.await;
+    }));
+    let uri = format!("http://{}", address.strip_prefix("tcp:").unwrap());
+    let client = FlightServiceClient::new(Endpoint::from_shared(uri).unwrap().connect().await.unwrap());
+    test(client).await;
+    stop.send(()).unwrap();
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_routers_tickets_are_answered_and_each_once() {
+    with_worker(async |mut client| {
+        let good = sign(&KEY, "query", ticket(0).encode_to_vec());
+        assert_eq!(get(&mut client, good.clone()).await.unwrap(), 3, "schema, batch, end");
+
+        let mut flipped = sign(&KEY, "query", ticket(1).encode_to_vec());
+        let last = flipped.len() - 1;
+        flipped[last] ^= 1;
+        let expired = WorkerTicket { expires_unix_ms: unix_ms() - 1, ..ticket(2) };
+        let eternal = WorkerTicket { expires_unix_ms: unix_ms() + 86_400_000, ..ticket(3) };
+        let unsigned = SignedTicket { body: ticket(4).encode_to_vec(), mac: vec![] }.encode_to_vec();
+        for (what, bytes) in [
+            ("nothing", vec![]),
+            ("noise", b"SELECT 1".to_vec()),
+            ("no signature", unsigned),
+            ("another key", sign(&[8; 32], "query", ticket(5).encode_to_vec())),
+            ("another purpose", sign(&KEY, "flightpath.describe", ticket(6).encode_to_vec())),
+            ("a changed signature", flipped),
+            ("an expired ticket", sign(&KEY, "query", expired.encode_to_vec())),
+            ("a ticket without end", sign(&KEY, "query", eternal.encode_to_vec())),
+            ("a used ticket", good),
+        ] {
+            let status = get(&mut client, bytes).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unauthenticated, "{what}: {status}");
+            assert_eq!(WorkerError::decode(status.details()).unwrap().kind, "unauthenticated");
+        }
+        for name in ["flightpath.status", "flightpath.cancel", "flightpath.describe"] {
+            let body = sign(&KEY, "query", ticket(7).encode_to_vec());
+            assert_eq!(action(&mut client, name, body).await.unwrap_err().code(), Code::Unauthenticated, "{name}");
+        }
+        let status = sign(&KEY, "flightpath.status", StatusRequest { expires_unix_ms: unix_ms() + 1000 }.encode_to_vec());
+        let status = WorkerStatus::decode(action(&mut client, "flightpath.status", status).await.unwrap().as_slice()).unwrap();
+        assert_eq!((status.running, status.queries_total), (0, 1));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tickets_beyond_the_limits_are_refused() {
+    with_worker(async |mut client| {
+        let file = |path: &str| FileBinding { path: path.into(), ..FileBinding::default() };
+        let tables = |files: Vec<FileBinding>| vec![TableBinding { name: "s0".into(), files, ..TableBinding::default() }];
+        let valued = FileBinding { partition_values: vec![PartitionValue { text: None }], ..file("/a") };
+        for (what, ticket, code) in [
+            ("version", WorkerTicket { version: 2, ..ticket(1) }, Code::InvalidArgument),
+            ("no origin", WorkerTicket { origin: 0, ..ticket(2) }, Code::InvalidArgument),
+            ("no nonce", WorkerTicket { nonce: vec![], ..ticket(3) }, Code::InvalidArgument),
+            ("files", WorkerTicket { tables: tables(vec![file("/a"), file("/b"), file("/c")]), ..ticket(4) }, Code::ResourceExhausted),
+            ("size", WorkerTicket { sql: "x".repeat(100_001), ..ticket(5) }, Code::ResourceExhausted),
+            ("remote", WorkerTicket { tables: tables(vec![file("http://host/a.parquet")]), ..ticket(6) }, Code::Unimplemented),
+            ("relative", WorkerTicket { tables: tables(vec![file("a.parquet")]), ..ticket(7) }, Code::Unimplemented),
+            ("partition values", WorkerTicket { tables: tables(vec![valued]), ..ticket(8) }, Code::InvalidArgument),
+            ("passed", WorkerTicket { deadline_unix_ms: 1, sql: "SELECT count(*) FROM range(1000000000000) t(i) WHERE sin(i) > 2".into(), ..ticket(9) }, Code::DeadlineExceeded),
+        ] {
+            let status = get(&mut client, sign(&KEY, "query", ticket.encode_to_vec())).await.unwrap_err();
+            assert_eq!(status.code(), code, "{what}: {status}");
+        }
+        // Far larger than any ticket: the transport refuses it before it is a ticket.
+        assert!(get(&mut client, vec![0; 1 << 20]).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_listens_on_this_machine_only_and_needs_a_long_key() {
+    for address in ["0.0.0.0:0", "tcp:[::]:0"] {
+        assert!(Listener::bind(address).await.is_err(), "{address}");
+    }
+    assert!(Key::new(vec![1; 16]).is_err());
+    let bad = Config { slots: 0, threads: 0, ..Config::new(Key::new(KEY.to_vec()).unwrap(), "/nowhere".into(), 1, 1) };
+    let text = bad.validate().unwrap_err().to_string();
+    for mistake in ["slots", "threads", "memory_bytes_max", "temp_dir"] {
+        assert!(text.contains(mistake), "{text}");
+    }
+    assert!(!format!("{:?}", Key::new(KEY.to_vec()).unwrap()).contains('7'));
+}
