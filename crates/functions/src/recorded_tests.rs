@@ -396,3 +396,66 @@ fn expressions_answer_as_recorded() {
     assert!(wrong.is_empty(), "{} of {ran} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(ran > 300, "only {ran} recorded expressions ran");
 }
+
+/// Columns of one table, in which every function must answer as it does to constants.
+fn columns() -> Vec<(&'static str, ArrayRef)> {
+    use arrow::array::{BinaryArray, Date32Array, Int32Array, ListArray, StringArray, TimestampMicrosecondArray};
+    let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(3), None, Some(1), Some(1)]), None, Some(vec![]), Some(vec![Some(7), Some(2)])]);
+    let DataType::List(field) = types::array(DataType::Int32, true) else { unreachable!() };
+    let list = ListArray::new(field, list.offsets().clone(), list.values().clone(), list.nulls().cloned());
+    vec![
+        ("s", Arc::new(StringArray::from(vec![Some("a,b é"), None, Some(""), Some(" Straße.x ")])) as ArrayRef),
+        ("t", Arc::new(StringArray::from(vec![Some("b"), Some("x"), Some(""), None]))),
+        ("b", Arc::new(BinaryArray::from(vec![Some(&b"ab"[..]), None, Some(&b""[..]), Some(&b"\xff\x00"[..])]))),
+        ("n", Arc::new(Int32Array::from(vec![Some(2), Some(-1), None, Some(1)]))),
+        ("d", Arc::new(Date32Array::from(vec![Some(19_782), None, Some(-1), Some(20_087)]))),
+        ("p", Arc::new(TimestampMicrosecondArray::from(vec![Some(1_709_251_199_999_999), Some(-500_000), None, Some(0)]).with_timezone("UTC"))),
+        ("a", Arc::new(list)),
+    ]
+}
+
+#[test]
+fn columns_answer_as_constants() {
+    let ctx = context();
+    let columns = columns();
+    let fields: Vec<Field> = columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(schema.clone(), columns.iter().map(|(_, a)| a.clone()).collect()).unwrap();
+    let df_schema = DFSchema::try_from(schema.as_ref().clone()).unwrap();
+    let calls = [
+        ("upper lower initcap length octet_length bit_length trim ltrim rtrim reverse ascii soundex quote mask md5 sha1 crc32 base64 url_encode", "s"),
+        ("length octet_length base64 md5 sha1 crc32", "b"),
+        ("startswith endswith contains instr locate btrim concat concat_ws find_in_set levenshtein split rlike regexp_count regexp_substr like ilike", "s t"),
+        ("left right substring lpad rpad repeat", "s n"),
+        ("replace translate regexp_replace", "s t t"),
+        ("substring", "s n n"),
+        ("year month day quarter dayofyear dayofweek weekday weekofyear dayname monthname last_day unix_date", "d"),
+        ("date_add date_sub add_months", "d n"),
+        ("datediff", "d d"),
+        ("hour minute second unix_seconds unix_millis unix_timestamp to_date", "p"),
+        ("size array_max array_min sort_array array_sort array_distinct array_compact reverse to_json", "a"),
+        ("array_contains array_position array_append array_prepend array_remove get try_element_at array_repeat", "a n"),
+        ("array_union array_intersect array_except arrays_overlap concat", "a a"),
+        ("array", "s t t"),
+        ("sequence", "n n"),
+    ];
+    let mut compared = 0;
+    for (names, args) in calls {
+        for name in names.split(' ') {
+            let args: Vec<usize> = args.split(' ').map(|a| columns.iter().position(|(name, _)| *name == a).unwrap()).collect();
+            let as_columns = args.iter().map(|i| Typed::new(datafusion::prelude::col(columns[*i].0), columns[*i].1.data_type().clone(), true)).collect();
+            let bound = sig::call_by_name(&ctx, name, as_columns).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let planning = datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext::default();
+            let physical = create_physical_expr(&bound.expr, &df_schema, &ExecutionProps::new(), &planning).unwrap();
+            let whole = physical.evaluate(&batch).unwrap().into_array(batch.num_rows()).unwrap();
+            assert_eq!(whole.data_type(), &bound.ty, "{name}");
+            for row in 0..batch.num_rows() {
+                let constants = args.iter().map(|i| Typed::literal(ScalarValue::try_from_array(&columns[*i].1, row).unwrap())).collect();
+                let one = evaluate(&sig::call_by_name(&ctx, name, constants).unwrap().expr).unwrap_or_else(|e| panic!("{name}: {e}"));
+                assert_eq!(render(&whole, row), render(&one, 0), "{name} in row {row}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 300, "{compared}");
+}

@@ -10,6 +10,9 @@ mod shift;
 mod text;
 mod zones;
 
+#[cfg(test)]
+mod tests;
+
 
 pub(crate) use make::MAKE;
 pub(crate) use now::NOW;

@@ -12,7 +12,7 @@ use super::printf::{Format, Value};
 use super::duck;
 use crate::def::{BindContext, Bound, FunctionDef, Invocation, Typed};
 use crate::rows::{Frame, eval};
-use crate::sig::{self, P, maybe, scalar, strict};
+use crate::sig::{self, P, maybe, rewrite, scalar, strict};
 use crate::types;
 
 /// A number of any type, for formatting.
@@ -241,6 +241,7 @@ pub(crate) static FORMAT: &[FunctionDef] = &[
     scalar!("decode_charset", [], [Bin, Str] => maybe(Utf8),
         eval: eval!(texts; b: binary, charset: text => Charset::parse(charset)?.decode(b)?),
         duckdb: |_| duck::unknown("decode"), proof: "text-002"),
+    rewrite!("decode", [], bind: bind_decode, proof: "text-002, hard-064"),
     scalar!("mask", [], [Str, Opt, Str, Str, Str, Str] => maybe(Utf8), eval: mask, duckdb: |_| duck::unknown("mask"), proof: "text-018, text-036, format-015"),
     scalar!("quote", [], [Str] => maybe(Utf8), eval: eval!(texts; s: text => encode::quote(s)),
         duckdb: |c| Ok(format!(r"('''' || replace({}, '''', '\''') || '''')", c.args[0])), proof: "format-015"),
@@ -253,6 +254,41 @@ pub(crate) static FORMAT: &[FunctionDef] = &[
     scalar!("parse_url", [], [Str, Str, Opt, Str] => maybe(Utf8), eval: |i| parse_url(i, false), duckdb: |_| duck::unknown("parse_url"), proof: "unit tests"),
     scalar!("try_parse_url", [], [Str, Str, Opt, Str] => maybe(Utf8), eval: |i| parse_url(i, true), duckdb: |_| duck::unknown("try_parse_url"), proof: "unit tests"),
 ];
+
+/// `decode(bytes, charset)`, or `decode(x, a, r, b, s, ..., default)`, in which NULL equals NULL.
+fn bind_decode(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Typed> {
+    use datafusion::logical_expr::expr::{BinaryExpr, Case};
+    use datafusion::logical_expr::{Expr, Operator};
+    sig::arity("decode", args.len(), 2, None)?;
+    if args.len() == 2 {
+        return sig::call_by_name(ctx, "decode_charset", args);
+    }
+    let value = args.remove(0);
+    let default = if args.len() % 2 == 1 { args.pop() } else { None };
+    let (mut tests, mut results) = (Vec::new(), Vec::new());
+    for (i, arg) in args.into_iter().enumerate() {
+        if i % 2 == 0 { tests.push(arg) } else { results.push(arg) }
+    }
+    results.push(match default {
+        Some(default) => default,
+        None => Typed::literal(datafusion::common::ScalarValue::Null),
+    });
+    let (ty, mut results) = crate::nested::common(ctx, "decode", results)?;
+    let nullable = results.iter().any(|r| r.nullable);
+    let otherwise = results.pop().map(|r| Box::new(r.expr));
+    let branches = tests
+        .into_iter()
+        .zip(results)
+        .map(|(test, result)| {
+            let (_, mut pair) = crate::nested::common(ctx, "decode", vec![value.clone(), test])?;
+            let (right, left) = (pair.pop(), pair.pop());
+            let (Some(left), Some(right)) = (left, right) else { return Err(Error::internal("decode() lost its operands")) };
+            let same = Expr::BinaryExpr(BinaryExpr::new(Box::new(left.expr), Operator::IsNotDistinctFrom, Box::new(right.expr)));
+            Ok((Box::new(same), Box::new(result.expr)))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Typed::new(Expr::Case(Case::new(None, branches, otherwise)), ty, nullable))
+}
 
 fn bind_elt(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> {
     sig::arity("elt", args.len(), 2, None)?;

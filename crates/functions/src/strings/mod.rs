@@ -10,6 +10,9 @@ mod number_format;
 mod printf;
 mod search;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use build::BUILD;
 pub(crate) use find::{FIND, index_of_zero, string_array};
 pub(crate) use format::FORMAT;
