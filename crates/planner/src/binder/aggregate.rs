@@ -275,7 +275,7 @@ impl State<'_> {
             ast::GroupByExpr::All(_) => {
                 let aggregates: HashSet<Column> =
                     base.aggregates.map(|a| a.calls.borrow().iter().map(|(_, c)| c.clone()).collect()).unwrap_or_default();
-                let plain: Vec<Typed> = items.iter().filter(|i| !mentions(&i.t.expr, &aggregates)).map(|i| i.t.clone()).collect();
+                let plain: Vec<Typed> = items.iter().filter(|i| !mentions(&i.t.expr, &aggregates) && !has_window(&i.t.expr)).map(|i| i.t.clone()).collect();
                 return Ok(Some(Grouped::Plain(plain)));
             }
             ast::GroupByExpr::Expressions(exprs, _) => exprs,
@@ -295,7 +295,7 @@ impl State<'_> {
                     return Err(error::classed("GROUP_BY_POS_OUT_OF_RANGE", "42805", format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", items.len())));
                 };
                 let aggregates: HashSet<Column> = base.aggregates.map(|a| a.calls.borrow().iter().map(|(_, c)| c.clone()).collect()).unwrap_or_default();
-                if mentions(&item.t.expr, &aggregates) {
+                if mentions(&item.t.expr, &aggregates) || has_window(&item.t.expr) {
                     return Err(error::classed("GROUP_BY_POS_AGGREGATE", "42903", format!("GROUP BY {n} refers to an expression that contains an aggregate function. Aggregate functions are not allowed in GROUP BY.")));
                 }
                 typed.push(item.t.clone());
@@ -426,6 +426,11 @@ fn cube(members: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
     Ok((0..1usize << n)
         .map(|left_out| (0..n).filter(|i| left_out >> (n - 1 - i) & 1 == 0).flat_map(|i| members[i].iter().copied()).collect())
         .collect())
+}
+
+/// Whether an expression uses a window call's result.
+fn has_window(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(matches!(e, Expr::Column(c) if c.relation.is_none() && c.name.starts_with(super::window::PREFIX)))).unwrap_or(true)
 }
 
 /// Whether an expression uses one of the columns.

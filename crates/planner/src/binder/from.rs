@@ -19,6 +19,9 @@ use super::query::State;
 use super::scope::{Col, Relation, Scope};
 use super::tables;
 
+/// What a relation counts against the statement's limit of work: it copies columns and plans.
+const RELATION_WORK: usize = 500;
+
 impl State<'_> {
     /// The relations of a FROM clause, joined; one row without columns when there is none.
     pub fn from(&mut self, from: &[ast::TableWithJoins], ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
@@ -43,7 +46,7 @@ impl State<'_> {
     }
 
     fn factor(&mut self, factor: &ast::TableFactor, left: Option<&Relation>, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
-        self.spend(1)?;
+        self.spend(RELATION_WORK)?;
         match factor {
             ast::TableFactor::Table { name, alias, args, version, .. } => {
                 let relation = match args {
