@@ -7,12 +7,14 @@
 
 mod aggregates;
 pub mod cast;
+mod conditional;
 mod datetime;
 mod def;
 pub mod duckdb;
 mod errors;
 mod json;
 mod misc;
+mod math;
 mod nested;
 pub mod ops;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod rows;
 mod sig;
 mod strings;
 pub mod types;
+mod windows;
 
 pub use def::{
     AggregateCall, AggregateDef, BindContext, Bound, BoundAggregate, DuckAggregate, DuckAggregateSql, DuckCall, FpScalar, FunctionDef,

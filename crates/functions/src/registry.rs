@@ -4,11 +4,18 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::def::FunctionDef;
-use crate::{aggregates, datetime, json, misc, nested, regexp, strings};
+use crate::{aggregates, conditional, datetime, json, math, misc, nested, regexp, strings, windows};
 
 /// Each family file exports its rows as one static slice; this is the one list of families.
 static FAMILIES: &[&[FunctionDef]] = &[
     aggregates::FAMILY,
+    windows::FAMILY,
+    math::REAL,
+    math::ROUND,
+    math::BITS,
+    math::CHOOSE,
+    math::OPERATORS,
+    conditional::FAMILY,
     strings::FIND,
     strings::BUILD,
     strings::FORMAT,
