@@ -68,18 +68,15 @@ impl Outlet {
 
 impl Query {
     pub fn run(self, outlet: &Outlet) {
-        let outcome = self.execute(outlet);
-        self.cancel.finish();
-        let last = match outcome {
+        let last = match self.execute(outlet) {
             Ok(rows) => Output::End { rows },
             // DuckDB's answer to an interrupt says nothing about why.
             Err(error) => Output::Failed(self.cancel.reason().map_or(error, Reason::error)),
         };
-        // A reader that is gone, or doesn't read any more, learns nothing from this.
-        let _ = match last {
-            Output::Failed(error) => outlet.sender.try_send(Output::Failed(error)).map_err(drop),
-            end => outlet.send(end, &self.cancel).map_err(drop),
-        };
+        // Waits for a reader that is behind. One that is gone learns nothing from this, and one
+        // whose query was cancelled meanwhile learns the reason from the flag.
+        let _ = outlet.send(last, &self.cancel);
+        self.cancel.finish();
     }
 
     fn execute(&self, outlet: &Outlet) -> Result<u64> {
@@ -212,17 +209,45 @@ impl Query {
             outlet.send(Output::Schema(schema), &self.cancel)?;
             return Ok(0);
         }
-        let mut rows = prepared.stream(schema.clone(), || self.cancel.reason().is_some()).map_err(failed)?;
-        // The first batch before the schema: an error before any row is then an error of the call.
-        let mut next = gather(&mut rows, &schema).map_err(failed)?;
-        outlet.send(Output::Schema(schema.clone()), &self.cancel)?;
         let mut count = 0;
-        while let Some(batch) = next {
-            count += batch.num_rows() as u64;
-            outlet.send(Output::Batch(batch), &self.cancel)?;
-            next = gather(&mut rows, &schema).map_err(failed)?;
+        let streamed = self.stream(&prepared, &schema, outlet, &mut count);
+        match streamed {
+            Ok(()) => Ok(count),
+            Err(Stopped::Outlet(error)) => Err(error),
+            Err(Stopped::Duck(error)) if error.kind == ErrorType::Interrupt && self.cancel.reason().is_none() => {
+                Err(self.masked(instance, connection, sql, schema.fields().len()))
+            }
+            Err(Stopped::Duck(error)) => Err(failed(error)),
         }
-        Ok(count)
+    }
+
+    fn stream(&self, prepared: &Prepared<'_>, schema: &SchemaRef, outlet: &Outlet, count: &mut u64) -> std::result::Result<(), Stopped> {
+        let mut rows = prepared.stream(schema.clone(), || self.cancel.reason().is_some()).map_err(Stopped::Duck)?;
+        // The first batch before the schema: an error before any row is then an error of the call.
+        let mut next = gather(&mut rows, schema).map_err(Stopped::Duck)?;
+        outlet.send(Output::Schema(schema.clone()), &self.cancel).map_err(Stopped::Outlet)?;
+        while let Some(batch) = next {
+            *count += batch.num_rows() as u64;
+            outlet.send(Output::Batch(batch), &self.cancel).map_err(Stopped::Outlet)?;
+            next = gather(&mut rows, schema).map_err(Stopped::Duck)?;
+        }
+        Ok(())
+    }
+
+    /// In mid-stream DuckDB may report the interrupt with which one of its threads stops the others
+    /// in place of that thread's error. The same rows without a stream raise the error itself.
+    fn masked(&self, instance: &Instance, connection: &Connection, sql: &str, columns: usize) -> Error {
+        let names: Vec<String> = (0..columns).map(|n| format!("c{n}")).collect();
+        let names = names.join(", ");
+        let digest = format!("SELECT bit_xor(hash({names})) AS h FROM ({sql}) t({names})");
+        let outcome = connection.prepare_select(&digest).and_then(|prepared| {
+            let schema = prepared.schema()?;
+            prepared.stream(schema, || self.cancel.reason().is_some())?.next_chunk()
+        });
+        match outcome {
+            Err(error) => self.failed(instance, &error),
+            Ok(_) => Error::internal("DuckDB stopped the query and doesn't say why"),
+        }
     }
 
     fn files(&self) -> impl Iterator<Item = &FileBinding> {
@@ -248,6 +273,12 @@ impl Query {
     fn explain(&self, error: Error) -> Error {
         self.cancel.reason().map_or(error, Reason::error)
     }
+}
+
+/// Why a stream ended early.
+enum Stopped {
+    Duck(DuckError),
+    Outlet(Error),
 }
 
 fn or<'a>(value: &'a str, default: &'a str) -> &'a str {

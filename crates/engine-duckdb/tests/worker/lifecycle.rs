@@ -80,8 +80,9 @@ fn a_dropped_stream_or_call_stops_duckdb_at_once() {
             // In mid-stream.
             let text = "SELECT i FROM range(1000000000) t(i) WHERE i < 5000000 OR sin(i) > 2";
             let mut stream = engine.execute(query(text, vec![]), execution()).await.unwrap();
+            // DuckDB hands out its last megabyte of rows only at the end.
             let mut taken = 0;
-            while taken < 4_900_000 {
+            while taken < 4_500_000 {
                 taken += stream.next().await.unwrap().unwrap().num_rows();
             }
             busy(pid).await;
@@ -205,7 +206,7 @@ fn limits_are_typed_errors_and_leave_the_worker_whole() {
         };
         let engine = start(config).await;
         let pid = engine.pid().unwrap();
-        let hungry = "SELECT i, md5(i::VARCHAR) AS m FROM range(50000000) t(i) ORDER BY m";
+        let hungry = "SELECT len(list(i)) AS n FROM range(60000000) t(i)";
         for query in [query(hungry, vec![]), user_query(hungry, vec![])] {
             let error = run(&engine, query).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error:?}");
@@ -235,8 +236,10 @@ fn damaged_files_are_data_loss_and_harm_no_other_table() {
         let good = write(&folder.path().join("good.parquet"), vec![("i", Arc::new(Int32Array::from(vec![1, 2, 3])))]);
         let schema = Schema::new(vec![Field::new("i", DataType::Int32, true)]);
         let good_table = || table(schema.clone(), vec![], vec![good.clone()]);
-        assert_eq!(engine.pid(), Some(pid), "the process lives on");
-
+        let harmless = async || {
+            assert_eq!(rows(&engine, query("SELECT sum(i)::BIGINT AS s FROM s0", vec![good_table()])).await, ["6"]);
+            assert_eq!(engine.pid(), Some(pid), "the process lives on");
+        };
         let whole = std::fs::read(&good.path).unwrap();
         let broken = folder.path().join("broken.parquet");
         for bytes in [&whole[..whole.len() / 2], &whole[..0]] {
@@ -245,6 +248,7 @@ fn damaged_files_are_data_loss_and_harm_no_other_table() {
             file.size_bytes = whole.len() as u64;
             let error = run(&engine, query("SELECT * FROM s0", vec![table(schema.clone(), vec![], vec![good.clone(), file])])).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DataLoss, "{error:?}");
+            harmless().await;
         }
         let mut missing = data_file(&broken);
         missing.path = folder.path().join("g[o]od.parquet").to_str().unwrap().into();
@@ -254,6 +258,7 @@ fn damaged_files_are_data_loss_and_harm_no_other_table() {
         ] {
             let error = run(&engine, query).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DataLoss, "{error:?}");
+            harmless().await;
         }
         engine.shutdown().await;
     });
@@ -272,6 +277,12 @@ fn errors_keep_kind_class_and_state_on_their_way() {
         ] {
             let error = run(&engine, query(text, vec![])).await.unwrap_err();
             assert_eq!((error.kind(), error.class().unwrap_or(""), error.sql_state().unwrap_or("")), (kind, class, state), "{error:?}");
+        }
+        // On several threads, where DuckDB may report its own interrupt in place of the error.
+        let late = "SELECT CASE WHEN i = 2500000 THEN error('FLIGHTPATH_RAISED|X|22000|late') ELSE 'x' END AS e FROM range(3000000) t(i)";
+        for _ in 0..20 {
+            let error = run(&engine, query(late, vec![])).await.unwrap_err();
+            assert_eq!((error.kind(), error.class()), (ErrorKind::Raised, Some("X")), "{error:?}");
         }
         let raised = run(&engine, query("SELECT error('FLIGHTPATH_RAISED|A|22000|one|two')", vec![])).await.unwrap_err();
         assert_eq!(raised.message(), "one|two");
