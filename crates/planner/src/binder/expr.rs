@@ -455,7 +455,8 @@ impl State<'_> {
         let mut item_names = Vec::with_capacity(list.len());
         for item in list {
             let item = self.expr(place, item)?;
-            operands.push(item.t);
+            let t = self.like_named(&operands[0].ty.clone(), item.t)?;
+            operands.push(t);
             item_names.push(item.name);
         }
         let plain = format!("({} IN ({}))", x.name, item_names.join(", "));

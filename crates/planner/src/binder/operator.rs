@@ -1,6 +1,6 @@
 //! Operators: which are native over operands of one type, and which are functions of the table.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -45,6 +45,8 @@ impl State<'_> {
             Some((left, right)) => (left, right),
             None => self.typed_placeholders(left.t, right.t)?,
         };
+        let comparison = matches!(op, BinaryOp::Eq | BinaryOp::NotEq | BinaryOp::Lt | BinaryOp::LtEq | BinaryOp::Gt | BinaryOp::GtEq | BinaryOp::NullSafeEq);
+        let right = if comparison { self.like_named(&left.ty.clone(), right)? } else { right };
         Ok(Bound::new(ops::binary(&self.ctx, op, left, right)?, name))
     }
 
@@ -74,7 +76,18 @@ impl State<'_> {
             other => return Err(Error::internal(format!("{other} isn't a comparison"))),
         };
         let (left, right) = self.typed_placeholders(left, right)?;
+        let right = self.like_named(&left.ty.clone(), right)?;
         ops::binary(&self.ctx, op, left, right)
+    }
+
+    /// A struct with the field names of another: structs are compared by position.
+    pub fn like_named(&mut self, model: &DataType, t: Typed) -> Result<Typed> {
+        let (DataType::Struct(names), DataType::Struct(fields)) = (model, &t.ty) else { return Ok(t) };
+        if names.len() != fields.len() || names.iter().zip(fields).all(|(n, f)| n.name().eq_ignore_ascii_case(f.name())) {
+            return Ok(t);
+        }
+        let renamed: Vec<Field> = names.iter().zip(fields).map(|(n, f)| f.as_ref().clone().with_name(n.name())).collect();
+        self.coerce(t, &DataType::Struct(renamed.into()))
     }
 
     pub fn negative(&mut self, x: Bound) -> Result<Bound> {

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Interval,
-    ObjectName, TimezoneInfo, TrimWhereField, TypedString, UnaryOperator, Value,
+    ObjectName, Statement, TimezoneInfo, TrimWhereField, TypedString, UnaryOperator, Value,
 };
 use datafusion::sql::sqlparser::dialect::{DatabricksDialect, Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -205,6 +205,13 @@ impl Dialect for Flightpath {
         }
     }
 
+    fn parse_statement(&self, parser: &mut Parser<'_>) -> Option<Result<Statement, ParserError>> {
+        match &parser.peek_token_ref().token {
+            Token::Word(w) if w.keyword == Keyword::TABLE => Some(parser.parse_query().map(Statement::Query)),
+            _ => None,
+        }
+    }
+
     fn parse_prefix(&self, parser: &mut Parser<'_>) -> Option<Result<Expr, ParserError>> {
         if let Err(error) = self.look(parser) {
             return Some(Err(error));
@@ -278,7 +285,8 @@ fn parse_word(parser: &mut Parser<'_>, word: &Word, next: &Token, at: Location) 
     match next {
         Token::Arrow => None,
         Token::LParen => {
-            let star = matches!(parser.peek_nth_token_ref(2).token, Token::Mul);
+            let star = matches!(parser.peek_nth_token_ref(2).token, Token::Mul)
+                || (parser.peek_nth_token_ref(3).token == Token::Period && parser.peek_nth_token_ref(4).token == Token::Mul);
             let special = word.quote_style.is_none() && is_special_form(word.keyword) && !(word.keyword == Keyword::STRUCT && star);
             let subquery = || matches!(&parser.peek_nth_token_ref(2).token, Token::Word(w) if matches!(w.keyword, Keyword::SELECT | Keyword::WITH));
             if special && (word.keyword != Keyword::EXISTS || subquery()) {
