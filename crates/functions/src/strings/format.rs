@@ -8,6 +8,7 @@ use flightpath_types::{Error, Result};
 
 use super::encode::{self, Charset, Url};
 use super::number_format::Pattern;
+use super::number_pattern::NumberFormat;
 use super::printf::{Format, Value};
 use super::duck;
 use crate::def::{BindContext, Bound, FunctionDef, Invocation, Typed};
@@ -241,6 +242,16 @@ pub(crate) static FORMAT: &[FunctionDef] = &[
     scalar!("decode_charset", [], [Bin, Str] => maybe(Utf8),
         eval: eval!(texts; b: binary, charset: text => Charset::parse(charset)?.decode(b)?),
         duckdb: |_| duck::unknown("decode"), proof: "text-002"),
+    rewrite!("to_char", ["to_varchar"], bind: bind_to_char, proof: "text-031, format-004, format-005, format-018, format-019"),
+    scalar!("number_to_char", [], bind: bind_number_to_char, eval: number_to_char, duckdb: |_| duck::unknown("to_char"), proof: "text-031, format-004, format-019"),
+    scalar!("binary_to_char", [], [Bin, Str] => strict(Utf8),
+        eval: eval!(texts; b: binary, format: text => match format.to_ascii_lowercase().as_str() {
+            "base64" => encode::base64(b),
+            "hex" => hex::encode_upper(b),
+            "utf-8" => Charset::Utf8.decode(b)?,
+            _ => return Err(Error::raised("INVALID_PARAMETER_VALUE.BINARY_FORMAT", "22023", format!("The format of `to_char` must be 'base64', 'hex' or 'utf-8', not '{format}'."))),
+        }),
+        duckdb: |_| duck::unknown("to_char"), proof: "format-018"),
     rewrite!("decode", [], bind: bind_decode, proof: "text-002, hard-064"),
     scalar!("mask", [], [Str, Opt, Str, Str, Str, Str] => maybe(Utf8), eval: mask, duckdb: |_| duck::unknown("mask"), proof: "text-018, text-036, format-015"),
     scalar!("quote", [], [Str] => maybe(Utf8), eval: eval!(texts; s: text => encode::quote(s)),
@@ -288,6 +299,43 @@ fn bind_decode(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Typed> {
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(Typed::new(Expr::Case(Case::new(None, branches, otherwise)), ty, nullable))
+}
+
+/// Dates and timestamps by a date pattern, BINARY by an encoding, numbers by a number format.
+fn bind_to_char(ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
+    sig::arity("to_char", args.len(), 2, Some(2))?;
+    match &args[0].ty {
+        ty if types::is_datetime(ty) => sig::call_by_name(ctx, "date_format", args),
+        Binary if args[1].as_literal().and_then(|v| v.try_as_str().flatten()).is_some_and(|f| f.eq_ignore_ascii_case("utf-8")) => {
+            sig::call_by_name(ctx, "decode_charset", args)
+        }
+        Binary => sig::call_by_name(ctx, "binary_to_char", args),
+        _ => sig::call_by_name(ctx, "number_to_char", args),
+    }
+}
+
+fn bind_number_to_char(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> {
+    const NAME: &str = "to_char";
+    sig::arity(NAME, args.len(), 2, Some(2))?;
+    let format = sig::cast(ctx, NAME, 1, args.remove(1), P::Str)?;
+    let value = args.remove(0);
+    let Some((precision, scale)) = types::decimal_of(&value.ty) else {
+        return Err(Error::not_eligible(format!("`to_char` of {} isn't known; cast it to DECIMAL first", types::name(&value.ty))));
+    };
+    match format.as_literal().and_then(|v| v.try_as_str().flatten()) {
+        Some(text) => NumberFormat::parse(text).map(drop)?,
+        None => return Err(Error::not_eligible("`to_char` with a computed format isn't known")),
+    }
+    let value = crate::cast::implicit_cast(ctx, value, &Decimal128(precision, scale))?;
+    Ok(sig::bound(vec![value, format], strict(Utf8)))
+}
+
+fn number_to_char(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
+    let frame = Frame::new(invocation)?;
+    let Decimal128(_, scale) = *frame.ty(0)? else { return Err(Error::internal("to_char() of another type than DECIMAL")) };
+    let (values, formats) = (frame.decimal(0)?, frame.text(1)?);
+    let format = formats.get(0).map(NumberFormat::parse).transpose()?;
+    frame.texts(|row| Ok(values.get(row).zip(format.as_ref()).map(|(v, f)| f.format(v, scale.max(0) as usize))))
 }
 
 fn bind_elt(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> {

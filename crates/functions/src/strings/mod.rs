@@ -7,6 +7,7 @@ pub(crate) mod encode;
 mod find;
 mod format;
 mod number_format;
+mod number_pattern;
 mod printf;
 mod search;
 
