@@ -5,6 +5,9 @@ use std::time::Duration;
 use flightpath_types::{Error, Result};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
+/// How long a connection may take; the spool keeps records that have to wait longer.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+
 pub struct PostgresLog {
     pool: PgPool,
 }
@@ -18,7 +21,7 @@ impl PostgresLog {
             .map_err(|_| Error::invalid("the query log's url isn't a valid postgres:// url (postgres://user:password@host:5432/database)"))?;
         let pool = PgPoolOptions::new()
             .max_connections(4)
-            .acquire_timeout(Duration::from_secs(10))
+            .acquire_timeout(CONNECT_MAX)
             .connect_with(options.application_name("flightpath"))
             .await
             .map_err(|e| crate::database_error("connecting", &e))?;

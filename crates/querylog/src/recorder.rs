@@ -137,6 +137,8 @@ impl Recorder {
         let _ = self.stop.send(true);
         let task = self.drain.lock().take();
         if let Some(task) = task {
+            // In the middle of a write to a database that doesn't answer: its records are in the spool.
+            task.abort();
             let _ = task.await;
         }
         flushed
