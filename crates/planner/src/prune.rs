@@ -30,7 +30,8 @@ pub(crate) fn bind_scans(plan: &LogicalPlan, optimized: &LogicalPlan) -> Result<
     let mut snapshots = BTreeMap::new();
     let mut visited = HashSet::new();
     walk(plan, |node| {
-        if !visited.insert(std::ptr::from_ref(node)) {
+        // The walk makes `Subquery` nodes in passing: their addresses mean nothing.
+        if !matches!(node, LogicalPlan::Subquery(_)) && !visited.insert(std::ptr::from_ref(node)) {
             return TreeNodeRecursion::Jump;
         }
         if let Some((_, source)) = as_scan(node) {

@@ -251,23 +251,6 @@ struct AggregateUse<'a> {
     over: Option<String>,
 }
 
-/// A rule's `wrap` with its calls in place: `{}` and `{second}`.
-fn fill(wrap: &str, first: &str, second: Option<&str>) -> Printed<String> {
-    let mut text = String::with_capacity(wrap.len() + 2 * first.len());
-    for (i, part) in wrap.split("{second}").enumerate() {
-        if i > 0 {
-            text.push_str(second.ok_or_else(|| refuse("an aggregate whose rule lacks a call"))?);
-        }
-        for (j, piece) in part.split("{}").enumerate() {
-            if j > 0 {
-                text.push_str(first);
-            }
-            text.push_str(piece);
-        }
-    }
-    Ok(text)
-}
-
 fn aggregate_def(name: &str) -> Printed<&'static AggregateDef> {
     match lookup(name) {
         Some(FunctionDef::Aggregate(def)) => Ok(def),

@@ -10,6 +10,8 @@ use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use flightpath_plan::{ScanId, SnapshotSource};
 use flightpath_types::Refusal;
 
+use crate::shared::is_passing;
+
 /// Names of all columns that are referred to, by qualifier.
 #[derive(Default)]
 pub(crate) struct Referenced {
@@ -23,7 +25,7 @@ pub fn scan_columns(plan: &LogicalPlan) -> Result<BTreeMap<ScanId, BTreeSet<usiz
     let mut scans: BTreeMap<ScanId, BTreeSet<usize>> = BTreeMap::new();
     let mut visited = HashSet::new();
     let walked = plan.apply_with_subqueries(|node| {
-        if !visited.insert(std::ptr::from_ref(node)) {
+        if !is_passing(node) && !visited.insert(std::ptr::from_ref(node)) {
             return Ok(TreeNodeRecursion::Jump);
         }
         if let LogicalPlan::TableScan(scan) = node

@@ -17,6 +17,8 @@ use crate::{Printed, refuse};
 pub(crate) enum Binding {
     /// A complete operand of anything.
     Atom,
+    /// Binds tighter than AND and OR: comparisons, tests, NOT.
+    Comparison,
     /// Operands joined by AND.
     And,
     /// Anything looser.
@@ -40,8 +42,9 @@ impl Sql {
         Self { text, ty, binding: Binding::Loose }
     }
 
-    fn boolean(text: String) -> Self {
-        Self::loose(text, DataType::Boolean)
+    /// A comparison or test.
+    pub fn boolean(text: String) -> Self {
+        Self { text, ty: DataType::Boolean, binding: Binding::Comparison }
     }
 
     /// Text of a definition's rule, which promises nothing about its outermost operator.
@@ -53,15 +56,23 @@ impl Sql {
     pub fn operand(self) -> String {
         match self.binding {
             Binding::Atom => self.text,
-            Binding::And | Binding::Loose => format!("({})", self.text),
+            Binding::Comparison | Binding::And | Binding::Loose => format!("({})", self.text),
         }
     }
 
     /// As one operand of AND.
     pub fn conjunct(self) -> String {
         match self.binding {
-            Binding::Atom | Binding::And => self.text,
+            Binding::Atom | Binding::Comparison | Binding::And => self.text,
             Binding::Loose => format!("({})", self.text),
+        }
+    }
+
+    /// As one operand of AND or OR.
+    fn term(self) -> String {
+        match self.binding {
+            Binding::Atom | Binding::Comparison => self.text,
+            Binding::And | Binding::Loose => format!("({})", self.text),
         }
     }
 }
@@ -161,6 +172,7 @@ impl Printer {
         let comparison = |symbol: &'static str, ordering: bool| Ok((symbol, ordering));
         let (symbol, ordering) = match binary.op {
             Operator::And | Operator::Or => return self.logical(binary, env),
+            Operator::StringConcat => return self.concat(binary, env),
             Operator::Eq => comparison("=", false),
             Operator::NotEq => comparison("<>", false),
             Operator::Lt => comparison("<", true),
@@ -187,7 +199,6 @@ impl Printer {
             | Operator::BitwiseXor
             | Operator::BitwiseShiftRight
             | Operator::BitwiseShiftLeft
-            | Operator::StringConcat
             | Operator::AtArrow
             | Operator::ArrowAt
             | Operator::Arrow
@@ -208,6 +219,15 @@ impl Printer {
         Ok(Sql::boolean(format!("{} {symbol} {}", left.operand(), right.operand())))
     }
 
+    /// Of strings only: NULL with either side NULL in both.
+    fn concat(&mut self, binary: &BinaryExpr, env: &Env) -> Printed<Sql> {
+        let (left, right) = (self.expr(&binary.left, env)?, self.expr(&binary.right, env)?);
+        if left.ty != DataType::Utf8 || right.ty != DataType::Utf8 {
+            return Err(refuse(format!("`||` of {} and {}", left.ty, right.ty)));
+        }
+        Ok(Sql::loose(format!("{} || {}", left.operand(), right.operand()), DataType::Utf8))
+    }
+
     /// A chain of ANDs or ORs, printed without nesting: DuckDB's parser is flat there too.
     fn logical(&mut self, binary: &BinaryExpr, env: &Env) -> Printed<Sql> {
         let mut operands = Vec::new();
@@ -224,7 +244,7 @@ impl Printer {
             if !matches!(printed.ty, DataType::Boolean | DataType::Null) {
                 return Err(refuse(format!("{} on a value of type {}", binary.op, printed.ty)));
             }
-            texts.push(printed.operand());
+            texts.push(printed.term());
         }
         let (separator, binding) = if binary.op == Operator::And { (" AND ", Binding::And) } else { (" OR ", Binding::Loose) };
         Ok(Sql { text: texts.join(separator), ty: DataType::Boolean, binding })

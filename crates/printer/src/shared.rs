@@ -20,7 +20,7 @@ impl Shared {
         let mut nodes = HashSet::new();
         let walked = plan.apply_with_subqueries(|node| {
             let address = address(node);
-            if !seen.insert(address) {
+            if !is_passing(node) && !seen.insert(address) {
                 if !nodes.contains(&address) && worth_sharing(node) {
                     nodes.insert(address);
                 }
@@ -38,6 +38,12 @@ impl Shared {
     }
 }
 
+/// The walk makes a `Subquery` node in passing for each subquery of an expression: its address
+/// means nothing.
+pub(crate) fn is_passing(node: &LogicalPlan) -> bool {
+    matches!(node, LogicalPlan::Subquery(_))
+}
+
 fn address(node: &LogicalPlan) -> usize {
     std::ptr::from_ref(node) as usize
 }
@@ -50,7 +56,7 @@ fn worth_sharing(node: &LogicalPlan) -> bool {
     let mut visited = HashSet::new();
     let mut schemas = Vec::new();
     let walked = node.apply_with_subqueries(|n| {
-        if !visited.insert(address(n)) {
+        if !is_passing(n) && !visited.insert(address(n)) {
             return Ok(TreeNodeRecursion::Jump);
         }
         costly |= is_costly(n);

@@ -23,7 +23,7 @@ impl Printer {
     pub fn exists(&mut self, exists: &Exists, env: &Env) -> Printed<Sql> {
         let block = self.subquery(&exists.subquery, env)?;
         let not = if exists.negated { "NOT " } else { "" };
-        Ok(Sql::loose(format!("{not}EXISTS ({})", block.render(false)), arrow::datatypes::DataType::Boolean))
+        Ok(Sql::boolean(format!("{not}EXISTS ({})", block.render(false))))
     }
 
     pub fn in_subquery(&mut self, in_subquery: &InSubquery, env: &Env) -> Printed<Sql> {
@@ -36,7 +36,7 @@ impl Printer {
         let block = self.subquery(&in_subquery.subquery, env)?;
         let not = if in_subquery.negated { "NOT " } else { "" };
         let text = format!("{} {not}IN ({})", value.operand(), block.render(false));
-        Ok(Sql::loose(text, arrow::datatypes::DataType::Boolean))
+        Ok(Sql::boolean(text))
     }
 
     pub fn scalar_subquery(&mut self, subquery: &Subquery, env: &Env) -> Printed<Sql> {
