@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayAccessor, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, ListArray, NullArray,
+    Array, ArrayAccessor, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, ListArray,
     PrimitiveArray, StringArray, StringBuilder,
 };
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float64Type, Int8Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
@@ -136,10 +136,6 @@ impl Frame {
         if self.scalar { Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0).map_err(internal)?)) } else { Ok(ColumnarValue::Array(array)) }
     }
 
-    pub(crate) fn nulls(&self) -> Result<ColumnarValue> {
-        self.finish(Arc::new(NullArray::new(self.rows)))
-    }
-
     pub(crate) fn texts<S: AsRef<str>>(&self, mut f: impl FnMut(usize) -> Result<Option<S>>) -> Result<ColumnarValue> {
         let mut builder = StringBuilder::with_capacity(self.rows, self.rows * 16);
         for row in 0..self.rows {
@@ -166,10 +162,6 @@ impl Frame {
         let values: PrimitiveArray<T> = (0..self.rows).map(f).collect::<Result<_>>()?;
         let values = if values.data_type() == &self.ret { values } else { values.with_data_type(self.ret.clone()) };
         self.finish(Arc::new(values))
-    }
-
-    pub(crate) fn bytes(&self, f: impl FnMut(usize) -> Result<Option<i8>>) -> Result<ColumnarValue> {
-        self.primitives::<Int8Type>(f)
     }
 
     pub(crate) fn ints(&self, f: impl FnMut(usize) -> Result<Option<i32>>) -> Result<ColumnarValue> {

@@ -25,7 +25,6 @@ pub(crate) enum P {
     Ntz,
     /// TIMESTAMP or TIMESTAMP_NTZ as it is; a DATE or STRING as a TIMESTAMP.
     AnyTs,
-    Any,
     /// Not a parameter: those behind it may be left out.
     Opt,
 }
@@ -87,7 +86,7 @@ pub(crate) fn arity(name: &str, actual: usize, min: usize, max: Option<usize>) -
 pub(crate) fn cast(ctx: &BindContext, name: &str, index: usize, arg: Typed, p: P) -> Result<Typed> {
     let is_timestamp = matches!(arg.ty, DataType::Timestamp(_, _));
     match p {
-        P::Any | P::Opt => Ok(arg),
+        P::Opt => Ok(arg),
         P::StrOrBin if arg.ty == DataType::Binary => Ok(arg),
         P::AnyTs if is_timestamp => Ok(arg),
         _ => cast_to(ctx, name, index, arg, &wanted(p)),
@@ -96,7 +95,7 @@ pub(crate) fn cast(ctx: &BindContext, name: &str, index: usize, arg: Typed, p: P
 
 fn wanted(p: P) -> DataType {
     match p {
-        P::Str | P::StrOrBin | P::Any | P::Opt => DataType::Utf8,
+        P::Str | P::StrOrBin | P::Opt => DataType::Utf8,
         P::Bin => DataType::Binary,
         P::Bool => DataType::Boolean,
         P::Int => DataType::Int32,

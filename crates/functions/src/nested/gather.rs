@@ -38,11 +38,6 @@ impl Gather {
         self.picks.push((0, 0));
     }
 
-    /// Elements pushed in the row that isn't ended yet.
-    pub(crate) fn open(&self) -> usize {
-        self.picks.len() - *self.offsets.last().unwrap_or(&0) as usize
-    }
-
     pub(crate) fn end_row(&mut self) -> Result<()> {
         self.close(true)
     }
