@@ -67,8 +67,8 @@ fn choose(ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
     if condition.ty != DataType::Boolean {
         return Err(unexpected_input("if", 0, "BOOLEAN", &condition.ty));
     }
-    let nullable = yes.nullable || no.nullable;
     let (values, ty) = coerce_all(ctx, vec![yes, no], "function if")?;
+    let nullable = values.iter().any(|v| v.nullable);
     let mut values = values.into_iter().map(|v| v.expr);
     let (Some(yes), no) = (values.next(), values.next()) else { return Err(Error::internal("two values were coerced")) };
     Ok(Typed::new(case(vec![(condition.expr, yes)], no), ty, nullable))
@@ -76,8 +76,8 @@ fn choose(ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
 
 fn coalesce(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Typed> {
     arity(name, args.len(), 1, None)?;
-    let nullable = args.iter().all(|a| a.nullable);
     let (mut args, ty) = coerce_all(ctx, args, &format!("function {name}"))?;
+    let nullable = args.iter().all(|a| a.nullable);
     // What stands behind a value that is never NULL is never reached.
     if let Some(certain) = args.iter().position(|a| a.as_literal().is_some_and(|v| !v.is_null())) {
         args.truncate(certain + 1);

@@ -73,8 +73,8 @@ impl Rule<'_> {
             (f, Boolean) if types::is_numeric(f) => Ok(format!("({x} <> 0)")),
             (f, t) if types::is_datetime(f) && types::is_datetime(t) => self.datetime(f, t),
             (f, t) if types::is_timestamp(f) && types::is_integral(t) => {
-                // The double holds whole seconds of every instant exactly.
-                let seconds = format!("TRY_CAST(floor(epoch_us({x}) / 1000000) AS {target})");
+                let micros = format!("epoch_us({x})");
+                let seconds = format!("TRY_CAST(({micros} - ({micros} % 1000000 + 1000000) % 1000000) // 1000000 AS {target})");
                 Ok(self.checked(&seconds, &duck::cast_overflow(f, t)))
             }
             (f, Float64) if types::is_timestamp(f) => Ok(format!("(epoch_us({x}) / 1000000)")),
@@ -102,7 +102,7 @@ impl Rule<'_> {
             )),
             (f, DataType::Decimal128(p, s)) if types::is_float(f) => {
                 let value = self.checked(&format!("TRY_CAST(CAST({} AS VARCHAR) AS {target})", as_double(x, f)), &duck::numeric_out_of_range(*p, *s));
-                Ok(format!("CASE WHEN isfinite({x}) THEN {value} END"))
+                Ok(format!("CASE WHEN abs({x}) < {} THEN CAST(0 AS {target}) WHEN isfinite({x}) THEN {value} END", vanishing(*s)))
             }
             (f, t) if types::is_float(f) && types::is_integral(t) => {
                 let cast = self.checked(&format!("TRY_CAST(trunc({x}) AS {target})"), &duck::cast_overflow(f, t));
@@ -149,7 +149,11 @@ impl Rule<'_> {
                 Ok(self.checked(&attempt, &invalid))
             }
             DataType::Decimal128(p, s) => {
-                let attempt = format!("CASE WHEN regexp_full_match({t}, '{NUMBER}') THEN TRY_CAST({t} AS {target}) END");
+                let attempt = format!(
+                    "CASE WHEN NOT regexp_full_match({t}, '{NUMBER}') THEN NULL \
+                     WHEN regexp_matches({t}, '[eE]') AND abs(TRY_CAST({t} AS DOUBLE)) < {} THEN CAST(0 AS {target}) ELSE TRY_CAST({t} AS {target}) END",
+                    vanishing(*s)
+                );
                 if self.mode == Mode::Try {
                     return Ok(attempt);
                 }
@@ -228,6 +232,11 @@ const DATE: &str = r"([+-]?[0-9]{4,7})(-([0-9]{1,2})(-([0-9]{1,2})([ T].*)?)?)?"
 
 fn whole_digits(ty: &DataType) -> i32 {
     types::decimal_of(ty).map_or(i32::MAX, |(p, s)| i32::from(p) - i32::from(s))
+}
+
+/// Numbers below this round to 0, where DuckDB reads `9.9e-6` as a decimal of one place as 0.1.
+fn vanishing(scale: i8) -> String {
+    format!("CAST('1e-{}' AS DOUBLE)", i32::from(scale) + 1)
 }
 
 fn as_double(x: &str, ty: &DataType) -> String {

@@ -22,8 +22,8 @@ pub(crate) static CHOOSE: &[FunctionDef] = &[
 
 fn bind(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Bound> {
     arity(name, args.len(), 2, None)?;
-    let nullable = args.iter().all(|a| a.nullable);
     let (args, ret) = coerce_all(ctx, args, &format!("function {name}"))?;
+    let nullable = args.iter().all(|a| a.nullable);
     if !types::is_orderable(&ret) {
         return Err(types::mismatch("INVALID_ORDERING_TYPE", format!("`{name}` doesn't take values of the type {}", types::sql_name(&ret))));
     }
