@@ -50,11 +50,8 @@ pub fn table(scan: &ScanBinding, name: String) -> Bound<TableBinding> {
     let snapshot = &scan.snapshot;
     let columns = scan.columns.iter().map(|index| column_binding(snapshot, *index)).collect::<Bound<Vec<_>>>()?;
     // In the order of the binding's columns: positions among the snapshot's partition columns.
-    let partitions: Vec<usize> = scan
-        .columns
-        .iter()
-        .filter_map(|index| snapshot.partition_columns.iter().position(|partition| partition == index))
-        .collect();
+    let partitions: Vec<usize> =
+        scan.columns.iter().filter_map(|index| snapshot.partition_columns.iter().position(|partition| partition == index)).collect();
     let files = scan.files.iter().map(|file| file_binding(snapshot, file, &partitions)).collect::<Bound<Vec<_>>>()?;
     Ok(TableBinding { name, schema: String::new(), catalog: String::new(), columns, files })
 }

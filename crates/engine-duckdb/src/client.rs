@@ -153,11 +153,7 @@ struct Receiving {
     lease: Lease,
 }
 
-fn batches(
-    data: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
-    deadline: Option<Instant>,
-    lease: Lease,
-) -> BatchStream {
+fn batches(data: impl Stream<Item = Result<FlightData, Status>> + Send + 'static, deadline: Option<Instant>, lease: Lease) -> BatchStream {
     let end = Arc::new(Mutex::new(None));
     let seen = end.clone();
     // The end's mark isn't Arrow: it is taken out before the decoder.
@@ -220,10 +216,9 @@ impl Receiving {
         let end = *self.end.lock();
         match end {
             Some(end) if end.complete && end.rows == self.rows => None,
-            Some(end) => Some(Err(Error::unavailable(format!(
-                "the DuckDB worker's answer has {} rows instead of {}",
-                self.rows, end.rows
-            )))),
+            Some(end) => {
+                Some(Err(Error::unavailable(format!("the DuckDB worker's answer has {} rows instead of {}", self.rows, end.rows))))
+            }
             None => Some(Err(Error::unavailable("the DuckDB worker's answer was cut short"))),
         }
     }
@@ -250,7 +245,9 @@ fn error_of(status: &Status) -> Error {
         };
     }
     match status.code() {
-        Code::OutOfRange => Error::new(ErrorKind::ResourceExhausted, format!("the DuckDB worker's answer is too large: {}", status.message())),
+        Code::OutOfRange => {
+            Error::new(ErrorKind::ResourceExhausted, format!("the DuckDB worker's answer is too large: {}", status.message()))
+        }
         _ => Error::unavailable(format!("the connection to the DuckDB worker failed: {}", status.message())),
     }
 }

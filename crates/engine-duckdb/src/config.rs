@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How router and worker talk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// A socket in a folder that only this user can enter.
+    /// A socket in a folder that only this user can enter; TCP where its path would be too long.
     Unix,
     /// A port on loopback, chosen by the system.
     Tcp,

@@ -27,6 +27,8 @@ use crate::{Config, Transport};
 
 /// All that a worker inherits: it needs no credentials.
 const ENVIRONMENT: [&str; 5] = ["PATH", "LD_LIBRARY_PATH", "RUST_LOG", "RUST_BACKTRACE", "TZ"];
+/// The system's limit for a socket's path, less its end; loopback serves where a folder lies deeper.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 const ANNOUNCEMENT: &str = "listening on ";
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// Lines of a worker's standard error that are kept to explain its end.
@@ -37,9 +39,14 @@ const STABLE_AFTER: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 enum State {
     Starting,
-    Ready { client: Arc<Client>, pid: u32 },
+    Ready {
+        client: Arc<Client>,
+        pid: u32,
+    },
     /// A worker runs but doesn't answer.
-    Silent { pid: u32 },
+    Silent {
+        pid: u32,
+    },
     Down(String),
     Stopped,
 }
@@ -207,9 +214,10 @@ async fn watch_over(
 async fn launch(config: &Config) -> Result<Worker> {
     let folder = Folder::create(&config.temp_dir)?;
     let key: [u8; KEY_BYTES] = rand::random();
+    let socket = folder.0.join("socket");
     let listen = match config.transport {
-        Transport::Unix => format!("unix:{}", folder.0.join("socket").display()),
-        Transport::Tcp => "tcp:127.0.0.1:0".to_string(),
+        Transport::Unix if socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX => format!("unix:{}", socket.display()),
+        Transport::Unix | Transport::Tcp => "tcp:127.0.0.1:0".to_string(),
     };
     let spill = folder.0.join("spill");
     std::fs::create_dir(&spill).map_err(|e| Error::unavailable(format!("{} can't be made: {e}", spill.display())))?;

@@ -65,9 +65,8 @@ struct Column<'a> {
 
 impl<'a> Column<'a> {
     fn new(binding: &'a ColumnBinding) -> Result<Self> {
-        let parse = |text: &str| {
-            TypeText::parse(text).map_err(|e| Error::invalid(format!("column '{}' of the binding: {e}", binding.name)))
-        };
+        let parse =
+            |text: &str| TypeText::parse(text).map_err(|e| Error::invalid(format!("column '{}' of the binding: {e}", binding.name)));
         let physical = if binding.physical_type.is_empty() { None } else { Some(parse(&binding.physical_type)?) };
         Ok(Self { binding, logical: parse(&binding.duckdb_type)?, physical })
     }
@@ -120,11 +119,7 @@ fn scan(scan: &Scan<'_>) -> Result<String> {
     }
     let paths: Vec<String> = scan.files.iter().map(|f| quote_text(&spelled(&f.path, scan.paths))).collect();
     // `hive_partitioning` and the like would add columns that the table's schema doesn't have.
-    let mut from = format!(
-        "read_parquet([{}], schema = MAP {{{}}}, hive_partitioning = false) r",
-        paths.join(", "),
-        schema.join(", ")
-    );
+    let mut from = format!("read_parquet([{}], schema = MAP {{{}}}, hive_partitioning = false) r", paths.join(", "), schema.join(", "));
     if !joined.is_empty() {
         from.push_str(&format!(" JOIN {} p ON p.f = r.file_index", partition_table(scan, &joined)?));
     }

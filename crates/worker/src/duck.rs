@@ -202,9 +202,8 @@ impl Connection {
         let (catalog, schema, table) = (c_string(catalog)?, c_string(schema)?, c_string(table)?);
         let mut appender = Appender { raw: ptr::null_mut(), _connection: self };
         // SAFETY: valid pointers; freed by `Appender::drop` whatever the outcome.
-        let state = unsafe {
-            ffi::duckdb_appender_create_ext(self.raw, catalog.as_ptr(), schema.as_ptr(), table.as_ptr(), &mut appender.raw)
-        };
+        let state =
+            unsafe { ffi::duckdb_appender_create_ext(self.raw, catalog.as_ptr(), schema.as_ptr(), table.as_ptr(), &mut appender.raw) };
         appender.check(state)?;
         Ok(appender)
     }
@@ -267,9 +266,8 @@ impl<'c> Prepared<'c> {
         let options = self.connection.arrow_options();
         let mut schema = ffi::ArrowSchema::empty();
         // SAFETY: both arrays have `count` valid entries; `schema` is an empty struct to be filled.
-        let error = unsafe {
-            ffi::duckdb_to_arrow_schema(options.0, columns.types.as_mut_ptr(), columns.names.as_mut_ptr(), count, &mut schema)
-        };
+        let error =
+            unsafe { ffi::duckdb_to_arrow_schema(options.0, columns.types.as_mut_ptr(), columns.names.as_mut_ptr(), count, &mut schema) };
         check_error_data(error)?;
         // SAFETY: both structs are the C data interface's `ArrowSchema`; ownership moves with its
         // release callback, and the source is a plain struct without `Drop`.
@@ -296,7 +294,14 @@ impl<'c> Prepared<'c> {
             return Err(result.error());
         }
         let options = self.connection.arrow_options();
-        Ok(RowStream { result, options, row_type: DataType::Struct(schema.fields().clone()), schema, ended: false, _connection: self.connection })
+        Ok(RowStream {
+            result,
+            options,
+            row_type: DataType::Struct(schema.fields().clone()),
+            schema,
+            ended: false,
+            _connection: self.connection,
+        })
     }
 }
 

@@ -48,9 +48,7 @@ pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
             Error::new(ErrorKind::ResourceExhausted, format!("the query needs more memory than its worker has: {message}"))
         }
         ErrorType::Interrupt => Error::new(ErrorKind::Cancelled, "the query was cancelled"),
-        ErrorType::Fatal | ErrorType::Internal => {
-            Error::internal(format!("DuckDB failed inside; its database was replaced: {message}"))
-        }
+        ErrorType::Fatal | ErrorType::Internal => Error::internal(format!("DuckDB failed inside; its database was replaced: {message}")),
         ErrorType::NotImplemented | ErrorType::MissingExtension | ErrorType::Autoload => {
             Error::not_eligible(format!("DuckDB doesn't support this: {message}"))
         }

@@ -103,11 +103,8 @@ impl Instances {
 }
 
 fn open_shared(config: &Config, opened: &AtomicU64) -> Result<Instance> {
-    let limits = Limits {
-        memory_bytes: config.shared_memory_bytes_max(),
-        temp_bytes: config.temp_bytes_max / 4 * 3,
-        threads: config.threads,
-    };
+    let limits =
+        Limits { memory_bytes: config.shared_memory_bytes_max(), temp_bytes: config.temp_bytes_max / 4 * 3, threads: config.threads };
     let instance = open(&config.temp_dir, opened, &limits)?;
     let connection = instance.connect().map_err(|e| cannot_open(&e))?;
     connection.execute("SET GLOBAL lock_configuration = true").map_err(|e| cannot_open(&e))?;

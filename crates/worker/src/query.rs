@@ -85,7 +85,9 @@ impl Query {
             SqlOrigin::User => {
                 let instance = self.instances.private()?;
                 let connection = self.connect(&instance)?;
-                let outcome = self.set_up_private(&instance, &connection).and_then(|()| self.select(&instance, &connection, &self.ticket.sql, outlet));
+                let outcome = self
+                    .set_up_private(&instance, &connection)
+                    .and_then(|()| self.select(&instance, &connection, &self.ticket.sql, outlet));
                 drop(connection);
                 drop(instance);
                 // After the answer is out, so that nobody waits for it.

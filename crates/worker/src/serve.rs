@@ -105,6 +105,7 @@ pub async fn run_supervised() -> Result<()> {
     let (config, listen) = decode_launch(&line)?;
     let listener = Listener::bind(&listen).await?;
     let address = listener.address()?;
+    let temp_dir = config.temp_dir.clone();
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
     // A terminal's Ctrl-C reaches the whole process group; the supervisor decides what it means.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
@@ -121,7 +122,15 @@ pub async fn run_supervised() -> Result<()> {
     tokio::select! {
         ended = serving => ended,
         () = announce => Ok(()),
-        _ = parent_gone => Err(Error::unavailable("the supervisor is gone")),
+        _ = parent_gone => {
+            // Nobody else is left to clean up; what can't be removed stays.
+            let _ = std::fs::remove_dir_all(&temp_dir);
+            if let Some(path) = address.strip_prefix("unix:") {
+                let _ = std::fs::remove_file(path);
+            }
+            let _ = temp_dir.parent().map(std::fs::remove_dir);
+            Err(Error::unavailable("the supervisor is gone"))
+        }
     }
 }
 

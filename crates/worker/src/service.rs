@@ -264,9 +264,7 @@ impl Drop for Waiting<'_> {
 async fn next(outputs: &mut mpsc::Receiver<Output>, guard: &ReaderGuard) -> Output {
     match outputs.recv().await {
         Some(output) => output,
-        None => Output::Failed(
-            guard.0.reason().map_or_else(|| Error::internal("a query's thread ended without an answer"), Reason::error),
-        ),
+        None => Output::Failed(guard.0.reason().map_or_else(|| Error::internal("a query's thread ended without an answer"), Reason::error)),
     }
 }
 

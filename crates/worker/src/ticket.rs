@@ -90,11 +90,8 @@ impl Gate {
     }
 
     fn take(&self, ticket: &WorkerTicket) -> Result<()> {
-        let nonce: [u8; NONCE_BYTES] = ticket
-            .nonce
-            .as_slice()
-            .try_into()
-            .map_err(|_| Error::invalid(format!("a ticket's nonce has {NONCE_BYTES} bytes")))?;
+        let nonce: [u8; NONCE_BYTES] =
+            ticket.nonce.as_slice().try_into().map_err(|_| Error::invalid(format!("a ticket's nonce has {NONCE_BYTES} bytes")))?;
         let now = unix_ms();
         let mut nonces = self.nonces.lock();
         if nonces.len() >= 1024 && nonces.len().is_power_of_two() {

@@ -61,7 +61,11 @@ async fn action(client: &mut Client, name: &str, body: Vec<u8>) -> Result<Vec<u8
 
 async fn with_worker(test: impl AsyncFnOnce(Client)) {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config { files_max: 2, ticket_bytes_max: 100_000, ..Config::new(Key::new(KEY.to_vec()).unwrap(), folder.path().into(), 256 << 20, 1) };
+    let config = Config {
+        files_max: 2,
+        ticket_bytes_max: 100_000,
+        ..Config::new(Key::new(KEY.to_vec()).unwrap(), folder.path().into(), 256 << 20, 1)
+    };
     let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.address().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -128,7 +132,15 @@ async fn tickets_beyond_the_limits_are_refused() {
             ("remote", WorkerTicket { tables: tables(vec![file("http://host/a.parquet")]), ..ticket(6) }, Code::Unimplemented),
             ("relative", WorkerTicket { tables: tables(vec![file("a.parquet")]), ..ticket(7) }, Code::Unimplemented),
             ("partition values", WorkerTicket { tables: tables(vec![valued]), ..ticket(8) }, Code::InvalidArgument),
-            ("passed", WorkerTicket { deadline_unix_ms: 1, sql: "SELECT count(*) FROM range(1000000000000) t(i) WHERE sin(i) > 2".into(), ..ticket(9) }, Code::DeadlineExceeded),
+            (
+                "passed",
+                WorkerTicket {
+                    deadline_unix_ms: 1,
+                    sql: "SELECT count(*) FROM range(1000000000000) t(i) WHERE sin(i) > 2".into(),
+                    ..ticket(9)
+                },
+                Code::DeadlineExceeded,
+            ),
         ] {
             let status = get(&mut client, sign(&KEY, "query", ticket.encode_to_vec())).await.unwrap_err();
             assert_eq!(status.code(), code, "{what}: {status}");

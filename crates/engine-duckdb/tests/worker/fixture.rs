@@ -11,9 +11,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::logical_expr::LogicalPlanBuilder;
-use flightpath_catalog::{
-    AccessRules, Column, DataFile, DeletionVector, TableContents, TableFormat, TableName, TableSnapshot,
-};
+use flightpath_catalog::{AccessRules, Column, DataFile, DeletionVector, TableContents, TableFormat, TableName, TableSnapshot};
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_engine_duckdb::{Config, DuckdbEngine};
 use flightpath_plan::{CompiledSql, PlannedQuery, ScanBinding, ScanId};
@@ -137,11 +135,8 @@ pub fn with_deleted(mut file: DataFile, rows: Vec<u64>) -> DataFile {
 }
 
 pub fn snapshot(schema: SchemaRef, partition_columns: Vec<usize>, files: Vec<DataFile>) -> TableSnapshot {
-    let columns = schema
-        .fields()
-        .iter()
-        .map(|f| Column { physical_name: f.name().clone(), field_id: None, comment: None, widened: false })
-        .collect();
+    let columns =
+        schema.fields().iter().map(|f| Column { physical_name: f.name().clone(), field_id: None, comment: None, widened: false }).collect();
     TableSnapshot {
         name: TableName::new("lake", "default", "t"),
         format: TableFormat::Delta,

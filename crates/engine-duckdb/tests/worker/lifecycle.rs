@@ -246,7 +246,8 @@ fn damaged_files_are_data_loss_and_harm_no_other_table() {
             std::fs::write(&broken, bytes).unwrap();
             let mut file = data_file(&broken);
             file.size_bytes = whole.len() as u64;
-            let error = run(&engine, query("SELECT * FROM s0", vec![table(schema.clone(), vec![], vec![good.clone(), file])])).await.unwrap_err();
+            let error =
+                run(&engine, query("SELECT * FROM s0", vec![table(schema.clone(), vec![], vec![good.clone(), file])])).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DataLoss, "{error:?}");
             harmless().await;
         }
@@ -270,7 +271,12 @@ fn errors_keep_kind_class_and_state_on_their_way() {
         let engine = start(config()).await;
         for (text, kind, class, state) in [
             ("SELECT error('FLIGHTPATH_RAISED|DIVIDE_BY_ZERO|22012|Division by zero. a|b')", ErrorKind::Raised, "DIVIDE_BY_ZERO", "22012"),
-            ("SELECT CASE WHEN i = 2500000 THEN error('FLIGHTPATH_RAISED|X|22000|late') ELSE 'x' END AS e FROM range(3000000) t(i)", ErrorKind::Raised, "X", "22000"),
+            (
+                "SELECT CASE WHEN i = 2500000 THEN error('FLIGHTPATH_RAISED|X|22000|late') ELSE 'x' END AS e FROM range(3000000) t(i)",
+                ErrorKind::Raised,
+                "X",
+                "22000",
+            ),
             ("SELECT i + 9223372036854775807 AS x FROM range(3) t(i)", ErrorKind::Raised, "ARITHMETIC_OVERFLOW", "22003"),
             ("SELECT CAST('a' || i AS INTEGER) AS x FROM range(3) t(i)", ErrorKind::Raised, "CAST_INVALID_INPUT", "22018"),
             ("SELECT nonsense(1)", ErrorKind::Internal, "", ""),
@@ -304,7 +310,11 @@ fn a_worker_that_cannot_start_says_why() {
         let error = engine.ready().await.unwrap_err();
         assert!(error.message().contains("/nowhere/flightpath"), "{error}");
         engine.shutdown().await;
-        let failing = Config { program: "/bin/sh".into(), arguments: vec!["-c".into(), "echo no libduckdb.so here >&2; exit 127".into()], ..config() };
+        let failing = Config {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), "echo no libduckdb.so here >&2; exit 127".into()],
+            ..config()
+        };
         let engine = DuckdbEngine::start(failing);
         assert!(engine.ready().await.is_err());
         eventually("the reason is told", async || {
@@ -319,9 +329,9 @@ fn a_worker_that_cannot_start_says_why() {
 #[test]
 fn a_worker_ends_with_its_supervisor_and_finishes_queries_when_asked_to_end() {
     runtime().block_on(async {
-        let engine = Arc::new(start(config()).await);
+        let engine = Arc::new(start(Config { drain_max: PATIENCE, ..config() }).await);
         let pid = engine.pid().unwrap();
-        let whole = 20_000_000;
+        let whole = 5_000_000;
         let text = format!("SELECT i FROM range({whole}) t(i)");
         let mut stream = engine.execute(query(&text, vec![]), execution()).await.unwrap();
         let first = stream.next().await.unwrap().unwrap().num_rows();

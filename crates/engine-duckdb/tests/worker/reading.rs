@@ -41,18 +41,24 @@ fn bindings_read_what_the_table_says() {
 
         // Missing columns and widened types, whatever the order of the files; a column of the data
         // that is named like a virtual one of the reader.
-        let old = write(&folder.join("old.parquet"), vec![
-            ("i", ints(&[1, 2])),
-            ("d", array(Date32Array::from(vec![0, 1]))),
-            ("dec", array(Decimal128Array::from(vec![150, 250]).with_precision_and_scale(5, 2).unwrap())),
-            ("f", array(Float32Array::from(vec![0.5, 1.5]))),
-            ("file_index", array(StringArray::from(vec!["x", "y"]))),
-        ]);
-        let new = write(&folder.join("new.parquet"), vec![
-            ("i", array(Int64Array::from(vec![1i64 << 40]))),
-            ("b", array(BooleanArray::from(vec![true]))),
-            ("dec", array(Decimal128Array::from(vec![12345]).with_precision_and_scale(12, 3).unwrap())),
-        ]);
+        let old = write(
+            &folder.join("old.parquet"),
+            vec![
+                ("i", ints(&[1, 2])),
+                ("d", array(Date32Array::from(vec![0, 1]))),
+                ("dec", array(Decimal128Array::from(vec![150, 250]).with_precision_and_scale(5, 2).unwrap())),
+                ("f", array(Float32Array::from(vec![0.5, 1.5]))),
+                ("file_index", array(StringArray::from(vec!["x", "y"]))),
+            ],
+        );
+        let new = write(
+            &folder.join("new.parquet"),
+            vec![
+                ("i", array(Int64Array::from(vec![1i64 << 40]))),
+                ("b", array(BooleanArray::from(vec![true]))),
+                ("dec", array(Decimal128Array::from(vec![12345]).with_precision_and_scale(12, 3).unwrap())),
+            ],
+        );
         let schema = Schema::new(vec![
             field("i", DataType::Int64),
             field("b", DataType::Boolean),
@@ -114,7 +120,8 @@ fn partition_values_and_deleted_rows_belong_to_their_files() {
                 let file = write(&odd.join(format!("f{n}.parquet")), vec![("i", ints(&[n * 10, n * 10 + 1, n * 10 + 2, n * 10 + 3]))]);
                 let file = with_partition(file, array(StringArray::from(vec![*value])));
                 let file = with_partition(file, array(Date32Array::from(vec![n])));
-                let file = with_partition(file, array(Decimal128Array::from(vec![i128::from(n) - 1]).with_precision_and_scale(5, 2).unwrap()));
+                let file =
+                    with_partition(file, array(Decimal128Array::from(vec![i128::from(n) - 1]).with_precision_and_scale(5, 2).unwrap()));
                 let file = with_partition(file, array(TimestampMicrosecondArray::from(vec![i64::from(n) - 1]).with_timezone("UTC")));
                 let file = with_partition(file, array(arrow::array::BinaryArray::from(vec![&[0u8, 39, 92, 255][..]])));
                 match n {
@@ -128,16 +135,19 @@ fn partition_values_and_deleted_rows_belong_to_their_files() {
         let scan = table(schema.clone(), partitions.clone(), files.clone());
         let text = "SELECT p, i, d, n, t, hex(blob) AS h FROM s0 WHERE i % 10 IN (0, 1, 3) ORDER BY i";
         let all = rows(&engine, query(text, vec![scan])).await;
-        assert_eq!(all, [
-            "it's | 0 | 1970-01-01 | -0.01 | 1969-12-31T23:59:59.999999Z | 00275CFF",
-            "it's | 1 | 1970-01-01 | -0.01 | 1969-12-31T23:59:59.999999Z | 00275CFF",
-            "it's | 3 | 1970-01-01 | -0.01 | 1969-12-31T23:59:59.999999Z | 00275CFF",
-            " | 11 | 1970-01-02 | 0.00 | 1970-01-01T00:00:00Z | 00275CFF",
-            " | 13 | 1970-01-02 | 0.00 | 1970-01-01T00:00:00Z | 00275CFF",
-            " | 20 | 1970-01-03 | 0.01 | 1970-01-01T00:00:00.000001Z | 00275CFF",
-            " | 21 | 1970-01-03 | 0.01 | 1970-01-01T00:00:00.000001Z | 00275CFF",
-            " | 23 | 1970-01-03 | 0.01 | 1970-01-01T00:00:00.000001Z | 00275CFF",
-        ]);
+        assert_eq!(
+            all,
+            [
+                "it's | 0 | 1970-01-01 | -0.01 | 1969-12-31T23:59:59.999999Z | 00275CFF",
+                "it's | 1 | 1970-01-01 | -0.01 | 1969-12-31T23:59:59.999999Z | 00275CFF",
+                "it's | 3 | 1970-01-01 | -0.01 | 1969-12-31T23:59:59.999999Z | 00275CFF",
+                " | 11 | 1970-01-02 | 0.00 | 1970-01-01T00:00:00Z | 00275CFF",
+                " | 13 | 1970-01-02 | 0.00 | 1970-01-01T00:00:00Z | 00275CFF",
+                " | 20 | 1970-01-03 | 0.01 | 1970-01-01T00:00:00.000001Z | 00275CFF",
+                " | 21 | 1970-01-03 | 0.01 | 1970-01-01T00:00:00.000001Z | 00275CFF",
+                " | 23 | 1970-01-03 | 0.01 | 1970-01-01T00:00:00.000001Z | 00275CFF",
+            ]
+        );
         // Partition columns alone, no columns at all, and a filter on a NULL partition.
         for (columns, text, expected) in [
             (vec![0], "SELECT p IS NULL AS n, count(*) FROM s0 GROUP BY 1 ORDER BY 1", vec!["false | 8", "true | 2"]),
@@ -232,12 +242,14 @@ fn nested_columns_are_renamed_and_legacy_layouts_read() {
 
         // Timestamps of old writers, dictionaries.
         let int96 = data_file(&data("int96.parquet"));
-        let schema = Schema::new(vec![field("id", DataType::Int32), field("time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))]);
+        let schema =
+            Schema::new(vec![field("id", DataType::Int32), field("time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))]);
         let scan96 = table(schema, vec![], vec![int96]);
         let read = rows(&engine, query("SELECT * FROM s0", vec![scan96])).await;
         assert_eq!(read, ["0 | 2020-02-01T08:09:10Z"]);
         let dictionary: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("a"), Some("b")].into_iter().collect();
-        let file = write(&folder.path().join("d.parquet"), vec![("d", array(dictionary)), ("i", array(Int16Array::from(vec![1, 2, 3, 4])))]);
+        let file =
+            write(&folder.path().join("d.parquet"), vec![("d", array(dictionary)), ("i", array(Int16Array::from(vec![1, 2, 3, 4])))]);
         let scan = table(Schema::new(vec![field("d", DataType::Utf8), field("i", DataType::Int16)]), vec![], vec![file]);
         let read = rows(&engine, query("SELECT d, sum(i)::BIGINT FROM s0 GROUP BY d ORDER BY d NULLS FIRST", vec![scan])).await;
         assert_eq!(read, [" | 2", "a | 4", "b | 4"]);

@@ -99,7 +99,10 @@ fn statements_cannot_leave_their_bindings() {
             let text = fill(&text.replace("s0", "t"));
             let outcome = run(&engine, user_query(&text, vec![one_file(folder.path())])).await;
             let error = outcome.err().unwrap_or_else(|| panic!("user: {text} gave rows"));
-            assert!(matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidArgument | ErrorKind::NotFound), "user: {text}: {error:?}");
+            assert!(
+                matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidArgument | ErrorKind::NotFound),
+                "user: {text}: {error:?}"
+            );
         }
         assert!(!written.exists());
         // What is allowed still works afterwards.
