@@ -56,8 +56,11 @@ impl Aggregates {
     }
 
     pub fn set_grouping(&self, sets: &Sets, state: &mut State<'_>) -> Result<()> {
-        *self.grouping.borrow_mut() =
-            Some(GroupingIds { column: Column::new_unqualified(state.column()), exprs: sets.exprs.iter().map(|t| t.expr.clone()).collect(), sets: sets.sets.clone() });
+        *self.grouping.borrow_mut() = Some(GroupingIds {
+            column: Column::new_unqualified(state.column()),
+            exprs: sets.exprs.iter().map(|t| t.expr.clone()).collect(),
+            sets: sets.sets.clone(),
+        });
         Ok(())
     }
 
@@ -223,12 +226,15 @@ impl State<'_> {
                 ast::GroupByWithModifier::GroupingSets(ast::Expr::GroupingSets(groups)) => {
                     let mut members = Vec::with_capacity(groups.len());
                     for group in groups {
-                        let indices: Result<Vec<usize>> = group.iter().map(|e| Ok(sets.index(self.group_key(&place, e, select)?))).collect();
+                        let indices: Result<Vec<usize>> =
+                            group.iter().map(|e| Ok(sets.index(self.group_key(&place, e, select)?))).collect();
                         members.push(indices?);
                     }
                     members
                 }
-                ast::GroupByWithModifier::GroupingSets(other) => return Err(Error::not_eligible(format!("GROUP BY ... {other} isn't supported"))),
+                ast::GroupByWithModifier::GroupingSets(other) => {
+                    return Err(Error::not_eligible(format!("GROUP BY ... {other} isn't supported")));
+                }
             };
         }
         if sets.exprs.len() > 60 {
@@ -249,7 +255,11 @@ impl State<'_> {
             let item = n.checked_sub(1).and_then(|n| select.projection.get(n));
             return match item {
                 Some(ast::SelectItem::UnnamedExpr(e) | ast::SelectItem::ExprWithAlias { expr: e, .. }) => Ok(self.expr(place, e)?.t),
-                _ => Err(error::classed("GROUP_BY_POS_OUT_OF_RANGE", "42805", format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", select.projection.len()))),
+                _ => Err(error::classed(
+                    "GROUP_BY_POS_OUT_OF_RANGE",
+                    "42805",
+                    format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", select.projection.len()),
+                )),
             };
         }
         if let ast::Expr::Identifier(ident) = e
@@ -270,12 +280,15 @@ impl State<'_> {
     pub fn grouping(&mut self, select: &ast::Select, base: &Place<'_>, items: &[Item], having: bool) -> Result<Option<Grouped>> {
         let used = base.aggregates.is_some_and(|a| a.used.get());
         let keys = match &select.group_by {
-            ast::GroupByExpr::All(modifiers) if !modifiers.is_empty() => return Err(Error::not_eligible("GROUP BY ALL WITH ... isn't supported")),
+            ast::GroupByExpr::All(modifiers) if !modifiers.is_empty() => {
+                return Err(Error::not_eligible("GROUP BY ALL WITH ... isn't supported"));
+            }
             // Every item that holds no aggregate.
             ast::GroupByExpr::All(_) => {
                 let aggregates: HashSet<Column> =
                     base.aggregates.map(|a| a.calls.borrow().iter().map(|(_, c)| c.clone()).collect()).unwrap_or_default();
-                let plain: Vec<Typed> = items.iter().filter(|i| !mentions(&i.t.expr, &aggregates) && !has_window(&i.t.expr)).map(|i| i.t.clone()).collect();
+                let plain: Vec<Typed> =
+                    items.iter().filter(|i| !mentions(&i.t.expr, &aggregates) && !has_window(&i.t.expr)).map(|i| i.t.clone()).collect();
                 return Ok(Some(Grouped::Plain(plain)));
             }
             ast::GroupByExpr::Expressions(exprs, _) => exprs,
@@ -283,7 +296,8 @@ impl State<'_> {
         if keys.is_empty() {
             return Ok((used || having).then(|| Grouped::Plain(Vec::new())));
         }
-        let place = Place { aggregates: None, windows: None, aliases: None, nulled: None, clause: "GROUP BY", variables: Vec::new(), ..*base };
+        let place =
+            Place { aggregates: None, windows: None, aliases: None, nulled: None, clause: "GROUP BY", variables: Vec::new(), ..*base };
         let mut typed = Vec::with_capacity(keys.len());
         for e in keys {
             // Ordinals count the columns that stars have become.
@@ -292,11 +306,22 @@ impl State<'_> {
                 && let Ok(n) = text.parse::<usize>()
             {
                 let Some(item) = n.checked_sub(1).and_then(|n| items.get(n)) else {
-                    return Err(error::classed("GROUP_BY_POS_OUT_OF_RANGE", "42805", format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", items.len())));
+                    return Err(error::classed(
+                        "GROUP_BY_POS_OUT_OF_RANGE",
+                        "42805",
+                        format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", items.len()),
+                    ));
                 };
-                let aggregates: HashSet<Column> = base.aggregates.map(|a| a.calls.borrow().iter().map(|(_, c)| c.clone()).collect()).unwrap_or_default();
+                let aggregates: HashSet<Column> =
+                    base.aggregates.map(|a| a.calls.borrow().iter().map(|(_, c)| c.clone()).collect()).unwrap_or_default();
                 if mentions(&item.t.expr, &aggregates) || has_window(&item.t.expr) {
-                    return Err(error::classed("GROUP_BY_POS_AGGREGATE", "42903", format!("GROUP BY {n} refers to an expression that contains an aggregate function. Aggregate functions are not allowed in GROUP BY.")));
+                    return Err(error::classed(
+                        "GROUP_BY_POS_AGGREGATE",
+                        "42903",
+                        format!(
+                            "GROUP BY {n} refers to an expression that contains an aggregate function. Aggregate functions are not allowed in GROUP BY."
+                        ),
+                    ));
                 }
                 typed.push(item.t.clone());
                 continue;
@@ -309,7 +334,11 @@ impl State<'_> {
         }
         for t in &typed {
             if matches!(t.ty, DataType::Map(..)) {
-                return Err(error::classed("GROUP_EXPRESSION_TYPE_IS_NOT_ORDERABLE", "42822", "The expression cannot be used as a grouping expression because its data type \"MAP\" is not an orderable data type."));
+                return Err(error::classed(
+                    "GROUP_EXPRESSION_TYPE_IS_NOT_ORDERABLE",
+                    "42822",
+                    "The expression cannot be used as a grouping expression because its data type \"MAP\" is not an orderable data type.",
+                ));
             }
         }
         Ok(Some(Grouped::Plain(typed)))
@@ -362,13 +391,16 @@ impl State<'_> {
                     groups.insert(t.expr.clone(), key.clone());
                 }
                 // Every key is in the first-seen order of the sets' columns: a set of all fixes it.
-                let lists: Vec<Vec<Expr>> = sets.sets.iter().map(|set| set.iter().map(|i| Expr::Column(keys[*i].clone())).collect()).collect();
+                let lists: Vec<Vec<Expr>> =
+                    sets.sets.iter().map(|set| set.iter().map(|i| Expr::Column(keys[*i].clone())).collect()).collect();
                 let group = Expr::GroupingSet(GroupingSet::GroupingSets(lists));
                 let order = distinct_order(&sets.sets);
                 let calls = calls(self, false);
                 let plan = built(Aggregate::try_new(Arc::new(LogicalPlan::Projection(projected)), vec![group], calls))?;
                 let plan = LogicalPlan::Aggregate(plan);
-                let Some(ids) = aggregates.grouping.borrow().clone() else { return Err(Error::internal("grouping sets without their ids")) };
+                let Some(ids) = aggregates.grouping.borrow().clone() else {
+                    return Err(Error::internal("grouping sets without their ids"));
+                };
                 kept.insert(ids.column.clone());
                 let plan = self.with_grouping_id(plan, &ids, &order, sets.exprs.len())?;
                 Ok((plan, Rewriter { groups, kept }))
@@ -388,9 +420,14 @@ impl State<'_> {
         } else {
             let all = (1i64 << order.len()) - 1;
             let whens = ids.sets.iter().map(|set| {
-                let theirs = order.iter().enumerate().filter(|(_, at)| set.contains(at)).fold(all, |v, (i, _)| v & !(1 << (order.len() - 1 - i)));
+                let theirs =
+                    order.iter().enumerate().filter(|(_, at)| set.contains(at)).fold(all, |v, (i, _)| v & !(1 << (order.len() - 1 - i)));
                 let ours = set.iter().fold((1i64 << width) - 1, |v, i| v & !(1 << (width - 1 - i)));
-                let test = Expr::BinaryExpr(datafusion::logical_expr::BinaryExpr::new(Box::new(raw.clone()), datafusion::logical_expr::Operator::Eq, Box::new(long(theirs))));
+                let test = Expr::BinaryExpr(datafusion::logical_expr::BinaryExpr::new(
+                    Box::new(raw.clone()),
+                    datafusion::logical_expr::Operator::Eq,
+                    Box::new(long(theirs)),
+                ));
                 (test, long(ours))
             });
             choose(whens.collect(), long(0))
@@ -453,7 +490,9 @@ impl Rewriter {
                 return Ok(Transformed::new(Expr::Column(column.clone()), true, TreeNodeRecursion::Jump));
             }
             match e {
-                Expr::Column(c) if c.relation.is_none() && (self.kept.contains(&c) || self.is_window(&c)) => Ok(Transformed::no(Expr::Column(c))),
+                Expr::Column(c) if c.relation.is_none() && (self.kept.contains(&c) || self.is_window(&c)) => {
+                    Ok(Transformed::no(Expr::Column(c)))
+                }
                 Expr::Column(c) => {
                     missing = Some(c.name.clone());
                     Err(DataFusionError::Plan("missing aggregation".into()))

@@ -9,7 +9,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident};
 use datafusion::sql::sqlparser::tokenizer::Span;
-use flightpath_functions::{AggregateCall, AggregateDef, BoundAggregate, FunctionDef, Typed, lookup, nearest};
+use flightpath_functions::{AggregateCall, AggregateDef, BoundAggregate, FunctionDef, Typed, cast, lookup, nearest};
 use flightpath_types::{Error, Result};
 
 use super::error;
@@ -43,6 +43,10 @@ impl State<'_> {
             return Ok(bound);
         }
         let Some(def) = lookup(&name) else {
+            if names::cast_type(&name).is_some() && f.over.is_none() && f.filter.is_none() && f.within_group.is_empty() {
+                let args = self.arguments(place, f)?;
+                return self.call_bound(&name, args.args, span);
+            }
             return Err(unknown(&name, span));
         };
         if let Some(over) = &f.over {
@@ -57,14 +61,25 @@ impl State<'_> {
             )),
             FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) => {
                 if f.filter.is_some() || !f.within_group.is_empty() {
-                    return Err(Error::invalid(format!("`{name}` isn't an aggregate function: FILTER and WITHIN GROUP don't apply{}", error::place(span))));
+                    return Err(Error::invalid(format!(
+                        "`{name}` isn't an aggregate function: FILTER and WITHIN GROUP don't apply{}",
+                        error::place(span)
+                    )));
                 }
                 let args = self.arguments(place, f)?;
                 if args.distinct {
-                    return Err(error::classed("INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX", "42000", format!("The function `{name}` does not support DISTINCT.")));
+                    return Err(error::classed(
+                        "INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX",
+                        "42000",
+                        format!("The function `{name}` does not support DISTINCT."),
+                    ));
                 }
                 if args.null_treatment_written {
-                    return Err(error::classed("INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX", "42000", format!("The function `{name}` does not support IGNORE NULLS.")));
+                    return Err(error::classed(
+                        "INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX",
+                        "42000",
+                        format!("The function `{name}` does not support IGNORE NULLS."),
+                    ));
                 }
                 self.call_bound(&name, args.args, span)
             }
@@ -75,9 +90,13 @@ impl State<'_> {
     pub fn call_bound(&mut self, name: &str, args: Vec<Bound>, span: Span) -> Result<Bound> {
         let lower = name.to_lowercase();
         let text = names::call(&lower, &args);
-        let typed = args.into_iter().map(|a| a.t).collect();
+        let typed: Vec<Typed> = args.into_iter().map(|a| a.t).collect();
         match lookup(&lower) {
-            None => Err(unknown(&lower, span)),
+            None => match (names::cast_type(&lower), <[Typed; 1]>::try_from(typed)) {
+                // `double(x)` is a cast.
+                (Some(ty), Ok([arg])) => Ok(Bound::new(cast::cast(&self.ctx, arg, &ty)?, text)),
+                _ => Err(unknown(&lower, span)),
+            },
             Some(_) => Ok(Bound::new(self.function(&lower, typed)?, text)),
         }
     }
@@ -104,7 +123,11 @@ impl State<'_> {
                     ast::Expr::Identifier(ident) => ident.value.to_uppercase(),
                     ast::Expr::Value(v) => match &v.value {
                         ast::Value::SingleQuotedString(_) => {
-                            return Err(error::classed("INVALID_PARAMETER_VALUE.DATETIME_UNIT", "22023", format!("The first argument of `{name}` must be a unit without quotes.")));
+                            return Err(error::classed(
+                                "INVALID_PARAMETER_VALUE.DATETIME_UNIT",
+                                "22023",
+                                format!("The first argument of `{name}` must be a unit without quotes."),
+                            ));
                         }
                         _ => return Ok(None),
                     },
@@ -127,7 +150,8 @@ impl State<'_> {
                     match arg {
                         FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => columns.extend(self.star_columns(place, None)?),
                         FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name)) => {
-                            columns.extend(self.star_columns(place, Some(&ast::SelectItemQualifiedWildcardKind::ObjectName(name.clone())))?);
+                            columns
+                                .extend(self.star_columns(place, Some(&ast::SelectItemQualifiedWildcardKind::ObjectName(name.clone())))?);
                         }
                         FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => {
                             let bound = self.expr(place, e)?;
@@ -140,7 +164,11 @@ impl State<'_> {
             }
             "grouping" | "grouping_id" => {
                 let Some(aggregates) = place.aggregates else {
-                    return Err(error::classed("UNSUPPORTED_GROUPING_EXPRESSION", "42K0E", format!("`{name}` is not allowed in {}.", place.clause)));
+                    return Err(error::classed(
+                        "UNSUPPORTED_GROUPING_EXPRESSION",
+                        "42K0E",
+                        format!("`{name}` is not allowed in {}.", place.clause),
+                    ));
                 };
                 let args = self.arguments(&place.inside_aggregate(), f)?;
                 let names: Vec<&str> = args.args.iter().map(|a| a.name.as_str()).collect();
@@ -168,7 +196,9 @@ impl State<'_> {
         }
         let list = match &f.args {
             FunctionArguments::None => return Ok(out),
-            FunctionArguments::Subquery(_) => return Err(Error::invalid(format!("a subquery as the argument of `{}` needs parentheses of its own", out.name))),
+            FunctionArguments::Subquery(_) => {
+                return Err(Error::invalid(format!("a subquery as the argument of `{}` needs parentheses of its own", out.name)));
+            }
             FunctionArguments::List(list) => list,
         };
         out.distinct = matches!(list.duplicate_treatment, Some(ast::DuplicateTreatment::Distinct));
@@ -207,7 +237,9 @@ impl State<'_> {
     fn argument(&mut self, place: &Place<'_>, arg: &FunctionArg) -> Result<Bound> {
         match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => self.expr(place, e),
-            FunctionArg::Named { name, .. } => Err(Error::not_eligible(format!("the named argument `{name}` isn't supported; give arguments by position"))),
+            FunctionArg::Named { name, .. } => {
+                Err(Error::not_eligible(format!("the named argument `{name}` isn't supported; give arguments by position")))
+            }
             other => Err(Error::not_eligible(format!("the argument `{other}` isn't supported"))),
         }
     }
@@ -246,7 +278,13 @@ impl State<'_> {
     }
 
     /// An aggregate's arguments typed by its definition, and its text without FILTER.
-    pub fn bind_aggregate(&mut self, inner: &Place<'_>, f: &ast::Function, def: &'static AggregateDef, args: Arguments) -> Result<(BoundAggregate, String)> {
+    pub fn bind_aggregate(
+        &mut self,
+        inner: &Place<'_>,
+        f: &ast::Function,
+        def: &'static AggregateDef,
+        args: Arguments,
+    ) -> Result<(BoundAggregate, String)> {
         let mut order_by = Vec::with_capacity(f.within_group.len());
         let mut order_names = Vec::with_capacity(f.within_group.len());
         for key in &f.within_group {
@@ -272,7 +310,8 @@ impl State<'_> {
         let name = format!("{}.{}", base.name, field.value);
         match base.t.ty.clone() {
             DataType::Struct(fields) => {
-                let matching: Vec<&Arc<arrow::datatypes::Field>> = fields.iter().filter(|f| f.name().eq_ignore_ascii_case(&field.value)).collect();
+                let matching: Vec<&Arc<arrow::datatypes::Field>> =
+                    fields.iter().filter(|f| f.name().eq_ignore_ascii_case(&field.value)).collect();
                 match matching.as_slice() {
                     [only] => {
                         let exact = Typed::literal(ScalarValue::Utf8(Some(only.name().clone())));
@@ -280,22 +319,36 @@ impl State<'_> {
                     }
                     [] => {
                         let known: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
-                        Err(error::classed("FIELD_NOT_FOUND", "42704", format!("No such struct field `{}` in {}{}.", field.value, known.join(", "), error::place(field.span))))
+                        Err(error::classed(
+                            "FIELD_NOT_FOUND",
+                            "42704",
+                            format!("No such struct field `{}` in {}{}.", field.value, known.join(", "), error::place(field.span)),
+                        ))
                     }
-                    _ => Err(error::classed("AMBIGUOUS_REFERENCE_TO_FIELDS", "42000", format!("Ambiguous reference to the field `{}`.", field.value))),
+                    _ => Err(error::classed(
+                        "AMBIGUOUS_REFERENCE_TO_FIELDS",
+                        "42000",
+                        format!("Ambiguous reference to the field `{}`.", field.value),
+                    )),
                 }
             }
             DataType::Map(..) => {
                 let key = literal(ScalarValue::Utf8(Some(field.value.clone())), field.value.clone());
                 self.subscript(base, key)
             }
-            DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => {
-                Err(Error::not_eligible(format!("taking the field `{}` of an array of structs isn't supported; use transform()", field.value)))
-            }
+            DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => Err(Error::not_eligible(format!(
+                "taking the field `{}` of an array of structs isn't supported; use transform()",
+                field.value
+            ))),
             ty => Err(error::classed(
                 "INVALID_EXTRACT_BASE_FIELD_TYPE",
                 "42000",
-                format!("Can't extract a value from \"{}\"{}: need a complex type [STRUCT, ARRAY, MAP] but got {}.", base.name, error::place(field.span), flightpath_functions::types::sql_name(&ty)),
+                format!(
+                    "Can't extract a value from \"{}\"{}: need a complex type [STRUCT, ARRAY, MAP] but got {}.",
+                    base.name,
+                    error::place(field.span),
+                    flightpath_functions::types::sql_name(&ty)
+                ),
             )),
         }
     }
@@ -349,7 +402,14 @@ impl State<'_> {
         Ok(Bound::new(t, name))
     }
 
-    pub fn trim(&mut self, place: &Place<'_>, side: Option<&ast::TrimWhereField>, what: Option<&ast::Expr>, x: &ast::Expr, characters: Option<&[ast::Expr]>) -> Result<Bound> {
+    pub fn trim(
+        &mut self,
+        place: &Place<'_>,
+        side: Option<&ast::TrimWhereField>,
+        what: Option<&ast::Expr>,
+        x: &ast::Expr,
+        characters: Option<&[ast::Expr]>,
+    ) -> Result<Bound> {
         let x = self.expr(place, x)?;
         let what = match (what, characters) {
             (Some(what), None) => Some(self.expr(place, what)?),
@@ -388,7 +448,11 @@ fn field_name(e: &ast::Expr, i: usize) -> String {
 fn within_group_text(function: &str, key: &str, written: &ast::OrderByExpr, asc: bool, nulls_first: bool) -> String {
     match function {
         "percentile_cont" | "percentile_disc" | "mode" => {
-            if asc { key.to_string() } else { format!("{key} DESC") }
+            if asc {
+                key.to_string()
+            } else {
+                format!("{key} DESC")
+            }
         }
         _ => {
             let _ = written;

@@ -34,7 +34,11 @@ impl<'s> Ctes<'s> {
         let mut names = HashSet::new();
         for cte in &with.cte_tables {
             if !names.insert(cte.alias.name.value.to_lowercase()) {
-                return Err(error::classed("DUPLICATED_CTE_NAMES", "42602", format!("CTE definition can't have duplicate names: `{}`.", cte.alias.name.value)));
+                return Err(error::classed(
+                    "DUPLICATED_CTE_NAMES",
+                    "42602",
+                    format!("CTE definition can't have duplicate names: `{}`.", cte.alias.name.value),
+                ));
             }
         }
         Ok(Ctes { visible: &with.cte_tables, recursive: with.recursive, outer_scope, parent: Some(parent) })

@@ -12,7 +12,11 @@ pub(super) fn place(span: Span) -> String {
 pub(super) fn unresolved_column(name: &str, candidates: &[String], span: Span) -> Error {
     let place = place(span);
     if candidates.is_empty() {
-        return classed("UNRESOLVED_COLUMN.WITHOUT_SUGGESTION", "42703", format!("A column or function parameter with name {name} cannot be resolved{place}."));
+        return classed(
+            "UNRESOLVED_COLUMN.WITHOUT_SUGGESTION",
+            "42703",
+            format!("A column or function parameter with name {name} cannot be resolved{place}."),
+        );
     }
     let mut near: Vec<(f64, &String)> =
         candidates.iter().map(|c| (strsim::jaro_winkler(&name.replace('`', "").to_lowercase(), &c.to_lowercase()), c)).collect();
@@ -21,7 +25,10 @@ pub(super) fn unresolved_column(name: &str, candidates: &[String], span: Span) -
     classed(
         "UNRESOLVED_COLUMN.WITH_SUGGESTION",
         "42703",
-        format!("A column or function parameter with name {name} cannot be resolved{place}. Did you mean one of the following? [{}].", near.join(", ")),
+        format!(
+            "A column or function parameter with name {name} cannot be resolved{place}. Did you mean one of the following? [{}].",
+            near.join(", ")
+        ),
     )
 }
 
@@ -29,12 +36,13 @@ pub(super) fn ambiguous(name: &str, candidates: &[String], span: Span) -> Error 
     classed("AMBIGUOUS_REFERENCE", "42704", format!("Reference {name} is ambiguous, could be: [{}]{}.", candidates.join(", "), place(span)))
 }
 
-
 pub(super) fn missing_aggregation(name: &str) -> Error {
     classed(
         "MISSING_AGGREGATION",
         "42803",
-        format!("The non-aggregating expression {name} is based on columns which are not participating in the GROUP BY clause. Add the columns or the expression to the GROUP BY, aggregate the expression, or use any_value() if you do not care which of the values within a group is returned."),
+        format!(
+            "The non-aggregating expression {name} is based on columns which are not participating in the GROUP BY clause. Add the columns or the expression to the GROUP BY, aggregate the expression, or use any_value() if you do not care which of the values within a group is returned."
+        ),
     )
 }
 

@@ -7,11 +7,11 @@ use std::collections::{HashMap, HashSet};
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::expr::{Between, Case, InList, Like, Placeholder};
+use datafusion::logical_expr::expr::{Case, Placeholder};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Ident, UnaryOperator, Value};
 use datafusion::sql::sqlparser::tokenizer::Span;
-use flightpath_functions::ops::{self, canonical_float, coerce_all};
+use flightpath_functions::ops::{self, coerce_all};
 use flightpath_functions::{Typed, cast, types};
 use flightpath_types::{Error, Result};
 
@@ -69,12 +69,30 @@ pub(super) struct Place<'s> {
 
 impl<'s> Place<'s> {
     pub fn new(scope: &'s Scope<'s>, ctes: &'s Ctes<'s>, clause: &'static str) -> Self {
-        Self { scope, ctes, clause, aggregates: None, windows: None, aliases: None, alias_first: false, nulled: None, variables: Vec::new() }
+        Self {
+            scope,
+            ctes,
+            clause,
+            aggregates: None,
+            windows: None,
+            aliases: None,
+            alias_first: false,
+            nulled: None,
+            variables: Vec::new(),
+        }
     }
 
     /// The same place for an aggregate's arguments: no aggregates, no windows, the input first.
     pub fn inside_aggregate(&self) -> Place<'s> {
-        Place { aggregates: None, windows: None, alias_first: false, nulled: None, clause: "an aggregate function", variables: self.variables.clone(), ..*self }
+        Place {
+            aggregates: None,
+            windows: None,
+            alias_first: false,
+            nulled: None,
+            clause: "an aggregate function",
+            variables: self.variables.clone(),
+            ..*self
+        }
     }
 
     /// The same place for a window call's arguments and keys.
@@ -134,7 +152,8 @@ impl State<'_> {
             ast::Expr::Position { expr, r#in } => self.call_with(place, "position", &[expr, r#in], Span::empty()),
             ast::Expr::Substring { expr, substring_from, substring_for, special: _, shorthand } => {
                 let name = if *shorthand { "substr" } else { "substring" };
-                let args: Vec<&ast::Expr> = [Some(expr), substring_from.as_ref(), substring_for.as_ref()].into_iter().flatten().map(Box::as_ref).collect();
+                let args: Vec<&ast::Expr> =
+                    [Some(expr), substring_from.as_ref(), substring_for.as_ref()].into_iter().flatten().map(Box::as_ref).collect();
                 self.call_with(place, name, &args, Span::empty())
             }
             ast::Expr::Trim { trim_where, trim_what, expr, trim_characters } => {
@@ -234,6 +253,11 @@ impl State<'_> {
         {
             return self.call_bound(&only.value, Vec::new(), only.span);
         }
+        if let [first, _] = parts
+            && (first.value.eq_ignore_ascii_case("window") || first.value.eq_ignore_ascii_case("session_window"))
+        {
+            return Err(Error::not_eligible("grouping by windows of time (`window(...)`) isn't supported"));
+        }
         let span = parts.first().map_or(Span::empty(), |p| p.span);
         Err(error::unresolved_column(&scope::dotted(parts), &place.scope.candidates(), span))
     }
@@ -252,9 +276,7 @@ impl State<'_> {
         match found {
             None => Ok(None),
             Some(Alias::Ambiguous) if place.alias_first && place.scope.find(parts)?.is_some() => Ok(None),
-            Some(Alias::Ambiguous) => {
-                Err(error::ambiguous(&scope::dotted(parts), &[format!("`{0}`, `{0}`", first.value)], first.span))
-            }
+            Some(Alias::Ambiguous) => Err(error::ambiguous(&scope::dotted(parts), &[format!("`{0}`, `{0}`", first.value)], first.span)),
             Some(Alias::One(bound)) => {
                 // The expression is repeated here: it counts again.
                 self.spend(expression_size(&bound.t.expr))?;
@@ -294,7 +316,9 @@ impl State<'_> {
                     let index = self.expr(place, index)?;
                     self.subscript(base, index)?
                 }
-                ast::AccessExpr::Subscript(ast::Subscript::Slice { .. }) => return Err(Error::invalid("slices `[a:b]` aren't part of Databricks SQL")),
+                ast::AccessExpr::Subscript(ast::Subscript::Slice { .. }) => {
+                    return Err(Error::invalid("slices `[a:b]` aren't part of Databricks SQL"));
+                }
             };
         }
         Ok(base)
@@ -314,7 +338,11 @@ impl State<'_> {
             }
         };
         let Some(value) = value else {
-            return Err(error::classed("UNBOUND_SQL_PARAMETER", "42P02", format!("Found the unbound parameter: {written}. Please give it a value.")));
+            return Err(error::classed(
+                "UNBOUND_SQL_PARAMETER",
+                "42P02",
+                format!("Found the unbound parameter: {written}. Please give it a value."),
+            ));
         };
         let name = literal::name_of(&self.ctx, &value);
         Ok(literal::literal(value, name))
@@ -429,7 +457,8 @@ impl State<'_> {
     fn unknown(&mut self, place: &Place<'_>, x: &ast::Expr, negate: bool) -> Result<Bound> {
         let x = self.expr(place, x)?;
         let t = self.as_boolean(x.t, "IS UNKNOWN")?;
-        let (expr, word) = if negate { (Expr::IsNotNull(Box::new(t.expr)), "IS NOT NULL") } else { (Expr::IsNull(Box::new(t.expr)), "IS NULL") };
+        let (expr, word) =
+            if negate { (Expr::IsNotNull(Box::new(t.expr)), "IS NOT NULL") } else { (Expr::IsNull(Box::new(t.expr)), "IS NULL") };
         Ok(Bound::new(Typed::new(expr, DataType::Boolean, false), format!("({} {word})", x.name)))
     }
 
@@ -449,132 +478,6 @@ impl State<'_> {
         Ok(Bound::new(t, name))
     }
 
-    fn in_list(&mut self, place: &Place<'_>, x: &ast::Expr, list: &[ast::Expr], negate: bool) -> Result<Bound> {
-        let x = self.expr(place, x)?;
-        let mut operands = vec![x.t];
-        let mut item_names = Vec::with_capacity(list.len());
-        for item in list {
-            let item = self.expr(place, item)?;
-            let t = self.like_named(&operands[0].ty.clone(), item.t)?;
-            operands.push(t);
-            item_names.push(item.name);
-        }
-        let plain = format!("({} IN ({}))", x.name, item_names.join(", "));
-        let (operands, ty) = self.common(operands, "IN")?;
-        super::operator::check_comparable(&ty, "IN", false)?;
-        let nullable = operands.iter().any(|o| o.nullable);
-        let mut exprs = operands.into_iter().map(|o| canonical_float(&self.ctx, o).expr);
-        let Some(first) = exprs.next() else { return Err(Error::internal("IN without an operand")) };
-        let expr = Expr::InList(InList { expr: Box::new(first), list: exprs.collect(), negated: negate });
-        let name = if negate { format!("(NOT {plain})") } else { plain };
-        Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name))
-    }
-
-    fn between(&mut self, place: &Place<'_>, x: &ast::Expr, negate: bool, low: &ast::Expr, high: &ast::Expr) -> Result<Bound> {
-        let (x, low, high) = (self.expr(place, x)?, self.expr(place, low)?, self.expr(place, high)?);
-        let plain = format!("between({}, {}, {})", x.name, low.name, high.name);
-        let name = if negate { format!("(NOT {plain})") } else { plain };
-        // It means two comparisons, each with its own common type.
-        let above = self.compare(x.t.clone(), Operator::GtEq, low.t)?;
-        let below = self.compare(x.t, Operator::LtEq, high.t)?;
-        let nullable = above.nullable || below.nullable;
-        let expr = match (above.expr, below.expr) {
-            (Expr::BinaryExpr(a), Expr::BinaryExpr(b)) if a.left == b.left => {
-                Expr::Between(Between { expr: a.left, negated: negate, low: a.right, high: b.right })
-            }
-            (a, b) => {
-                let both = balanced(vec![a, b], Operator::And);
-                if negate { negated(both) } else { both }
-            }
-        };
-        Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name))
-    }
-
-    fn like(&mut self, place: &Place<'_>, x: &ast::Expr, pattern: &ast::Expr, escape: Option<&ast::ValueWithSpan>, negate: bool, ignore_case: bool) -> Result<Bound> {
-        let (x, pattern) = (self.expr(place, x)?, self.expr(place, pattern)?);
-        let escape = match escape.map(|e| &e.value) {
-            None => '\\',
-            Some(Value::SingleQuotedString(s)) if s.chars().count() == 1 => s.chars().next().unwrap_or('\\'),
-            Some(_) => return Err(error::classed("INVALID_ESCAPE_CHAR", "42604", "ESCAPE needs a string of one character.")),
-        };
-        let plain = match (ignore_case, escape) {
-            (false, '\\') => format!("{} LIKE {}", x.name, pattern.name),
-            (false, c) => format!("{} LIKE {} ESCAPE '{c}'", x.name, pattern.name),
-            (true, '\\') => format!("ilike({}, {})", x.name, pattern.name),
-            (true, c) => format!("ilike({}, {}, {c})", x.name, pattern.name),
-        };
-        let name = if negate { format!("(NOT {plain})") } else { plain };
-        let t = self.like_of(x.t, pattern.t, escape, negate, ignore_case)?;
-        Ok(Bound::new(t, name))
-    }
-
-    fn like_of(&mut self, x: Typed, pattern: Typed, escape: char, negate: bool, ignore_case: bool) -> Result<Typed> {
-        let (x, pattern) = (self.as_text(x, "LIKE")?, self.as_text(pattern, "LIKE")?);
-        let nullable = x.nullable || pattern.nullable;
-        if ignore_case {
-            let escape = Typed::literal(ScalarValue::Utf8(Some(escape.to_string())));
-            let t = self.function("ilike", vec![x, pattern, escape])?;
-            return Ok(if negate { Typed::new(negated(t.expr), DataType::Boolean, t.nullable) } else { t });
-        }
-        let pattern = match pattern.as_literal() {
-            Some(ScalarValue::Utf8(Some(text))) => {
-                check_pattern(text, escape)?;
-                Typed::literal(ScalarValue::Utf8(Some(with_backslashes(text, escape))))
-            }
-            Some(_) => pattern,
-            None if escape == '\\' => pattern,
-            None => return Err(Error::not_eligible("LIKE with an ESCAPE character and a pattern that isn't a literal isn't supported")),
-        };
-        let like = Like { negated: negate, expr: Box::new(x.expr), pattern: Box::new(pattern.expr), escape_char: Some('\\'), case_insensitive: false };
-        Ok(Typed::new(Expr::Like(like), DataType::Boolean, nullable))
-    }
-
-    /// A string, or a simple value cast to one.
-    pub(super) fn as_text(&mut self, t: Typed, what: &str) -> Result<Typed> {
-        if types::can_implicitly_cast(&t.ty, &DataType::Utf8) {
-            return self.coerce(t, &DataType::Utf8);
-        }
-        Err(error::mismatch("UNEXPECTED_INPUT_TYPE", format!("{what} needs a STRING, but has the type {}.", types::sql_name(&t.ty))))
-    }
-
-    fn rlike(&mut self, place: &Place<'_>, x: &ast::Expr, pattern: &ast::Expr, negate: bool) -> Result<Bound> {
-        let (x, pattern) = (self.expr(place, x)?, self.expr(place, pattern)?);
-        let plain = format!("RLIKE({}, {})", x.name, pattern.name);
-        let t = self.function("rlike", vec![x.t, pattern.t])?;
-        if negate {
-            let nullable = t.nullable;
-            return Ok(Bound::new(Typed::new(negated(t.expr), DataType::Boolean, nullable), format!("(NOT {plain})")));
-        }
-        Ok(Bound::new(t, plain))
-    }
-
-    fn quantified_like(&mut self, place: &Place<'_>, left: &ast::Expr, op: &BinaryOperator, right: &ast::Expr, any: bool) -> Result<Bound> {
-        let (negate, ignore_case) = match op {
-            BinaryOperator::PGLikeMatch => (false, false),
-            BinaryOperator::PGNotLikeMatch => (true, false),
-            BinaryOperator::PGILikeMatch => (false, true),
-            BinaryOperator::PGNotILikeMatch => (true, true),
-            other => return Err(Error::not_eligible(format!("operator {other} with ANY or ALL isn't supported"))),
-        };
-        let ast::Expr::Tuple(patterns) = right else {
-            return Err(Error::not_eligible("LIKE ANY and LIKE ALL take a list of patterns"));
-        };
-        let x = self.expr(place, left)?;
-        let mut tests = Vec::with_capacity(patterns.len());
-        for pattern in patterns {
-            let pattern = self.expr(place, pattern)?;
-            tests.push(self.like_of(x.t.clone(), pattern.t, '\\', negate, ignore_case)?.expr);
-        }
-        let function = match (negate, any) {
-            (false, true) => "likeany",
-            (false, false) => "likeall",
-            (true, true) => "notlikeany",
-            (true, false) => "notlikeall",
-        };
-        let expr = balanced(tests, if any { Operator::Or } else { Operator::And });
-        Ok(Bound::new(Typed::new(expr, DataType::Boolean, true), format!("{function}({})", x.name)))
-    }
-
     fn cast(&mut self, place: &Place<'_>, kind: &ast::CastKind, x: &ast::Expr, data_type: &ast::DataType) -> Result<Bound> {
         let x = self.expr(place, x)?;
         let to = typename::resolve(data_type)?;
@@ -591,7 +494,13 @@ impl State<'_> {
         Ok(Bound::new(t, name))
     }
 
-    fn case(&mut self, place: &Place<'_>, operand: Option<&ast::Expr>, conditions: &[ast::CaseWhen], otherwise: Option<&ast::Expr>) -> Result<Bound> {
+    fn case(
+        &mut self,
+        place: &Place<'_>,
+        operand: Option<&ast::Expr>,
+        conditions: &[ast::CaseWhen],
+        otherwise: Option<&ast::Expr>,
+    ) -> Result<Bound> {
         let operand = operand.map(|o| self.expr(place, o)).transpose()?;
         let mut whens = Vec::with_capacity(conditions.len());
         let mut results = Vec::with_capacity(conditions.len() + 1);
@@ -606,6 +515,13 @@ impl State<'_> {
                 }
                 None => {
                     name.push_str(&format!(" WHEN {}", condition.name));
+                    let open = matches!(condition.t.expr, Expr::Placeholder(_));
+                    if condition.t.ty != DataType::Boolean && !open {
+                        return Err(error::mismatch(
+                            "UNEXPECTED_INPUT_TYPE",
+                            format!("CASE WHEN needs a \"BOOLEAN\" condition, but has the type {}.", types::sql_name(&condition.t.ty)),
+                        ));
+                    }
                     self.as_boolean(condition.t, "CASE WHEN")?
                 }
             };
@@ -621,7 +537,12 @@ impl State<'_> {
         }
         name.push_str(" END");
         let (mut results, ty) = self.common(results, "CASE WHEN")?;
-        let nullable = no_else || results.iter().any(|r| r.nullable);
+        // What stands behind a condition that is always true is never taken.
+        let always = whens.iter().position(|w: &Typed| matches!(w.as_literal(), Some(ScalarValue::Boolean(Some(true)))));
+        let nullable = match always {
+            Some(at) => results[..=at].iter().any(|r| r.nullable),
+            None => no_else || results.iter().any(|r| r.nullable),
+        };
         let else_expr = if no_else { None } else { results.pop().map(|r| Box::new(r.expr)) };
         let when_then_expr = whens.into_iter().zip(results).map(|(w, r)| (Box::new(w.expr), Box::new(r.expr))).collect();
         Ok(Bound::new(Typed::new(Expr::Case(Case { expr: None, when_then_expr, else_expr }), ty, nullable), name))
@@ -660,47 +581,4 @@ fn expression_size(expr: &Expr) -> usize {
         Ok(TreeNodeRecursion::Continue)
     });
     if counted.is_ok() { size } else { usize::MAX }
-}
-
-/// The same pattern with `\` as its escape, the only one that engines share.
-fn with_backslashes(pattern: &str, escape: char) -> String {
-    if escape == '\\' {
-        return pattern.to_string();
-    }
-    let mut out = String::with_capacity(pattern.len());
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            c if c == escape => match chars.next() {
-                Some(next @ ('%' | '_')) => out.extend(['\\', next]),
-                Some(next) => out.push(next),
-                None => {}
-            },
-            '\\' => out.push_str("\\\\"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// The escape character must stand before `%`, `_` or itself.
-fn check_pattern(pattern: &str, escape: char) -> Result<()> {
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        if c == escape {
-            match chars.next() {
-                Some('%' | '_') => {}
-                Some(next) if next == escape => {}
-                Some(next) => {
-                    return Err(error::classed(
-                        "INVALID_FORMAT.ESC_IN_THE_MIDDLE",
-                        "42601",
-                        format!("The escape character is not allowed to precede '{next}' in the pattern '{pattern}'."),
-                    ));
-                }
-                None => return Err(error::classed("INVALID_FORMAT.ESC_AT_THE_END", "42601", format!("The escape character is not allowed to end with in the pattern '{pattern}'."))),
-            }
-        }
-    }
-    Ok(())
 }

@@ -45,7 +45,13 @@ impl State<'_> {
         }
     }
 
-    fn factor(&mut self, factor: &ast::TableFactor, left: Option<&Relation>, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    fn factor(
+        &mut self,
+        factor: &ast::TableFactor,
+        left: Option<&Relation>,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         self.spend(RELATION_WORK)?;
         match factor {
             ast::TableFactor::Table { name, alias, args, version, .. } => {
@@ -175,7 +181,15 @@ impl State<'_> {
     }
 
     /// A join whose right side may see the left one.
-    fn join_factor(&mut self, left: Relation, factor: &ast::TableFactor, kind: JoinType, constraint: &ast::JoinConstraint, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    fn join_factor(
+        &mut self,
+        left: Relation,
+        factor: &ast::TableFactor,
+        kind: JoinType,
+        constraint: &ast::JoinConstraint,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let unconditional = match constraint {
             ast::JoinConstraint::None => true,
             ast::JoinConstraint::On(ast::Expr::Value(v)) => v.value == ast::Value::Boolean(true),
@@ -197,7 +211,15 @@ impl State<'_> {
         self.join(left, right, kind, constraint, ctes, outer)
     }
 
-    fn join(&mut self, left: Relation, right: Relation, kind: JoinType, constraint: &ast::JoinConstraint, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    fn join(
+        &mut self,
+        left: Relation,
+        right: Relation,
+        kind: JoinType,
+        constraint: &ast::JoinConstraint,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let keys = match constraint {
             ast::JoinConstraint::Using(names) => {
                 let names: Result<Vec<String>> = names
@@ -260,12 +282,12 @@ impl State<'_> {
                 let merged = self.function("coalesce", vec![nullable(l), nullable(r)])?;
                 let name = self.column();
                 exprs.push(merged.expr.alias(name.clone()));
-                names.push((name, merged.ty, l.nullable || r.nullable));
+                names.push((name, merged.ty));
             }
             plan = built(LogicalPlanBuilder::from(plan).project(exprs).and_then(LogicalPlanBuilder::build))?;
-            for ((l, _), (name, ty, nullable)) in pairs.iter().zip(names) {
+            for ((l, _), (name, ty)) in pairs.iter().zip(names) {
                 let column = Column::new_unqualified(name);
-                keys.push(Col { name: l.name.clone(), qualifier: None, column, ty, nullable, hidden: false });
+                keys.push(Col { name: l.name.clone(), qualifier: None, column, ty, nullable: true, hidden: false });
             }
         } else {
             for (l, r) in &pairs {
@@ -338,13 +360,18 @@ fn using_column(relation: &Relation, key: &str, side: &str) -> Result<Col> {
     let mut found = relation.visible().filter(|c| c.name.eq_ignore_ascii_case(key));
     match (found.next(), found.next()) {
         (Some(col), None) => Ok(col.clone()),
-        (Some(a), Some(b)) => Err(error::ambiguous(&format!("`{key}`"), &[a.display(), b.display()], datafusion::sql::sqlparser::tokenizer::Span::empty())),
+        (Some(a), Some(b)) => {
+            Err(error::ambiguous(&format!("`{key}`"), &[a.display(), b.display()], datafusion::sql::sqlparser::tokenizer::Span::empty()))
+        }
         (None, _) => {
             let have: Vec<String> = relation.visible().take(5).map(|c| format!("`{}`", c.name)).collect();
             Err(error::classed(
                 "UNRESOLVED_USING_COLUMN_FOR_JOIN",
                 "42703",
-                format!("USING column `{key}` cannot be resolved on the {side} side of the join. The {side}-side columns: [{}].", have.join(", ")),
+                format!(
+                    "USING column `{key}` cannot be resolved on the {side} side of the join. The {side}-side columns: [{}].",
+                    have.join(", ")
+                ),
             ))
         }
     }

@@ -65,7 +65,13 @@ struct Made {
 }
 
 impl State<'_> {
-    pub fn lateral_view(&mut self, input: Relation, view: &ast::LateralView, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    pub fn lateral_view(
+        &mut self,
+        input: Relation,
+        view: &ast::LateralView,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let Some((f, kind, is_outer)) = as_generator(&view.lateral_view)? else {
             return Err(Error::not_eligible(format!("LATERAL VIEW {} isn't supported", view.lateral_view)));
         };
@@ -82,7 +88,13 @@ impl State<'_> {
     }
 
     /// A generator in the select list: its columns join the input, and the item becomes references to them.
-    pub fn select_generator(&mut self, input: &mut Relation, projection: &[ast::SelectItem], ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Option<Vec<ast::SelectItem>>> {
+    pub fn select_generator(
+        &mut self,
+        input: &mut Relation,
+        projection: &[ast::SelectItem],
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Option<Vec<ast::SelectItem>>> {
         let mut found: Option<(usize, &ast::Function, Kind, bool, Vec<Ident>)> = None;
         for (i, item) in projection.iter().enumerate() {
             let (e, aliases) = match item {
@@ -93,7 +105,11 @@ impl State<'_> {
             };
             let Some((f, kind, is_outer)) = as_generator(e)? else { continue };
             if found.is_some() {
-                return Err(error::classed("UNSUPPORTED_GENERATOR.MULTI_GENERATOR", "42K0E", "Only one generator is allowed per SELECT clause."));
+                return Err(error::classed(
+                    "UNSUPPORTED_GENERATOR.MULTI_GENERATOR",
+                    "42K0E",
+                    "Only one generator is allowed per SELECT clause.",
+                ));
             }
             found = Some((i, f, kind, is_outer, aliases));
         }
@@ -106,7 +122,15 @@ impl State<'_> {
         input.plan = plan;
         let names: Vec<String> = made.iter().map(|m| m.name.clone()).collect();
         if !aliases.is_empty() && aliases.len() != names.len() {
-            return Err(error::classed("UDTF_ALIAS_NUMBER_MISMATCH", "42802", format!("The number of aliases supplied in the AS clause does not match the number of columns output by the generator: expected {} aliases, but got {}.", names.len(), aliases.len())));
+            return Err(error::classed(
+                "UDTF_ALIAS_NUMBER_MISMATCH",
+                "42802",
+                format!(
+                    "The number of aliases supplied in the AS clause does not match the number of columns output by the generator: expected {} aliases, but got {}.",
+                    names.len(),
+                    aliases.len()
+                ),
+            ));
         }
         let qualifier: Qualifier = Arc::from(vec![OWN.to_string()]);
         let mut items = projection[..at].to_vec();
@@ -123,7 +147,15 @@ impl State<'_> {
 
     /// `range(...)` or a generator in FROM; with LATERAL it sees the relations before it, and the
     /// result holds their columns too.
-    pub fn table_function(&mut self, name: &ast::ObjectName, args: &[ast::FunctionArg], left: Option<&Relation>, lateral: bool, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    pub fn table_function(
+        &mut self,
+        name: &ast::ObjectName,
+        args: &[ast::FunctionArg],
+        left: Option<&Relation>,
+        lateral: bool,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let parts = super::from::identifiers(name)?;
         let [ident] = parts.as_slice() else {
             return Err(Error::not_eligible(format!("table function `{name}` isn't supported")));
@@ -150,7 +182,16 @@ impl State<'_> {
 
     /// `JOIN LATERAL explode(t.a) AS x`: each row of the left side with what is made of it.
     #[allow(clippy::too_many_arguments)]
-    pub fn lateral_function(&mut self, left: Relation, name: &ast::ObjectName, args: &[ast::FunctionArg], alias: Option<&ast::TableAlias>, keep_left: bool, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    pub fn lateral_function(
+        &mut self,
+        left: Relation,
+        name: &ast::ObjectName,
+        args: &[ast::FunctionArg],
+        alias: Option<&ast::TableAlias>,
+        keep_left: bool,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let call = call_of(name, args);
         let (function, _) = function_name(&call)?;
         let Some((kind, is_outer)) = generator(&function) else {
@@ -223,7 +264,12 @@ impl State<'_> {
         let (Some(arg), true) = (args.pop(), args.is_empty()) else {
             return Err(error::classed("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "42605", "A generator takes one argument."));
         };
-        let wrong = || error::mismatch("UNEXPECTED_INPUT_TYPE", format!("The generator needs an ARRAY or MAP, but has the type {}.", types::sql_name(&arg.ty)));
+        let wrong = || {
+            error::mismatch(
+                "UNEXPECTED_INPUT_TYPE",
+                format!("The generator needs an ARRAY or MAP, but has the type {}.", types::sql_name(&arg.ty)),
+            )
+        };
         let map = types::map_parts(&arg.ty).map(|(k, v)| (k.data_type().clone(), v.data_type().clone(), v.is_nullable()));
         let list = match (&arg.ty, &map) {
             (DataType::List(_), _) => arg.clone(),
@@ -245,7 +291,10 @@ impl State<'_> {
             made.push(Made { name: "pos".into(), t: Typed { nullable: outer, ..position.clone() } });
         }
         let fields_of = |state: &mut Self, names: &[String]| -> Result<Vec<Typed>> {
-            names.iter().map(|n| state.function("get_field", vec![element.clone(), Typed::literal(ScalarValue::Utf8(Some(n.clone())))])).collect()
+            names
+                .iter()
+                .map(|n| state.function("get_field", vec![element.clone(), Typed::literal(ScalarValue::Utf8(Some(n.clone())))]))
+                .collect()
         };
         if map.is_some() {
             let DataType::Struct(fields) = item.data_type() else { return Err(Error::internal("a map's entries aren't structs")) };
@@ -274,7 +323,11 @@ impl State<'_> {
         let some = self.compare(size, Operator::Gt, int(0))?;
         let sequence = self.function("sequence", vec![int(0), last, int(1)])?;
         let ty = sequence.ty.clone();
-        let case = datafusion::logical_expr::expr::Case { expr: None, when_then_expr: vec![(Box::new(some.expr), Box::new(sequence.expr))], else_expr: None };
+        let case = datafusion::logical_expr::expr::Case {
+            expr: None,
+            when_then_expr: vec![(Box::new(some.expr), Box::new(sequence.expr))],
+            else_expr: None,
+        };
         Ok(Typed::new(Expr::Case(case), ty, true))
     }
 
@@ -306,10 +359,20 @@ impl State<'_> {
     }
 
     /// Rows written out as an array of structs, unnested.
-    fn unnest_rows(&mut self, input: LogicalPlan, names: &[String], columns: Vec<Vec<Typed>>, rows: usize) -> Result<(LogicalPlan, Vec<Made>)> {
+    fn unnest_rows(
+        &mut self,
+        input: LogicalPlan,
+        names: &[String],
+        columns: Vec<Vec<Typed>>,
+        rows: usize,
+    ) -> Result<(LogicalPlan, Vec<Made>)> {
         let mut structs = Vec::with_capacity(rows);
         for row in 0..rows {
-            let args = names.iter().zip(&columns).flat_map(|(name, column)| [Typed::literal(ScalarValue::Utf8(Some(name.clone()))), column[row].clone()]).collect();
+            let args = names
+                .iter()
+                .zip(&columns)
+                .flat_map(|(name, column)| [Typed::literal(ScalarValue::Utf8(Some(name.clone()))), column[row].clone()])
+                .collect();
             structs.push(self.function("named_struct", args)?);
         }
         let list = self.function("array", structs)?;
@@ -341,7 +404,8 @@ impl State<'_> {
         let projected = LogicalPlan::Projection(built(Projection::try_new(exprs, Arc::new(input)))?);
         let null_handling = if outer { NullHandling::PreserveAndExpandEmpty } else { NullHandling::Drop };
         let options = UnnestOptions { null_handling, recursions: Vec::new() };
-        let plan = built(LogicalPlanBuilder::from(projected).unnest_columns_with_options(columns, options).and_then(LogicalPlanBuilder::build))?;
+        let plan =
+            built(LogicalPlanBuilder::from(projected).unnest_columns_with_options(columns, options).and_then(LogicalPlanBuilder::build))?;
         Ok((plan, elements))
     }
 
@@ -362,7 +426,16 @@ impl State<'_> {
 
     /// UNPIVOT: each row once for each listed group of columns, which become values.
     #[allow(clippy::too_many_arguments)]
-    pub fn unpivot(&mut self, input: Relation, value: &ast::Expr, name: &Ident, columns: &[ast::ExprWithAlias], include_nulls: bool, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    pub fn unpivot(
+        &mut self,
+        input: Relation,
+        value: &ast::Expr,
+        name: &Ident,
+        columns: &[ast::ExprWithAlias],
+        include_nulls: bool,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let value_names: Vec<String> = match value {
             ast::Expr::Identifier(ident) => vec![ident.value.clone()],
             ast::Expr::Nested(inner) => match inner.as_ref() {
@@ -392,13 +465,24 @@ impl State<'_> {
                     e => vec![e],
                 };
                 if members.len() != width {
-                    return Err(error::classed("UNPIVOT_VALUE_SIZE_MISMATCH", "428C4", format!("All unpivot value columns must have the same size as there are value column names ({}).", value_names.join(", "))));
+                    return Err(error::classed(
+                        "UNPIVOT_VALUE_SIZE_MISMATCH",
+                        "428C4",
+                        format!(
+                            "All unpivot value columns must have the same size as there are value column names ({}).",
+                            value_names.join(", ")
+                        ),
+                    ));
                 }
                 let mut names = Vec::with_capacity(width);
                 for (member, list) in members.into_iter().zip(&mut values) {
                     let bound = self.expr(&place, member)?;
                     let Expr::Column(c) = &bound.t.expr else {
-                        return Err(error::classed("UNPIVOT_REQUIRES_ATTRIBUTES", "42K0A", format!("UNPIVOT requires columns, but {member} isn't one.")));
+                        return Err(error::classed(
+                            "UNPIVOT_REQUIRES_ATTRIBUTES",
+                            "42K0A",
+                            format!("UNPIVOT requires columns, but {member} isn't one."),
+                        ));
                     };
                     used.push(c.clone());
                     names.push(bound.name.clone());
@@ -413,7 +497,11 @@ impl State<'_> {
         let mut all = vec![labels];
         for list in values {
             let Some(ty) = types::least_common_type(list.iter().map(|t| &t.ty)) else {
-                return Err(error::classed("UNPIVOT_VALUE_DATA_TYPE_MISMATCH", "42K09", "Unpivot value columns must share a least common type, some types do not."));
+                return Err(error::classed(
+                    "UNPIVOT_VALUE_DATA_TYPE_MISMATCH",
+                    "42K09",
+                    "Unpivot value columns must share a least common type, some types do not.",
+                ));
             };
             all.push(list.into_iter().map(|t| self.coerce(t, &ty)).collect::<Result<_>>()?);
         }
@@ -437,7 +525,15 @@ impl State<'_> {
 /// A generator's columns under the names that it's given.
 fn named(made: Vec<Made>, relation: &str, aliases: &[Ident]) -> Result<Vec<Col>> {
     if !aliases.is_empty() && aliases.len() != made.len() {
-        return Err(error::classed("UDTF_ALIAS_NUMBER_MISMATCH", "42802", format!("The number of aliases supplied in the AS clause does not match the number of columns output by the generator: expected {} aliases, but got {}.", made.len(), aliases.len())));
+        return Err(error::classed(
+            "UDTF_ALIAS_NUMBER_MISMATCH",
+            "42802",
+            format!(
+                "The number of aliases supplied in the AS clause does not match the number of columns output by the generator: expected {} aliases, but got {}.",
+                made.len(),
+                aliases.len()
+            ),
+        ));
     }
     let qualifier: Qualifier = Arc::from(vec![relation.to_lowercase()]);
     made.into_iter()
@@ -467,4 +563,3 @@ fn call_of(name: &ast::ObjectName, args: &[ast::FunctionArg]) -> ast::Function {
         within_group: Vec::new(),
     }
 }
-

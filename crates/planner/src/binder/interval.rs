@@ -37,7 +37,11 @@ pub(super) fn interval(interval: &Interval) -> Result<Bound> {
         other => (false, value_text(other)?),
     };
     let bad = || {
-        error::classed("INVALID_INTERVAL_FORMAT.INPUT_IS_NULL", "22006", format!("Error parsing '{text}' to interval: it doesn't match the fields that are asked for."))
+        error::classed(
+            "INVALID_INTERVAL_FORMAT.INPUT_IS_NULL",
+            "22006",
+            format!("Error parsing '{text}' to interval: it doesn't match the fields that are asked for."),
+        )
     };
     let value = match (&interval.leading_field, &interval.last_field) {
         (None, None) => from_parts(&text),
@@ -239,14 +243,20 @@ impl Amount {
         }
         let mut rest = amount;
         let mut out = sign.to_string();
-        for (i, unit) in [Unit::Day, Unit::Hour, Unit::Minute, Unit::Second].into_iter().filter(|u| *u >= self.from && *u <= self.to).enumerate() {
+        for (i, unit) in
+            [Unit::Day, Unit::Hour, Unit::Minute, Unit::Second].into_iter().filter(|u| *u >= self.from && *u <= self.to).enumerate()
+        {
             let one = micros_of(unit).unsigned_abs();
             let count = rest / one;
             rest %= one;
             if i > 0 {
                 out.push(if unit == Unit::Hour { ' ' } else { ':' });
             }
-            if unit == Unit::Day { out.push_str(&count.to_string()) } else { out.push_str(&format!("{count:02}")) }
+            if unit == Unit::Day {
+                out.push_str(&count.to_string())
+            } else {
+                out.push_str(&format!("{count:02}"))
+            }
             if unit == Unit::Second && rest > 0 {
                 let fraction = format!("{rest:06}");
                 out.push('.');

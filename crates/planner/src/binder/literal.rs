@@ -31,7 +31,11 @@ fn hex(text: &str) -> Result<Bound> {
     let bytes: Option<Vec<u8>> =
         (0..digits.len()).step_by(2).map(|i| digits.get(i..i + 2).and_then(|d| u8::from_str_radix(d, 16).ok())).collect();
     let Some(bytes) = bytes else {
-        return Err(error::classed("INVALID_TYPED_LITERAL", "42604", format!("The value of the typed literal \"X\" is invalid: '{text}'.")));
+        return Err(error::classed(
+            "INVALID_TYPED_LITERAL",
+            "42604",
+            format!("The value of the typed literal \"X\" is invalid: '{text}'."),
+        ));
     };
     Ok(literal(ScalarValue::Binary(Some(bytes)), format!("X'{}'", digits.to_uppercase())))
 }
@@ -45,7 +49,11 @@ fn number(ctx: &BindContext, text: &str, negative: bool) -> Result<Bound> {
         return decimal(&digits);
     }
     let out_of_range = |ty: &str| {
-        error::classed("INVALID_NUMERIC_LITERAL_RANGE", "22003", format!("Numeric literal {sign}{text} is outside the valid range of {ty}."))
+        error::classed(
+            "INVALID_NUMERIC_LITERAL_RANGE",
+            "22003",
+            format!("Numeric literal {sign}{text} is outside the valid range of {ty}."),
+        )
     };
     if let Some(digits) = split("D") {
         let v: f64 = digits.parse().map_err(|_| out_of_range("double"))?;
@@ -99,7 +107,13 @@ pub(super) fn text_of(ctx: &BindContext, value: &ScalarValue) -> Result<String> 
 
 /// A decimal's precision is that of its digits, at least its scale.
 fn decimal(text: &str) -> Result<Bound> {
-    let too_wide = || error::classed("NUMERIC_VALUE_OUT_OF_RANGE.WITHOUT_SUGGESTION", "22003", format!("The decimal literal {text} has more than 38 digits."));
+    let too_wide = || {
+        error::classed(
+            "NUMERIC_VALUE_OUT_OF_RANGE.WITHOUT_SUGGESTION",
+            "22003",
+            format!("The decimal literal {text} has more than 38 digits."),
+        )
+    };
     let (mantissa, exponent) = match text.split_once('E') {
         Some((m, e)) => (m, e.parse::<i32>().map_err(|_| too_wide())?),
         None => (text, 0),

@@ -15,6 +15,7 @@ mod names;
 mod operator;
 mod order;
 mod pivot;
+mod predicate;
 mod query;
 mod scope;
 mod select;
@@ -105,8 +106,7 @@ impl Binder for DatabricksBinder {
 fn bind_checked(query: &ast::Query, input: &BindInput<'_>) -> Result<BoundQuery> {
     let mut state = query::State::new(input);
     let relation = state.bind_query(query, &cte::Ctes::none(), None)?;
-    let fields: Vec<Field> =
-        relation.visible().map(|c| Field::new(c.name.as_ref(), c.ty.clone(), c.nullable)).collect();
+    let fields: Vec<Field> = relation.visible().map(|c| Field::new(c.name.as_ref(), c.ty.clone(), c.nullable)).collect();
     let ordered = relation.ordered;
     let (plan, parameters) = state.finish(relation)?;
     let deterministic = state.is_deterministic(&plan)?;

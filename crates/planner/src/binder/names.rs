@@ -1,5 +1,6 @@
 //! The names that Databricks gives to columns without an alias: its own way to print expressions.
 
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::{Typed, types};
@@ -33,9 +34,20 @@ fn plain_column(e: &ast::Expr) -> Option<&str> {
 
 /// Functions that are called without parentheses.
 pub(super) fn is_niladic(name: &str) -> bool {
-    ["current_date", "current_timestamp", "current_time", "current_user", "session_user", "user", "current_catalog", "current_schema", "current_database", "localtimestamp"]
-        .iter()
-        .any(|n| n.eq_ignore_ascii_case(name))
+    [
+        "current_date",
+        "current_timestamp",
+        "current_time",
+        "current_user",
+        "session_user",
+        "user",
+        "current_catalog",
+        "current_schema",
+        "current_database",
+        "localtimestamp",
+    ]
+    .iter()
+    .any(|n| n.eq_ignore_ascii_case(name))
 }
 
 /// A binary operator's text, which for dates depends on the operands' types.
@@ -86,12 +98,12 @@ fn temporal(left: &Bound, sign: &str, right: &Bound) -> Option<String> {
     let over = |date: &Bound, other: &Bound| -> Option<String> {
         let (d, o) = (&date.t.ty, &other.t.ty);
         if types::is_interval(o) {
-            if *d == arrow::datatypes::DataType::Date32 && *o == types::DAY_TIME && days_only(other) {
+            if *d == DataType::Date32 && *o == types::DAY_TIME && days_only(other) {
                 return Some(format!("{function}({}, extractansiintervaldays({}))", date.name, other.name));
             }
             return Some(format!("{} {sign} {}", date.name, other.name));
         }
-        (*d == arrow::datatypes::DataType::Date32 && (types::is_integral(o) || types::is_string(o)) && !types::is_string(o))
+        (*d == DataType::Date32 && (types::is_integral(o) || types::is_string(o)) && !types::is_string(o))
             .then(|| format!("{function}({}, {})", date.name, other.name))
     };
     if types::is_datetime(l) || (types::is_string(l) && types::is_interval(r)) {
@@ -144,9 +156,42 @@ const ARRAY_SORT: &str = "lambdafunction((IF(((namedlambdavariable() IS NULL) AN
 fn in_capitals(function: &str) -> bool {
     matches!(
         function,
-        "acos" | "acosh" | "asin" | "asinh" | "atan" | "atan2" | "atanh" | "cbrt" | "ceil" | "cos" | "cosh" | "cot" | "csc" | "degrees" | "e" | "exp"
-            | "expm1" | "floor" | "hypot" | "log" | "log10" | "log1p" | "log2" | "pi" | "power" | "radians" | "sec" | "signum" | "sin" | "sinh" | "sqrt"
-            | "tan" | "tanh" | "rank" | "dense_rank" | "percent_rank"
+        "acos"
+            | "acosh"
+            | "asin"
+            | "asinh"
+            | "atan"
+            | "atan2"
+            | "atanh"
+            | "cbrt"
+            | "ceil"
+            | "cos"
+            | "cosh"
+            | "cot"
+            | "csc"
+            | "degrees"
+            | "e"
+            | "exp"
+            | "expm1"
+            | "floor"
+            | "hypot"
+            | "log"
+            | "log10"
+            | "log1p"
+            | "log2"
+            | "pi"
+            | "power"
+            | "radians"
+            | "sec"
+            | "signum"
+            | "sin"
+            | "sinh"
+            | "sqrt"
+            | "tan"
+            | "tanh"
+            | "rank"
+            | "dense_rank"
+            | "percent_rank"
     )
 }
 
@@ -162,19 +207,36 @@ fn printed_name(function: &str) -> &str {
     }
 }
 
-/// Casts called by their type's name: they don't show.
-fn is_cast(function: &str) -> bool {
-    matches!(
-        function,
-        "boolean" | "tinyint" | "smallint" | "int" | "bigint" | "float" | "double" | "decimal" | "date" | "timestamp" | "binary" | "string"
-    )
+/// The type that a function of its name casts to. Such casts don't show.
+pub(super) fn cast_type(function: &str) -> Option<DataType> {
+    Some(match function {
+        "boolean" => DataType::Boolean,
+        "tinyint" => DataType::Int8,
+        "smallint" => DataType::Int16,
+        "int" => DataType::Int32,
+        "bigint" => DataType::Int64,
+        "float" => DataType::Float32,
+        "double" => DataType::Float64,
+        "decimal" => DataType::Decimal128(10, 0),
+        "date" => DataType::Date32,
+        "timestamp" => types::timestamp(),
+        "binary" => DataType::Binary,
+        "string" => DataType::Utf8,
+        _ => return None,
+    })
 }
 
 /// A scalar call.
 pub(super) fn call(function: &str, args: &[Bound]) -> String {
     let names: Vec<&str> = args.iter().map(|a| a.name.as_str()).collect();
     match (function, names.as_slice()) {
-        (f, [x]) if is_cast(f) => (*x).to_string(),
+        (f, [x]) if cast_type(f).is_some() => (*x).to_string(),
+        ("to_char" | "to_varchar", [x, format]) => match &args[0].t.ty {
+            t if types::is_datetime(t) => format!("date_format({x}, {format})"),
+            DataType::Binary if format.eq_ignore_ascii_case("utf-8") => format!("decode({x}, utf-8)"),
+            DataType::Binary => format!("{}({x})", format.to_lowercase()),
+            _ => format!("to_char({x}, {format})"),
+        },
         ("if", [c, a, b]) => format!("(IF({c}, {a}, {b}))"),
         ("isnull", [x]) => format!("({x} IS NULL)"),
         ("isnotnull", [x]) => format!("({x} IS NOT NULL)"),
@@ -220,7 +282,16 @@ pub(super) fn aggregate_call(args: &Arguments, order: &[String]) -> String {
         _ => {}
     }
     let distinct = if args.distinct { "DISTINCT " } else { "" };
-    let filled = if order.is_empty() || !matches!(function, "percentile_cont" | "percentile_disc" | "mode") { defaults(function, names.len()) } else { &[] };
+    // Whether NULLs are skipped doesn't show as an argument.
+    let names = match (function, names.as_slice()) {
+        ("first" | "last" | "first_value" | "last_value" | "any_value", [x, _]) => vec![*x],
+        _ => names,
+    };
+    let filled = if order.is_empty() || !matches!(function, "percentile_cont" | "percentile_disc" | "mode") {
+        defaults(function, names.len())
+    } else {
+        &[]
+    };
     let all: Vec<&str> = names.iter().copied().chain(filled.iter().copied()).collect();
     let mut text = format!("{shown}({distinct}{})", all.join(", "));
     if !order.is_empty() {

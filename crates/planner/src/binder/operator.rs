@@ -45,7 +45,10 @@ impl State<'_> {
             Some((left, right)) => (left, right),
             None => self.typed_placeholders(left.t, right.t)?,
         };
-        let comparison = matches!(op, BinaryOp::Eq | BinaryOp::NotEq | BinaryOp::Lt | BinaryOp::LtEq | BinaryOp::Gt | BinaryOp::GtEq | BinaryOp::NullSafeEq);
+        let comparison = matches!(
+            op,
+            BinaryOp::Eq | BinaryOp::NotEq | BinaryOp::Lt | BinaryOp::LtEq | BinaryOp::Gt | BinaryOp::GtEq | BinaryOp::NullSafeEq
+        );
         let right = if comparison { self.like_named(&left.ty.clone(), right)? } else { right };
         Ok(Bound::new(ops::binary(&self.ctx, op, left, right)?, name))
     }

@@ -44,7 +44,14 @@ impl State<'_> {
         match &order_by.kind {
             ast::OrderByKind::All(options) => {
                 let (asc, nulls_first) = direction(options);
-                let key = |(i, item): (usize, &Item)| SortKey { expr: item.t.expr.clone(), position: Some(i), ty: item.t.ty.clone(), asc, nulls_first, name: item.name.to_string() };
+                let key = |(i, item): (usize, &Item)| SortKey {
+                    expr: item.t.expr.clone(),
+                    position: Some(i),
+                    ty: item.t.ty.clone(),
+                    asc,
+                    nulls_first,
+                    name: item.name.to_string(),
+                };
                 Ok(items.iter().enumerate().map(key).collect())
             }
             ast::OrderByKind::Expressions(exprs) => exprs.iter().map(|e| self.sort_key(place, e, items)).collect(),
@@ -57,25 +64,39 @@ impl State<'_> {
         if let (ast::Expr::Value(_), Expr::Literal(ScalarValue::Int32(Some(n)), _)) = (&key.expr, &bound.t.expr) {
             let position = usize::try_from(*n).ok().and_then(|n| n.checked_sub(1)).filter(|n| *n < items.len());
             let Some(position) = position else {
-                return Err(error::classed("ORDER_BY_POS_OUT_OF_RANGE", "42805", format!("ORDER BY position {n} is not in select list (valid range is [1, {}]).", items.len())));
+                return Err(error::classed(
+                    "ORDER_BY_POS_OUT_OF_RANGE",
+                    "42805",
+                    format!("ORDER BY position {n} is not in select list (valid range is [1, {}]).", items.len()),
+                ));
             };
             check_sortable(&items[position].t.ty)?;
-            return Ok(SortKey { expr: items[position].t.expr.clone(), position: Some(position), ty: items[position].t.ty.clone(), asc, nulls_first, name: bound.name });
+            return Ok(SortKey {
+                expr: items[position].t.expr.clone(),
+                position: Some(position),
+                ty: items[position].t.ty.clone(),
+                asc,
+                nulls_first,
+                name: bound.name,
+            });
         }
         check_sortable(&bound.t.ty)?;
         Ok(SortKey { expr: bound.t.expr, position: None, ty: bound.t.ty, asc, nulls_first, name: bound.name })
     }
 
     /// ORDER BY over a set operation or VALUES: only its output columns can be named.
-    pub fn sort_output(&mut self, relation: Relation, order_by: &ast::OrderBy, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    pub fn sort_output(
+        &mut self,
+        relation: Relation,
+        order_by: &ast::OrderBy,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let scope = Scope::new(&relation.cols, outer);
-        let items: Vec<Item> = relation
-            .cols
-            .iter()
-            .map(|c| Item { name: c.name.clone(), t: c.typed() })
-            .collect();
+        let items: Vec<Item> = relation.cols.iter().map(|c| Item { name: c.name.clone(), t: c.typed() }).collect();
         let keys = self.sort_keys(&Place::new(&scope, ctes, "ORDER BY"), order_by, &items)?;
-        let sorts: Vec<Sort> = keys.iter().map(|k| k.over(canonical_float(&self.ctx, Typed::new(k.expr.clone(), k.ty.clone(), true)).expr)).collect();
+        let sorts: Vec<Sort> =
+            keys.iter().map(|k| k.over(canonical_float(&self.ctx, Typed::new(k.expr.clone(), k.ty.clone(), true)).expr)).collect();
         let plan = built(LogicalPlanBuilder::from(relation.plan.clone()).sort(sorts).and_then(LogicalPlanBuilder::build))?;
         Ok(Relation { plan, ordered: true, ..relation })
     }

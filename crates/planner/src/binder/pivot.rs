@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{self, Expr, Ident, SelectItem};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, SelectItem};
 use flightpath_types::{Error, Result};
 
 use super::cte::Ctes;
@@ -19,7 +19,15 @@ const OWN: &str = "\u{1}pivot";
 impl State<'_> {
     /// One row for each group of the columns that are neither pivoted nor aggregated; one column for
     /// each value and aggregate, NULL where the group has no such value.
-    pub fn pivot(&mut self, input: Relation, aggregates: &[ast::ExprWithAlias], columns: &[Expr], source: &ast::PivotValueSource, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    pub fn pivot(
+        &mut self,
+        input: Relation,
+        aggregates: &[ast::ExprWithAlias],
+        columns: &[Expr],
+        source: &ast::PivotValueSource,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let ast::PivotValueSource::List(values) = source else {
             return Err(Error::not_eligible("PIVOT needs a list of values"));
         };
@@ -51,7 +59,10 @@ impl State<'_> {
             let (test, shown) = self.pivot_test(columns, value, &scope, ctes)?;
             for aggregate in aggregates {
                 let Expr::Function(call) = &aggregate.expr else {
-                    return Err(Error::not_eligible(format!("PIVOT over `{}` isn't supported: it must be one aggregate call", aggregate.expr)));
+                    return Err(Error::not_eligible(format!(
+                        "PIVOT over `{}` isn't supported: it must be one aggregate call",
+                        aggregate.expr
+                    )));
                 };
                 let mut call = call.clone();
                 call.filter = Some(Box::new(match call.filter.take() {
@@ -83,7 +94,11 @@ impl State<'_> {
             e => vec![e],
         };
         if members.len() != columns.len() {
-            return Err(error::classed("PIVOT_VALUE_DATA_TYPE_MISMATCH", "42K09", format!("PIVOT over {} columns needs values of as many, not {}.", columns.len(), value.expr)));
+            return Err(error::classed(
+                "PIVOT_VALUE_DATA_TYPE_MISMATCH",
+                "42K09",
+                format!("PIVOT over {} columns needs values of as many, not {}.", columns.len(), value.expr),
+            ));
         }
         let mut names = Vec::with_capacity(members.len());
         let mut tests = Vec::with_capacity(members.len());
@@ -91,7 +106,11 @@ impl State<'_> {
         for (column, member) in columns.iter().zip(members) {
             let bound = self.expr(&place, member)?;
             if bound.t.as_literal().is_none() {
-                return Err(error::classed("NON_LITERAL_PIVOT_VALUES", "42K08", format!("Literal expressions required for pivot values, found {member}.")));
+                return Err(error::classed(
+                    "NON_LITERAL_PIVOT_VALUES",
+                    "42K08",
+                    format!("Literal expressions required for pivot values, found {member}."),
+                ));
             }
             names.push(if bound.t.nullable { "null".to_string() } else { bound.name });
             tests.push(Expr::IsNotDistinctFrom(Box::new(column.clone()), Box::new(member.clone())));
@@ -147,7 +166,14 @@ impl State<'_> {
         }
     }
 
-    fn piped(&mut self, relation: Relation, items: Vec<SelectItem>, order_by: Option<ast::OrderBy>, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    fn piped(
+        &mut self,
+        relation: Relation,
+        items: Vec<SelectItem>,
+        order_by: Option<ast::OrderBy>,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let select = plain_select(items.clone(), Vec::new());
         let scope = Scope::new(&relation.cols, outer);
         self.select_over(&select, &items, order_by.as_ref(), relation.plan.clone(), &scope, ctes)

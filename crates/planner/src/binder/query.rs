@@ -141,7 +141,9 @@ impl<'a> State<'a> {
                 relation.cols.retain(|c| !c.hidden);
                 Ok(relation)
             }
-            ast::SetExpr::SetOperation { left, op, set_quantifier, right } => self.set_operation(left, *op, *set_quantifier, right, ctes, outer),
+            ast::SetExpr::SetOperation { left, op, set_quantifier, right } => {
+                self.set_operation(left, *op, *set_quantifier, right, ctes, outer)
+            }
             ast::SetExpr::Values(values) => self.values(values, ctes, outer),
             ast::SetExpr::Table(table) => self.whole_table(table, ctes),
             ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) | ast::SetExpr::Merge(_) => {
@@ -164,7 +166,11 @@ impl<'a> State<'a> {
         let mut columns: Vec<Vec<Typed>> = vec![Vec::with_capacity(values.rows.len()); width];
         for row in &values.rows {
             if row.content.len() != width {
-                return Err(error::classed("INVALID_INLINE_TABLE.NUM_COLUMNS_MISMATCH", "42000", format!("Inline table expected {width} columns but found {} columns in a row.", row.content.len())));
+                return Err(error::classed(
+                    "INVALID_INLINE_TABLE.NUM_COLUMNS_MISMATCH",
+                    "42000",
+                    format!("Inline table expected {width} columns but found {} columns in a row.", row.content.len()),
+                ));
             }
             for (column, e) in columns.iter_mut().zip(&row.content) {
                 let t = match e {
@@ -180,7 +186,11 @@ impl<'a> State<'a> {
         for (i, column) in columns.into_iter().enumerate() {
             let nullable = column.iter().any(|t| t.nullable);
             let Some(ty) = flightpath_functions::types::least_common_type(column.iter().map(|t| &t.ty)) else {
-                return Err(error::classed("INVALID_INLINE_TABLE.INCOMPATIBLE_TYPES_IN_INLINE_TABLE", "42000", format!("Found incompatible types in the column `col{}` for inline table.", i + 1)));
+                return Err(error::classed(
+                    "INVALID_INLINE_TABLE.INCOMPATIBLE_TYPES_IN_INLINE_TABLE",
+                    "42000",
+                    format!("Found incompatible types in the column `col{}` for inline table.", i + 1),
+                ));
             };
             for (row, t) in rows.iter_mut().zip(column) {
                 row.push(self.coerce(t, &ty)?.expr);
@@ -215,9 +225,17 @@ impl<'a> State<'a> {
     fn row_count(&mut self, e: &ast::Expr, ctes: &Ctes<'_>, clause: &'static str) -> Result<Expr> {
         let scope = Scope::new(&[], None);
         let bound = self.expr(&Place::new(&scope, ctes, clause), e)?;
-        let invalid = |sub: &str, why: &str| error::classed(format!("INVALID_LIMIT_LIKE_EXPRESSION.{sub}"), "42K0E", format!("The {clause} expression {} {why}.", bound.name));
+        let invalid = |sub: &str, why: &str| {
+            error::classed(
+                format!("INVALID_LIMIT_LIKE_EXPRESSION.{sub}"),
+                "42K0E",
+                format!("The {clause} expression {} {why}.", bound.name),
+            )
+        };
         let t = match bound.t.ty {
-            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Null => self.coerce(bound.t.clone(), &DataType::Int64)?,
+            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Null => {
+                self.coerce(bound.t.clone(), &DataType::Int64)?
+            }
             _ => return Err(invalid("DATA_TYPE", "must be an integer")),
         };
         match &t.expr {
@@ -274,10 +292,14 @@ impl<'a> State<'a> {
             node.map_expressions(|e| {
                 e.transform_up(|e| {
                     let (id, ty) = match &e {
-                        Expr::ScalarFunction(ScalarFunction { func, args }) => match (func.inner().downcast_ref::<FpScalar>(), args.as_slice()) {
-                            (Some(f), [Expr::Placeholder(p)]) if f.def.name == "cast" && p.field.is_none() => (p.id.clone(), f.ret.clone()),
-                            _ => return Ok(Transformed::no(e)),
-                        },
+                        Expr::ScalarFunction(ScalarFunction { func, args }) => {
+                            match (func.inner().downcast_ref::<FpScalar>(), args.as_slice()) {
+                                (Some(f), [Expr::Placeholder(p)]) if f.def.name == "cast" && p.field.is_none() => {
+                                    (p.id.clone(), f.ret.clone())
+                                }
+                                _ => return Ok(Transformed::no(e)),
+                            }
+                        }
                         Expr::Cast(cast) => match cast.expr.as_ref() {
                             Expr::Placeholder(p) if p.field.is_none() => (p.id.clone(), cast.field.data_type().clone()),
                             _ => return Ok(Transformed::no(e)),

@@ -63,7 +63,11 @@ impl Relation {
             return Err(error::classed(
                 "ASSIGNMENT_ARITY_MISMATCH",
                 "42802",
-                format!("Number of column aliases does not match number of columns: {} aliases for {} columns of `{name}`", columns.len(), self.cols.len()),
+                format!(
+                    "Number of column aliases does not match number of columns: {} aliases for {} columns of `{name}`",
+                    columns.len(),
+                    self.cols.len()
+                ),
             ));
         }
         let qualifier: Qualifier = Arc::from(vec![name.to_lowercase()]);
@@ -138,7 +142,8 @@ impl<'a> Scope<'a> {
     /// Columns of the relation called `qualifier`.
     pub fn of_relation(&self, qualifier: &[String]) -> Vec<&'a Col> {
         // The keys of a USING join come first.
-        let (mut keys, rest): (Vec<&'a Col>, Vec<&'a Col>) = self.cols.iter().filter(|c| qualified_by(c, qualifier)).partition(|c| c.hidden);
+        let (mut keys, rest): (Vec<&'a Col>, Vec<&'a Col>) =
+            self.cols.iter().filter(|c| qualified_by(c, qualifier)).partition(|c| c.hidden);
         keys.extend(rest);
         keys
     }

@@ -27,7 +27,13 @@ pub(super) struct Item {
 }
 
 impl State<'_> {
-    pub fn bind_select(&mut self, select: &ast::Select, order_by: Option<&ast::OrderBy>, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    pub fn bind_select(
+        &mut self,
+        select: &ast::Select,
+        order_by: Option<&ast::OrderBy>,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let mut input = self.from(&select.from, ctes, outer)?;
         for view in &select.lateral_views {
             input = self.lateral_view(input, view, ctes, outer)?;
@@ -53,16 +59,20 @@ impl State<'_> {
         self.select_over(select, projection, order_by, input.plan, &scope, ctes)
     }
 
-    pub fn select_over(&mut self, select: &ast::Select, projection: &[ast::SelectItem], order_by: Option<&ast::OrderBy>, plan: LogicalPlan, scope: &Scope<'_>, ctes: &Ctes<'_>) -> Result<Relation> {
+    pub fn select_over(
+        &mut self,
+        select: &ast::Select,
+        projection: &[ast::SelectItem],
+        order_by: Option<&ast::OrderBy>,
+        plan: LogicalPlan,
+        scope: &Scope<'_>,
+        ctes: &Ctes<'_>,
+    ) -> Result<Relation> {
         let aggregates = Aggregates::default();
         let windows = Windows::new(&select.named_window);
         let aliases: Aliases = RefCell::new(HashMap::new());
-        let base = Place {
-            aggregates: Some(&aggregates),
-            windows: Some(&windows),
-            aliases: Some(&aliases),
-            ..Place::new(scope, ctes, "SELECT")
-        };
+        let base =
+            Place { aggregates: Some(&aggregates), windows: Some(&windows), aliases: Some(&aliases), ..Place::new(scope, ctes, "SELECT") };
         // Grouping sets make their columns nullable before the select list is typed.
         let sets = self.grouping_sets(select, scope, ctes)?;
         let nulled: HashSet<Column> = sets.as_ref().map(|s| s.nulled()).unwrap_or_default();
@@ -116,7 +126,14 @@ impl State<'_> {
     }
 
     /// The projection, DISTINCT, the sort, and the projection that takes hidden sort keys off again.
-    fn output(&mut self, plan: LogicalPlan, items: Vec<Item>, exprs: Vec<Expr>, keys: Vec<SortKey>, distinct: Option<&ast::Distinct>) -> Result<Relation> {
+    fn output(
+        &mut self,
+        plan: LogicalPlan,
+        items: Vec<Item>,
+        exprs: Vec<Expr>,
+        keys: Vec<SortKey>,
+        distinct: Option<&ast::Distinct>,
+    ) -> Result<Relation> {
         let width = exprs.len();
         let mut all = exprs;
         let mut positions = Vec::with_capacity(keys.len());
@@ -128,7 +145,11 @@ impl State<'_> {
                 (None, Some(position)) => *position,
                 (None, None) => {
                     if distinct.is_some() {
-                        return Err(error::classed("UNSUPPORTED_FEATURE.ORDER_BY_NOT_IN_DISTINCT", "0A000", format!("ORDER BY {} must be in the select list of SELECT DISTINCT.", key.name)));
+                        return Err(error::classed(
+                            "UNSUPPORTED_FEATURE.ORDER_BY_NOT_IN_DISTINCT",
+                            "0A000",
+                            format!("ORDER BY {} must be in the select list of SELECT DISTINCT.", key.name),
+                        ));
                     }
                     all.push(key.expr.clone());
                     all.len() - 1
@@ -150,10 +171,14 @@ impl State<'_> {
         let ordered = !keys.is_empty();
         let mut columns = columns;
         if ordered {
-            let sorts = keys.iter().zip(positions).map(|(key, position)| {
-                let t = Typed::new(Expr::Column(columns[position].clone()), key.ty.clone(), true);
-                key.over(canonical_float(&self.ctx, t).expr)
-            }).collect::<Vec<_>>();
+            let sorts = keys
+                .iter()
+                .zip(positions)
+                .map(|(key, position)| {
+                    let t = Typed::new(Expr::Column(columns[position].clone()), key.ty.clone(), true);
+                    key.over(canonical_float(&self.ctx, t).expr)
+                })
+                .collect::<Vec<_>>();
             plan = built(LogicalPlanBuilder::from(plan).sort(sorts).and_then(LogicalPlanBuilder::build))?;
             if columns.len() > width {
                 let visible = columns[..width].iter().cloned().map(Expr::Column).collect();
@@ -207,7 +232,14 @@ fn declare(place: &Place<'_>, alias: &ast::Ident, bound: &Bound) {
 fn check_distinct(items: &[Item]) -> Result<()> {
     match items.iter().find(|i| matches!(i.t.ty, arrow::datatypes::DataType::Map(..))) {
         None => Ok(()),
-        Some(item) => Err(error::classed("UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE", "0A000", format!("Cannot have MAP type columns in DataFrame which calls set operations (INTERSECT, EXCEPT, etc.), but the type of column `{}` is a map.", item.name))),
+        Some(item) => Err(error::classed(
+            "UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE",
+            "0A000",
+            format!(
+                "Cannot have MAP type columns in DataFrame which calls set operations (INTERSECT, EXCEPT, etc.), but the type of column `{}` is a map.",
+                item.name
+            ),
+        )),
     }
 }
 
@@ -220,7 +252,11 @@ fn order_keys(select: &ast::Select, order_by: Option<&ast::OrderBy>) -> Result<O
         .sort_by
         .iter()
         .cloned()
-        .chain(select.cluster_by.iter().map(|e| ast::OrderByExpr { expr: e.clone(), options: ast::OrderByOptions { asc: None, nulls_first: None }, with_fill: None }))
+        .chain(select.cluster_by.iter().map(|e| ast::OrderByExpr {
+            expr: e.clone(),
+            options: ast::OrderByOptions { asc: None, nulls_first: None },
+            with_fill: None,
+        }))
         .collect();
     Ok((!expressions.is_empty()).then_some(ast::OrderBy { kind: ast::OrderByKind::Expressions(expressions), interpolate: None }))
 }

@@ -17,7 +17,15 @@ use super::query::State;
 use super::scope::{Col, Relation, Scope};
 
 impl State<'_> {
-    pub fn set_operation(&mut self, left: &SetExpr, op: SetOperator, quantifier: SetQuantifier, right: &SetExpr, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    pub fn set_operation(
+        &mut self,
+        left: &SetExpr,
+        op: SetOperator,
+        quantifier: SetQuantifier,
+        right: &SetExpr,
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Relation> {
         let all = match quantifier {
             SetQuantifier::All => true,
             SetQuantifier::Distinct | SetQuantifier::None => false,
@@ -69,7 +77,11 @@ impl State<'_> {
                 return Err(error::classed(
                     "NUM_COLUMNS_MISMATCH",
                     "42826",
-                    format!("{op} can only be performed on inputs with the same number of columns, but the first input has {width} columns and input {} has {} columns.", i + 1, relation.cols.len()),
+                    format!(
+                        "{op} can only be performed on inputs with the same number of columns, but the first input has {width} columns and input {} has {} columns.",
+                        i + 1,
+                        relation.cols.len()
+                    ),
                 ));
             }
         }
@@ -80,7 +92,11 @@ impl State<'_> {
                 return Err(error::classed(
                     "INCOMPATIBLE_COLUMN_TYPE",
                     "42825",
-                    format!("{op} can only be performed on tables with compatible column types. Column {} has the types {}.", at + 1, given.join(", ")),
+                    format!(
+                        "{op} can only be performed on tables with compatible column types. Column {} has the types {}.",
+                        at + 1,
+                        given.join(", ")
+                    ),
                 ));
             };
             let name = self.column();
@@ -126,7 +142,8 @@ impl State<'_> {
             (LogicalPlan::Distinct(Distinct::All(Arc::new(left))), right, left_columns.iter().cloned().zip(right_columns).collect())
         };
         let on = keys.into_iter().map(|(l, r)| (Expr::Column(l), Expr::Column(r))).collect();
-        let join = built(Join::try_new(Arc::new(left), Arc::new(right), on, None, kind, JoinConstraint::On, NullEquality::NullEqualsNull, false))?;
+        let join =
+            built(Join::try_new(Arc::new(left), Arc::new(right), on, None, kind, JoinConstraint::On, NullEquality::NullEqualsNull, false))?;
         let mut plan = LogicalPlan::Join(join);
         let mut cols = cols;
         if all {

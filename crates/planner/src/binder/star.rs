@@ -16,7 +16,13 @@ use super::scope;
 use super::select::Item;
 
 impl State<'_> {
-    pub fn star(&mut self, place: &Place<'_>, of: Option<&ast::SelectItemQualifiedWildcardKind>, options: &ast::WildcardAdditionalOptions, items: &mut Vec<Item>) -> Result<()> {
+    pub fn star(
+        &mut self,
+        place: &Place<'_>,
+        of: Option<&ast::SelectItemQualifiedWildcardKind>,
+        options: &ast::WildcardAdditionalOptions,
+        items: &mut Vec<Item>,
+    ) -> Result<()> {
         let mut columns = self.star_columns(place, of)?;
         if let Some(except) = &options.opt_except {
             let mut names: HashSet<String> = HashSet::new();
@@ -69,17 +75,22 @@ impl State<'_> {
         };
         match self.expr(place, &e) {
             Ok(bound) => self.struct_fields(bound),
-            Err(_) => Err(error::classed("CANNOT_RESOLVE_STAR_EXPAND", "42704", format!("Cannot resolve {}.* given input columns.", scope::dotted(parts)))),
+            Err(_) => Err(error::classed(
+                "CANNOT_RESOLVE_STAR_EXPAND",
+                "42704",
+                format!("Cannot resolve {}.* given input columns.", scope::dotted(parts)),
+            )),
         }
     }
 
     fn struct_fields(&mut self, bound: Bound) -> Result<Vec<(Arc<str>, Typed)>> {
         let DataType::Struct(fields) = bound.t.ty.clone() else {
-            return Err(error::classed("CANNOT_RESOLVE_STAR_EXPAND", "42704", format!("Cannot expand {}.*: it isn't a STRUCT.", bound.name)));
+            return Err(error::classed(
+                "CANNOT_RESOLVE_STAR_EXPAND",
+                "42704",
+                format!("Cannot expand {}.*: it isn't a STRUCT.", bound.name),
+            ));
         };
-        fields
-            .iter()
-            .map(|f| Ok((Arc::from(f.name().as_str()), self.field(bound.clone(), &Ident::new(f.name().as_str()))?.t)))
-            .collect()
+        fields.iter().map(|f| Ok((Arc::from(f.name().as_str()), self.field(bound.clone(), &Ident::new(f.name().as_str()))?.t))).collect()
     }
 }

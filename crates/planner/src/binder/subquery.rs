@@ -19,7 +19,11 @@ use super::scope::Relation;
 impl State<'_> {
     fn subquery(&mut self, place: &Place<'_>, query: &ast::Query) -> Result<Relation> {
         if !place.variables.is_empty() {
-            return Err(error::classed("UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.HIGHER_ORDER_FUNCTION", "0A000", "Subqueries are not supported inside lambda functions."));
+            return Err(error::classed(
+                "UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.HIGHER_ORDER_FUNCTION",
+                "0A000",
+                "Subqueries are not supported inside lambda functions.",
+            ));
         }
         let mut relation = self.bind_query(query, place.ctes, Some(place.scope))?;
         relation.cols.retain(|c| !c.hidden);
@@ -53,7 +57,10 @@ impl State<'_> {
         let mut relation = self.one_column(place, query, "IN")?;
         let col = relation.cols[0].clone();
         let Some(ty) = types::least_common_type([&x.t.ty, &col.ty]) else {
-            return Err(error::mismatch("IN_SUBQUERY_DATA_TYPE_MISMATCH", format!("The data types of IN's sides don't match: {} and {}.", types::sql_name(&x.t.ty), types::sql_name(&col.ty))));
+            return Err(error::mismatch(
+                "IN_SUBQUERY_DATA_TYPE_MISMATCH",
+                format!("The data types of IN's sides don't match: {} and {}.", types::sql_name(&x.t.ty), types::sql_name(&col.ty)),
+            ));
         };
         let nullable = x.t.nullable || col.nullable;
         let left = self.coerce(x.t, &ty)?;

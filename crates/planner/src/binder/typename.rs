@@ -73,11 +73,19 @@ fn decimal(info: ExactNumberInfo) -> Result<TypeName> {
         ExactNumberInfo::PrecisionAndScale(p, s) => (p, s),
     };
     if precision > 38 {
-        return Err(error::classed("DECIMAL_PRECISION_EXCEEDS_MAX_PRECISION", "22003", format!("Decimal precision {precision} exceeds max precision 38.")));
+        return Err(error::classed(
+            "DECIMAL_PRECISION_EXCEEDS_MAX_PRECISION",
+            "22003",
+            format!("Decimal precision {precision} exceeds max precision 38."),
+        ));
     }
     match (u8::try_from(precision), i8::try_from(scale)) {
         (Ok(p), Ok(s)) if p > 0 && s >= 0 && s as u8 <= p => simple(DataType::Decimal128(p, s)),
-        _ => Err(error::classed("INVALID_DECIMAL", "42K09", format!("DECIMAL({precision},{scale}) isn't a type: the scale must be between 0 and the precision"))),
+        _ => Err(error::classed(
+            "INVALID_DECIMAL",
+            "42K09",
+            format!("DECIMAL({precision},{scale}) isn't a type: the scale must be between 0 and the precision"),
+        )),
     }
 }
 

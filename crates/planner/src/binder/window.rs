@@ -6,9 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{Sort, WindowFunction, WindowFunctionParams};
-use datafusion::logical_expr::{
-    Expr, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
-};
+use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::ops::canonical_float;
 use flightpath_functions::{FunctionDef, Typed, types};
@@ -53,13 +51,23 @@ impl<'s> Windows<'s> {
         match found.map(|w| &w.1) {
             Some(ast::NamedWindowExpr::WindowSpec(spec)) => Ok(spec),
             Some(ast::NamedWindowExpr::NamedWindow(other)) if !other.value.eq_ignore_ascii_case(&name.value) => self.named(other),
-            _ => Err(error::classed("MISSING_WINDOW_SPECIFICATION", "42P20", format!("Window specification is not defined in the WINDOW clause for `{}`.", name.value))),
+            _ => Err(error::classed(
+                "MISSING_WINDOW_SPECIFICATION",
+                "42P20",
+                format!("Window specification is not defined in the WINDOW clause for `{}`.", name.value),
+            )),
         }
     }
 }
 
 impl State<'_> {
-    pub fn window_call(&mut self, place: &Place<'_>, f: &ast::Function, over: &ast::WindowType, def: &'static FunctionDef) -> Result<Bound> {
+    pub fn window_call(
+        &mut self,
+        place: &Place<'_>,
+        f: &ast::Function,
+        over: &ast::WindowType,
+        def: &'static FunctionDef,
+    ) -> Result<Bound> {
         let Some(windows) = place.windows else {
             return Err(error::classed(
                 "WINDOW_FUNCTION_NOT_ALLOWED_IN_CLAUSE",
@@ -69,8 +77,12 @@ impl State<'_> {
         };
         let spec = match over {
             ast::WindowType::WindowSpec(spec) => match &spec.window_name {
-                Some(name) if spec.partition_by.is_empty() && spec.order_by.is_empty() && spec.window_frame.is_none() => windows.named(name)?,
-                Some(name) => return Err(Error::not_eligible(format!("a window that refines the window `{name}` isn't part of Databricks SQL"))),
+                Some(name) if spec.partition_by.is_empty() && spec.order_by.is_empty() && spec.window_frame.is_none() => {
+                    windows.named(name)?
+                }
+                Some(name) => {
+                    return Err(Error::not_eligible(format!("a window that refines the window `{name}` isn't part of Databricks SQL")));
+                }
                 None => spec,
             },
             ast::WindowType::NamedWindow(name) => windows.named(name)?,
@@ -107,7 +119,11 @@ impl State<'_> {
         let ranking = matches!(def, FunctionDef::Window(_));
         let name = def.name();
         if ranking && order_by.is_empty() && name != "nth_value" && name != "first_value" && name != "last_value" {
-            return Err(error::classed("WINDOW_FUNCTION_FRAME_NOT_ORDERED", "42601", format!("Window function {name}() requires window to be ordered, please add ORDER BY clause.")));
+            return Err(error::classed(
+                "WINDOW_FUNCTION_FRAME_NOT_ORDERED",
+                "42601",
+                format!("Window function {name}() requires window to be ordered, please add ORDER BY clause."),
+            ));
         }
         let (frame, frame_text) = match (&spec.window_frame, fixed_frame(name)) {
             (Some(frame), None) => self.frame(&inner, frame, &order_types)?,
@@ -149,7 +165,13 @@ impl State<'_> {
         Ok(Typed::new(Expr::Cast(cast), to.clone(), nullable))
     }
 
-    fn window_function(&mut self, inner: &Place<'_>, f: &ast::Function, def: &'static FunctionDef, args: Arguments) -> Result<(WindowFunctionDefinition, BoundWindow, String)> {
+    fn window_function(
+        &mut self,
+        inner: &Place<'_>,
+        f: &ast::Function,
+        def: &'static FunctionDef,
+        args: Arguments,
+    ) -> Result<(WindowFunctionDefinition, BoundWindow, String)> {
         match def {
             FunctionDef::Window(window) => {
                 let ignore_nulls = args.ignore_nulls;
@@ -165,12 +187,20 @@ impl State<'_> {
                 if !bound.order_by.is_empty() {
                     return Err(Error::not_eligible(format!("ORDER BY inside the window call `{}` isn't supported", f.name)));
                 }
-                let window = BoundWindow { args: bound.args, plan_type: bound.ret.clone(), ret: bound.ret, nullable: bound.nullable, ignore_nulls: bound.ignore_nulls };
+                let window = BoundWindow {
+                    args: bound.args,
+                    plan_type: bound.ret.clone(),
+                    ret: bound.ret,
+                    nullable: bound.nullable,
+                    ignore_nulls: bound.ignore_nulls,
+                };
                 Ok((WindowFunctionDefinition::AggregateUDF(bound.udf), window, name))
             }
-            FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) => {
-                Err(error::classed("UNSUPPORTED_EXPR_FOR_WINDOW", "42P20", format!("Expression `{}` not supported within a window function.", f.name)))
-            }
+            FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) => Err(error::classed(
+                "UNSUPPORTED_EXPR_FOR_WINDOW",
+                "42P20",
+                format!("Expression `{}` not supported within a window function.", f.name),
+            )),
         }
     }
 
@@ -206,7 +236,10 @@ impl State<'_> {
         if let (Some(a), Some(b)) = (start_rank, end_rank)
             && a > b
         {
-            return Err(error::mismatch("SPECIFIED_WINDOW_FRAME_WRONG_COMPARISON", "The lower bound of a window frame must be less than or equal to the upper bound."));
+            return Err(error::mismatch(
+                "SPECIFIED_WINDOW_FRAME_WRONG_COMPARISON",
+                "The lower bound of a window frame must be less than or equal to the upper bound.",
+            ));
         }
         let word = if units == WindowFrameUnits::Rows { "ROWS" } else { "RANGE" };
         let text = format!("{word} BETWEEN {start_text} AND {end_text}");
@@ -214,7 +247,14 @@ impl State<'_> {
     }
 
     /// A frame's bound, its text, and its place relative to the current row where that's a number.
-    fn bound_of(&mut self, place: &Place<'_>, bound: &ast::WindowFrameBound, units: WindowFrameUnits, key: Option<&DataType>, keys: usize) -> Result<(WindowFrameBound, String, Option<i64>)> {
+    fn bound_of(
+        &mut self,
+        place: &Place<'_>,
+        bound: &ast::WindowFrameBound,
+        units: WindowFrameUnits,
+        key: Option<&DataType>,
+        keys: usize,
+    ) -> Result<(WindowFrameBound, String, Option<i64>)> {
         let (value, following) = match bound {
             ast::WindowFrameBound::CurrentRow => return Ok((WindowFrameBound::CurrentRow, "CURRENT ROW".into(), Some(0))),
             ast::WindowFrameBound::Preceding(value) => (value, false),
@@ -234,7 +274,10 @@ impl State<'_> {
         };
         let number = integer(&literal);
         if units == WindowFrameUnits::Range && keys != 1 {
-            return Err(error::mismatch("RANGE_FRAME_MULTI_ORDER", "A range window frame with value boundaries needs exactly one ORDER BY expression."));
+            return Err(error::mismatch(
+                "RANGE_FRAME_MULTI_ORDER",
+                "A range window frame with value boundaries needs exactly one ORDER BY expression.",
+            ));
         }
         let value = match (units, number) {
             (WindowFrameUnits::Rows, Some(n)) if n >= 0 => ScalarValue::UInt64(Some(n.unsigned_abs())),
@@ -256,13 +299,19 @@ impl State<'_> {
         let wrong = || {
             error::mismatch(
                 "RANGE_FRAME_INVALID_TYPE",
-                format!("The data type {} used in the order specification does not support the data type {} which is used in the range frame.", types::sql_name(key), types::sql_name(&given)),
+                format!(
+                    "The data type {} used in the order specification does not support the data type {} which is used in the range frame.",
+                    types::sql_name(key),
+                    types::sql_name(&given)
+                ),
             )
         };
         let to = match key {
             k if types::is_numeric(k) && types::is_numeric(&t.ty) => k.clone(),
             DataType::Date32 | DataType::Timestamp(..) if types::is_interval(&t.ty) => t.ty.clone(),
-            DataType::Date32 if types::is_integral(&t.ty) => return Err(Error::not_eligible("a RANGE frame of days over a DATE isn't supported; use an INTERVAL")),
+            DataType::Date32 if types::is_integral(&t.ty) => {
+                return Err(Error::not_eligible("a RANGE frame of days over a DATE isn't supported; use an INTERVAL"));
+            }
             _ => return Err(wrong()),
         };
         match self.coerce(t, &to)?.as_literal() {

@@ -157,7 +157,9 @@ pub(super) fn check_expr(e: &Expr) -> Result<()> {
         Expr::IsNormalized { expr: _, form: _, negated: _ } => Err(refuse("IS NORMALIZED")),
         Expr::InUnnest { expr: _, array_expr: _, negated: _ } => Err(refuse("IN UNNEST; use array_contains")),
         Expr::SimilarTo { negated: _, expr: _, pattern: _, escape_char: _ } => Err(refuse("SIMILAR TO; use RLIKE")),
-        Expr::Convert { is_try: _, expr: _, data_type: _, charset: _, target_before_value: _, styles: _ } => Err(refuse("CONVERT; use CAST")),
+        Expr::Convert { is_try: _, expr: _, data_type: _, charset: _, target_before_value: _, styles: _ } => {
+            Err(refuse("CONVERT; use CAST"))
+        }
         Expr::AtTimeZone { timestamp: _, time_zone: _ } => Err(refuse("AT TIME ZONE; use from_utc_timestamp or convert_timezone")),
         Expr::Collate { expr: _, collation: _ } => Err(refuse("COLLATE")),
         Expr::Prefixed { prefix: _, value: _ } => Err(refuse("a character set in front of a literal")),
@@ -184,7 +186,9 @@ fn check_quantified(left: &Expr, op: &BinaryOperator, right: &Expr) -> Result<()
     check_expr(left)?;
     check_expr(right)?;
     match op {
-        BinaryOperator::PGLikeMatch | BinaryOperator::PGNotLikeMatch | BinaryOperator::PGILikeMatch | BinaryOperator::PGNotILikeMatch => Ok(()),
+        BinaryOperator::PGLikeMatch | BinaryOperator::PGNotLikeMatch | BinaryOperator::PGILikeMatch | BinaryOperator::PGNotILikeMatch => {
+            Ok(())
+        }
         _ => Err(refuse("ANY and ALL over a comparison")),
     }
 }
@@ -373,7 +377,12 @@ pub(super) fn check_window_spec(spec: &WindowSpec) -> Result<()> {
     match units {
         WindowFrameUnits::Rows | WindowFrameUnits::Range => {}
         WindowFrameUnits::Groups => {
-            return Err(Error::classed(flightpath_types::ErrorKind::InvalidArgument, "PARSE_SYNTAX_ERROR", "42601", "GROUPS frames aren't part of Databricks SQL"));
+            return Err(Error::classed(
+                flightpath_types::ErrorKind::InvalidArgument,
+                "PARSE_SYNTAX_ERROR",
+                "42601",
+                "GROUPS frames aren't part of Databricks SQL",
+            ));
         }
     }
     std::iter::once(start_bound).chain(end_bound).try_for_each(|bound| match bound {

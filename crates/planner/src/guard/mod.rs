@@ -11,8 +11,9 @@ mod tests;
 
 use datafusion::sql::sqlparser::ast::{
     Cte, CteAsMaterialized, Distinct, GroupByExpr, GroupByWithModifier, Ident, LateralView, LimitClause, NamedWindowDefinition,
-    NamedWindowExpr, Offset, OffsetRows, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, Parens, PipeOperator, Query, Select, SelectFlavor,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias, TableAliasColumnDef, Values, WildcardAdditionalOptions, With,
+    NamedWindowExpr, Offset, OffsetRows, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, Parens, PipeOperator, Query, Select,
+    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias, TableAliasColumnDef, Values,
+    WildcardAdditionalOptions, With,
 };
 use flightpath_types::{Error, ErrorKind, Result};
 
@@ -88,7 +89,9 @@ fn check_body(body: &SetExpr) -> Result<()> {
             rows.iter().try_for_each(|Parens { opening_token: _, content, closing_token: _ }| content.iter().try_for_each(check_expr))
         }
         SetExpr::Table(_) => Ok(()),
-        SetExpr::Insert(statement) | SetExpr::Update(statement) | SetExpr::Delete(statement) | SetExpr::Merge(statement) => Err(refuse_statement(statement)),
+        SetExpr::Insert(statement) | SetExpr::Update(statement) | SetExpr::Delete(statement) | SetExpr::Merge(statement) => {
+            Err(refuse_statement(statement))
+        }
     }
 }
 
@@ -171,7 +174,8 @@ fn check_select_item(item: &SelectItem) -> Result<()> {
 }
 
 fn check_wildcard(options: &WildcardAdditionalOptions) -> Result<()> {
-    let WildcardAdditionalOptions { wildcard_token: _, opt_ilike, opt_exclude, opt_except: _, opt_replace, opt_rename, opt_alias } = options;
+    let WildcardAdditionalOptions { wildcard_token: _, opt_ilike, opt_exclude, opt_except: _, opt_replace, opt_rename, opt_alias } =
+        options;
     none(opt_ilike.as_ref(), "* ILIKE")?;
     none(opt_exclude.as_ref(), "* EXCLUDE; use EXCEPT")?;
     none(opt_replace.as_ref(), "* REPLACE")?;
@@ -275,7 +279,9 @@ fn check_pipe(pipe: &PipeOperator) -> Result<()> {
         PipeOperator::Aggregate { full_table_exprs: _, group_by_expr: _ } => Err(refuse("|> AGGREGATE")),
         PipeOperator::TableSample { sample: _ } => Err(refuse("|> TABLESAMPLE")),
         PipeOperator::Rename { mappings: _ } => Err(refuse("|> RENAME")),
-        PipeOperator::Union { set_quantifier: _, queries } | PipeOperator::Intersect { set_quantifier: _, queries } | PipeOperator::Except { set_quantifier: _, queries } => {
+        PipeOperator::Union { set_quantifier: _, queries }
+        | PipeOperator::Intersect { set_quantifier: _, queries }
+        | PipeOperator::Except { set_quantifier: _, queries } => {
             let _ = queries;
             Err(refuse("a set operation behind |>"))
         }

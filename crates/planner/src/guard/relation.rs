@@ -15,8 +15,22 @@ const TABLE_FUNCTIONS: [&str; 9] =
 
 /// Table functions that read files.
 const FILE_FUNCTIONS: [&str; 16] = [
-    "read_files", "read_parquet", "parquet_scan", "read_csv", "read_csv_auto", "read_json", "read_json_auto", "read_text", "read_blob", "delta_scan",
-    "iceberg_scan", "glob", "cloud_files", "read_kafka", "read_statestore", "read_pulsar",
+    "read_files",
+    "read_parquet",
+    "parquet_scan",
+    "read_csv",
+    "read_csv_auto",
+    "read_json",
+    "read_json_auto",
+    "read_text",
+    "read_blob",
+    "delta_scan",
+    "iceberg_scan",
+    "glob",
+    "cloud_files",
+    "read_kafka",
+    "read_statestore",
+    "read_pulsar",
 ];
 
 /// First parts of names such as `` delta.`/path` ``.
@@ -120,14 +134,26 @@ fn check_factor(factor: &TableFactor) -> Result<()> {
             check_factor(table)
         }
         TableFactor::TableFunction { expr: _, alias: _ } => Err(refuse("TABLE(...) in FROM")),
-        TableFactor::UNNEST { alias: _, array_exprs: _, with_offset: _, with_offset_alias: _, with_ordinality: _ } => Err(refuse("UNNEST; use explode")),
+        TableFactor::UNNEST { alias: _, array_exprs: _, with_offset: _, with_offset_alias: _, with_ordinality: _ } => {
+            Err(refuse("UNNEST; use explode"))
+        }
         TableFactor::JsonTable { json_expr: _, json_path: _, columns: _, alias: _ } => Err(refuse("JSON_TABLE")),
         TableFactor::OpenJsonTable { json_expr: _, json_path: _, columns: _, alias: _ } => Err(refuse("OPENJSON")),
-        TableFactor::MatchRecognize { table: _, partition_by: _, order_by: _, measures: _, rows_per_match: _, after_match_skip: _, pattern: _, symbols: _, alias: _ } => {
-            Err(refuse("MATCH_RECOGNIZE"))
-        }
+        TableFactor::MatchRecognize {
+            table: _,
+            partition_by: _,
+            order_by: _,
+            measures: _,
+            rows_per_match: _,
+            after_match_skip: _,
+            pattern: _,
+            symbols: _,
+            alias: _,
+        } => Err(refuse("MATCH_RECOGNIZE")),
         TableFactor::XmlTable { namespaces: _, row_expression: _, passing: _, columns: _, alias: _ } => Err(refuse("XMLTABLE")),
-        TableFactor::SemanticView { name: _, dimensions: _, metrics: _, facts: _, where_clause: _, alias: _ } => Err(refuse("SEMANTIC_VIEW")),
+        TableFactor::SemanticView { name: _, dimensions: _, metrics: _, facts: _, where_clause: _, alias: _ } => {
+            Err(refuse("SEMANTIC_VIEW"))
+        }
     }
 }
 

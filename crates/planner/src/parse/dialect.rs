@@ -6,8 +6,8 @@ use std::any::TypeId;
 use std::cell::Cell;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Interval,
-    ObjectName, Statement, TimezoneInfo, TrimWhereField, TypedString, UnaryOperator, Value,
+    BinaryOperator, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Interval, ObjectName, Statement, TimezoneInfo, TrimWhereField, TypedString, UnaryOperator, Value,
 };
 use datafusion::sql::sqlparser::dialect::{DatabricksDialect, Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -195,9 +195,14 @@ impl Dialect for Flightpath {
             Token::Colon => Some(Ok(60)),
             Token::Word(w) => match w.keyword {
                 // Infix in other dialects, plain names in this one.
-                Keyword::XOR | Keyword::OVERLAPS | Keyword::MATCH | Keyword::MEMBER | Keyword::OPERATOR | Keyword::AT | Keyword::SIMILAR | Keyword::NOTNULL => {
-                    Some(Ok(0))
-                }
+                Keyword::XOR
+                | Keyword::OVERLAPS
+                | Keyword::MATCH
+                | Keyword::MEMBER
+                | Keyword::OPERATOR
+                | Keyword::AT
+                | Keyword::SIMILAR
+                | Keyword::NOTNULL => Some(Ok(0)),
                 _ => None,
             },
             Token::Tilde | Token::ExclamationMark | Token::Arrow | Token::AtSign | Token::Assignment => Some(Ok(0)),
@@ -252,14 +257,7 @@ impl Dialect for Flightpath {
 
 /// Functions with a grammar of their own.
 fn is_special_form(keyword: Keyword) -> bool {
-    matches!(
-        keyword,
-        Keyword::CAST
-            | Keyword::TRY_CAST
-            | Keyword::EXTRACT
-            | Keyword::EXISTS
-            | Keyword::STRUCT
-    )
+    matches!(keyword, Keyword::CAST | Keyword::TRY_CAST | Keyword::EXTRACT | Keyword::EXISTS | Keyword::STRUCT)
 }
 
 fn parse_word(parser: &mut Parser<'_>, word: &Word, next: &Token, at: Location) -> Option<Result<Expr, ParserError>> {
@@ -288,13 +286,16 @@ fn parse_word(parser: &mut Parser<'_>, word: &Word, next: &Token, at: Location) 
             let star = matches!(parser.peek_nth_token_ref(2).token, Token::Mul)
                 || (parser.peek_nth_token_ref(3).token == Token::Period && parser.peek_nth_token_ref(4).token == Token::Mul);
             let special = word.quote_style.is_none() && is_special_form(word.keyword) && !(word.keyword == Keyword::STRUCT && star);
-            let subquery = || matches!(&parser.peek_nth_token_ref(2).token, Token::Word(w) if matches!(w.keyword, Keyword::SELECT | Keyword::WITH));
+            let subquery =
+                || matches!(&parser.peek_nth_token_ref(2).token, Token::Word(w) if matches!(w.keyword, Keyword::SELECT | Keyword::WITH));
             if special && (word.keyword != Keyword::EXISTS || subquery()) {
                 return None;
             }
             let span = parser.peek_token_ref().span;
             parser.advance_token();
-            if word.quote_style.is_none() && matches!(word.keyword, Keyword::SUBSTR | Keyword::SUBSTRING | Keyword::OVERLAY | Keyword::POSITION | Keyword::TRIM) {
+            if word.quote_style.is_none()
+                && matches!(word.keyword, Keyword::SUBSTR | Keyword::SUBSTRING | Keyword::OVERLAY | Keyword::POSITION | Keyword::TRIM)
+            {
                 return Some(parse_worded_call(parser, word, span));
             }
             Some(parser.parse_function(ObjectName::from(vec![word.to_ident(span)])))
@@ -446,7 +447,8 @@ fn parse_interval(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
     let mut last_field = None;
     if parts[0].unit.is_some() && parser.parse_keyword(Keyword::TO) {
         let token = parser.next_token();
-        last_field = Some(unit(&token.token).ok_or_else(|| ParserError::ParserError(format!("expected a unit of time{}", token.span.start)))?);
+        last_field =
+            Some(unit(&token.token).ok_or_else(|| ParserError::ParserError(format!("expected a unit of time{}", token.span.start)))?);
     } else if parts[0].unit.is_some() {
         while continues(parser) {
             parts.push(parse_part(parser)?);
@@ -464,7 +466,13 @@ fn parse_interval(parser: &mut Parser<'_>) -> Result<Expr, ParserError> {
 }
 
 fn interval(value: Expr, leading_field: Option<DateTimeField>, last_field: Option<DateTimeField>) -> Expr {
-    Expr::Interval(Interval { value: Box::new(value), leading_field, leading_precision: None, last_field, fractional_seconds_precision: None })
+    Expr::Interval(Interval {
+        value: Box::new(value),
+        leading_field,
+        leading_precision: None,
+        last_field,
+        fractional_seconds_precision: None,
+    })
 }
 
 /// Whether `[sign] number unit` follows.

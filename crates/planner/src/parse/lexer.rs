@@ -314,7 +314,8 @@ impl Lexer {
         let mut end = digits(self, begin);
         let mut fraction = false;
         // `1.` is a decimal, but `1..` and `1.x` aren't.
-        if self.chars.get(end) == Some(&'.') && !self.chars.get(end + 1).is_some_and(|c| *c == '.' || (is_word(*c) && !c.is_ascii_digit())) {
+        if self.chars.get(end) == Some(&'.') && !self.chars.get(end + 1).is_some_and(|c| *c == '.' || (is_word(*c) && !c.is_ascii_digit()))
+        {
             fraction = true;
             end = digits(self, end + 1);
         }
@@ -354,10 +355,7 @@ impl Lexer {
             }
             _ if version.len() == 17 && version.bytes().all(|b| b.is_ascii_digit()) => {
                 let v = &version;
-                let instant = format!(
-                    "{}-{}-{} {}:{}:{}.{}",
-                    &v[0..4], &v[4..6], &v[6..8], &v[8..10], &v[10..12], &v[12..14], &v[14..17]
-                );
+                let instant = format!("{}-{}-{} {}:{}:{}.{}", &v[0..4], &v[4..6], &v[6..8], &v[8..10], &v[10..12], &v[12..14], &v[14..17]);
                 ("TIMESTAMP", Token::SingleQuotedString(instant))
             }
             _ => return Ok(false),

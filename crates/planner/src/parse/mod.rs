@@ -40,7 +40,8 @@ impl Parsed {
     }
 }
 
-static EMPTY: Statement = Statement::UNLISTEN { channel: datafusion::sql::sqlparser::ast::Ident { value: String::new(), quote_style: None, span: EMPTY_SPAN } };
+static EMPTY: Statement =
+    Statement::UNLISTEN { channel: datafusion::sql::sqlparser::ast::Ident { value: String::new(), quote_style: None, span: EMPTY_SPAN } };
 const EMPTY_SPAN: Span = Span { start: Location { line: 0, column: 0 }, end: Location { line: 0, column: 0 } };
 
 impl fmt::Debug for Parsed {
@@ -124,20 +125,15 @@ fn near(tokens: &[TokenWithSpan], at: Location, end: Location, detail: &str) -> 
 /// sqlparser ends its messages with ` at Line: 1, Column: 2`.
 fn split_location(message: &str) -> (&str, Option<Location>) {
     let Some((text, place)) = message.rsplit_once(" at Line: ") else { return (message, None) };
-    let location = place.split_once(", Column: ").and_then(|(line, column)| {
-        Some(Location { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? })
-    });
+    let location = place
+        .split_once(", Column: ")
+        .and_then(|(line, column)| Some(Location { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? }));
     // Line 0 stands for "at the end of the text".
     (text, location.filter(|l| l.line > 0))
 }
 
 pub(crate) fn syntax_error(message: &str, at: Location) -> Error {
-    Error::classed(
-        ErrorKind::InvalidArgument,
-        "PARSE_SYNTAX_ERROR",
-        "42601",
-        format!("{message} (line {}, column {})", at.line, at.column),
-    )
+    Error::classed(ErrorKind::InvalidArgument, "PARSE_SYNTAX_ERROR", "42601", format!("{message} (line {}, column {})", at.line, at.column))
 }
 
 fn too_deep() -> Error {
