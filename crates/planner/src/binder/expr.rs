@@ -167,7 +167,7 @@ impl State<'_> {
             ast::Expr::Struct { values, fields } if fields.is_empty() => self.structure(place, values),
             ast::Expr::Tuple(values) => self.structure(place, values),
             ast::Expr::Function(function) => self.call(place, function),
-            ast::Expr::Lambda(_) => Err(Error::invalid("a lambda may only stand as an argument of a function that takes one")),
+            ast::Expr::Lambda(_) => Err(Error::not_eligible("lambdas (`x -> ...`) aren't supported yet")),
             other => Err(Error::not_eligible(format!("expression `{other}` isn't supported"))),
         }
     }
