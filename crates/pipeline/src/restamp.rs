@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, make_array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, DurationMicrosecondArray, IntervalYearMonthArray, ListArray, MapArray, StructArray, make_array, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use flightpath_types::{Error, ErrorKind, Result};
@@ -39,7 +39,11 @@ fn cast(array: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
         )
     };
     match (array.data_type(), to) {
-        (DataType::Null, _) => Ok(new_null_array(to, array.len())),
+        // NULL is NULL in any type: an untyped NULL has some type in every engine.
+        _ if array.null_count() == array.len() || array.data_type() == &DataType::Null => Ok(new_null_array(to, array.len())),
+        (DataType::Interval(IntervalUnit::MonthDayNano), DataType::Duration(TimeUnit::Microsecond) | DataType::Interval(IntervalUnit::YearMonth)) => {
+            interval(array, field)
+        }
         (DataType::List(_) | DataType::LargeList(_) | DataType::ListView(_), DataType::List(item)) => {
             let list = cast_with_options(array, &DataType::List(list_item(array.data_type(), item)), &STRICT).map_err(cast_failed)?;
             let list = list.as_list::<i32>();
@@ -73,6 +77,29 @@ fn cast(array: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
         (from, _) => Err(Error::internal(format!("an engine answered column `{}` as {from} where {to} was promised", field.name()))),
     }
 }
+
+/// DuckDB has one interval type of months, days and time; Databricks has months, or microseconds
+/// in which a day is 24 hours.
+fn interval(array: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
+    let mixed = |v: IntervalMonthDayNano| Error::internal(format!("an engine answered column `{}` with the interval {v:?}, which isn't a {}", field.name(), field.data_type()));
+    let values = array.as_primitive::<IntervalMonthDayNanoType>();
+    let parts = values.iter();
+    if let DataType::Interval(IntervalUnit::YearMonth) = field.data_type() {
+        let months = parts.map(|v| v.map(|v| if v.days == 0 && v.nanoseconds == 0 { Ok(v.months) } else { Err(mixed(v)) }).transpose());
+        return Ok(Arc::new(months.collect::<Result<IntervalYearMonthArray>>()?));
+    }
+    let micros = parts.map(|v| {
+        v.map(|v| {
+            let exact = v.months == 0 && v.nanoseconds % 1000 == 0;
+            let sum = i64::from(v.days).checked_mul(DAY_MICROS).and_then(|days| days.checked_add(v.nanoseconds / 1000));
+            sum.filter(|_| exact).ok_or_else(|| mixed(v))
+        })
+        .transpose()
+    });
+    Ok(Arc::new(micros.collect::<Result<DurationMicrosecondArray>>()?))
+}
+
+const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Values that don't fit raise instead of becoming NULL.
 const STRICT: CastOptions<'static> =
@@ -113,8 +140,8 @@ fn is_exact(from: &DataType, to: &DataType) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Decimal128Array, Int32Array, Int64Array, StringViewArray};
-    use arrow::datatypes::{Field, Schema};
+    use arrow::array::{Decimal128Array, Int32Array, Int64Array, PrimitiveArray, StringViewArray};
+    use arrow::datatypes::{DurationMicrosecondType, Field, Schema};
 
     use super::*;
 
@@ -156,6 +183,22 @@ mod tests {
     #[test]
     fn null_in_a_column_promised_without_nulls_is_an_error() {
         assert_eq!(one(Int32Array::from(vec![None]), DataType::Int32, false).unwrap_err().kind(), ErrorKind::Internal);
+    }
+
+    #[test]
+    fn duckdbs_intervals_become_months_or_microseconds_and_mixed_ones_are_refused() {
+        let of = |m, d, n| PrimitiveArray::<IntervalMonthDayNanoType>::from(vec![Some(IntervalMonthDayNano::new(m, d, n)), None]);
+        let micros = one(of(0, 2, 1_000), DataType::Duration(TimeUnit::Microsecond), true).unwrap();
+        assert_eq!(micros.as_primitive::<DurationMicrosecondType>().value(0), 2 * DAY_MICROS + 1);
+        assert!(one(of(14, 0, 0), DataType::Interval(IntervalUnit::YearMonth), true).is_ok());
+        assert!(one(of(1, 1, 0), DataType::Interval(IntervalUnit::YearMonth), true).is_err());
+        assert!(one(of(1, 0, 0), DataType::Duration(TimeUnit::Microsecond), true).is_err());
+    }
+
+    #[test]
+    fn untyped_nulls_take_any_type_and_null_itself_stays() {
+        assert!(one(Int32Array::from(vec![None, None]), DataType::Utf8, true).unwrap().is_null(1));
+        assert_eq!(one(Int32Array::from(vec![None]), DataType::Null, true).unwrap().data_type(), &DataType::Null);
     }
 
     #[test]

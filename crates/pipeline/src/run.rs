@@ -52,7 +52,8 @@ pub(crate) async fn run_until_first_batch(
                     token.queued(micros(queued));
                     return Ok(Started { first, rest, permit, waited_us: micros(begun.elapsed().saturating_sub(queued)) });
                 }
-                Err(error) if error.kind().may_fail_over() => {
+                // An engine may find out only at a value that it can't answer as Databricks does.
+                Err(error) if error.kind().may_fail_over() || error.kind() == ErrorKind::NotEligible => {
                     tracing::warn!(query_id = %execution.query_id, engine = %engine.id(), %error, "an engine failed before its first batch");
                     token.failed_over(engine.id(), &error);
                     last_error = error;

@@ -95,6 +95,10 @@ fn describe(error: &DuckError) -> String {
 fn raised(message: &str) -> Option<Error> {
     let mut parts = message.strip_prefix(RAISED_PREFIX)?.splitn(3, '|');
     let (class, state, text) = (parts.next()?, parts.next()?, parts.next()?);
+    if class.starts_with("UNSUPPORTED_FEATURE") {
+        // A value that this engine can't answer for: another one may.
+        return Some(Error::not_eligible(text));
+    }
     Some(Error::raised(class.to_string(), state.to_string(), text))
 }
 
