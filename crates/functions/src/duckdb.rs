@@ -83,6 +83,10 @@ pub fn literal(value: &ScalarValue) -> Result<String, String> {
             let hex: String = v.iter().map(|b| format!("\\x{b:02X}")).collect();
             format!("CAST('{hex}' AS BLOB)")
         }
+        ScalarValue::Date32(Some(days)) if (DAYS_OF_YEAR_1..DAYS_OF_YEAR_10000).contains(days) => {
+            let (year, month, day) = civil(*days);
+            format!("CAST('{year:04}-{month:02}-{day:02}' AS DATE)")
+        }
         // Through day and microsecond counts, which hold for years that DuckDB's parser doesn't take.
         ScalarValue::Date32(Some(days)) => format!("(DATE '1970-01-01' + CAST({days} AS INTEGER))"),
         ScalarValue::TimestampMicrosecond(Some(us), None) => format!("make_timestamp(CAST({us} AS BIGINT))"),
@@ -93,6 +97,24 @@ pub fn literal(value: &ScalarValue) -> Result<String, String> {
         ScalarValue::DurationMicrosecond(Some(us)) => format!("to_microseconds(CAST({us} AS BIGINT))"),
         _ => return Err(format!("a literal of type {ty} isn't known on DuckDB")),
     })
+}
+
+/// Days since 1970-01-01 of 0001-01-01 and 10000-01-01.
+const DAYS_OF_YEAR_1: i32 = -719_162;
+const DAYS_OF_YEAR_10000: i32 = 2_932_897;
+
+/// Year, month and day of a day count within those years. Source: Howard Hinnant, "chrono-compatible
+/// low-level date algorithms", `civil_from_days`.
+fn civil(days: i32) -> (i32, i32, i32) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i32::from(month <= 2), month, day)
 }
 
 /// The unscaled value with its point: `decimal_text(-5, 2)` is `-0.05`.

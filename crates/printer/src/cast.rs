@@ -18,7 +18,7 @@ pub(crate) fn lossless(value: Sql, to: &DataType) -> Printed<Sql> {
 }
 
 fn is_lossless(from: &DataType, to: &DataType) -> bool {
-    use DataType::{Date32, Decimal128, Float32, Float64, Int64, List, Null, Struct, Timestamp, UInt8, UInt16, UInt32, UInt64};
+    use DataType::{Date32, Decimal128, Float32, Float64, Int32, Int64, List, Null, Struct, Timestamp, UInt8, UInt16, UInt32, UInt64};
     match (from, to) {
         (Null, _) => true,
         // Rounds to nearest where it must, in both.
@@ -28,8 +28,8 @@ fn is_lossless(from: &DataType, to: &DataType) -> bool {
         (from, Decimal128(p, s)) if integer_digits(from).is_some() => {
             integer_digits(from).is_some_and(|digits| i16::from(*p) - i16::from(*s) >= digits)
         }
-        // The number of a grouping set.
-        (UInt8 | UInt16 | UInt32 | UInt64, Int64) => true,
+        // Databricks has no unsigned types: these number grouping sets and rows of a window.
+        (UInt8 | UInt16 | UInt32 | UInt64, Int32 | Int64) => true,
         (Date32, Timestamp(TimeUnit::Microsecond, None)) => true,
         (List(a), List(b)) => same_type(a.data_type(), b.data_type()) || is_lossless(a.data_type(), b.data_type()),
         (Struct(a), Struct(b)) => {

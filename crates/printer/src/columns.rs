@@ -2,6 +2,7 @@
 //! offer is known before it runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, TableReference};
@@ -11,6 +12,7 @@ use flightpath_plan::{ScanId, SnapshotSource};
 use flightpath_types::Refusal;
 
 use crate::shared::is_passing;
+use crate::subquery::existence;
 
 /// Names of all columns that are referred to, by qualifier.
 #[derive(Default)]
@@ -51,7 +53,7 @@ pub fn scan_columns(plan: &LogicalPlan) -> Result<BTreeMap<ScanId, BTreeSet<usiz
 impl Referenced {
     pub fn of(plan: &LogicalPlan) -> Result<Self, Refusal> {
         let mut referenced = Self::default();
-        referenced.walk(plan).map_err(|e| crate::refuse(format!("a plan that can't be walked ({e})")))?;
+        referenced.walk(plan, true).map_err(|e| crate::refuse(format!("a plan that can't be walked ({e})")))?;
         Ok(referenced)
     }
 
@@ -79,8 +81,10 @@ impl Referenced {
         }
     }
 
-    fn walk(&mut self, plan: &LogicalPlan) -> DfResult<()> {
-        self.add_all(plan.schema());
+    fn walk(&mut self, plan: &LogicalPlan, all: bool) -> DfResult<()> {
+        if all {
+            self.add_all(plan.schema());
+        }
         let mut visited = HashSet::new();
         let mut aliases: Vec<&LogicalPlan> = Vec::new();
         let mut pending: Vec<&LogicalPlan> = vec![plan];
@@ -105,9 +109,12 @@ impl Referenced {
                 self.expression(expr, &mut subqueries)?;
                 Ok(TreeNodeRecursion::Continue)
             })?;
-            for subquery in subqueries {
-                // Found again below by reference: the visitor can't hand out borrows of this length.
-                self.walk(&subquery)?;
+            for (subquery, exists) in subqueries {
+                if exists {
+                    self.walk(existence(&subquery), false)?;
+                } else {
+                    self.walk(&subquery, true)?;
+                }
             }
             pending.extend(node.inputs());
         }
@@ -125,14 +132,14 @@ impl Referenced {
         Ok(())
     }
 
-    fn expression(&mut self, expr: &Expr, subqueries: &mut Vec<std::sync::Arc<LogicalPlan>>) -> DfResult<()> {
+    fn expression(&mut self, expr: &Expr, subqueries: &mut Vec<(Arc<LogicalPlan>, bool)>) -> DfResult<()> {
         expr.apply(|e| {
             match e {
                 Expr::Column(column) | Expr::OuterReferenceColumn(_, column) => self.add_column(column),
-                Expr::ScalarSubquery(subquery) => subqueries.push(subquery.subquery.clone()),
-                Expr::Exists(exists) => subqueries.push(exists.subquery.subquery.clone()),
-                Expr::InSubquery(in_subquery) => subqueries.push(in_subquery.subquery.subquery.clone()),
-                Expr::SetComparison(comparison) => subqueries.push(comparison.subquery.subquery.clone()),
+                Expr::ScalarSubquery(subquery) => subqueries.push((subquery.subquery.clone(), false)),
+                Expr::Exists(exists) => subqueries.push((exists.subquery.subquery.clone(), true)),
+                Expr::InSubquery(in_subquery) => subqueries.push((in_subquery.subquery.subquery.clone(), false)),
+                Expr::SetComparison(comparison) => subqueries.push((comparison.subquery.subquery.clone(), false)),
                 _ => {}
             }
             Ok(TreeNodeRecursion::Continue)

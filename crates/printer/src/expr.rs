@@ -214,9 +214,23 @@ impl Printer {
             | Operator::QuestionPipe
             | Operator::Colon => Err(refuse(format!("the native operator `{}`", binary.op))),
         }?;
-        let (left, right) = (self.expr(&binary.left, env)?, self.expr(&binary.right, env)?);
+        let (left, right) = (self.compared(&binary.left, &binary.right, env)?, self.compared(&binary.right, &binary.left, env)?);
         check_comparable(&left.ty, &right.ty, ordering)?;
         Ok(Sql::boolean(format!("{} {symbol} {}", left.operand(), right.operand())))
+    }
+
+    /// One side of a comparison. A window's row number against a constant goes without its cast, which
+    /// would hide from DuckDB that only the first rows are asked for.
+    fn compared(&mut self, side: &Expr, other: &Expr, env: &Env) -> Printed<Sql> {
+        if let Expr::Cast(cast) = strip_alias(side)
+            && matches!(strip_alias(other), Expr::Literal(ScalarValue::Int32(Some(_)), _))
+        {
+            let number = self.expr(&cast.expr, env)?;
+            if number.ty == DataType::UInt64 && *cast.field.data_type() == DataType::Int32 {
+                return Ok(Sql { ty: DataType::Int32, ..number });
+            }
+        }
+        self.expr(side, env)
     }
 
     /// Of strings only: NULL with either side NULL in both.

@@ -1,27 +1,32 @@
 //! Subqueries inside expressions. Columns of enclosing queries are printed as what they are there;
 //! aliases are unique in a statement, so that no inner relation can capture them.
 
+use std::rc::Rc;
+
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{Distinct, Expr, FetchType, LogicalPlan, Subquery};
 use flightpath_functions::duckdb;
 
-use crate::block::Block;
+use crate::block::{Block, Cell, CellKind, Stage};
 use crate::expr::{Sql, check_comparable};
 use crate::relation::{Env, Printer};
 use crate::{Printed, refuse};
 
 impl Printer {
-    fn subquery(&mut self, subquery: &Subquery, env: &Env) -> Printed<Block> {
-        refuse_outer_aggregates(&subquery.subquery)?;
+    fn subquery(&mut self, plan: &LogicalPlan, env: &Env) -> Printed<Block> {
+        refuse_outer_aggregates(plan)?;
         self.outers.push(env.clone());
-        let printed = self.relation(&subquery.subquery);
+        let printed = self.relation(plan);
         self.outers.pop();
         printed
     }
 
     pub fn exists(&mut self, exists: &Exists, env: &Env) -> Printed<Sql> {
-        let block = self.subquery(&exists.subquery, env)?;
+        let mut block = self.subquery(existence(&exists.subquery.subquery), env)?;
+        if block.stage <= Stage::Where {
+            block.cells = Rc::new(vec![Cell { text: "1".into(), kind: CellKind::Literal }]);
+        }
         let not = if exists.negated { "NOT " } else { "" };
         Ok(Sql::boolean(format!("{not}EXISTS ({})", block.render(false))))
     }
@@ -33,7 +38,7 @@ impl Printer {
             return Err(refuse("IN with a subquery of several columns"));
         }
         check_comparable(&value.ty, schema.field(0).data_type(), false)?;
-        let block = self.subquery(&in_subquery.subquery, env)?;
+        let block = self.subquery(&in_subquery.subquery.subquery, env)?;
         let not = if in_subquery.negated { "NOT " } else { "" };
         let text = format!("{} {not}IN ({})", value.operand(), block.render(false));
         Ok(Sql::boolean(text))
@@ -45,7 +50,7 @@ impl Printer {
             return Err(refuse("a scalar subquery of several columns"));
         }
         let ty = schema.field(0).data_type().clone();
-        let block = self.subquery(subquery, env)?;
+        let block = self.subquery(&subquery.subquery, env)?;
         if gives_one_row_at_most(&subquery.subquery) {
             return Ok(Sql::atom(format!("({})", block.render(false)), ty));
         }
@@ -56,6 +61,15 @@ impl Printer {
         let message = duckdb::string("More than one row returned by a subquery used as an expression.");
         let raise = duckdb::raise("SCALAR_SUBQUERY_TOO_MANY_ROWS", "21000", &message);
         Ok(Sql::atom(format!("(SELECT CASE WHEN count(*) > 1 THEN {raise} ELSE first({cell}) END FROM {from})"), ty))
+    }
+}
+
+/// What decides whether a subquery has rows: what it selects doesn't.
+pub(crate) fn existence(plan: &LogicalPlan) -> &LogicalPlan {
+    match plan {
+        LogicalPlan::Projection(projection) => existence(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => existence(&alias.input),
+        other => other,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod commands;
+mod golden;
 mod passing;
 mod planning;
 mod pruning;
