@@ -14,7 +14,9 @@ use crate::admission::{Admission, Permit};
 use crate::lifecycle::{Planned, QueryToken, micros};
 
 /// How often the whole list is gone through again when every candidate died under the query.
-const ROUNDS_MAX: usize = 3;
+const ROUNDS_MAX: u32 = 8;
+/// Pause before the second round; doubles. A worker's death is noticed within the first ones.
+const ROUND_PAUSE: Duration = Duration::from_millis(25);
 /// How long a query waits for an engine that is being restarted.
 pub(crate) const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(10);
 const RECOVERY_POLL: Duration = Duration::from_millis(20);
@@ -42,7 +44,7 @@ pub(crate) async fn run_until_first_batch(
         decision.ranked().filter_map(|c| engines.iter().find(|engine| *engine.id() == c.engine)).collect();
     let mut last_error = Error::not_eligible(decision.refusals_text());
     for round in 0..ROUNDS_MAX {
-        if round > 0 && !wait_for_recovery(&candidates, execution.deadline).await {
+        if round > 0 && !wait_for_recovery(&candidates, ROUND_PAUSE * (1 << (round - 1)), execution.deadline).await {
             break;
         }
         for engine in &candidates {
@@ -87,10 +89,11 @@ async fn try_engine(
     }
 }
 
-/// True once one of the candidates takes work again.
-async fn wait_for_recovery(candidates: &[&Arc<dyn Engine>], deadline: Option<Instant>) -> bool {
+/// True once one of the candidates takes work again, `pause` from now at the earliest.
+async fn wait_for_recovery(candidates: &[&Arc<dyn Engine>], pause: Duration, deadline: Option<Instant>) -> bool {
     let limit = Instant::now() + RECOVERY_WAIT_MAX;
     let until = deadline.map_or(limit, |d| d.min(limit));
+    tokio::time::sleep_until((Instant::now() + pause).min(until).into()).await;
     loop {
         if candidates.iter().any(|engine| engine.facts().state == EngineState::Ready) {
             return true;
@@ -105,5 +108,5 @@ async fn wait_for_recovery(candidates: &[&Arc<dyn Engine>], deadline: Option<Ins
 /// Waits until one of these engines takes work again; false when none does in time.
 pub(crate) async fn wait_for_any(engines: &[Arc<dyn Engine>], wanted: &[EngineId], deadline: Option<Instant>) -> bool {
     let candidates: Vec<&Arc<dyn Engine>> = engines.iter().filter(|engine| wanted.contains(engine.id())).collect();
-    !candidates.is_empty() && wait_for_recovery(&candidates, deadline).await
+    !candidates.is_empty() && wait_for_recovery(&candidates, Duration::ZERO, deadline).await
 }
