@@ -362,9 +362,7 @@ pub fn can_cast(from: &DataType, to: &DataType) -> bool {
         }
         (DataType::Map(..), DataType::Map(..)) => match (map_parts(from), map_parts(to)) {
             (Some((k1, v1)), Some((k2, v2))) => {
-                can_cast(k1.data_type(), k2.data_type())
-                    && (same(k1.data_type(), k2.data_type()) || !cast_is_nullable(k1.data_type(), k2.data_type()))
-                    && can_cast(v1.data_type(), v2.data_type())
+                can_cast(k1.data_type(), k2.data_type()) && can_cast(v1.data_type(), v2.data_type())
             }
             _ => false,
         },
@@ -379,7 +377,8 @@ pub fn cast_is_nullable(from: &DataType, to: &DataType) -> bool {
         return false;
     }
     match (from, to) {
-        (Null, _) => true,
+        // An empty array's or map's values.
+        (Null, _) => false,
         (Utf8, Binary) => false,
         (Utf8, _) => true,
         (_, Utf8) => false,

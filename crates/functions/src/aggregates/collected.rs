@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, StringArray};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{SortOptions, cast, concat, is_not_null};
+use arrow::compute::{SortOptions, cast, concat, is_not_null, sort};
 use arrow::datatypes::{DataType, Decimal128Type, DurationMicrosecondType, Field, Float64Type, Int64Type, IntervalYearMonthType};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::ScalarValue;
@@ -28,6 +28,8 @@ pub(super) struct Shares {
 pub(super) enum Collect {
     /// Rows `(value, share [, frequency])`.
     Percentile { shares: Shares, descending: bool, discrete: bool },
+    /// Values themselves at given shares: rows `(value, share, accuracy)`.
+    Nth { shares: Shares },
     /// The most frequent value; of several the least, or the greatest.
     Mode { greatest: bool },
     /// `collect_list`, and `collect_set` with `distinct`.
@@ -94,6 +96,7 @@ impl Accumulator for Collected {
         let rows = self.all()?;
         match &self.collect {
             Collect::Percentile { shares, descending, discrete } => percentile(&rows, shares, *descending, *discrete, &self.ret),
+            Collect::Nth { shares } => nth(&rows[0], shares, &self.ret),
             Collect::Mode { greatest } => mode(&rows[0], *greatest, &self.ret),
             Collect::List { distinct } => list(&rows[0], *distinct, &self.ret),
             Collect::Text { separator, keys } => text(&rows, separator, keys),
@@ -173,6 +176,18 @@ fn interpolated_at(sorted: &[f64], share: f64) -> f64 {
 fn discrete_at(sorted: &[f64], share: f64) -> f64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted[rank.saturating_sub(1).min(sorted.len() - 1)]
+}
+
+/// The first value that is not less than the given share of all.
+fn nth(values: &ArrayRef, shares: &Shares, ret: &DataType) -> DfResult<ScalarValue> {
+    if values.is_empty() {
+        return ScalarValue::try_from(ret);
+    }
+    let sorted = sort(values, None)?;
+    let rank = |bits: &u64| (sorted.len() as f64 * f64::from_bits(*bits)).ceil() as usize;
+    let picked: Vec<u32> = shares.bits.iter().map(|b| rank(b).saturating_sub(1).min(sorted.len() - 1) as u32).collect();
+    let picked = taken(std::slice::from_ref(&sorted), &picked)?.remove(0);
+    if shares.many { list(&picked, false, ret) } else { ScalarValue::try_from_array(&picked, 0) }
 }
 
 fn mode(values: &ArrayRef, greatest: bool, ret: &DataType) -> DfResult<ScalarValue> {

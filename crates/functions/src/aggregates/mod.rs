@@ -398,6 +398,37 @@ fn share(value: &ScalarValue) -> Option<f64> {
     }
 }
 
+/// The shares as an argument that both engines can print: a number, or numbers in a text.
+fn shown(shares: &Shares) -> Typed {
+    let values: Vec<f64> = shares.bits.iter().map(|b| f64::from_bits(*b)).collect();
+    match values.as_slice() {
+        [only] if !shares.many => Typed::literal(ScalarValue::Float64(Some(*only))),
+        many => Typed::literal(ScalarValue::Utf8(Some(many.iter().map(f64::to_string).collect::<Vec<_>>().join(",")))),
+    }
+}
+
+/// `percentile_approx(x, share [, accuracy])`: exact here, which no accuracy forbids.
+fn percentile_approx(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggregate> {
+    no_ignore_nulls("percentile_approx", &call)?;
+    let mut args = std::mem::take(&mut call.args).into_iter();
+    let got = args.len();
+    let (Some(value), Some(share), accuracy, None) = (args.next(), args.next(), args.next(), args.next()) else {
+        return Err(wrong_arity("percentile_approx", "[2, 3]", got));
+    };
+    let accurate = |v: &ScalarValue| matches!(crate::cast::cast_literal(v, &DataType::Int64, "UTC"), Some(ScalarValue::Int64(Some(1..))));
+    if accuracy.as_ref().is_some_and(|a| !a.as_literal().is_some_and(accurate)) {
+        return Err(types::mismatch("VALUE_OUT_OF_RANGE", "the accuracy of `percentile_approx` must be a positive literal"));
+    }
+    let value = match &value.ty {
+        ty if types::is_numeric(ty) || types::is_datetime(ty) || types::is_interval(ty) => canonical_float(ctx, value),
+        _ => double(ctx, "percentile_approx", 1, value)?,
+    };
+    let asked = shares("percentile_approx", &share)?;
+    let ret = if asked.many { types::array(value.ty.clone(), false) } else { value.ty.clone() };
+    let args = vec![value, shown(&asked)];
+    Ok(own("percentile_approx", Kind::Collected(Collect::Nth { shares: asked }), args, &call, ret, true))
+}
+
 fn percentile_of(ctx: &BindContext, name: &'static str, value: Typed, rest: Vec<Typed>, shape: (Shares, bool, bool), call: &AggregateCall) -> Result<BoundAggregate> {
     let (shares, descending, discrete) = shape;
     let value = match &value.ty {
@@ -420,7 +451,7 @@ fn percentile(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggrega
         return Err(wrong_arity("percentile", "[2, 3]", got));
     };
     let asked = shares("percentile", &share)?;
-    let mut rest = vec![share];
+    let mut rest = vec![shown(&asked)];
     if let Some(frequency) = frequency {
         if !types::is_integral(&frequency.ty) {
             return Err(unexpected("percentile", 3, "\"INTEGRAL\"", &frequency.ty));
@@ -448,7 +479,7 @@ fn ordered_percentile(ctx: &BindContext, mut call: AggregateCall, name: &'static
     };
     let asked = shares(name, share)?;
     let direction = Typed::literal(ScalarValue::Utf8(Some(if sort.asc { "ASC" } else { "DESC" }.into())));
-    percentile_of(ctx, name, value, vec![share.clone(), direction], (asked, !sort.asc, discrete), &call)
+    percentile_of(ctx, name, value, vec![shown(&asked), direction], (asked, !sort.asc, discrete), &call)
 }
 
 /// `mode(x)`, `mode(x, deterministic)`, `mode() WITHIN GROUP (ORDER BY x)`.

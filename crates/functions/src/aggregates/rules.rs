@@ -146,29 +146,38 @@ pub(super) fn listagg(call: &DuckAggregate<'_>) -> Rule {
     sql(format!("string_agg({}{}, {}{order})", distinct(call), arg(call)?, duckdb::string(separator)))
 }
 
+/// The shares as DuckDB takes them.
+fn shares(call: &DuckAggregate<'_>) -> Result<String, String> {
+    match call.literals.get(1) {
+        Some(Some(ScalarValue::Utf8(Some(many)))) => Ok(format!("[{}]", many.split(',').map(|s| format!("CAST({s} AS DOUBLE)")).collect::<Vec<_>>().join(", "))),
+        Some(Some(share)) => duckdb::literal(share),
+        _ => Err("percentages that aren't literals aren't known on DuckDB".into()),
+    }
+}
+
 /// Interpolation goes through DOUBLE, in another order of operations than Databricks': the last
 /// digit may differ, as it may between any two runs of a float aggregate.
 pub(super) fn percentile(call: &DuckAggregate<'_>) -> Rule {
-    if call.args.len() > 2 {
-        return Err("percentile with frequencies isn't known on DuckDB".into());
+    match arg_type(call) {
+        DataType::Float64 if call.args.len() == 2 => sql(format!("quantile_cont({}{}, {})", distinct(call), arg(call)?, shares(call)?)),
+        ty => Err(format!("percentiles of {} like this aren't known on DuckDB", types::name(ty))),
     }
-    match (arg_type(call), call.literals.get(1)) {
-        (DataType::Float64, Some(Some(share))) => {
-            let share = duckdb::literal(&crate::cast::cast_literal(share, &DataType::Float64, "UTC").ok_or("a percentage that isn't a number")?)?;
-            sql(format!("quantile_cont({}{}, {share})", distinct(call), arg(call)?))
-        }
-        (ty, _) => Err(format!("percentiles of {} with these percentages aren't known on DuckDB", types::name(ty))),
+}
+
+pub(super) fn percentile_approx(call: &DuckAggregate<'_>) -> Rule {
+    match arg_type(call) {
+        ty if types::is_interval(ty) => Err(format!("percentile_approx of {} isn't known on DuckDB", types::name(ty))),
+        _ => sql(format!("quantile_disc({}{}, {})", distinct(call), arg(call)?, shares(call)?)),
     }
 }
 
 pub(super) fn ordered_percentile(call: &DuckAggregate<'_>, name: &str) -> Rule {
     let direction = literal_text(call, 2).ok_or("a percentile with an order that isn't known")?;
-    match (arg_type(call), call.literals.get(1)) {
-        (DataType::Float64, Some(Some(share))) if direction == "ASC" => {
-            let share = duckdb::literal(&crate::cast::cast_literal(share, &DataType::Float64, "UTC").ok_or("a percentage that isn't a number")?)?;
-            sql(format!("{name}({}{}, {share})", distinct(call), arg(call)?))
+    match arg_type(call) {
+        DataType::Float64 if !call.distinct && !call.windowed => {
+            sql(format!("{name}({}) WITHIN GROUP (ORDER BY {} {direction} NULLS LAST)", shares(call)?, arg(call)?))
         }
-        (ty, _) => Err(format!("percentiles of {} in this order aren't known on DuckDB", types::name(ty))),
+        ty => Err(format!("percentiles of {} like this aren't known on DuckDB", types::name(ty))),
     }
 }
 

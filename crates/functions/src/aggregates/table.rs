@@ -52,8 +52,9 @@ pub(crate) static FAMILY: &[FunctionDef] = aggregates! {
     "listagg" ["string_agg"] super::listagg, rules::listagg, "corpus: hard-033";
     "percentile" [] super::percentile, rules::percentile, "corpus: decimal-005, hard-079";
     "median" [] super::median, rules::percentile, "corpus: agg-003, hard-079";
-    "percentile_cont" [] |x, c| super::ordered_percentile(x, c, "percentile_cont", false), |c| rules::ordered_percentile(c, "quantile_cont"), "corpus: agg-006, hard-079";
-    "percentile_disc" [] |x, c| super::ordered_percentile(x, c, "percentile_disc", true), |c| rules::ordered_percentile(c, "quantile_disc"), "corpus: agg-006, hard-079";
+    "percentile_cont" [] |x, c| super::ordered_percentile(x, c, "percentile_cont", false), |c| rules::ordered_percentile(c, "percentile_cont"), "corpus: agg-006, hard-079";
+    "percentile_disc" [] |x, c| super::ordered_percentile(x, c, "percentile_disc", true), |c| rules::ordered_percentile(c, "percentile_disc"), "corpus: agg-006, hard-079";
+    "percentile_approx" ["approx_percentile"] super::percentile_approx, rules::percentile_approx, "corpus: agg-015, hard-079";
     "mode" [] super::mode, rules::mode, "corpus: agg-001";
 };
 

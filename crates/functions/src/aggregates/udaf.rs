@@ -67,6 +67,11 @@ impl FpAggregate {
         }
     }
 
+    fn fresh(&self, distinct: bool) -> DfResult<Box<dyn Accumulator>> {
+        let plain = self.plain();
+        Ok(if distinct { Box::new(Distinct::new(plain, self.args.clone())?) } else { plain })
+    }
+
     fn list_state(&self) -> Field {
         Field::new("", DataType::List(Arc::new(Field::new("item", DataType::Struct(columns(&self.args)), true))), true)
     }
@@ -95,8 +100,7 @@ impl AggregateUDFImpl for FpAggregate {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
-        let plain = self.plain();
-        Ok(if args.is_distinct { Box::new(Distinct::new(plain, self.args.clone())?) } else { plain })
+        self.fresh(args.is_distinct)
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> DfResult<Vec<FieldRef>> {
@@ -129,11 +133,12 @@ impl AggregateUDFImpl for FpAggregate {
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> DfResult<Box<dyn Accumulator>> {
+        let distinct = args.is_distinct;
         let plain = self.accumulator(args)?;
         if plain.supports_retract_batch() {
             return Ok(plain);
         }
-        Ok(Box::new(Recompute { make: self.clone_parts(), rows: Vec::new() }))
+        Ok(Box::new(Recompute { make: self.clone_parts(), distinct, rows: Vec::new() }))
     }
 
     fn default_value(&self, _: &DataType) -> DfResult<ScalarValue> {
@@ -261,6 +266,7 @@ impl Accumulator for Distinct {
 #[derive(Debug)]
 struct Recompute {
     make: FpAggregate,
+    distinct: bool,
     rows: Vec<ArrayRef>,
 }
 
@@ -290,7 +296,7 @@ impl Accumulator for Recompute {
     }
 
     fn evaluate(&mut self) -> DfResult<ScalarValue> {
-        let mut once = self.make.plain();
+        let mut once = self.make.fresh(self.distinct)?;
         if self.rows.first().is_some_and(|r| !r.is_empty()) {
             once.update_batch(&self.rows)?;
         }

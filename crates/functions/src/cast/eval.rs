@@ -379,6 +379,9 @@ impl Cast<'_> {
         }
         let all: ArrayRef = Arc::new(source.entries().clone());
         let cast = self.inner(&all, entries.data_type())?;
+        if cast.as_struct().column(0).null_count() > 0 {
+            return Err(Error::not_eligible("try_cast of a map whose keys can't be cast isn't known"));
+        }
         let made = MapArray::try_new(entries.clone(), source.offsets().clone(), cast.as_struct().clone(), source.nulls().cloned(), *sorted);
         Ok(Arc::new(made.map_err(|e| Error::internal(e.to_string()))?))
     }

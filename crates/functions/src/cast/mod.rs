@@ -55,6 +55,7 @@ pub fn cast(ctx: &BindContext, arg: Typed, to: &DataType) -> Result<Typed> {
     if !types::can_cast(&arg.ty, to) {
         return Err(illegal(&arg.ty, to));
     }
+    known_interval(&arg, to)?;
     if let Some(value) = special_datetime(ctx, &arg, to) {
         return Ok(value);
     }
@@ -69,6 +70,7 @@ pub fn try_cast(ctx: &BindContext, arg: Typed, to: &DataType) -> Result<Typed> {
     if !types::can_cast(&arg.ty, to) {
         return Err(illegal(&arg.ty, to));
     }
+    known_interval(&arg, to)?;
     if let Some(value) = special_datetime(ctx, &arg, to) {
         return Ok(value);
     }
@@ -169,6 +171,15 @@ fn illegal(from: &DataType, to: &DataType) -> Error {
             types::mismatch("CAST_WITH_FUNC_SUGGESTION", format!("{message}; to convert values, use the function {function} instead"))
         }
         None => types::mismatch("CAST_WITHOUT_SUGGESTION", message),
+    }
+}
+
+/// Casts between intervals and other types go by the interval's fields, which types don't carry.
+fn known_interval(arg: &Typed, to: &DataType) -> Result<()> {
+    let mixed = types::is_interval(&arg.ty) != types::is_interval(to) && arg.ty != DataType::Null;
+    match mixed && !arg.as_literal().is_some_and(ScalarValue::is_null) {
+        true => Err(Error::not_eligible(format!("casting {} to {} isn't known", types::name(&arg.ty), types::name(to)))),
+        false => Ok(()),
     }
 }
 

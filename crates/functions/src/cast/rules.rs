@@ -186,8 +186,32 @@ impl Rule<'_> {
                 Ok(wall_clock_text(&format!("make_timestamp(epoch_us({x}))")))
             }
             ty if types::is_float(ty) => float_text(x, ty),
+            DataType::List(item) => {
+                let e = format!("e{}", self.depth);
+                let text = self.shown(&e, item.data_type())?;
+                Ok(format!("('[' || array_to_string(list_transform({x}, lambda {e}: {text}), ', ') || ']')"))
+            }
+            DataType::Struct(fields) => {
+                let mut parts = Vec::with_capacity(fields.len());
+                for field in fields {
+                    parts.push(self.shown(&format!("struct_extract({x}, {})", duckdb::string(field.name())), field.data_type())?);
+                }
+                Ok(format!("CASE WHEN {x} IS NOT NULL THEN '{{' || {} || '}}' END", parts.join(" || ', ' || ")))
+            }
+            DataType::Map(..) => {
+                let (key, value) = types::map_parts(from).ok_or_else(|| self.unknown())?;
+                let e = format!("e{}", self.depth);
+                let (key, value) = (self.shown(&format!("{e}.key"), key.data_type())?, self.shown(&format!("{e}.value"), value.data_type())?);
+                let entries = format!("list_transform(map_entries({x}), lambda {e}: {key} || ' -> ' || {value})");
+                Ok(format!("CASE WHEN {x} IS NOT NULL THEN '{{' || array_to_string({entries}, ', ') || '}}' END"))
+            }
             _ => Err(self.unknown()),
         }
+    }
+
+    /// A value inside another's text.
+    fn shown(&self, x: &str, from: &DataType) -> Result<String, String> {
+        Ok(format!("coalesce({}, 'null')", self.inner(x, from, &DataType::Utf8)?))
     }
 
     fn datetime(&self, from: &DataType, to: &DataType) -> Result<String, String> {
@@ -265,27 +289,24 @@ fn wall_clock_text(x: &str) -> String {
 }
 
 /// Java's text of a float: plain between 1e-3 and 1e7, else with an exponent and at least one
-/// digit behind the point. Both sides print the shortest digits.
+/// digit behind the point. Both sides print the shortest digits; where one digit would do, Java
+/// takes the nearest number of two.
 fn float_text(x: &str, ty: &DataType) -> Result<String, String> {
     if x.len() > OPERAND_BYTES_MAX_OFTEN {
         return Err("the text of a long float expression isn't known on DuckDB".into());
     }
-    // Below, Java writes two digits where one would do.
-    let least = if *ty == DataType::Float32 { "1e-42" } else { "1e-321" };
-    let t = format!("CAST(abs({x}) AS VARCHAR)");
+    let shortest = format!("CAST(abs({x}) AS VARCHAR)");
+    let t = format!("(CASE WHEN contains({shortest}, '.') THEN {shortest} ELSE printf('%.1e', abs({})) END)", as_double(x, ty));
     let sign = format!("(CASE WHEN {x} < 0 THEN '-' ELSE '' END)");
     let tail = |digits: &str| format!("coalesce(nullif(rtrim({digits}, '0'), ''), '0')");
     let unscaled = format!("replace({t}, '.', '')");
     let mut sql = String::new();
-    let refused = duckdb::raise("UNSUPPORTED_FEATURE.FLOAT_TEXT", "0A000", &duckdb::string("The text of so small a float isn't known on DuckDB."));
     // Writing to a String can't fail.
     let _ = write!(
         sql,
         "CASE WHEN isnan({x}) THEN 'NaN' WHEN isinf({x}) THEN {sign} || 'Infinity' \
          WHEN {x} = 0 OR (abs({x}) >= 0.001 AND abs({x}) < 10000000) THEN CAST({x} AS VARCHAR) \
-         WHEN abs({x}) < {least} THEN {refused} \
-         WHEN contains({t}, 'e') THEN {sign} || split_part({t}, 'e', 1) || (CASE WHEN contains(split_part({t}, 'e', 1), '.') THEN '' ELSE '.0' END) \
-         || 'E' || CAST(CAST(split_part({t}, 'e', 2) AS INTEGER) AS VARCHAR) \
+         WHEN contains({t}, 'e') THEN {sign} || split_part({t}, 'e', 1) || 'E' || CAST(CAST(split_part({t}, 'e', 2) AS INTEGER) AS VARCHAR) \
          WHEN abs({x}) < 1 THEN {sign} || substr({t}, 6, 1) || '.' || {} || 'E-4' \
          ELSE {sign} || left({unscaled}, 1) || '.' || {} || 'E' || CAST(length(split_part({t}, '.', 1)) - 1 AS VARCHAR) END",
         tail(&format!("substr({t}, 7)")),

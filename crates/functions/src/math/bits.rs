@@ -1,6 +1,7 @@
 //! Functions of integers and their digits: `hex`, `bin`, `conv`, `factorial`, `bit_count`...
 
 use arrow::datatypes::{DataType, Float64Type, Int8Type, Int32Type, Int64Type};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
 
@@ -23,8 +24,8 @@ pub(crate) static BITS: &[FunctionDef] = &[
         duckdb: |c| template(c, "CASE WHEN {} BETWEEN 0 AND 20 THEN CAST(factorial({}) AS BIGINT) END"), proof: "corpus: arith-050"),
     scalar!("bit_count", [], bind: bind_bit_count, eval: |c| unary::<Int64Type, Int32Type>(c, Mode::Ansi, |v| (v.count_ones() as i32, false), |_| never()),
         duckdb: |c| template(c, "CAST(bit_count({}) AS INTEGER)"), proof: "corpus: arith-007"),
-    scalar!("bit_get", ["getbit"], bind: bind_bit_get, eval: bit_get, duckdb: unknown, proof: "corpus: arith-007"),
-    scalar!("width_bucket", [], bind: bind_width_bucket, eval: width_bucket, duckdb: unknown, proof: "corpus: agg-051, arith-037"),
+    scalar!("bit_get", ["getbit"], bind: bind_bit_get, eval: bit_get, duckdb: bit_get_text, proof: "corpus: arith-007"),
+    scalar!("width_bucket", [], bind: bind_width_bucket, eval: width_bucket, duckdb: width_bucket_text, proof: "corpus: agg-051, arith-037"),
     scalar!("isnan", [], bind: bind_isnan, eval: isnan, duckdb: |c| template(c, "coalesce(isnan({}), FALSE)"), proof: "corpus: arith-001, hard-092"),
     scalar!("nanvl", [], bind: bind_nanvl, eval: nanvl, duckdb: nanvl_text, proof: "corpus: arith-010, hard-092"),
 ];
@@ -187,6 +188,33 @@ fn bit_get(call: &Invocation<'_>) -> Result<ColumnarValue> {
         Some(DataType::Int64) => run!(Int64Type, 64),
         _ => Err(never()),
     }
+}
+
+fn bit_get_text(call: &DuckCall<'_>) -> Result<String, String> {
+    let bits = match call.types.first() {
+        Some(DataType::Int8) => 8,
+        Some(DataType::Int16) => 16,
+        Some(DataType::Int32) => 32,
+        _ => 64,
+    };
+    match (call.args, call.literals.get(1)) {
+        ([x, _], Some(Some(ScalarValue::Int32(Some(at))))) if (0..bits).contains(at) => Ok(format!("CAST((CAST({x} AS BIGINT) >> {at}) & 1 AS TINYINT)")),
+        _ => Err("bit_get at a position that isn't a literal isn't known on DuckDB".into()),
+    }
+}
+
+fn width_bucket_text(call: &DuckCall<'_>) -> Result<String, String> {
+    let [v, min, max, n] = call.args else { return Err("width_bucket of other than four values".into()) };
+    if v.len() > 1024 {
+        return Err("width_bucket of a long expression isn't known on DuckDB".into());
+    }
+    let up = format!("CAST(trunc({n} * ({v} - {min}) / ({max} - {min})) AS BIGINT) + 1");
+    let down = format!("CAST(trunc({n} * ({min} - {v}) / ({min} - {max})) AS BIGINT) + 1");
+    Ok(format!(
+        "(CASE WHEN {v} IS NULL OR {n} <= 0 OR {n} = 9223372036854775807 OR isnan({v}) OR {min} = {max} OR NOT isfinite({min}) OR NOT isfinite({max}) THEN NULL \
+         WHEN {min} < {max} THEN CASE WHEN {v} < {min} THEN CAST(0 AS BIGINT) WHEN {v} >= {max} THEN {n} + 1 ELSE {up} END \
+         WHEN {min} > {max} THEN CASE WHEN {v} > {min} THEN CAST(0 AS BIGINT) WHEN {v} <= {max} THEN {n} + 1 ELSE {down} END END)"
+    ))
 }
 
 fn bind_width_bucket(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {

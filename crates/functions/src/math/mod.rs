@@ -6,9 +6,6 @@ mod choose;
 mod real;
 mod round;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use bits::BITS;
 pub(crate) use choose::CHOOSE;
 pub(crate) use real::REAL;

@@ -259,7 +259,7 @@ fn round_text(call: &DuckCall<'_>, how: Rounding) -> Result<String, String> {
     match ty {
         DataType::Decimal128(..) if scale >= 0 => Ok(format!("round({x}, {scale})")),
         // DuckDB rounds to 0 where the unit is wider than the type.
-        DataType::Decimal128(_, s) => Ok(format!("round(CAST({x} AS DECIMAL(38,{s})), {scale})")),
+        DataType::Decimal128(p, s) if i32::from(*p) - i32::from(*s) < 38 => Ok(format!("round(CAST({x} AS DECIMAL(38,{s})), {scale})")),
         ty if types::is_integral(ty) && scale >= 0 => Ok(x.to_owned()),
         ty if types::is_integral(ty) && scale >= -18 => {
             // DuckDB's own wraps around on overflow.
@@ -268,10 +268,12 @@ fn round_text(call: &DuckCall<'_>, how: Rounding) -> Result<String, String> {
             let raise = duck::arithmetic_overflow(&types::name(ty));
             Ok(format!("coalesce(TRY_CAST({value} AS {}), CASE WHEN {x} IS NOT NULL THEN {raise} END)", duckdb::type_name(ty)?))
         }
-        DataType::Float64 if (0..=20).contains(&scale) => {
-            // Too great for the decimal means that there's nothing behind the point.
-            let decimal = format!("TRY_CAST(CAST({x} AS VARCHAR) AS DECIMAL(38,{scale}))");
-            Ok(format!("coalesce(CAST(CAST({decimal} AS VARCHAR) AS DOUBLE), {x})"))
+        DataType::Float32 | DataType::Float64 if (0..=20).contains(&scale) => {
+            let name = duckdb::type_name(ty)?;
+            // Too great for the decimal means that there's nothing behind the point. DuckDB misreads
+            // numbers that are too small for it.
+            let decimal = format!("TRY_CAST(CAST(CAST({x} AS DOUBLE) AS VARCHAR) AS DECIMAL(38,{scale}))");
+            Ok(format!("CASE WHEN abs({x}) < CAST('1e-{}' AS DOUBLE) THEN CAST(0 AS {name}) ELSE coalesce(CAST(CAST({decimal} AS VARCHAR) AS {name}), {x}) END", scale + 1))
         }
         ty => Err(format!("rounding {} to {scale} places isn't known on DuckDB", types::name(ty))),
     }
@@ -288,6 +290,15 @@ fn whole_text(call: &DuckCall<'_>, name: &str) -> Result<String, String> {
         )),
         (DataType::Decimal128(_, 0), _) if scale >= 0 => Ok(x.to_owned()),
         (DataType::Decimal128(..), _) if scale == 0 => Ok(format!("{name}({x})")),
+        (DataType::Decimal128(p, s), _) if scale > 0 && *p < 38 => {
+            if scale >= i32::from(*s) {
+                return Ok(x.to_owned());
+            }
+            // Rounded, and a unit back where that was the wrong way.
+            let (sign, wrong) = if name == "ceil" { ("+", "<") } else { ("-", ">") };
+            let unit = format!("CAST('{}' AS DECIMAL({scale},{scale}))", duckdb::decimal_text(1, scale as usize));
+            Ok(format!("(round({x}, {scale}) {sign} CASE WHEN round({x}, {scale}) {wrong} {x} THEN {unit} ELSE 0 END)"))
+        }
         (ty, _) => Err(format!("{name} of {} to {scale} places isn't known on DuckDB", types::name(ty))),
     }
 }

@@ -252,6 +252,10 @@ fn concat(ctx: &BindContext, left: Typed, right: Typed) -> Result<Typed> {
     }
     let (left, right) = (implicit_cast(ctx, left, &DataType::Utf8)?, implicit_cast(ctx, right, &DataType::Utf8)?);
     let nullable = left.nullable || right.nullable;
+    // DuckDB would forget that this NULL is a text.
+    if [&left, &right].iter().any(|a| a.as_literal().is_some_and(ScalarValue::is_null)) {
+        return Typed::null(&DataType::Utf8);
+    }
     Ok(Typed::new(native(left, Operator::StringConcat, right), DataType::Utf8, nullable))
 }
 

@@ -13,6 +13,8 @@ use crate::{duckdb, types};
 /// DuckDB computes decimals of up to 18 digits in 64 bits, several times faster than wider ones,
 /// and raises when a result doesn't fit. With this many digits left before the point it is let to.
 const WHOLE_DIGITS_MIN: i32 = 12;
+/// The same for products that may have more digits than DuckDB's widest decimal.
+const WHOLE_DIGITS_MIN_WIDE: i32 = 20;
 const NARROW_DIGITS: i32 = 18;
 const WIDE_DIGITS: i32 = 38;
 /// Operands are repeated in some rules; text beyond this isn't sent.
@@ -136,7 +138,9 @@ fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Resu
             if mode == Mode::Try && common_digits + 1 > WIDE_DIGITS {
                 return Err(unknown(call, op.symbol()));
             }
-            let narrow = common_digits < NARROW_DIGITS || NARROW_DIGITS - common_scale >= WHOLE_DIGITS_MIN;
+            // A wide operand is most likely a product that DuckDB computes in 64 bits.
+            let derived = p1 > NARROW_DIGITS || p2 > NARROW_DIGITS;
+            let narrow = common_digits < NARROW_DIGITS || (mode == Mode::Ansi && derived && NARROW_DIGITS - common_scale >= WHOLE_DIGITS_MIN);
             if common_digits > WIDE_DIGITS || (scale < common_scale && WIDE_DIGITS - common_scale < WHOLE_DIGITS_MIN) {
                 return Err(wide.into());
             }
@@ -148,18 +152,25 @@ fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Resu
             if mode == Mode::Try && p1 + p2 > WIDE_DIGITS {
                 return Err(unknown(call, "*"));
             }
-            if p1 + p2 > WIDE_DIGITS && WIDE_DIGITS - exact_scale < WHOLE_DIGITS_MIN {
+            let narrow = p1 + p2 <= NARROW_DIGITS || (mode == Mode::Ansi && NARROW_DIGITS - exact_scale >= WHOLE_DIGITS_MIN);
+            if !narrow && p1 + p2 > WIDE_DIGITS && WIDE_DIGITS - exact_scale < WHOLE_DIGITS_MIN_WIDE {
                 return Err(wide.into());
             }
-            let narrow = p1 + p2 <= NARROW_DIGITS || NARROW_DIGITS - exact_scale >= WHOLE_DIGITS_MIN;
             let product = if narrow { format!("({a} * {b})") } else { format!("(CAST({a} AS DECIMAL({},{s1})) * {b})", p1.max(NARROW_DIGITS + 1)) };
             Ok(if scale < exact_scale { format!("CAST({product} AS DECIMAL({precision},{scale}))") } else { product })
         }
-        Op::Divide => divide(call, mode, (a, s1), (b, s2), scale),
+        Op::Divide => {
+            let shift = scale + s2 - s1;
+            if mode == Mode::Try && (p1 + shift.max(0) + 1 > WIDE_DIGITS || p2 + (-shift).max(0) + 1 > WIDE_DIGITS) {
+                return Err(unknown(call, "/"));
+            }
+            divide(call, mode, (a, s1), (b, s2), scale)
+        }
         Op::Remainder if common_digits <= WIDE_DIGITS && scale == common_scale => {
             divided(call, mode, &duck::remainder_by_zero(), &format!("{a} % {b}"))
         }
-        Op::Pmod if common_digits <= WIDE_DIGITS && scale == common_scale => divided(
+        // A remainder made positive must fit where the dividend does.
+        Op::Pmod if common_digits <= WIDE_DIGITS && scale == common_scale && p2 - s2 <= p1 - s1 => divided(
             call,
             mode,
             &duck::remainder_by_zero(),
@@ -168,8 +179,8 @@ fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Resu
         Op::Remainder | Op::Pmod => Err(wide.into()),
         Op::Integral => {
             let (x, y) = (unscaled(a, s1, common_scale - s1), unscaled(b, s2, common_scale - s2));
-            // A quotient that is no BIGINT raises as DuckDB's own conversion error.
-            let quotient = format!("CAST({x} // {y} AS BIGINT)");
+            let raise = duck::arithmetic_overflow("bigint");
+            let quotient = format!("coalesce(TRY_CAST({x} // {y} AS BIGINT), CASE WHEN {a} IS NOT NULL AND {b} IS NOT NULL THEN {raise} END)");
             divided(call, mode, &duck::divide_by_zero(), &quotient)
         }
     }
