@@ -20,9 +20,9 @@ use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{ColumnarValue, Expr};
 use flightpath_types::{Error, Result};
 
-pub(crate) use eval::{Mode, cast_array, decimal_to_double, double_to_decimal, in_precision, power_of_ten, rescale};
-pub(crate) use parse::{date as parse_date, days as days_from_civil, timestamp as parse_timestamp, timestamp_ntz as parse_timestamp_ntz};
-pub(crate) use text::{civil, date as date_text, double as double_text, float as float_text, wall_clock as wall_clock_text, write_value};
+pub(crate) use eval::{Mode, cast_array, decimal_to_double, in_precision, power_of_ten};
+pub(crate) use parse::days as days_from_civil;
+pub(crate) use text::{civil, double as double_text, write_value};
 use zone::Zone;
 
 use crate::def::{BindContext, Bound, Invocation, ScalarDef, Typed};

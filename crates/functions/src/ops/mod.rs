@@ -283,15 +283,6 @@ pub(crate) fn shift(ctx: &BindContext, op: BinaryOp, def: &'static ScalarDef, le
     Ok(def.expression(ctx, Bound { args, ret: base, nullable }))
 }
 
-pub(crate) fn shift_definition(op: BinaryOp) -> Option<&'static ScalarDef> {
-    match op {
-        BinaryOp::ShiftLeft => Some(&bitwise::SHIFT_LEFT),
-        BinaryOp::ShiftRight => Some(&bitwise::SHIFT_RIGHT),
-        BinaryOp::ShiftRightUnsigned => Some(&bitwise::SHIFT_RIGHT_UNSIGNED),
-        _ => None,
-    }
-}
-
 /// An arithmetic operator or its `try_` form.
 pub(crate) fn arithmetic(ctx: &BindContext, op: Op, mode: Mode, left: Typed, right: Typed) -> Result<Typed> {
     if is_temporal(&left.ty) || is_temporal(&right.ty) {

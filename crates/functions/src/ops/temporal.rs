@@ -56,8 +56,17 @@ temporal! {
     INTERVAL_SUBTRACT / TRY_INTERVAL_SUBTRACT "interval_subtract" / "try_interval_subtract" interval_subtract, rules::interval_subtract, "corpus: times-007";
     INTERVAL_MULTIPLY / TRY_INTERVAL_MULTIPLY "interval_multiply" / "try_interval_multiply" interval_multiply, rules::interval_scaled, "corpus: times-032";
     INTERVAL_DIVIDE / TRY_INTERVAL_DIVIDE "interval_divide" / "try_interval_divide" interval_divide, rules::interval_scaled, "corpus: times-032, times-036";
-    INTERVAL_NEGATE / TRY_INTERVAL_NEGATE "interval_negate" / "try_interval_negate" interval_negate, rules::interval_negate, "corpus: times-032";
 }
+
+pub(crate) static INTERVAL_NEGATE: ScalarDef = ScalarDef {
+    name: "interval_negate",
+    aliases: &[],
+    bind: operator_bind,
+    eval: |call| interval_negate(call, Mode::Ansi),
+    duckdb: |call| rules::interval_negate(call, Mode::Ansi),
+    proof: "corpus: times-032",
+    deterministic: true,
+};
 
 fn operand_type(call: &Invocation<'_>, index: usize) -> Result<DataType> {
     call.args.get(index).map(ColumnarValue::data_type).ok_or_else(|| Error::internal("an operator was called with too few operands"))
