@@ -1,41 +1,25 @@
-//! `dialect=duckdb`: the user's own text for DuckDB. It is parsed only to find its relations: each
-//! must be a table of the catalog or a common table expression, and is pointed to its pinned scan.
-//! Functions that read files, files as relations, and anything but one query are refused.
+//! `dialect=duckdb`: the user's own text, which DuckDB gets as it is. It is parsed only to find its
+//! relations: each must be a table of the catalog or a common table expression. Functions that read
+//! files, files as relations, and anything but one query are refused. What this parser and DuckDB's
+//! read differently can't do harm: the worker's instance sees nothing but the tables found here.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::DuckDbDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::Location;
 use flightpath_types::{Error, ErrorKind, Result};
 
 /// Deepest nesting that is parsed.
 const NESTING_MAX: usize = 200;
 
-/// A relation of the text that names a table.
-#[derive(Debug, Clone)]
-pub(crate) struct Mention {
-    /// One to three parts, as written.
-    pub parts: Vec<String>,
-    start: Location,
-    end: Location,
-    has_alias: bool,
-}
-
-/// A checked text and the tables it mentions, in their order.
-#[derive(Debug)]
-pub(crate) struct PassThrough {
-    pub mentions: Vec<Mention>,
-}
-
-/// Checks a text and finds its tables.
-pub(crate) fn read(text: &str) -> Result<PassThrough> {
+/// The tables that a text names, each once, in one to three parts as written.
+pub(crate) fn tables(text: &str) -> Result<Vec<Vec<String>>> {
     crate::parse::with_stack(|| read_here(text))
 }
 
-fn read_here(text: &str) -> Result<PassThrough> {
+fn read_here(text: &str) -> Result<Vec<Vec<String>>> {
     let parsed = Parser::new(&DuckDbDialect {}).with_recursion_limit(NESTING_MAX).try_with_sql(text).and_then(|mut p| p.parse_statements());
     let mut statements = parsed.map_err(not_parsed)?;
     let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
@@ -44,14 +28,13 @@ fn read_here(text: &str) -> Result<PassThrough> {
     let Statement::Query(query) = &statement else {
         return Err(Error::not_eligible("with dialect=duckdb only a SELECT is passed on"));
     };
-    let mut finder = Finder { common: HashSet::new(), mentions: Vec::new() };
+    let mut finder = Finder { common: HashSet::new(), tables: Vec::new() };
     match query.visit(&mut finder) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => {
             let common = finder.common;
-            let is_common = |m: &Mention| matches!(m.parts.as_slice(), [only] if common.contains(&only.to_lowercase()));
-            let mentions = finder.mentions.into_iter().filter(|m| !is_common(m)).collect();
-            Ok(PassThrough { mentions })
+            let is_common = |parts: &Vec<String>| matches!(parts.as_slice(), [only] if common.contains(&only.to_lowercase()));
+            Ok(finder.tables.into_iter().filter(|parts| !is_common(parts)).collect())
         }
     }
 }
@@ -69,62 +52,14 @@ fn not_parsed(error: ParserError) -> Error {
     )
 }
 
-impl PassThrough {
-    /// The text with each mention replaced by the relation that stands for it: `names` is parallel
-    /// to `mentions`.
-    pub fn rewrite(&self, text: &str, names: &[String]) -> Result<String> {
-        let offsets = line_starts(text);
-        let mut out = String::with_capacity(text.len() + 32 * self.mentions.len());
-        let mut at = 0;
-        let mut order: Vec<(&Mention, &String)> = self.mentions.iter().zip(names).collect();
-        order.sort_by_key(|(m, _)| (m.start.line, m.start.column));
-        for (mention, name) in order {
-            let (start, end) = (offset(text, &offsets, mention.start)?, offset(text, &offsets, mention.end)?);
-            if start < at || end < start {
-                return Err(Error::internal("two relations of the text stand at one place"));
-            }
-            out.push_str(&text[at..start]);
-            out.push_str(name);
-            if !mention.has_alias {
-                let own = mention.parts.last().map(String::as_str).unwrap_or_default();
-                out.push_str(&format!(" AS {}", flightpath_functions::duckdb::identifier(own)));
-            }
-            at = end;
-        }
-        out.push_str(&text[at..]);
-        Ok(out)
-    }
-
-    /// Mentions by the table they complete to.
-    pub fn by_table<K: Ord>(&self, complete: impl Fn(&[String]) -> Result<K>) -> Result<BTreeMap<K, Vec<usize>>> {
-        let mut tables: BTreeMap<K, Vec<usize>> = BTreeMap::new();
-        for (i, mention) in self.mentions.iter().enumerate() {
-            tables.entry(complete(&mention.parts)?).or_default().push(i);
-        }
-        Ok(tables)
-    }
-}
-
-/// Byte offset of each line.
-fn line_starts(text: &str) -> Vec<usize> {
-    std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1)).collect()
-}
-
-fn offset(text: &str, lines: &[usize], at: Location) -> Result<usize> {
-    let line = usize::try_from(at.line).ok().and_then(|l| l.checked_sub(1)).and_then(|l| lines.get(l));
-    let start = *line.ok_or_else(|| Error::internal("a relation of the text has no place"))?;
-    let column = usize::try_from(at.column).unwrap_or(usize::MAX).saturating_sub(1);
-    Ok(text[start..].char_indices().nth(column).map_or(text.len(), |(i, _)| start + i))
-}
-
 struct Finder {
     /// Names of common table expressions, in lower case.
     common: HashSet<String>,
-    mentions: Vec<Mention>,
+    tables: Vec<Vec<String>>,
 }
 
 impl Finder {
-    fn relation(&mut self, name: &ObjectName, has_alias: bool) -> ControlFlow<Error> {
+    fn relation(&mut self, name: &ObjectName) -> ControlFlow<Error> {
         let mut idents: Vec<&Ident> = Vec::new();
         for part in &name.0 {
             match part {
@@ -135,14 +70,13 @@ impl Finder {
         if idents.iter().any(|i| i.quote_style == Some('\'')) {
             return refused(&format!("reading the file {name} as a relation"));
         }
-        let (Some(first), Some(last)) = (idents.first(), idents.last()) else {
-            return refused("a relation without a name");
-        };
         if idents.len() > 3 {
             return ControlFlow::Break(Error::invalid(format!("`{name}` isn't a table's name; it has at most three parts")));
         }
-        let parts = idents.iter().map(|i| i.value.clone()).collect();
-        self.mentions.push(Mention { parts, start: first.span.start, end: last.span.end, has_alias });
+        let parts: Vec<String> = idents.iter().map(|i| i.value.clone()).collect();
+        if !self.tables.contains(&parts) {
+            self.tables.push(parts);
+        }
         ControlFlow::Continue(())
     }
 }
@@ -178,7 +112,7 @@ impl Visitor for Finder {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
         match factor {
-            TableFactor::Table { name, args: None, version: None, json_path: None, alias, .. } => self.relation(name, alias.is_some()),
+            TableFactor::Table { name, args: None, version: None, json_path: None, .. } => self.relation(name),
             TableFactor::Table { name, .. } | TableFactor::Function { name, .. } => refused(&format!("the table function or version of `{name}`")),
             TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } | TableFactor::UNNEST { .. } => ControlFlow::Continue(()),
             TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => ControlFlow::Continue(()),
@@ -194,24 +128,22 @@ impl Visitor for Finder {
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::tables;
 
-    fn rewritten(text: &str) -> String {
-        let read = read(text).expect("is read");
-        let names: Vec<String> = (0..read.mentions.len()).map(|i| format!("s{i}")).collect();
-        read.rewrite(text, &names).expect("is rewritten")
+    fn found(text: &str) -> Vec<String> {
+        tables(text).expect("is read").into_iter().map(|parts| parts.join(".")).collect()
     }
 
     #[test]
-    fn tables_are_pointed_to_their_scans_and_keep_their_names() {
-        assert_eq!(rewritten("SELECT a FROM t"), "SELECT a FROM s0 AS \"t\"");
-        assert_eq!(rewritten("SELECT x.a FROM lake.default.\"T 1\" AS x JOIN\n  u USING (a)"), "SELECT x.a FROM s0 AS x JOIN\n  s1 AS \"u\" USING (a)");
-        assert_eq!(rewritten("SELECT 'ä' AS ä, (SELECT max(b) FROM t) FROM u, t y"), "SELECT 'ä' AS ä, (SELECT max(b) FROM s0 AS \"t\") FROM s1 AS \"u\", s2 y");
+    fn every_table_is_found_once() {
+        assert_eq!(found("SELECT a FROM t"), ["t"]);
+        assert_eq!(found("FROM t JOIN u USING (a) WHERE b IN (SELECT b FROM lake.default.\"T 1\") SELECT a"), ["t", "u", "lake.default.T 1"]);
+        assert_eq!(found("SELECT (SELECT max(b) FROM t) FROM u, t y"), ["u", "t"]);
     }
 
     #[test]
     fn common_table_expressions_are_no_tables() {
-        assert_eq!(rewritten("WITH c AS (SELECT * FROM t) SELECT * FROM C"), "WITH c AS (SELECT * FROM s0 AS \"t\") SELECT * FROM C");
+        assert_eq!(found("WITH c AS (SELECT * FROM t) SELECT * FROM C"), ["t"]);
     }
 
     #[test]
@@ -228,13 +160,13 @@ mod tests {
             "SELECT 1; SELECT 2",
             "",
         ] {
-            assert!(read(bad).is_err(), "{bad}");
+            assert!(tables(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_text_that_does_not_parse_tells_line_and_column() {
-        let error = read("SELECT\n  FROM WHERE").expect_err("isn't SQL");
+        let error = tables("SELECT\n  FROM WHERE").expect_err("isn't SQL");
         assert!(error.to_string().contains("Line: 2"), "{error}");
     }
 }

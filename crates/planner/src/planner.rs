@@ -74,7 +74,7 @@ pub struct Planned {
 /// that dialect.
 #[async_trait]
 pub trait PassThroughDescriber: Send + Sync {
-    /// The result's schema. `sql` names its tables `s<scan id>`.
+    /// The result's schema. `sql` is the user's text, which names its tables as the user does.
     async fn describe(&self, sql: &CompiledSql, scans: &BTreeMap<ScanId, ScanBinding>, session: &Session) -> Result<SchemaRef>;
 }
 
@@ -251,14 +251,15 @@ impl Planner {
         if request.params.as_ref().is_some_and(|p| !p.is_empty()) {
             return Err(Error::not_eligible("parameters aren't passed on with dialect=duckdb; write the values into the text"));
         }
-        let read = passthrough::read(text)?;
-        let by_table = read.by_table(|parts| statements::complete(parts, session))?;
-        let mut names = vec![String::new(); read.mentions.len()];
+        let names: Result<BTreeSet<TableName>> = passthrough::tables(text)?.iter().map(|parts| statements::complete(parts, session)).collect();
+        let mut snapshots: BTreeMap<TableName, Arc<TableSnapshot>> = BTreeMap::new();
+        for name in names? {
+            let snapshot = self.catalog.snapshot(&session.principal, &name, &AsOf::Latest).await?;
+            snapshots.insert(snapshot.name.clone(), snapshot);
+        }
         let mut scans = BTreeMap::new();
-        let mut tables = Vec::new();
-        for (i, (table, mentions)) in (0u32..).zip(by_table) {
-            let snapshot = self.catalog.snapshot(&session.principal, &table, &AsOf::Latest).await?;
-            mentions.into_iter().for_each(|m| names[m] = format!("s{i}"));
+        let mut tables = Vec::with_capacity(snapshots.len());
+        for (i, snapshot) in (0u32..).zip(snapshots.into_values()) {
             let files = Arc::new(snapshot.files().to_vec());
             let columns = (0..snapshot.schema.fields().len()).collect();
             scans.insert(ScanId(i), ScanBinding { snapshot: snapshot.clone(), files, columns });
@@ -268,7 +269,7 @@ impl Planner {
         if let Some(refusal) = governed {
             return Err(Error::not_eligible(refusal.reason));
         }
-        let sql = CompiledSql { sql: read.rewrite(text, &names)? };
+        let sql = CompiledSql { sql: text.to_string() };
         let Some(describer) = &self.describer else {
             return Err(Error::not_eligible("dialect=duckdb needs a DuckDB worker, and none is configured"));
         };
