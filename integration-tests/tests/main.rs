@@ -1,4 +1,5 @@
 //! One binary for tests of the workspace as a whole.
 
 mod architecture;
+mod slt;
 mod tidy;
