@@ -26,7 +26,7 @@ pub(crate) use text::{civil, double as double_text, write_value};
 use zone::Zone;
 
 use crate::def::{BindContext, Bound, Invocation, ScalarDef, Typed};
-use crate::types;
+use crate::{ops, types};
 
 /// `CAST(x AS type)` where it isn't DataFusion's.
 pub static CAST: ScalarDef = ScalarDef {
@@ -54,6 +54,9 @@ pub static TRY_CAST: ScalarDef = ScalarDef {
 pub fn cast(ctx: &BindContext, arg: Typed, to: &DataType) -> Result<Typed> {
     if !types::can_cast(&arg.ty, to) {
         return Err(illegal(&arg.ty, to));
+    }
+    if let Some(value) = ops::cast_literal_interval(&arg, to) {
+        return Ok(Typed::new(Expr::Literal(value?, None), to.clone(), arg.nullable));
     }
     known_interval(&arg, to)?;
     if let Some(value) = special_datetime(ctx, &arg, to) {

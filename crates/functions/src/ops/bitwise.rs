@@ -34,6 +34,7 @@ defs! {
     SHIFT_RIGHT "shiftright" |call| shift(call, Shift::Right), rules::shift_right, "slt: operators";
     SHIFT_RIGHT_UNSIGNED "shiftrightunsigned" |call| shift(call, Shift::RightUnsigned), rules::shift_right_unsigned, "slt: operators";
     NEGATE "negative" negate, rules::negate, "corpus: arith-019";
+    NULLABLE "nullable" |call| same(call), rules::same, "corpus: subquery-025";
     COMPARED_FLOAT "compared_float" canonical_float, rules::compared_float, "corpus: hard-085, hard-086, decimal-008";
     NORMALIZED_FLOAT "normalized_float" canonical_float, rules::normalized_float, "corpus: agg-040, window-032";
 }
@@ -50,6 +51,10 @@ enum Shift {
     Left,
     Right,
     RightUnsigned,
+}
+
+fn same(call: &Invocation<'_>) -> Result<ColumnarValue> {
+    call.args.first().cloned().ok_or_else(|| Error::internal("an operator was called without operands"))
 }
 
 fn first_type(call: &Invocation<'_>) -> Result<DataType> {

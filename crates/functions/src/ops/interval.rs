@@ -43,6 +43,18 @@ impl IntervalField {
         }
     }
 
+    /// Months or microseconds.
+    fn amount(self) -> i64 {
+        match self {
+            IntervalField::Year => 12,
+            IntervalField::Month => 1,
+            IntervalField::Day => 86_400_000_000,
+            IntervalField::Hour => 3_600_000_000,
+            IntervalField::Minute => 60_000_000,
+            IntervalField::Second => 1_000_000,
+        }
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|f| f.as_str().eq_ignore_ascii_case(text))
     }
@@ -99,6 +111,54 @@ pub fn interval_units(arg: &Typed) -> Option<IntervalUnits> {
     };
     let field = |key: &str| metadata.inner().get(key).and_then(|v| IntervalField::parse(v));
     Some(IntervalUnits { start: field(START)?, end: field(END)? })
+}
+
+/// `CAST(interval AS STRING)` and to an integer, which go by the interval's fields: of literals only.
+pub(crate) fn cast_literal_interval(arg: &Typed, to: &DataType) -> Option<Result<ScalarValue>> {
+    let units = interval_units(arg)?;
+    let amount = match arg.as_literal()? {
+        ScalarValue::IntervalYearMonth(Some(months)) => i64::from(*months),
+        ScalarValue::DurationMicrosecond(Some(micros)) => *micros,
+        _ => return None,
+    };
+    if *to == DataType::Utf8 {
+        let name = units.type_name().to_uppercase();
+        let fields = name.strip_prefix("INTERVAL ").unwrap_or(&name);
+        return Some(Ok(ScalarValue::Utf8(Some(format!("INTERVAL '{}' {fields}", interval_text(amount, units))))));
+    }
+    if !types::is_integral(to) || units.start != units.end {
+        return None;
+    }
+    let value = ScalarValue::Int64(Some(amount / units.start.amount()));
+    let overflow = || crate::errors::cast_overflow(&value.to_string(), &arg.ty, to);
+    Some(crate::cast::cast_literal(&value, to, "UTC").ok_or_else(overflow))
+}
+
+/// What stands between the quotes of an interval's text.
+fn interval_text(amount: i64, units: IntervalUnits) -> String {
+    let sign = if amount < 0 { "-" } else { "" };
+    let mut rest = amount.unsigned_abs();
+    let mut out = String::from(sign);
+    for field in IntervalField::ALL.into_iter().filter(|f| (units.start..=units.end).contains(f)) {
+        let unit = field.amount().unsigned_abs();
+        let (value, left) = (rest / unit, rest % unit);
+        rest = left;
+        match field {
+            _ if field == units.start => {}
+            IntervalField::Month => out.push('-'),
+            IntervalField::Hour => out.push(' '),
+            _ => out.push(':'),
+        }
+        match field {
+            IntervalField::Year | IntervalField::Month | IntervalField::Day => out.push_str(&value.to_string()),
+            _ => out.push_str(&format!("{value:02}")),
+        }
+        if field == IntervalField::Second && rest > 0 {
+            out.push('.');
+            out.push_str(format!("{rest:06}").trim_end_matches('0'));
+        }
+    }
+    out
 }
 
 /// `+ - * /` where an operand is a date, a timestamp or an interval.

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use flightpath_types::{Error, Result};
 
 pub(crate) use arithmetic::Op;
+pub(crate) use interval::cast_literal_interval;
 pub use interval::{IntervalField, IntervalUnits, interval_literal, interval_units};
 pub(crate) use temporal::{add_months, timestamp_plus_micros, timestamp_plus_months};
 
@@ -201,6 +202,13 @@ pub fn coerce_all(ctx: &BindContext, args: Vec<Typed>, place: &str) -> Result<(V
 /// anything else as it is.
 pub fn canonical_float(ctx: &BindContext, arg: Typed) -> Typed {
     canonical(ctx, arg, &bitwise::NORMALIZED_FLOAT)
+}
+
+/// `arg` as a value that may be NULL: a scalar subquery gives NULL where it has no row, whatever
+/// its column says, and DataFusion asks the column.
+pub fn nullable(ctx: &BindContext, arg: Typed) -> Typed {
+    let ret = arg.ty.clone();
+    bitwise::NULLABLE.expression(ctx, Bound { args: vec![arg], ret, nullable: true })
 }
 
 fn canonical(ctx: &BindContext, arg: Typed, def: &'static ScalarDef) -> Typed {

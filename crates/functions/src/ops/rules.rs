@@ -248,6 +248,10 @@ pub(crate) fn negate(call: &DuckCall<'_>) -> Result<String, String> {
     Ok(format!("(-{})", single(call, "-")?))
 }
 
+pub(crate) fn same(call: &DuckCall<'_>) -> Result<String, String> {
+    Ok(single(call, "nullable")?.to_owned())
+}
+
 /// DuckDB compares and groups floats as Databricks does.
 pub(crate) fn compared_float(call: &DuckCall<'_>) -> Result<String, String> {
     Ok(single(call, "=")?.to_owned())

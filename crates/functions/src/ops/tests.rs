@@ -149,3 +149,24 @@ fn floats_compare_with_one_nan_and_one_zero() {
         assert_eq!(got.to_bits(), wanted.to_bits());
     }
 }
+
+#[test]
+fn literal_intervals_are_written_by_their_fields() {
+    use IntervalField::{Day, Hour, Minute, Month, Second, Year};
+    let ctx = context();
+    let cast = |amount: i64, start, end, to: &DataType| {
+        let literal = interval_literal(amount, IntervalUnits { start, end }).unwrap();
+        crate::cast::cast(&ctx, literal, to).map(|t| t.as_literal().cloned().expect("a literal"))
+    };
+    for (amount, start, end, wanted) in [
+        (14, Year, Month, "INTERVAL '1-2' YEAR TO MONTH"),
+        (-1, Month, Month, "INTERVAL '-1' MONTH"),
+        (273_906_789_000, Day, Second, "INTERVAL '3 04:05:06.789' DAY TO SECOND"),
+        (5_400_000_000, Minute, Minute, "INTERVAL '90' MINUTE"),
+        (3_600_000_000, Hour, Hour, "INTERVAL '01' HOUR"),
+    ] {
+        assert_eq!(cast(amount, start, end, &DataType::Utf8).unwrap(), S::Utf8(Some(wanted.into())));
+    }
+    assert_eq!(cast(129_600_000_000, Hour, Hour, &DataType::Int64).unwrap(), S::Int64(Some(36)));
+    assert!(cast(129_600_000_000, Day, Second, &DataType::Int64).is_err());
+}
