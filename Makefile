@@ -6,12 +6,13 @@ export CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 DEBUG_BINARY := $(CARGO_TARGET_DIR)/debug/flightpath
 RELEASE_BINARY := $(CARGO_TARGET_DIR)/release/flightpath
 
-.PHONY: help demo test test-rust test-python build lint fmt bench setup
+.PHONY: help demo test test-rust test-python build lint fmt bench fuzz setup
 
 help:
 	@echo "make demo    a server on generated tables, and a session with it"
 	@echo "make test    every test"
 	@echo "make build   an optimized binary: $(RELEASE_BINARY)"
+	@echo "make fuzz    random statements on both engines, compared: FUZZ_STATEMENTS of them, from FUZZ_SEED"
 	@echo "make lint    formatting, clippy, licences and advisories (with cargo-deny, if installed)"
 	@echo "make bench   measurements against other servers; prints tables"
 
@@ -52,3 +53,13 @@ bench: build
 	scripts/setup python
 	.venv/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements-bench.txt
 	FLIGHTPATH_BINARY=$(RELEASE_BINARY) .venv/bin/python benchmarks/run.py
+
+FUZZ_STATEMENTS ?= 100000
+FUZZ_SEED ?= 1
+
+fuzz: setup
+	scripts/setup python
+	cargo build -p flightpath
+	cd integration-tests/python && FLIGHTPATH_BINARY=$(DEBUG_BINARY) ../../.venv/bin/python -m differential \
+		--statements $(FUZZ_STATEMENTS) --seed $(FUZZ_SEED) --out $(CARGO_TARGET_DIR)/fuzz.txt
+	@echo "$(CARGO_TARGET_DIR)/fuzz.txt"

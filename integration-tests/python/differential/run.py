@@ -1,0 +1,175 @@
+"""Runs statements on both engines over several connections, and reduces what differs."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import threading
+
+from . import answer, data, explained, generate, reduce
+
+ENGINES = ("duckdb", "datafusion")
+SECONDS_PER_STATEMENT = 30
+# Beyond these, a mismatch of the same form is counted only.
+REDUCED_PER_FORM = 3
+
+
+@dataclasses.dataclass
+class Mismatch:
+    number: int
+    kind: str
+    what: str
+    sql: str
+    original: str
+    answers: dict
+    why: str | None = None
+
+    def text(self, seed):
+        answers = "\n".join(f"    {engine}: {brief}" for engine, brief in self.answers.items())
+        explained_as = f"\n    explained: {self.why}" if self.why else ""
+        return f"seed {seed}, statement {self.number}: {self.kind}: {self.what[:200]}\n    {self.sql}\n{answers}{explained_as}\n    from: {self.original}"
+
+
+class Run:
+    """A number of statements of one seed against one server."""
+
+    def __init__(self, connect, seed, threads=4, on_mismatch=None):
+        self.connect, self.seed, self.threads, self.on_mismatch = connect, seed, threads, on_mismatch
+        self.local, self.lock = threading.local(), threading.Lock()
+        self.counts = collections.Counter()
+        self.refusals = collections.Counter()
+        self.forms = collections.Counter()
+        self.mismatches = []
+        self.known = collections.Counter()
+        self.statements = None
+
+    def connections(self):
+        if not hasattr(self.local, "connections"):
+            headers = {"timeout_seconds": str(SECONDS_PER_STATEMENT)}
+            self.local.connections = {engine: self.connect(engine, headers) for engine in ENGINES}
+        return self.local.connections
+
+    def ask(self, sql):
+        """Both answers. A connection that broke is opened anew for the next statement."""
+        answers = {engine: answer.ask(connection, sql) for engine, connection in self.connections().items()}
+        if any(a.broken for a in answers.values()):
+            del self.local.connections
+        with self.lock:
+            self.counts["statements"] += 1
+        return answers
+
+    def learn(self):
+        """Forms that an engine refuses whatever the arguments: drawn seldom from then on."""
+        def refuses(entry):
+            form, queries = entry
+            return form.text, all(any(a.refusal for a in self.ask(q.sql()).values()) for q in queries)
+
+        with concurrent.futures.ThreadPoolExecutor(self.threads) as executor:
+            refused = {text for text, always in executor.map(refuses, generate.samples()) if always}
+        self.counts.clear()
+        return frozenset(refused)
+
+    def go(self, count):
+        self.statements = generate.Statements(self.seed, self.learn())
+        with concurrent.futures.ThreadPoolExecutor(self.threads) as executor:
+            for _ in executor.map(self.one, range(count), chunksize=1):
+                pass
+        return self
+
+    def go_for(self, statements):
+        """As many numbers as it takes to run that many statements: those looked at item by item count too."""
+        self.statements = generate.Statements(self.seed, self.learn())
+        number = 0
+        with concurrent.futures.ThreadPoolExecutor(self.threads) as executor:
+            while self.counts["statements"] < statements:
+                list(executor.map(self.one, range(number, number + 100)))
+                number += 100
+        return self
+
+    def one(self, number):
+        query = self.statements.statement(number)
+        with self.lock:
+            self.counts[f"shape {query.shape}"] += 1
+        self.examine(number, query)
+
+    def examine(self, number, query):
+        """Compares; what one engine refuses, or both raise, is looked at item by item."""
+        answers = self.ask(query.sql())
+        a, b = answers.values()
+        found = answer.difference(a, b, query.ordered, query.approximate)
+        if found:
+            self.mismatch(number, query, found, answers)
+            return
+        if (a.refusal or b.refusal or a.error) and len(query.items) > 1:
+            middle = len(query.items) // 2
+            for items in (query.items[:middle], query.items[middle:]):
+                self.examine(number, dataclasses.replace(query, items=items))
+            return
+        with self.lock:
+            if a.refusal or b.refusal:
+                self.counts["refused"] += 1
+                for engine, one in answers.items():
+                    if one.refusal:
+                        self.refusals[f"{engine}: {one.refusal}"] += 1
+            elif a.error:
+                self.counts["both raise"] += 1
+            else:
+                self.counts["same"] += 1
+                for item in query.items:
+                    self.forms.update(node.form.text for node in item.walk() if node.form)
+
+    def mismatch(self, number, query, found, answers):
+        with self.lock:
+            self.counts[f"mismatch {found[0]}"] += 1
+        forms = {node.form.text for item in query.items for node in item.walk() if node.form}
+        if len(query.items) == 1 and any(self.known[found[0], form] >= REDUCED_PER_FORM for form in forms):
+            with self.lock:
+                self.counts["mismatches of a form already reduced"] += 1
+            return
+        original = query.sql()
+
+        def compare(candidate):
+            both = self.ask(candidate.sql())
+            return answer.difference(*both.values(), candidate.ordered, candidate.approximate), both
+
+        def differs(candidate):
+            difference = compare(candidate)[0]
+            return difference is not None and difference[0] == found[0]
+
+        rows = max(rows for _, rows, _ in data.TABLES.values())
+        small = reduce.smallest(query, differs, rows)
+        difference, both = compare(small)
+        if difference is not None:
+            found, answers = difference, both
+        why = self.either_error(small, answers) if found[0] == "error class" else None
+        why = why or explained.explanation(small.sql(), found[0])
+        forms = {item.form.text for item in small.items if item.form}
+        with self.lock:
+            for form in forms:
+                self.known[found[0], form] += 1
+        made = Mismatch(number, *found, small.sql(), original, {e: a.brief() for e, a in answers.items()}, why)
+        self.mismatches.append(made)
+        if self.on_mismatch:
+            self.on_mismatch(made)
+
+    def either_error(self, query, answers):
+        """Which of two errors of one statement comes first isn't decided: each part alone must raise its own on both."""
+        wanted = {(a.error, a.state) for a in answers.values()}
+        parts = list(query.items) + list(query.keys) + ([query.where] if query.where else [])
+        seen = set()
+        for part in {id(n): n for p in parts for n in p.walk() if n.form}.values():
+            both = self.ask(dataclasses.replace(query, items=[part], keys=query.keys, where=None).sql())
+            errors = {(a.error, a.state) for a in both.values()}
+            if len(errors) == 1:
+                seen |= errors
+        return "two parts raise: which comes first isn't decided" if wanted <= seen else None
+
+    def unexplained(self):
+        return [m for m in self.mismatches if m.why is None]
+
+    def summary(self):
+        lines = [f"{self.counts['statements']:>8} statements run on each engine"]
+        lines += [f"{n:>8} {what}" for what, n in sorted(self.counts.items()) if what != "statements"]
+        lines += ["refused most:"] + [f"{n:>8} {why}" for why, n in self.refusals.most_common(40)]
+        never = sorted({f.text for f in generate.SCALARS} - set(self.forms))
+        lines += [f"{len(never)} forms never answered by both: {'; '.join(never)}"]
+        return "\n".join(lines)
