@@ -88,11 +88,9 @@ pub fn facts(config: &Config, state: EngineState, running: u32) -> EngineFacts {
 
 /// Whether an engine with these settings may run the query; needs no worker.
 pub fn eligible(config: &Config, query: &PlannedQuery) -> Result<(), Refusal> {
-    if let Err(refusal) = &query.duckdb {
-        return Err(refusal.clone());
-    }
+    let compiled = query.duckdb.as_ref().map_err(Clone::clone)?;
     let mut files = 0;
-    for scan in query.scans.values() {
+    for scan in compiled.scans.iter().filter_map(|id| query.scans.get(id)) {
         binding::check(scan)?;
         files += scan.files.len();
     }

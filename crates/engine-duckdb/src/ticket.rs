@@ -49,8 +49,9 @@ fn unix_ms() -> u64 {
 pub fn of_query(query: &PlannedQuery, execution: &Execution) -> Result<WorkerTicket> {
     let compiled = query.duckdb.as_ref().map_err(|refusal| Error::not_eligible(&refusal.reason))?;
     let user = query.session.dialect == Dialect::Duckdb;
-    let mut tables = Vec::with_capacity(query.scans.len());
-    for (id, scan) in &query.scans {
+    let mut tables = Vec::with_capacity(compiled.scans.len());
+    for id in &compiled.scans {
+        let scan = query.scans.get(id).ok_or_else(|| Error::internal(format!("scan {} has no binding", id.0)))?;
         let mut table = binding::table(scan, format!("s{}", id.0)).map_err(|refusal| Error::not_eligible(refusal.reason))?;
         if user {
             name_for_user(&mut table, scan);

@@ -144,4 +144,7 @@ pub struct ScanBinding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompiledSql {
     pub sql: String,
+    /// The scans that the text names, keys of [`PlannedQuery::scans`]. Not all of them: where subplans
+    /// that compute the same are written once, one scan stands for several.
+    pub scans: Vec<ScanId>,
 }

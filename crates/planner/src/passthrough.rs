@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn every_table_is_found_once() {
         assert_eq!(found("SELECT a FROM t"), ["t"]);
-        assert_eq!(found("FROM t JOIN u USING (a) WHERE b IN (SELECT b FROM lake.default.\"T 1\") SELECT a"), ["t", "u", "lake.default.T 1"]);
+        assert_eq!(found("FROM t JOIN u USING (a) SELECT a WHERE b IN (SELECT b FROM lake.default.\"T 1\")"), ["t", "u", "lake.default.T 1"]);
         assert_eq!(found("SELECT (SELECT max(b) FROM t) FROM u, t y"), ["u", "t"]);
     }
 

@@ -269,7 +269,7 @@ impl Planner {
         if let Some(refusal) = governed {
             return Err(Error::not_eligible(refusal.reason));
         }
-        let sql = CompiledSql { sql: text.to_string() };
+        let sql = CompiledSql { sql: text.to_string(), scans: scans.keys().copied().collect() };
         let Some(describer) = &self.describer else {
             return Err(Error::not_eligible("dialect=duckdb needs a DuckDB worker, and none is configured"));
         };

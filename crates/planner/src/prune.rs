@@ -116,6 +116,21 @@ fn union_of(snapshot: &TableSnapshot, kept: &[Option<Vec<bool>>]) -> Arc<Vec<Arc
     Arc::new(snapshot.files().iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file.clone()).collect())
 }
 
+/// What any of several scans of one snapshot needs.
+pub(crate) fn union_of_bindings<'a>(bindings: impl Iterator<Item = &'a ScanBinding>) -> Option<ScanBinding> {
+    let bindings: Vec<&ScanBinding> = bindings.collect();
+    let snapshot = bindings.first()?.snapshot.clone();
+    let columns: BTreeSet<usize> = bindings.iter().flat_map(|b| b.columns.iter().copied()).collect();
+    let most = bindings.iter().max_by_key(|b| b.files.len())?;
+    let files = if most.files.len() == snapshot.files().len() {
+        most.files.clone()
+    } else {
+        let kept: HashSet<*const DataFile> = bindings.iter().flat_map(|b| b.files.iter().map(Arc::as_ptr)).collect();
+        Arc::new(snapshot.files().iter().filter(|file| kept.contains(&Arc::as_ptr(file))).cloned().collect())
+    };
+    Some(ScanBinding { snapshot, files, columns: columns.into_iter().collect() })
+}
+
 /// `None` keeps every file: there is nothing to prune by.
 fn kept_files(scan: &TableScan, source: &SnapshotSource, above: Option<&Expr>) -> Option<Vec<bool>> {
     let files = source.snapshot.files();

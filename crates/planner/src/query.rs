@@ -1,5 +1,6 @@
 //! One query from its syntax tree to a plan that every engine can be asked about.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -7,8 +8,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
-use flightpath_plan::{BoundTable, CompiledSql, PlannedQuery};
-use flightpath_types::{Error, ErrorKind, Fingerprint, Refusal, RefusalClass, Result, Session};
+use flightpath_plan::{BoundTable, CompiledSql, PlannedQuery, ScanBinding, ScanId};
+use flightpath_printer::DuckdbSql;
+use flightpath_types::{Error, ErrorKind, Features, Fingerprint, Refusal, RefusalClass, Result, Session};
 
 use crate::binder::{BindInput, Binder, BoundQuery, DatabricksBinder};
 use crate::optimize::PlanOptimizer;
@@ -62,8 +64,8 @@ impl Compile<'_> {
         bound: BoundQuery,
         optimized: LogicalPlan,
         failed: Option<Refusal>,
-        scans: std::collections::BTreeMap<flightpath_plan::ScanId, flightpath_plan::ScanBinding>,
-        features: flightpath_types::Features,
+        mut scans: BTreeMap<ScanId, ScanBinding>,
+        features: Features,
     ) -> PlannedQuery {
         let tables: Vec<BoundTable> = bound.tables.into_iter().map(|snapshot| BoundTable { snapshot }).collect();
         let (duckdb, datafusion) = match eligible::governed(&tables) {
@@ -71,7 +73,7 @@ impl Compile<'_> {
             None => {
                 let duckdb = match eligible::in_process_only(&tables) {
                     Some(refusal) => Err(refusal),
-                    None => flightpath_printer::to_duckdb(&bound.plan),
+                    None => flightpath_printer::to_duckdb(&bound.plan).map(|printed| compiled(printed, &mut scans)),
                 };
                 (duckdb, failed.map_or_else(|| eligible::on_datafusion(&bound.plan, &optimized), Err))
             }
@@ -114,6 +116,18 @@ impl Compile<'_> {
 fn parameter_schema(types: &[DataType]) -> SchemaRef {
     let fields: Vec<Field> = types.iter().enumerate().map(|(i, ty)| Field::new(format!("${}", i + 1), ty.clone(), true)).collect();
     Arc::new(Schema::new(fields))
+}
+
+/// The text with its scans bound; a scan that stands for several of the plan's reads what any of them needs.
+fn compiled(printed: DuckdbSql, scans: &mut BTreeMap<ScanId, ScanBinding>) -> CompiledSql {
+    for (id, stands_for) in &printed.scans {
+        if scans.contains_key(id) {
+            continue;
+        }
+        let merged = prune::union_of_bindings(stands_for.iter().filter_map(|scan| scans.get(scan)));
+        scans.extend(merged.map(|binding| (*id, binding)));
+    }
+    CompiledSql { sql: printed.sql, scans: printed.scans.into_keys().collect() }
 }
 
 /// Text for `EXPLAIN`.

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use flightpath_plan::{ScanId, SnapshotSource};
 use flightpath_types::Refusal;
 
-use crate::shared::is_passing;
+use crate::shared::{Shared, is_passing};
 use crate::subquery::existence;
 
 /// Names of all columns that are referred to, by qualifier.
@@ -23,7 +23,7 @@ pub(crate) struct Referenced {
 /// For each scan of a plan that hasn't been optimized, the columns of its table that any
 /// expression or result refers to: indices into the snapshot's schema.
 pub fn scan_columns(plan: &LogicalPlan) -> Result<BTreeMap<ScanId, BTreeSet<usize>>, Refusal> {
-    let referenced = Referenced::of(plan)?;
+    let referenced = Referenced::of(plan, &Shared::find(plan)?)?;
     let mut scans: BTreeMap<ScanId, BTreeSet<usize>> = BTreeMap::new();
     let mut visited = HashSet::new();
     let walked = plan.apply_with_subqueries(|node| {
@@ -51,9 +51,27 @@ pub fn scan_columns(plan: &LogicalPlan) -> Result<BTreeMap<ScanId, BTreeSet<usiz
 }
 
 impl Referenced {
-    pub fn of(plan: &LogicalPlan) -> Result<Self, Refusal> {
+    pub fn of(plan: &LogicalPlan, shared: &Shared) -> Result<Self, Refusal> {
+        let walked = |e| crate::refuse(format!("a plan that can't be walked ({e})"));
         let mut referenced = Self::default();
-        referenced.walk(plan, true).map_err(|e| crate::refuse(format!("a plan that can't be walked ({e})")))?;
+        referenced.walk(plan, true).map_err(walked)?;
+        let mut added = false;
+        // What is asked of one of several equal subplans is asked of the one that is printed.
+        for schemas in shared.schemas() {
+            let columns = schemas.first().map_or(0, |s| s.fields().len());
+            for index in 0..columns {
+                if schemas.iter().any(|s| referenced.has(s, index)) {
+                    for schema in schemas.iter().filter(|s| index < s.fields().len()) {
+                        let (qualifier, field) = schema.qualified_field(index);
+                        added |= referenced.add(qualifier.cloned(), field.name());
+                    }
+                }
+            }
+        }
+        if added {
+            // Through aliases to their inputs.
+            referenced.walk(plan, true).map_err(walked)?;
+        }
         Ok(referenced)
     }
 
@@ -63,11 +81,10 @@ impl Referenced {
         named(&qualifier.cloned()) || (qualifier.is_some() && named(&None))
     }
 
-    fn add(&mut self, qualifier: Option<TableReference>, name: &str) {
+    /// Whether it is new.
+    fn add(&mut self, qualifier: Option<TableReference>, name: &str) -> bool {
         let names = self.columns.entry(qualifier).or_default();
-        if !names.contains(name) {
-            names.insert(name.to_string());
-        }
+        !names.contains(name) && names.insert(name.to_string())
     }
 
     fn add_column(&mut self, column: &Column) {

@@ -17,9 +17,11 @@ mod relation;
 mod shared;
 mod subquery;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 pub use columns::scan_columns;
 use datafusion::logical_expr::LogicalPlan;
-use flightpath_plan::CompiledSql;
+use flightpath_plan::ScanId;
 use flightpath_types::{Refusal, RefusalClass};
 
 /// Longest text that is sent to DuckDB, in bytes. Rules that repeat an argument can double the
@@ -31,16 +33,27 @@ const NESTING_MAX: usize = 600;
 
 type Printed<T> = Result<T, Refusal>;
 
+/// A plan's text for DuckDB.
+#[derive(Debug, Clone)]
+pub struct DuckdbSql {
+    pub sql: String,
+    /// The scans that the text names. Where subplans that compute the same are printed once, a scan
+    /// of the text has a number that no scan of the plan has, and stands for all of these.
+    pub scans: BTreeMap<ScanId, BTreeSet<ScanId>>,
+}
+
 /// DuckDB SQL for a typed plan that hasn't been optimized. Columns of its result stand in the
 /// plan's order and are named `c0`, `c1`...
-pub fn to_duckdb(plan: &LogicalPlan) -> Result<CompiledSql, Refusal> {
-    let mut printer = relation::Printer::new(shared::Shared::find(plan)?, columns::Referenced::of(plan)?);
+pub fn to_duckdb(plan: &LogicalPlan) -> Result<DuckdbSql, Refusal> {
+    let shared = shared::Shared::find(plan)?;
+    let referenced = columns::Referenced::of(plan, &shared)?;
+    let mut printer = relation::Printer::new(shared, referenced);
     let sql = printer.statement(plan)?;
     check_size(&sql)?;
     if nesting(&sql) > NESTING_MAX {
         return Err(refuse("an expression nested this deep"));
     }
-    Ok(CompiledSql { sql })
+    Ok(DuckdbSql { sql, scans: printer.scans() })
 }
 
 /// The refusal of a construct; `what` opens the sentence.

@@ -1,7 +1,7 @@
 //! Plan nodes to SELECTs. Nodes share one SELECT where SQL's order of clauses allows it, and
 //! joins are written flat, so that DuckDB's optimizer sees what a person would have written.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use arrow::datatypes::DataType;
@@ -10,7 +10,7 @@ use datafusion::common::{DFSchemaRef, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::logical_plan::{Join, Unnest};
 use datafusion::logical_expr::{Distinct, Expr, Limit, LogicalPlan, Projection, Sort, TableScan, Union, Values};
 use flightpath_functions::duckdb;
-use flightpath_plan::SnapshotSource;
+use flightpath_plan::{ScanId, SnapshotSource};
 use flightpath_types::{Refusal, RefusalClass};
 
 use crate::block::{Block, Cell, CellKind, FromItem, SortKey, Stage};
@@ -32,26 +32,32 @@ impl Env {
 
 pub(crate) struct Printer {
     next_alias: u32,
-    scans_seen: HashSet<u32>,
+    /// Scans that the text names so far.
+    scans_seen: BTreeSet<ScanId>,
     /// Enclosing queries, innermost last.
     pub outers: Vec<Env>,
     shared: Shared,
     referenced: Referenced,
-    /// Name of each shared subplan printed so far and which of its columns are there, by address.
-    shared_names: HashMap<usize, (String, Vec<bool>)>,
+    /// Name of each shared subplan printed so far and which of its columns are there, by class.
+    shared_names: HashMap<u32, (String, Vec<bool>)>,
     /// `w0 AS MATERIALIZED (...)` in the order they depend on each other.
     with: Vec<String>,
 }
 
 impl Printer {
     pub fn new(shared: Shared, referenced: Referenced) -> Self {
-        Self { next_alias: 0, scans_seen: HashSet::new(), outers: Vec::new(), shared, referenced, shared_names: HashMap::new(), with: Vec::new() }
+        Self { next_alias: 0, scans_seen: BTreeSet::new(), outers: Vec::new(), shared, referenced, shared_names: HashMap::new(), with: Vec::new() }
     }
 
     /// The whole statement, WITH included.
     pub fn statement(&mut self, plan: &LogicalPlan) -> Printed<String> {
         let body = self.relation(plan)?.render(false);
         Ok(if self.with.is_empty() { body } else { format!("WITH {} {body}", self.with.join(", ")) })
+    }
+
+    /// The scans that the text names, and the plan's scans that each stands for.
+    pub fn scans(&self) -> BTreeMap<ScanId, BTreeSet<ScanId>> {
+        self.scans_seen.iter().map(|scan| (*scan, self.shared.stands_for(*scan))).collect()
     }
 
     fn alias(&mut self) -> String {
@@ -110,11 +116,10 @@ impl Printer {
     }
 
     fn relation_or_shared(&mut self, plan: &LogicalPlan) -> Printed<Block> {
-        if !self.shared.contains(plan) {
+        let Some(class) = self.shared.class(plan) else {
             return self.node(plan);
-        }
-        let address = std::ptr::from_ref(plan) as usize;
-        if !self.shared_names.contains_key(&address) {
+        };
+        if !self.shared_names.contains_key(&class) {
             // A shared subplan stands outside every query that encloses its uses.
             let outers = std::mem::take(&mut self.outers);
             let printed = self.node(plan);
@@ -123,10 +128,10 @@ impl Printer {
             let name = format!("w{}", self.with.len());
             self.with.push(format!("{name} AS ({})", block.render(false)));
             let present = block.cells.iter().map(|c| c.kind != CellKind::Absent).collect();
-            self.shared_names.insert(address, (name, present));
+            self.shared_names.insert(class, (name, present));
         }
         let alias = self.alias();
-        let (name, present) = self.shared_names.get(&address).ok_or_else(|| refuse("a shared subplan that was lost"))?;
+        let (name, present) = self.shared_names.get(&class).ok_or_else(|| refuse("a shared subplan that was lost"))?;
         let cells = present.iter().enumerate();
         let cells = cells.map(|(i, there)| if *there { Cell::column(format!("{alias}.c{i}")) } else { Cell::absent() }).collect();
         Ok(Block::new(Some(FromItem { text: format!("{name} AS {alias}"), joined: false, derived: None }), cells))
@@ -176,8 +181,9 @@ impl Printer {
                 return Err(Refusal::new(RefusalClass::TableFeature, reason));
             }
         }
-        let id = source.scan.0;
-        let (name, text) = if self.scans_seen.insert(id) {
+        let scan_id = self.shared.scan(source.scan);
+        let id = scan_id.0;
+        let (name, text) = if self.scans_seen.insert(scan_id) {
             (format!("s{id}"), format!("s{id}"))
         } else {
             let alias = self.alias();

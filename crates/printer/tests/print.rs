@@ -313,8 +313,6 @@ fn correlated_subqueries_refer_to_the_outer_relation_by_its_own_name() {
 #[test]
 fn a_subplan_used_twice_is_printed_once() {
     let shared = Arc::new(build(from(scan(0)).project(vec![a().alias("c1")]).and_then(|p| p.distinct()).expect("a plan")));
-    let side = |name: &str| from(shared.as_ref().clone()).project(vec![col("c1").alias(name)]).expect("a side");
-    let _ = side;
     let renamed = |name: &str| {
         let expr = vec![col("c1").alias(name)];
         LogicalPlan::Projection(datafusion::logical_expr::Projection::try_new(expr, shared.clone()).expect("a projection"))

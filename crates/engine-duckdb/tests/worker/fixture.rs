@@ -50,6 +50,7 @@ pub fn execution() -> Execution {
 /// A query as the planner would hand it over; its scans are `s0`, `s1`...
 pub fn query(sql: &str, scans: Vec<ScanBinding>) -> Arc<PlannedQuery> {
     let plan = LogicalPlanBuilder::empty(true).build().unwrap();
+    let scans: BTreeMap<ScanId, ScanBinding> = scans.into_iter().enumerate().map(|(i, scan)| (ScanId(i as u32), scan)).collect();
     Arc::new(PlannedQuery {
         text: sql.into(),
         fingerprint: Fingerprint::of(sql),
@@ -58,9 +59,9 @@ pub fn query(sql: &str, scans: Vec<ScanBinding>) -> Arc<PlannedQuery> {
         optimized: plan,
         schema: Arc::new(Schema::empty()),
         tables: Vec::new(),
-        scans: scans.into_iter().enumerate().map(|(i, scan)| (ScanId(i as u32), scan)).collect::<BTreeMap<_, _>>(),
+        duckdb: Ok(CompiledSql { sql: sql.into(), scans: scans.keys().copied().collect() }),
+        scans,
         features: Features::default(),
-        duckdb: Ok(CompiledSql { sql: sql.into() }),
         datafusion: Ok(()),
         ordered: false,
         deterministic: true,

@@ -78,3 +78,21 @@ async fn only_the_columns_that_are_needed_are_read() {
     assert_eq!(query.features.columns_read, 2);
     assert!(query.features.scan_bytes < query.features.file_bytes);
 }
+
+#[tokio::test]
+async fn subplans_that_compute_the_same_are_read_once_with_what_any_of_them_needs() {
+    let planner = planner(&FakeCatalog::with_sales());
+    let text = "WITH c AS (SELECT region, id, sum(amount) AS s, max(score) AS m FROM sales GROUP BY region, id)
+        SELECT a.s, b.m FROM c a JOIN c b ON a.s = b.s WHERE a.region = 'us' AND b.region = 'eu'";
+    let query = query(&planner, text).await;
+    let compiled = query.duckdb.as_ref().expect("runs on DuckDB");
+    assert_eq!(compiled.sql.matches("GROUP BY").count(), 1, "{}", compiled.sql);
+    let [scan] = compiled.scans[..] else { panic!("{:?}", compiled.scans) };
+    assert!(!compiled.sql.contains("s0.") && compiled.sql.contains(&format!("s{}.", scan.0)));
+    let paths = |scan: &ScanId| query.scans[scan].files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>();
+    assert_eq!(paths(&scan), ["eu-1", "eu-2", "us-1"]);
+    assert_eq!(query.scans[&scan].columns, [0, 1, 2, 4]);
+    // DataFusion's scans keep their own.
+    assert_eq!((paths(&ScanId(0)), paths(&ScanId(1))), (vec!["us-1"], vec!["eu-1", "eu-2"]));
+    assert_eq!(query.features.scans, 2);
+}
