@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, NullArray};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{ColumnarValue, Expr};
 use flightpath_types::{Error, Result};
 
 use crate::cast::implicit_cast;
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, ScalarDef, Typed};
+use crate::lazy::case;
 use crate::ops::{self, BinaryOp, coerce_all, interval_units};
 use crate::sig::{arity, rewrite, unexpected_input};
 use crate::types;
@@ -47,12 +47,6 @@ fn zero() -> Typed {
     Typed::literal(ScalarValue::Int32(Some(0)))
 }
 
-/// CASE WHEN ... THEN ... ELSE ... END; all values have the type `ty`.
-fn case(branches: Vec<(Expr, Expr)>, otherwise: Option<Expr>) -> Expr {
-    let when_then_expr = branches.into_iter().map(|(when, then)| (Box::new(when), Box::new(then))).collect();
-    Expr::Case(Case { expr: None, when_then_expr, else_expr: otherwise.map(Box::new) })
-}
-
 fn is_not_null(expr: &Expr) -> Expr {
     Expr::IsNotNull(Box::new(expr.clone()))
 }
@@ -71,7 +65,7 @@ fn choose(ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
     let nullable = values.iter().any(|v| v.nullable);
     let mut values = values.into_iter().map(|v| v.expr);
     let (Some(yes), no) = (values.next(), values.next()) else { return Err(Error::internal("two values were coerced")) };
-    Ok(Typed::new(case(vec![(condition.expr, yes)], no), ty, nullable))
+    Ok(Typed::new(case(vec![(condition.expr, yes)], no, &ty), ty, nullable))
 }
 
 fn coalesce(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Typed> {
@@ -88,7 +82,7 @@ fn coalesce(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Typed> {
         return Ok(Typed::new(last.expr, ty, nullable));
     }
     let branches = args.into_iter().map(|a| (is_not_null(&a.expr), a.expr)).collect();
-    Ok(Typed::new(case(branches, Some(last.expr)), ty, nullable))
+    Ok(Typed::new(case(branches, Some(last.expr), &ty), ty, nullable))
 }
 
 fn nvl2(ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
@@ -104,7 +98,7 @@ fn nullif(ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
     let (Some(value), Some(other)) = (args.next(), args.next()) else { return Err(Error::internal("arity was checked")) };
     let equal = ops::binary(ctx, BinaryOp::Eq, value.clone(), other)?;
     let null = Typed::null(&value.ty)?;
-    Ok(Typed::new(case(vec![(equal.expr, null.expr)], Some(value.expr)), value.ty, true))
+    Ok(Typed::new(case(vec![(equal.expr, null.expr)], Some(value.expr), &value.ty), value.ty, true))
 }
 
 fn type_of(_: &BindContext, args: Vec<Typed>) -> Result<Typed> {
@@ -146,7 +140,7 @@ fn assert_true(ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
     };
     let raised = RAISE.call(ctx, vec![message])?;
     let null = Typed::literal(ScalarValue::Null);
-    Ok(Typed::new(case(vec![(condition.expr, null.expr)], Some(raised.expr)), DataType::Null, true))
+    Ok(Typed::new(case(vec![(condition.expr, null.expr)], Some(raised.expr), &DataType::Null), DataType::Null, true))
 }
 
 static RAISE: ScalarDef = ScalarDef {

@@ -13,6 +13,7 @@ mod def;
 pub mod duckdb;
 mod errors;
 mod json;
+pub mod lazy;
 mod misc;
 mod math;
 mod nested;
@@ -31,4 +32,4 @@ pub use def::{
     AggregateCall, AggregateDef, BindContext, Bound, BoundAggregate, DuckAggregate, DuckAggregateSql, DuckCall, FpScalar, FunctionDef,
     Invocation, RewriteDef, ScalarDef, Typed, WindowDef,
 };
-pub use registry::{all, lookup, nearest};
+pub use registry::{all, families, lookup, nearest};

@@ -7,12 +7,12 @@ use std::collections::{HashMap, HashSet};
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::expr::{Case, Placeholder};
+use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Ident, UnaryOperator, Value};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use flightpath_functions::ops::{self, coerce_all};
-use flightpath_functions::{Typed, cast, types};
+use flightpath_functions::{Typed, cast, lazy, types};
 use flightpath_types::{Error, Result};
 
 use super::aggregate::Aggregates;
@@ -402,7 +402,7 @@ impl State<'_> {
                 name.push_str(&bound.name);
             }
         }
-        Ok(Bound::new(Typed::new(balanced(exprs, native), DataType::Boolean, nullable), name))
+        Ok(Bound::new(Typed::new(balanced(lazy::operands(exprs, native), native), DataType::Boolean, nullable), name))
     }
 
     fn unary(&mut self, place: &Place<'_>, op: UnaryOperator, operand: &ast::Expr) -> Result<Bound> {
@@ -543,9 +543,9 @@ impl State<'_> {
             Some(at) => results[..=at].iter().any(|r| r.nullable),
             None => no_else || results.iter().any(|r| r.nullable),
         };
-        let else_expr = if no_else { None } else { results.pop().map(|r| Box::new(r.expr)) };
-        let when_then_expr = whens.into_iter().zip(results).map(|(w, r)| (Box::new(w.expr), Box::new(r.expr))).collect();
-        Ok(Bound::new(Typed::new(Expr::Case(Case { expr: None, when_then_expr, else_expr }), ty, nullable), name))
+        let otherwise = if no_else { None } else { results.pop().map(|r| r.expr) };
+        let branches = whens.into_iter().zip(results).map(|(w, r)| (w.expr, r.expr)).collect();
+        Ok(Bound::new(Typed::new(lazy::case(branches, otherwise, &ty), ty, nullable), name))
     }
 }
 

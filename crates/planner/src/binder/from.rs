@@ -253,6 +253,8 @@ impl State<'_> {
             pairs.push((l, r));
         }
         let filter = if equalities.is_empty() { filter } else { Some(balanced(equalities, Operator::And)) };
+        // Of an outer join the rows without a partner stay: its condition is a value.
+        let filter = if kind == JoinType::Inner { filter.map(flightpath_functions::lazy::conjuncts) } else { filter };
         let ordered = false;
         let plan = join_plan(left.plan, right.plan, kind, filter)?;
         let semi = matches!(kind, JoinType::LeftSemi | JoinType::LeftAnti);

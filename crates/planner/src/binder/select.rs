@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
-use flightpath_functions::Typed;
+use flightpath_functions::{Typed, lazy};
 use flightpath_functions::ops::canonical_float;
 use flightpath_types::{Error, Result};
 
@@ -262,5 +262,5 @@ fn order_keys(select: &ast::Select, order_by: Option<&ast::OrderBy>) -> Result<O
 }
 
 pub(super) fn filter(plan: LogicalPlan, condition: Expr) -> Result<LogicalPlan> {
-    built(LogicalPlanBuilder::from(plan).filter(condition).and_then(LogicalPlanBuilder::build))
+    built(LogicalPlanBuilder::from(plan).filter(lazy::conjuncts(condition)).and_then(LogicalPlanBuilder::build))
 }

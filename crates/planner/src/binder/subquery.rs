@@ -8,7 +8,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::{Case, Exists, InSubquery};
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator, Subquery};
 use datafusion::sql::sqlparser::ast;
-use flightpath_functions::{Typed, types};
+use flightpath_functions::{Typed, ops, types};
 use flightpath_types::{Error, Result};
 
 use super::error::{self, built};
@@ -31,8 +31,13 @@ impl State<'_> {
     }
 
     pub fn scalar_subquery(&mut self, place: &Place<'_>, query: &ast::Query) -> Result<Bound> {
-        let relation = self.one_column(place, query, "a scalar subquery")?;
+        let mut relation = self.one_column(place, query, "a scalar subquery")?;
         let ty = relation.cols[0].ty.clone();
+        if !relation.plan.schema().field(0).is_nullable() && !gives_one_row(&relation.plan) {
+            // Without a row it's NULL; DataFusion takes the column's word that it never is.
+            let value = ops::nullable(&self.ctx, relation.cols[0].typed());
+            relation.plan = self.project(relation.plan, vec![value.expr])?.0;
+        }
         Ok(Bound::new(Typed::new(Expr::ScalarSubquery(node(relation)), ty, true), "scalarsubquery()"))
     }
 
@@ -131,6 +136,16 @@ impl State<'_> {
             relation.cols[0].column = columns[0].clone();
         }
         Ok(relation)
+    }
+}
+
+/// Proved by the plan's shape: an aggregation without keys.
+fn gives_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::Projection(projection) => gives_one_row(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => gives_one_row(&alias.input),
+        _ => false,
     }
 }
 
