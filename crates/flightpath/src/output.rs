@@ -57,7 +57,9 @@ impl<W: Write> Printer<W> {
         match &mut self.kind {
             Kind::Table { cells, .. } => {
                 let wanted = TABLE_ROWS_MAX.saturating_sub(cells.len()).min(batch.num_rows());
-                let columns: Vec<Vec<String>> = batch.columns().iter().map(|c| texts(c, wanted)).collect::<Result<_, _>>()?;
+                // A column alone may take all the width and lines it wants: plans do.
+                let alone = batch.num_columns() == 1;
+                let columns: Vec<Vec<String>> = batch.columns().iter().map(|c| texts(c, wanted, alone)).collect::<Result<_, _>>()?;
                 cells.extend((0..wanted).map(|row| columns.iter().map(|column| column[row].clone()).collect::<Vec<_>>()));
                 Ok(())
             }
@@ -88,13 +90,13 @@ fn written(error: arrow::error::ArrowError) -> Failure {
     }
 }
 
-fn texts(column: &ArrayRef, rows: usize) -> Result<Vec<String>, Failure> {
+fn texts(column: &ArrayRef, rows: usize, whole: bool) -> Result<Vec<String>, Failure> {
     let options = FormatOptions::default().with_null("NULL").with_display_error(true);
     let formatter = ArrayFormatter::try_new(column.as_ref(), &options).map_err(Failure::failed)?;
     Ok((0..rows)
         .map(|row| {
             let text = if column.is_null(row) { "NULL".to_string() } else { formatter.value(row).to_string() };
-            shorten(&text.replace(['\n', '\r', '\t'], " "))
+            if whole { text } else { shorten(&text.replace(['\n', '\r', '\t'], " ")) }
         })
         .collect())
 }
@@ -119,7 +121,7 @@ fn print_table(out: &mut impl Write, schema: &SchemaRef, cells: &[Vec<String>], 
     let names: Vec<String> = schema.fields().iter().map(|f| shorten(f.name())).collect();
     let types: Vec<String> = schema.fields().iter().map(|f| shorten(&flightpath_server::type_name(f.data_type()))).collect();
     let widths: Vec<usize> = (0..names.len())
-        .map(|i| cells.iter().map(|row| row[i].width()).chain([names[i].width(), types[i].width()]).max().unwrap_or(0))
+        .map(|i| cells.iter().flat_map(|row| row[i].lines()).map(UnicodeWidthStr::width).chain([names[i].width(), types[i].width()]).max().unwrap_or(0))
         .collect();
     let right: Vec<bool> = schema.fields().iter().map(|f| is_number(f.data_type())).collect();
     let line = |out: &mut dyn Write, texts: &[String]| -> std::io::Result<()> {
@@ -138,7 +140,10 @@ fn print_table(out: &mut impl Write, schema: &SchemaRef, cells: &[Vec<String>], 
     let rule: Vec<String> = widths.iter().map(|w| "─".repeat(*w)).collect();
     writeln!(out, "─{}─", rule.join("─┼─"))?;
     for row in cells {
-        line(out, row)?;
+        match row.as_slice() {
+            [text] if text.contains('\n') => text.lines().try_for_each(|part| writeln!(out, " {part}"))?,
+            _ => line(out, row)?,
+        }
     }
     let hidden = rows - cells.len() as u64;
     if hidden > 0 {
