@@ -119,7 +119,11 @@ impl DataFusionEngine {
                 RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build_arc()
             })
             .map_err(|e| crate::error::of_datafusion(&e).context("engine datafusion can't use its temporary folder"))?;
-        let state = SessionStateBuilder::new().with_config(session_config(&config)).with_runtime_env(environment.clone()).build();
+        let state = SessionStateBuilder::new()
+            .with_config(session_config(&config))
+            .with_runtime_env(environment.clone())
+            .with_physical_optimizer_rules(crate::projections::rules())
+            .build();
         Ok(Self {
             id: EngineId::new("datafusion"),
             state: Arc::new(state),

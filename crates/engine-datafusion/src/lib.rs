@@ -13,6 +13,7 @@ mod files;
 mod interrupt;
 mod lazy_logic;
 mod memory;
+mod projections;
 mod run;
 mod scan;
 mod single_row;
