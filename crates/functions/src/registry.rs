@@ -6,8 +6,14 @@ use std::sync::LazyLock;
 use crate::def::FunctionDef;
 use crate::{aggregates, conditional, datetime, json, math, misc, nested, regexp, strings, windows};
 
+macro_rules! families {
+    ($($module:ident::$slice:ident),* $(,)?) => {
+        &[$((stringify!($module), $module::$slice)),*]
+    };
+}
+
 /// Each family file exports its rows as one static slice; this is the one list of families.
-static FAMILIES: &[&[FunctionDef]] = &[
+static FAMILIES: &[(&str, &[FunctionDef])] = families![
     aggregates::FAMILY,
     windows::FAMILY,
     math::REAL,
@@ -37,7 +43,7 @@ static FAMILIES: &[&[FunctionDef]] = &[
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static FunctionDef>> = LazyLock::new(|| {
     let mut map = HashMap::new();
-    for def in FAMILIES.iter().copied().flatten() {
+    for def in all() {
         for name in std::iter::once(def.name()).chain(def.aliases().iter().copied()) {
             let previous = map.insert(name, def);
             assert!(previous.is_none(), "function `{name}` is defined twice");
@@ -56,7 +62,12 @@ pub fn lookup(name: &str) -> Option<&'static FunctionDef> {
 
 /// Every definition, by family and in the families' order.
 pub fn all() -> impl Iterator<Item = &'static FunctionDef> {
-    FAMILIES.iter().copied().flatten()
+    FAMILIES.iter().flat_map(|(_, rows)| *rows)
+}
+
+/// Families by name and with their rows; a name may come more than once in a row.
+pub fn families() -> impl Iterator<Item = (&'static str, &'static [FunctionDef])> {
+    FAMILIES.iter().copied()
 }
 
 /// Names of up to three functions that a misspelt name may have meant.
