@@ -64,7 +64,7 @@ macro_rules! doubles {
 
 pub(crate) static REAL: &[FunctionDef] = doubles! {
     "sqrt" [] |x| Some(x.sqrt()), |c| template(c, "CASE WHEN {} < 0 THEN CAST('nan' AS DOUBLE) ELSE sqrt({}) END"), "corpus: hard-087, cast-027";
-    "cbrt" [] |x| Some(x.cbrt()), |c| template(c, "cbrt({})"), "slt: math";
+    "cbrt" [] |x| Some(x.cbrt()), unknown, "slt: math";
     "exp" [] |x| Some(x.exp()), |c| template(c, "exp({})"), "corpus: arith-018, arith-027";
     "expm1" [] |x| Some(x.exp_m1()), unknown, "corpus: arith-027";
     "ln" [] |x| (x.is_nan() || x > 0.0).then(|| x.ln()), |c| template(c, "CASE WHEN {} > 0 THEN ln({}) END"), "corpus: arith-027, hard-087";
@@ -83,9 +83,9 @@ pub(crate) static REAL: &[FunctionDef] = doubles! {
     "sinh" [] |x| Some(x.sinh()), |c| template(c, "sinh({})"), "corpus: arith-002";
     "cosh" [] |x| Some(x.cosh()), |c| template(c, "cosh({})"), "corpus: arith-002";
     "tanh" [] |x| Some(x.tanh()), |c| template(c, "tanh({})"), "corpus: arith-002";
-    "asinh" [] |x| Some(x.asinh()), |c| template(c, "asinh({})"), "corpus: arith-002";
-    "acosh" [] |x| Some(x.acosh()), |c| template(c, "CASE WHEN {} < 1 THEN CAST('nan' AS DOUBLE) ELSE acosh({}) END"), "corpus: arith-002";
-    "atanh" [] |x| Some(x.atanh()), |c| template(c, "CASE WHEN abs({}) > 1 THEN CAST('nan' AS DOUBLE) ELSE atanh({}) END"), "corpus: arith-002";
+    "asinh" [] |x| Some(x.asinh()), unknown, "corpus: arith-002";
+    "acosh" [] |x| Some(x.acosh()), unknown, "corpus: arith-002";
+    "atanh" [] |x| Some(x.atanh()), unknown, "corpus: arith-002";
     "degrees" [] |x| Some(x * 57.295_779_513_082_32), |c| template(c, "degrees({})"), "corpus: arith-013";
     "radians" [] |x| Some(x * 0.017_453_292_519_943_295), |c| template(c, "radians({})"), "corpus: arith-013";
     "rint" [] |x| Some(x.round_ties_even()), |c| template(c, "round_even({}, 0)"), "slt: math";

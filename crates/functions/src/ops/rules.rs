@@ -99,6 +99,13 @@ fn integral(call: &DuckCall<'_>, op: Op, mode: Mode, a: &str, b: &str, ty: &Data
     let name = duckdb::type_name(ty)?;
     let divisor = literal_integer(call, 1);
     match op {
+        // Databricks' error of these two widths is another than that of wider ones.
+        Op::Add | Op::Subtract | Op::Multiply if mode == Mode::Ansi && matches!(ty, DataType::Int8 | DataType::Int16) => {
+            let message = duckdb::string("The result caused overflow. Use a wider type or a `try_` function.");
+            let raise = duckdb::raise("BINARY_ARITHMETIC_OVERFLOW", "22003", &message);
+            let given = format!("{a} IS NOT NULL AND {b} IS NOT NULL");
+            bounded(format!("coalesce(TRY_CAST(CAST({a} AS INTEGER) {symbol} {b} AS {name}), CASE WHEN {given} THEN {raise} END)"))
+        }
         // DuckDB raises on overflow in the same widths.
         Op::Add | Op::Subtract | Op::Multiply if mode == Mode::Ansi => Ok(format!("({a} {symbol} {b})")),
         Op::Add | Op::Subtract | Op::Multiply => Ok(format!("TRY_CAST(CAST({a} AS HUGEINT) {symbol} {b} AS {name})")),
