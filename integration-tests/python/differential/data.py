@@ -98,6 +98,7 @@ MILD = {
 
 # Name: the values, rows, whether nulls are left out.
 TABLES = {"extreme": (EXTREME, 32, False), "mild": (MILD, 40, False), "solid": (MILD, 24, True)}
+ROWS_MAX = max(rows for _, rows, _ in TABLES.values())
 
 
 def write(folder):

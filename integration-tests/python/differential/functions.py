@@ -350,7 +350,6 @@ covar_samp(<N>, <N>) -> f64
 corr(<N>, <N>) -> f64
 max_by(<T>, id) -> T
 min_by(<T>, id) -> T
-max_by(id, <C>) -> i32
 sort_array(collect_list(<i32>)) -> ai
 sort_array(collect_set(<str>)) -> as
 median(<N>) -> f64
@@ -359,7 +358,7 @@ percentile_cont(<0.5|0.9>) WITHIN GROUP (ORDER BY <N>) -> f64
 percentile_disc(<0.5|0.1>) WITHIN GROUP (ORDER BY <N>) -> f64
 sum(<N>) FILTER (WHERE <bool>) -> N
 count(*) FILTER (WHERE <bool>) -> i64
-listagg(<str>, ',') WITHIN GROUP (ORDER BY <str>) -> str
+listagg(<str>, ',') WITHIN GROUP (ORDER BY id) -> str
 """
 
 WINDOWS = """

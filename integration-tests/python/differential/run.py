@@ -135,8 +135,7 @@ class Run:
             difference = compare(candidate)[0]
             return difference is not None and difference[0] == found[0]
 
-        rows = max(rows for _, rows, _ in data.TABLES.values())
-        small = reduce.smallest(query, differs, rows)
+        small = reduce.smallest(query, differs, data.ROWS_MAX)
         difference, both = compare(small)
         if difference is not None:
             found, answers = difference, both
@@ -152,16 +151,19 @@ class Run:
             self.on_mismatch(made)
 
     def either_error(self, query, answers):
-        """Which of two errors of one statement comes first isn't decided: each part alone must raise its own on both."""
+        """Which of two errors of one statement comes first isn't decided: each must be what both engines raise for a part or a row."""
         wanted = {(a.error, a.state) for a in answers.values()}
-        parts = list(query.items) + list(query.keys) + ([query.where] if query.where else [])
+        trees = query.items + query.keys + ([query.where] if query.where else [])
+        parts = {id(node): node for tree in trees for node in tree.walk() if node.form}.values()
+        alone = [dataclasses.replace(query, items=[part], where=None) for part in parts]
+        if query.shape == "project" and query.row is None:
+            alone += [dataclasses.replace(query, row=row) for row in range(data.ROWS_MAX)]
         seen = set()
-        for part in {id(n): n for p in parts for n in p.walk() if n.form}.values():
-            both = self.ask(dataclasses.replace(query, items=[part], keys=query.keys, where=None).sql())
-            errors = {(a.error, a.state) for a in both.values()}
+        for candidate in alone:
+            errors = {(a.error, a.state) for a in self.ask(candidate.sql()).values()}
             if len(errors) == 1:
                 seen |= errors
-        return "two parts raise: which comes first isn't decided" if wanted <= seen else None
+        return "two parts or rows raise: which comes first isn't decided" if wanted <= seen else None
 
     def unexplained(self):
         return [m for m in self.mismatches if m.why is None]
