@@ -319,6 +319,7 @@ impl Finder {
         }
         if let Some(class) = node.class
             && !matches!(plan, LogicalPlan::SubqueryAlias(_))
+            && !is_bare_join(plan)
             && !self.reached.insert(class)
         {
             self.shared.insert(class);
@@ -385,6 +386,17 @@ fn subqueries(plan: &LogicalPlan) -> Walked<Vec<Arc<LogicalPlan>>> {
         })
     })?;
     Ok(found)
+}
+
+/// A join that nothing in the subplan narrows: `FROM a, b` has its conditions in the WHERE above,
+/// and computed for itself it would be all pairs of rows.
+fn is_bare_join(node: &LogicalPlan) -> bool {
+    match node {
+        LogicalPlan::Join(_) => true,
+        LogicalPlan::Projection(projection) => is_bare_join(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_bare_join(&alias.input),
+        _ => false,
+    }
 }
 
 /// Scans with filters and projections are cheaper read twice, each with its own pushdown.

@@ -214,8 +214,15 @@ fn bind_side(name: &str, args: Vec<Typed>, item: fn(DataType, DataType) -> (Data
     Ok(sig::bound(args, strict(types::array(item, contains_null))))
 }
 
-fn entry_type(key: DataType, value: DataType) -> (DataType, bool) {
-    (DataType::Struct(vec![Field::new("key", key, false), Field::new("value", value, true)].into()), false)
+/// A map's entries keep its own word on NULL values.
+fn bind_entries(args: Vec<Typed>) -> Result<Bound> {
+    let value_nullable = args.first().and_then(|a| types::map_parts(&a.ty)).is_none_or(|(_, v)| v.is_nullable());
+    let item = if value_nullable { |k, v| (entry_type(k, v, true), false) } else { |k, v| (entry_type(k, v, false), false) };
+    bind_side("map_entries", args, item)
+}
+
+fn entry_type(key: DataType, value: DataType, nullable: bool) -> DataType {
+    DataType::Struct(vec![Field::new("key", key, false), Field::new("value", value, nullable)].into())
 }
 
 fn side(invocation: &Invocation<'_>, pick: fn(&StructArray) -> ArrayRef) -> Result<ColumnarValue> {
@@ -312,7 +319,7 @@ pub(crate) static MAPS: &[FunctionDef] = &[
         duckdb: |c| duck::same("map_keys", c), proof: "nested-015, hard-002"),
     scalar!("map_values", [], bind: |_, args| bind_side("map_values", args, |_, v| (v, true)), eval: |i| side(i, |e| e.column(1).clone()),
         duckdb: |c| duck::same("map_values", c), proof: "nested-003, hard-002"),
-    scalar!("map_entries", [], bind: |_, args| bind_side("map_entries", args, entry_type), eval: |i| side(i, |e| Arc::new(e.clone())),
+    scalar!("map_entries", [], bind: |_, args| bind_entries(args), eval: |i| side(i, |e| Arc::new(e.clone())),
         duckdb: |c| duck::same("map_entries", c), proof: "hard-002"),
     scalar!("map_contains_key", [], bind: bind_contains_key, eval: contains_key,
         duckdb: |c| Ok(duck::once2(&c.args[0], &c.args[1], |m, k| format!("CASE WHEN {k} IS NULL THEN NULL ELSE list_contains(map_keys({m}), {k}) END"))),

@@ -212,6 +212,12 @@ fn sequence_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
             let step = if start > stop { -1 } else { 1 };
             Ok(format!("CAST(range(CAST({start} AS BIGINT), CAST({} AS BIGINT), CAST({step} AS BIGINT)) AS {})", stop + step, crate::duckdb::type_name(c.ret)?))
         }
+        // As DuckDB counts, while neither can pass the end of its BIGINTs.
+        (Some([start, stop, step]), Int32 | Int64)
+            if *step != 0 && (start == stop || (start < stop) == (*step > 0)) && [start, stop, step].iter().all(|n| n.unsigned_abs() < 1 << 62) =>
+        {
+            Ok(format!("CAST(generate_series(CAST({start} AS BIGINT), CAST({stop} AS BIGINT), CAST({step} AS BIGINT)) AS {})", crate::duckdb::type_name(c.ret)?))
+        }
         (None, Date32) if c.args.len() == 2 => Ok(duck::once2(&c.args[0], &c.args[1], |a, b| {
             format!("CASE WHEN {a} IS NULL OR {b} IS NULL THEN NULL ELSE CAST(generate_series(CAST({a} AS TIMESTAMP), CAST({b} AS TIMESTAMP), CASE WHEN {a} > {b} THEN -to_days(1) ELSE to_days(1) END) AS DATE[]) END")
         })),
