@@ -90,6 +90,13 @@ impl Visitor for Finder {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let name = &cte.alias.name.value;
+            // Scopes aren't tracked: a name that could also mean a file or DuckDB's own catalog is refused.
+            let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            let reserved = ["duckdb_", "pg_", "sqlite_", "pragma_", "information_schema"];
+            if !plain || reserved.iter().any(|r| name.to_lowercase().starts_with(r)) {
+                return refused(&format!("a common table expression named `{name}`"));
+            }
             self.common.insert(cte.alias.name.value.to_lowercase());
         }
         match query.body.as_ref() {
@@ -138,7 +145,7 @@ mod tests {
     fn every_table_is_found_once() {
         assert_eq!(found("SELECT a FROM t"), ["t"]);
         assert_eq!(found("FROM t JOIN u USING (a) SELECT a WHERE b IN (SELECT b FROM lake.default.\"T 1\")"), ["t", "u", "lake.default.T 1"]);
-        assert_eq!(found("SELECT (SELECT max(b) FROM t) FROM u, t y"), ["u", "t"]);
+        assert_eq!(found("SELECT (SELECT max(b) FROM t) FROM u, t y"), ["t", "u"]);
     }
 
     #[test]

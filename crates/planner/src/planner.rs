@@ -29,7 +29,7 @@ use crate::{eligible, features, fingerprint, parse, passthrough};
 const RESOLVING_MAX: usize = 32;
 
 /// Texts from this size on are planned on a thread of their own, so that they don't hold up others.
-const BIG_TEXT_BYTES: usize = 64 << 10;
+const BIG_TEXT_BYTES: usize = 4 << 10;
 
 /// Limits and what the planner may offer.
 #[derive(Debug, Clone)]
@@ -250,6 +250,9 @@ impl Planner {
         let session = &request.session;
         if request.params.as_ref().is_some_and(|p| !p.is_empty()) {
             return Err(Error::not_eligible("parameters aren't passed on with dialect=duckdb; write the values into the text"));
+        }
+        if !session.time_zone.eq_ignore_ascii_case("UTC") {
+            return Err(Error::not_eligible("dialect=duckdb runs in UTC only; SET time_zone = 'UTC'"));
         }
         let names: Result<BTreeSet<TableName>> = passthrough::tables(text)?.iter().map(|parts| statements::complete(parts, session)).collect();
         let mut snapshots: BTreeMap<TableName, Arc<TableSnapshot>> = BTreeMap::new();

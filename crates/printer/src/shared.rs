@@ -47,8 +47,7 @@ impl Shared {
 
     /// The class that a node is printed once for.
     pub fn class(&self, node: &LogicalPlan) -> Option<u32> {
-        // Aliases only rename: what they stand for is shared.
-        if self.shared.is_empty() || matches!(node, LogicalPlan::SubqueryAlias(_)) {
+        if self.shared.is_empty() || !stands_alone(node) {
             return None;
         }
         let class = self.nodes.get(&address(node))?.class?;
@@ -399,13 +398,31 @@ fn is_bare_join(node: &LogicalPlan) -> bool {
     }
 }
 
-/// Scans with filters and projections are cheaper read twice, each with its own pushdown.
+/// Whether a node may be computed by itself: filters above it reach through what is below only as
+/// far as they would anyhow. A join's conditions may all stand above it.
+fn stands_alone(node: &LogicalPlan) -> bool {
+    matches!(
+        node,
+        LogicalPlan::Projection(_)
+            | LogicalPlan::Aggregate(_)
+            | LogicalPlan::Window(_)
+            | LogicalPlan::Union(_)
+            | LogicalPlan::Distinct(Distinct::All(_))
+            | LogicalPlan::Limit(_)
+    )
+}
+
+/// What is worth keeping rather than computing twice. Scans, filters and joins are cheaper read
+/// twice, each with the filters and columns of its place pushed down.
 fn is_costly(node: &LogicalPlan) -> bool {
     match node {
-        LogicalPlan::Window(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Union(_) => true,
-        LogicalPlan::Distinct(Distinct::All(_) | Distinct::On(_)) | LogicalPlan::Unnest(_) | LogicalPlan::RecursiveQuery(_) => true,
-        LogicalPlan::Limit(_) | LogicalPlan::Sort(_) | LogicalPlan::Extension(_) => true,
+        LogicalPlan::Window(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) => true,
+        LogicalPlan::Distinct(Distinct::All(_) | Distinct::On(_)) | LogicalPlan::RecursiveQuery(_) | LogicalPlan::Extension(_) => true,
         LogicalPlan::Projection(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::Unnest(_)
+        | LogicalPlan::Sort(_)
         | LogicalPlan::Filter(_)
         | LogicalPlan::Repartition(_)
         | LogicalPlan::TableScan(_)

@@ -320,7 +320,7 @@ fn a_subplan_used_twice_is_printed_once() {
     let plan = from(renamed("c2")).join(renamed("c3"), JoinType::Inner, (vec!["c2"], vec!["c3"]), None).expect("a join");
     assert_eq!(
         print(&build(plan)),
-        "WITH w0 AS (SELECT DISTINCT s0.\"a\" AS c0 FROM s0) SELECT t0.c0 AS c0, t1.c0 AS c1 FROM w0 AS t0 JOIN w0 AS t1 ON t0.c0 = t1.c0"
+        "WITH w0 AS (SELECT DISTINCT s0.\"a\" AS c0 FROM s0) SELECT t1.c0 AS c0, t2.c0 AS c1 FROM w0 AS t1 JOIN w0 AS t2 ON t1.c0 = t2.c0"
     );
 }
 

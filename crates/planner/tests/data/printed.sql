@@ -55,7 +55,7 @@ SELECT region, amount, rank() OVER (ORDER BY sum(amount) DESC) AS r FROM sales G
 -- DuckDB: SELECT t0.c0 AS c0, t0.c1 AS c1, CAST(rank() OVER (ORDER BY t0.c2 DESC NULLS LAST) AS INTEGER) AS c2 FROM (SELECT s0."region" AS c0, s0."amount" AS c1, sum(s0."amount") AS c2 FROM s0 GROUP BY s0."region", s0."amount") AS t0
 
 SELECT id FROM sales QUALIFY row_number() OVER (PARTITION BY region ORDER BY id) = 1
--- DuckDB: SELECT t0.c0 AS c0 FROM (SELECT s0."id" AS c0, s0."region" AS c2, row_number() OVER (PARTITION BY s0."region" ORDER BY s0."id" ASC NULLS FIRST) AS c5 FROM s0) AS t0 WHERE CAST(t0.c5 AS INTEGER) = 1
+-- DuckDB: SELECT t0.c0 AS c0 FROM (SELECT s0."id" AS c0, s0."region" AS c2, row_number() OVER (PARTITION BY s0."region" ORDER BY s0."id" ASC NULLS FIRST) AS c5 FROM s0) AS t0 WHERE t0.c5 = 1
 
 SELECT region, id, count(*), grouping(region) FROM sales GROUP BY ROLLUP (region, id)
 -- DuckDB: SELECT s0."region" AS c0, s0."id" AS c1, count(*) AS c2, CASE WHEN CAST(CAST(GROUPING(s0."region", s0."id") AS BIGINT) AS BIGINT) IN (CAST(3 AS BIGINT)) THEN CAST(1 AS TINYINT) ELSE CAST(0 AS TINYINT) END AS c3 FROM s0 GROUP BY GROUPING SETS ((s0."region", s0."id"), (s0."region"), ())
@@ -76,7 +76,7 @@ SELECT id FROM sales EXCEPT SELECT id FROM people
 -- DuckDB: SELECT t0.c0 AS c0 FROM (SELECT DISTINCT s0."id" AS c0 FROM s0) AS t0 ANTI JOIN s1 ON t0.c0 IS NOT DISTINCT FROM s1."id"
 
 WITH c AS (SELECT region, sum(amount) AS s FROM sales GROUP BY region) SELECT a.region FROM c a JOIN c b ON a.region = b.region WHERE a.s > b.s
--- DuckDB: SELECT t0.c0 AS c0 FROM (SELECT s0."region" AS c0, sum(s0."amount") AS c1 FROM s0 GROUP BY s0."region") AS t0 JOIN (SELECT s1."region" AS c0, sum(s1."amount") AS c1 FROM s1 GROUP BY s1."region") AS t1 ON t0.c0 = t1.c0 WHERE t0.c1 > t1.c1
+-- DuckDB: WITH w0 AS (SELECT s2."region" AS c0, sum(s2."amount") AS c1 FROM s2 GROUP BY s2."region") SELECT t0.c0 AS c0 FROM w0 AS t0 JOIN w0 AS t1 ON t0.c0 = t1.c0 WHERE t0.c1 > t1.c1
 
 SELECT CASE WHEN id > 1 THEN 'many' WHEN id = 1 THEN 'one' ELSE NULL END AS how FROM people
 -- DuckDB: SELECT CASE WHEN s0."id" > 1 THEN 'many' WHEN s0."id" = 1 THEN 'one' ELSE CAST(NULL AS VARCHAR) END AS c0 FROM s0
