@@ -102,6 +102,7 @@ fn known_function(expr: &Expr) -> Option<String> {
             }
             _ => None,
         },
+        Expr::Like(like) if !matches!(like.pattern.as_ref(), Expr::Literal(..)) => Some("LIKE with a pattern that isn't a constant".into()),
         Expr::SimilarTo(_) => Some("SIMILAR TO".into()),
         Expr::Negative(_) => Some("the native operator `-`".into()),
         Expr::HigherOrderFunction(call) => Some(format!("higher-order function `{}`", call.name())),

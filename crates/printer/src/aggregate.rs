@@ -332,6 +332,8 @@ fn rows_offset(value: &ScalarValue) -> Printed<String> {
     }
 }
 
+const DAY_US: i64 = 86_400_000_000;
+
 /// How far a RANGE frame reaches, in the unit that DuckDB subtracts from a key of this type.
 fn range_offset(value: &ScalarValue, key: Option<&DataType>) -> Printed<String> {
     let unknown = || refuse(format!("a RANGE frame of {value} over a key of type {}", key.map_or_else(|| "several columns".to_string(), |k| k.to_string())));
@@ -357,6 +359,7 @@ fn range_offset(value: &ScalarValue, key: Option<&DataType>) -> Printed<String> 
         DataType::Date32 => match (whole, value) {
             (Some(days), _) => Ok(format!("INTERVAL {days} DAY")),
             (None, ScalarValue::IntervalYearMonth(Some(months))) if *months >= 0 => Ok(format!("INTERVAL {months} MONTH")),
+            (None, ScalarValue::DurationMicrosecond(Some(us))) if *us >= 0 && *us % DAY_US == 0 => Ok(format!("INTERVAL {} DAY", us / DAY_US)),
             (None, ScalarValue::IntervalMonthDayNano(Some(i))) if i.months >= 0 && i.days >= 0 && i.nanoseconds == 0 => {
                 Ok(format!("(INTERVAL {} MONTH + INTERVAL {} DAY)", i.months, i.days))
             }

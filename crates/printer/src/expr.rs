@@ -268,11 +268,12 @@ impl Printer {
         if like.case_insensitive {
             return Err(refuse("the native operator ILIKE"));
         }
-        let Expr::Literal(pattern, _) = strip_alias(&like.pattern) else {
-            return Err(refuse("LIKE with a pattern that isn't a constant"));
-        };
         let escape = like.escape_char.unwrap_or('\\');
-        if let ScalarValue::Utf8(Some(pattern)) = pattern
+        let literal = match strip_alias(&like.pattern) {
+            Expr::Literal(pattern, _) => Some(pattern),
+            _ => None,
+        };
+        if let Some(ScalarValue::Utf8(Some(pattern))) = literal
             && !is_valid_pattern(pattern, escape)
         {
             return Err(refuse("LIKE with an escape character in front of an ordinary one"));
@@ -284,8 +285,21 @@ impl Printer {
             }
         }
         let not = if like.negated { "NOT " } else { "" };
-        let escape = duckdb::string(&escape.to_string());
-        Ok(Sql::boolean(format!("{} {not}LIKE {} ESCAPE {escape}", text.operand(), pattern.operand())))
+        let (text, pattern) = (text.operand(), pattern.operand());
+        let like = format!("{text} {not}LIKE {pattern} ESCAPE {}", duckdb::string(&escape.to_string()));
+        if literal.is_some() {
+            return Ok(Sql::boolean(like));
+        }
+        if escape != '\\' {
+            return Err(refuse("LIKE with ESCAPE and a pattern that isn't a constant"));
+        }
+        // DuckDB takes an escape in front of an ordinary character for that character.
+        let message = duckdb::string("The escape character is not allowed to precede an ordinary one or to end the pattern of LIKE.");
+        let raise = duckdb::raise("INVALID_FORMAT.ESC_IN_THE_MIDDLE", "42601", &message);
+        let invalid = duckdb::string(r"(?s)\A(?:[^\\]|\\[%_\\])*\\(?:[^%_\\]|\z)");
+        let text = format!("CASE WHEN {text} IS NOT NULL AND regexp_matches({pattern}, {invalid}) THEN {raise} ELSE {like} END");
+        crate::check_size(&text)?;
+        Ok(Sql::atom(text, DataType::Boolean))
     }
 
     fn between(&mut self, between: &Between, env: &Env) -> Printed<Sql> {
@@ -424,6 +438,8 @@ pub(crate) fn check_comparable(left: &DataType, right: &DataType, ordering: bool
     }
     match left {
         DataType::List(_) | DataType::Struct(_) if !ordering && !crate::relation::contains_map(left) => Ok(()),
+        // Numbers of rows and grouping sets.
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => Ok(()),
         ty if ty.is_nested() => Err(refuse(format!("a comparison of values of type {ty}"))),
         ty => type_name(ty).map(|_| ()),
     }

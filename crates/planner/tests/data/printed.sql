@@ -158,3 +158,12 @@ SELECT id FROM people WHERE id > ALL (SELECT id FROM sales)
 
 WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 5) SELECT * FROM r
 -- error: not eligible: recursive common table expressions (`r`) aren't supported yet
+
+SELECT region FROM sales s JOIN people p ON s.region LIKE p.name
+-- DuckDB: SELECT s0."region" AS c0 FROM s0 JOIN s1 ON CASE WHEN s0."region" IS NOT NULL AND regexp_matches(s1."name", '(?s)\A(?:[^\\]|\\[%_\\])*\\(?:[^%_\\]|\z)') THEN error('FLIGHTPATH_RAISED|INVALID_FORMAT.ESC_IN_THE_MIDDLE|42601|' || 'The escape character is not allowed to precede an ordinary one or to end the pattern of LIKE.') ELSE s0."region" LIKE s1."name" ESCAPE '\' END
+
+SELECT at, count(*) OVER (ORDER BY at) FROM sales
+-- DuckDB: SELECT s0."at" AS c0, count(*) OVER (ORDER BY s0."at" ASC NULLS FIRST RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS c1 FROM s0
+
+SELECT id FROM sales INTERSECT ALL SELECT id FROM people
+-- DuckDB: SELECT t0.c0 AS c0 FROM (SELECT s0."id" AS c0, row_number() OVER (PARTITION BY s0."id") AS c1 FROM s0) AS t0 SEMI JOIN (SELECT s1."id" AS c0, row_number() OVER (PARTITION BY s1."id") AS c1 FROM s1) AS t1 ON t0.c0 IS NOT DISTINCT FROM t1.c0 AND t0.c1 IS NOT DISTINCT FROM t1.c1
