@@ -82,18 +82,20 @@ fn each_expression(plan: &LogicalPlan, check: &mut dyn FnMut(&Expr) -> Option<St
 /// What the binder leaves native is what DataFusion has right; functions must be of the table.
 fn known_function(expr: &Expr) -> Option<String> {
     match expr {
-        Expr::ScalarFunction(call) if call.func.inner().downcast_ref::<FpScalar>().is_none() => Some(format!("the native function `{}`", call.name())),
+        Expr::ScalarFunction(call) if call.func.inner().downcast_ref::<FpScalar>().is_none() => {
+            Some(format!("the native function `{}`", call.name()))
+        }
         Expr::AggregateFunction(call) => match lookup(call.func.name()) {
             Some(FunctionDef::Aggregate(_)) => None,
             _ if call.func.name() == "grouping" => None,
             _ => Some(format!("aggregate `{}`", call.func.name())),
         },
         Expr::WindowFunction(call) => {
-            let known = match (&call.fun, lookup(call.fun.name())) {
-                (WindowFunctionDefinition::AggregateUDF(_), Some(FunctionDef::Aggregate(_))) => true,
-                (WindowFunctionDefinition::WindowUDF(_), Some(FunctionDef::Window(_))) => true,
-                _ => false,
-            };
+            let known = matches!(
+                (&call.fun, lookup(call.fun.name())),
+                (WindowFunctionDefinition::AggregateUDF(_), Some(FunctionDef::Aggregate(_)))
+                    | (WindowFunctionDefinition::WindowUDF(_), Some(FunctionDef::Window(_)))
+            );
             (!known).then(|| format!("window function `{}`", call.fun.name()))
         }
         Expr::BinaryExpr(binary) => match binary.op {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
 use datafusion::common::JoinType;
-use datafusion::logical_expr::{Distinct, Expr, FetchType, LogicalPlan, Operator, SkipType};
 use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Distinct, Expr, FetchType, LogicalPlan, Operator, SkipType};
 use flightpath_catalog::{DataFile, TableFormat, TableSnapshot};
 use flightpath_plan::{ScanBinding, ScanId, SnapshotSource};
 use flightpath_types::{Features, TableUse};
@@ -176,10 +176,7 @@ impl Counter<'_> {
             }
             LogicalPlan::EmptyRelation(empty) => Some(if empty.produce_one_row { 1.0 } else { 0.0 }),
             LogicalPlan::Values(values) => Some(values.values.len() as f64),
-            LogicalPlan::Projection(_)
-            | LogicalPlan::Repartition(_)
-            | LogicalPlan::Subquery(_)
-            | LogicalPlan::SubqueryAlias(_) => input,
+            LogicalPlan::Projection(_) | LogicalPlan::Repartition(_) | LogicalPlan::Subquery(_) | LogicalPlan::SubqueryAlias(_) => input,
             LogicalPlan::RecursiveQuery(_)
             | LogicalPlan::Extension(_)
             | LogicalPlan::Statement(_)

@@ -120,7 +120,9 @@ impl Visitor for Finder {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
         match factor {
             TableFactor::Table { name, args: None, version: None, json_path: None, .. } => self.relation(name),
-            TableFactor::Table { name, .. } | TableFactor::Function { name, .. } => refused(&format!("the table function or version of `{name}`")),
+            TableFactor::Table { name, .. } | TableFactor::Function { name, .. } => {
+                refused(&format!("the table function or version of `{name}`"))
+            }
             TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } | TableFactor::UNNEST { .. } => ControlFlow::Continue(()),
             TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => ControlFlow::Continue(()),
             TableFactor::TableFunction { .. }
@@ -144,7 +146,10 @@ mod tests {
     #[test]
     fn every_table_is_found_once() {
         assert_eq!(found("SELECT a FROM t"), ["t"]);
-        assert_eq!(found("FROM t JOIN u USING (a) SELECT a WHERE b IN (SELECT b FROM lake.default.\"T 1\")"), ["t", "u", "lake.default.T 1"]);
+        assert_eq!(
+            found("FROM t JOIN u USING (a) SELECT a WHERE b IN (SELECT b FROM lake.default.\"T 1\")"),
+            ["t", "u", "lake.default.T 1"]
+        );
         assert_eq!(found("SELECT (SELECT max(b) FROM t) FROM u, t y"), ["t", "u"]);
     }
 

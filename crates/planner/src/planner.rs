@@ -155,7 +155,9 @@ impl Planner {
             Command::ExplainRoute(start) => {
                 let inner = self.plan_inner(inner(start), request).await?;
                 match inner.statement {
-                    Statement::Query(query) | Statement::PassThrough(query) => Ok(Outcome { statement: Statement::ExplainRoute(query), ..inner }),
+                    Statement::Query(query) | Statement::PassThrough(query) => {
+                        Ok(Outcome { statement: Statement::ExplainRoute(query), ..inner })
+                    }
                     _ => Err(Error::invalid("EXPLAIN ROUTE takes a query")),
                 }
             }
@@ -228,7 +230,13 @@ impl Planner {
             done.map_err(|_| Error::internal("planning failed on this statement; it is a defect of the planner"))??
         };
         if compiled.cacheable {
-            let plan = CachedPlan { query: compiled.query.clone(), parameters: compiled.parameters.clone(), latest, pinned, bytes: compiled.bytes };
+            let plan = CachedPlan {
+                query: compiled.query.clone(),
+                parameters: compiled.parameters.clone(),
+                latest,
+                pinned,
+                bytes: compiled.bytes,
+            };
             self.cache.put(CacheKey::new(text, &request.session, request.params.as_ref()), Arc::new(plan));
         }
         Ok(Outcome { statement: Statement::Query(compiled.query), parameters: compiled.parameters, cache_hit: false })
@@ -254,7 +262,8 @@ impl Planner {
         if !session.time_zone.eq_ignore_ascii_case("UTC") {
             return Err(Error::not_eligible("dialect=duckdb runs in UTC only; SET time_zone = 'UTC'"));
         }
-        let names: Result<BTreeSet<TableName>> = passthrough::tables(text)?.iter().map(|parts| statements::complete(parts, session)).collect();
+        let names: Result<BTreeSet<TableName>> =
+            passthrough::tables(text)?.iter().map(|parts| statements::complete(parts, session)).collect();
         let mut snapshots: BTreeMap<TableName, Arc<TableSnapshot>> = BTreeMap::new();
         for name in names? {
             let snapshot = self.catalog.snapshot(&session.principal, &name, &AsOf::Latest).await?;
@@ -277,7 +286,8 @@ impl Planner {
             return Err(Error::not_eligible("dialect=duckdb needs a DuckDB worker, and none is configured"));
         };
         let schema = describer.describe(&sql, &scans, session).await?;
-        let plan = LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(datafusion::common::DFSchema::empty()) });
+        let plan =
+            LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(datafusion::common::DFSchema::empty()) });
         let features = features::extract(&plan, &scans);
         let refusal = Refusal::new(RefusalClass::Policy, "the text is in DuckDB's dialect (dialect=duckdb)");
         let latest: Vec<Arc<TableSnapshot>> = tables.iter().map(|t| t.snapshot.clone()).collect();

@@ -144,10 +144,8 @@ fn kept_files(scan: &TableScan, source: &SnapshotSource, above: Option<&Expr>) -
     let from_above = if scan.filters.is_empty() { above } else { None };
     let conjuncts = scan.filters.iter().chain(from_above).flat_map(|f| split_conjunction(f));
     // What can't be evaluated by itself, a subquery for one, just doesn't prune.
-    let predicates: Vec<Arc<dyn PhysicalExpr>> = conjuncts
-        .filter(|e| !e.is_volatile())
-        .filter_map(|e| create_physical_expr(e, &df_schema, &props, &context).ok())
-        .collect();
+    let predicates: Vec<Arc<dyn PhysicalExpr>> =
+        conjuncts.filter(|e| !e.is_volatile()).filter_map(|e| create_physical_expr(e, &df_schema, &props, &context).ok()).collect();
     if predicates.is_empty() {
         return None;
     }

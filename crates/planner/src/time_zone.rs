@@ -11,14 +11,17 @@ pub fn check_time_zone(name: &str) -> Result<()> {
         ErrorKind::InvalidArgument,
         "INVALID_TIMEZONE",
         "22009",
-        format!("The timezone: {name} is invalid. The timezone must be either a region-based zone ID or a zone offset: 'Area/City' or '+HH:MM'."),
+        format!(
+            "The timezone: {name} is invalid. The timezone must be either a region-based zone ID or a zone offset: 'Area/City' or '+HH:MM'."
+        ),
     ))
 }
 
 fn is_offset(text: &str) -> bool {
     let Some(rest) = text.strip_prefix(['+', '-']) else { return false };
     let (hours, minutes) = rest.split_once(':').unwrap_or((rest, "00"));
-    let number = |part: &str, max: u32| part.len() <= 2 && part.bytes().all(|b| b.is_ascii_digit()) && part.parse().is_ok_and(|n: u32| n <= max);
+    let number =
+        |part: &str, max: u32| part.len() <= 2 && part.bytes().all(|b| b.is_ascii_digit()) && part.parse().is_ok_and(|n: u32| n <= max);
     number(hours, 18) && minutes.len() == 2 && number(minutes, 59) && !(hours.parse() == Ok(18) && minutes != "00")
 }
 

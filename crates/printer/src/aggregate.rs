@@ -50,7 +50,11 @@ impl Printer {
                 let asked: Option<Vec<String>> = call.params.args.iter().map(key_of).collect();
                 let asked = asked.ok_or_else(|| refuse("GROUPING of something that isn't grouped by"))?;
                 // Without grouping sets every key is grouped by.
-                if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) { grouping_text(&asked, &ret)? } else { format!("CAST(0 AS {})", type_name(&ret)?) }
+                if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+                    grouping_text(&asked, &ret)?
+                } else {
+                    format!("CAST(0 AS {})", type_name(&ret)?)
+                }
             } else {
                 self.aggregate_call(call, &ret, &env)?
             };
@@ -114,7 +118,12 @@ impl Printer {
         let def = aggregate_def(call.func.name())?;
         let AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } = &call.params;
         let filter = filter.as_deref();
-        self.aggregate_text(def, AggregateUse { args, distinct: *distinct, filter, order_by, null_treatment: *null_treatment, over: None }, ret, env)
+        self.aggregate_text(
+            def,
+            AggregateUse { args, distinct: *distinct, filter, order_by, null_treatment: *null_treatment, over: None },
+            ret,
+            env,
+        )
     }
 
     fn aggregate_text(&mut self, def: &AggregateDef, call: AggregateUse<'_>, ret: &DataType, env: &Env) -> Printed<String> {
@@ -254,7 +263,9 @@ struct AggregateUse<'a> {
 fn aggregate_def(name: &str) -> Printed<&'static AggregateDef> {
     match lookup(name) {
         Some(FunctionDef::Aggregate(def)) => Ok(def),
-        Some(FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) | FunctionDef::Window(_)) | None => Err(refuse(format!("aggregate `{name}`"))),
+        Some(FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) | FunctionDef::Window(_)) | None => {
+            Err(refuse(format!("aggregate `{name}`")))
+        }
     }
 }
 
@@ -336,7 +347,12 @@ const DAY_US: i64 = 86_400_000_000;
 
 /// How far a RANGE frame reaches, in the unit that DuckDB subtracts from a key of this type.
 fn range_offset(value: &ScalarValue, key: Option<&DataType>) -> Printed<String> {
-    let unknown = || refuse(format!("a RANGE frame of {value} over a key of type {}", key.map_or_else(|| "several columns".to_string(), |k| k.to_string())));
+    let unknown = || {
+        refuse(format!(
+            "a RANGE frame of {value} over a key of type {}",
+            key.map_or_else(|| "several columns".to_string(), |k| k.to_string())
+        ))
+    };
     let Some(key) = key else { return Err(unknown()) };
     let whole = match value {
         ScalarValue::UInt64(Some(n)) => i64::try_from(*n).ok(),
@@ -359,7 +375,9 @@ fn range_offset(value: &ScalarValue, key: Option<&DataType>) -> Printed<String> 
         DataType::Date32 => match (whole, value) {
             (Some(days), _) => Ok(format!("INTERVAL {days} DAY")),
             (None, ScalarValue::IntervalYearMonth(Some(months))) if *months >= 0 => Ok(format!("INTERVAL {months} MONTH")),
-            (None, ScalarValue::DurationMicrosecond(Some(us))) if *us >= 0 && *us % DAY_US == 0 => Ok(format!("INTERVAL {} DAY", us / DAY_US)),
+            (None, ScalarValue::DurationMicrosecond(Some(us))) if *us >= 0 && *us % DAY_US == 0 => {
+                Ok(format!("INTERVAL {} DAY", us / DAY_US))
+            }
             (None, ScalarValue::IntervalMonthDayNano(Some(i))) if i.months >= 0 && i.days >= 0 && i.nanoseconds == 0 => {
                 Ok(format!("(INTERVAL {} MONTH + INTERVAL {} DAY)", i.months, i.days))
             }

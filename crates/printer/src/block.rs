@@ -117,7 +117,7 @@ impl Block {
     /// keys when `expose_keys` is set.
     pub fn render(&self, expose_keys: bool) -> String {
         if let Some(sql) = self.as_derived_text()
-            && !(expose_keys && !self.order.is_empty())
+            && (!expose_keys || self.order.is_empty())
         {
             return sql;
         }

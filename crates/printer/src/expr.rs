@@ -373,8 +373,13 @@ impl Printer {
             return Err(refuse(format!("the native function `{}`", call.name())));
         };
         let args = self.arguments(&call.args, env)?;
-        let duck_call =
-            DuckCall { args: &args.texts, types: &args.types, literals: &args.literals, ret: &function.ret, time_zone: &function.time_zone };
+        let duck_call = DuckCall {
+            args: &args.texts,
+            types: &args.types,
+            literals: &args.literals,
+            ret: &function.ret,
+            time_zone: &function.time_zone,
+        };
         let text = (function.def.duckdb)(&duck_call).map_err(|reason| by_rule(function.def.name, &args.types, reason))?;
         crate::check_size(&text)?;
         Ok(Sql::of_rule(text, function.ret.clone()))
@@ -505,10 +510,23 @@ mod tests {
 
     #[test]
     fn a_text_is_complete_when_nothing_hangs_outside_its_parentheses() {
-        for complete in ["1", "'a'", "'it''s'", "s0.\"a b\"", "t1.c0", "f(a, ')')", "(a + b)", "CAST('x' AS BLOB)", "NULL", "list_value(1)"] {
+        for complete in ["1", "'a'", "'it''s'", "s0.\"a b\"", "t1.c0", "f(a, ')')", "(a + b)", "CAST('x' AS BLOB)", "NULL", "list_value(1)"]
+        {
             assert!(is_complete(complete), "{complete}");
         }
-        for loose in ["a + b", "(a) + (b)", "NOT a", "'a' || 'b'", "f(a) + 1", "-1", "CASE WHEN a THEN b END", "f(a) FILTER (WHERE b)", "f(a)(b)", "a[1]", ""] {
+        for loose in [
+            "a + b",
+            "(a) + (b)",
+            "NOT a",
+            "'a' || 'b'",
+            "f(a) + 1",
+            "-1",
+            "CASE WHEN a THEN b END",
+            "f(a) FILTER (WHERE b)",
+            "f(a)(b)",
+            "a[1]",
+            "",
+        ] {
             assert!(!is_complete(loose), "{loose}");
         }
     }

@@ -13,6 +13,7 @@ mod block;
 mod cast;
 mod columns;
 mod expr;
+mod join;
 mod relation;
 mod shared;
 mod subquery;

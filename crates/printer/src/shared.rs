@@ -190,7 +190,9 @@ impl Finder {
         let option = |n: Option<usize>| n.map_or(u64::MAX, |n| n as u64);
         Ok(match plan {
             LogicalPlan::Projection(p) => exprs(&mut p.expr.iter())?.map(|e| Canon { exprs: e, ..Canon::new("projection", inputs) }),
-            LogicalPlan::Filter(f) => exprs(&mut std::iter::once(&f.predicate))?.map(|e| Canon { exprs: e, ..Canon::new("filter", inputs) }),
+            LogicalPlan::Filter(f) => {
+                exprs(&mut std::iter::once(&f.predicate))?.map(|e| Canon { exprs: e, ..Canon::new("filter", inputs) })
+            }
             LogicalPlan::Window(w) => exprs(&mut w.window_expr.iter())?.map(|e| Canon { exprs: e, ..Canon::new("window", inputs) }),
             LogicalPlan::Aggregate(a) => {
                 let numbers = vec![a.group_expr.len() as u64];
@@ -279,7 +281,9 @@ impl Finder {
                     },
                     Expr::Alias(alias) => Transformed::yes(*alias.expr),
                     Expr::ScalarSubquery(s) => Transformed::yes(self.subquery("scalar", &s.subquery, &mut known)),
-                    Expr::Exists(e) => Transformed::yes(self.subquery(if e.negated { "not exists" } else { "exists" }, &e.subquery.subquery, &mut known)),
+                    Expr::Exists(e) => {
+                        Transformed::yes(self.subquery(if e.negated { "not exists" } else { "exists" }, &e.subquery.subquery, &mut known))
+                    }
                     Expr::InSubquery(i) => {
                         let list = vec![self.subquery("in", &i.subquery.subquery, &mut known)];
                         Transformed::yes(Expr::InList(InList { expr: i.expr, list, negated: i.negated }))

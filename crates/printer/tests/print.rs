@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::{Column, JoinType, NullEquality, ScalarValue, Spans};
-use datafusion::logical_expr::expr::{Exists, GroupingSet, InSubquery, Like, Placeholder, ScalarFunction, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr::TryCast;
+use datafusion::logical_expr::expr::{Exists, GroupingSet, InSubquery, Like, Placeholder, ScalarFunction, SetComparison, SetQuantifier};
 use datafusion::logical_expr::logical_plan::{Join, RecursiveQuery, Repartition};
 use datafusion::logical_expr::{
-    Between, Case, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Partitioning, SortExpr, Subquery, TableScanBuilder, col, in_list, lit, not,
+    Between, Case, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Partitioning, SortExpr, Subquery, TableScanBuilder, col, in_list, lit,
+    not,
 };
 use flightpath_catalog::{AccessRules, Column as TableColumn, TableContents, TableFormat, TableName, TableSnapshot};
 use flightpath_plan::{ScanId, SnapshotSource};
@@ -137,9 +138,8 @@ fn an_expression_over_a_limit_is_computed_for_its_rows_only_and_keeps_their_orde
 
 #[test]
 fn a_computed_column_is_printed_once() {
-    let plan = from(scan(0))
-        .project(vec![a().eq(lit(7)).alias("c1")])
-        .and_then(|p| p.project(vec![col("c1").and(not(col("c1"))).alias("c2")]));
+    let plan =
+        from(scan(0)).project(vec![a().eq(lit(7)).alias("c1")]).and_then(|p| p.project(vec![col("c1").and(not(col("c1"))).alias("c2")]));
     assert_eq!(print(&build(plan.expect("a plan"))), "SELECT t0.c0 AND NOT t0.c0 AS c0 FROM (SELECT s0.\"a\" = 7 AS c0 FROM s0) AS t0");
 }
 
@@ -196,7 +196,10 @@ fn every_kind_of_join_is_printed_or_refused() {
 fn unions_distinct_values_and_empty_relations() {
     let one = |id| build(from(scan(id)).project(vec![col(format!("s{id}.a")).alias("c1")]).expect("a projection"));
     let union = build(from(one(0)).union(one(1)).and_then(|p| p.distinct()).expect("a union"));
-    assert_eq!(print(&union), "SELECT DISTINCT t0.c0 AS c0 FROM ((SELECT s0.\"a\" AS c0 FROM s0) UNION ALL (SELECT s1.\"a\" AS c0 FROM s1)) AS t0");
+    assert_eq!(
+        print(&union),
+        "SELECT DISTINCT t0.c0 AS c0 FROM ((SELECT s0.\"a\" AS c0 FROM s0) UNION ALL (SELECT s1.\"a\" AS c0 FROM s1)) AS t0"
+    );
     let values = LogicalPlanBuilder::values(vec![vec![lit(1), lit("x")], vec![lit(ScalarValue::Int32(None)), lit("it's")]]);
     assert_eq!(
         print(&build(values.expect("values"))),
@@ -223,7 +226,10 @@ fn native_operators_are_written_with_their_operands_complete() {
     assert_eq!(print_expr(a().gt(lit(1)).is_not_false()), "(s0.\"a\" > 1) IS NOT FALSE");
     assert_eq!(print_expr(in_list(a(), vec![lit(1), lit(-2)], true)), "s0.\"a\" NOT IN (1, CAST(-2 AS INTEGER))");
     assert_eq!(print_expr(in_list(a(), vec![], false)), "FALSE");
-    assert_eq!(print_expr(Expr::Between(Between::new(Box::new(a()), false, Box::new(lit(1)), Box::new(lit(2))))), "s0.\"a\" BETWEEN 1 AND 2");
+    assert_eq!(
+        print_expr(Expr::Between(Between::new(Box::new(a()), false, Box::new(lit(1)), Box::new(lit(2))))),
+        "s0.\"a\" BETWEEN 1 AND 2"
+    );
     let like = |pattern: &str, escape| Expr::Like(Like::new(false, Box::new(col("s0.t")), Box::new(lit(pattern)), escape, false));
     assert_eq!(print_expr(like("a\\%_", None)), "s0.\"t\" LIKE 'a\\%_' ESCAPE '\\'");
     assert_eq!(print_expr(like("a!%", Some('!'))), "s0.\"t\" LIKE 'a!%' ESCAPE '!'");
@@ -278,12 +284,15 @@ fn nodes_that_are_no_queries_are_refused_and_distribution_is_ignored() {
     let plan = build(from(table).project(vec![a()]).expect("a projection"));
     assert_eq!(print(&plan), "SELECT s0.\"a\" AS c0 FROM s0");
     let schema = scan(0).schema().clone();
-    let recursive = RecursiveQuery { name: "r".into(), static_term: Arc::new(scan(0)), recursive_term: Arc::new(scan(1)), is_distinct: false, schema };
+    let recursive =
+        RecursiveQuery { name: "r".into(), static_term: Arc::new(scan(0)), recursive_term: Arc::new(scan(1)), is_distinct: false, schema };
     assert!(refusal(&LogicalPlan::RecursiveQuery(recursive)).contains("recursive"));
     let distinct_on = from(scan(0)).distinct_on(vec![a()], vec![b()], None).expect("a plan");
     assert!(refusal(&build(distinct_on)).starts_with("DISTINCT ON"));
     let set = Expr::GroupingSet(GroupingSet::Rollup(vec![a()]));
-    let LogicalPlan::Projection(mut projection) = build(from(scan(0)).project(vec![a()]).expect("a projection")) else { panic!("isn't a projection") };
+    let LogicalPlan::Projection(mut projection) = build(from(scan(0)).project(vec![a()]).expect("a projection")) else {
+        panic!("isn't a projection")
+    };
     projection.expr = vec![set];
     assert!(refusal(&LogicalPlan::Projection(projection)).contains("grouping set"));
 }
@@ -301,7 +310,9 @@ fn correlated_subqueries_refer_to_the_outer_relation_by_its_own_name() {
     let again = "SELECT t0.\"b\" AS c0 FROM s1 AS t0 WHERE t0.\"a\" = s0.\"a\"";
     assert_eq!(
         print(&build(plan.expect("a plan"))),
-        format!("SELECT s0.\"a\" AS c0 FROM s0 WHERE NOT EXISTS (SELECT 1 AS c0 FROM s1 WHERE s1.\"a\" = s0.\"a\") AND s0.\"b\" IN ({again})")
+        format!(
+            "SELECT s0.\"a\" AS c0 FROM s0 WHERE NOT EXISTS (SELECT 1 AS c0 FROM s1 WHERE s1.\"a\" = s0.\"a\") AND s0.\"b\" IN ({again})"
+        )
     );
     let scalar = Expr::ScalarSubquery(subquery);
     let plan = from(scan(0)).project(vec![scalar.alias("c1")]).expect("a plan");

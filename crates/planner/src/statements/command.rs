@@ -12,21 +12,51 @@ pub(crate) enum Command {
     /// Anything else: a query, or something that is refused.
     Other,
     ExplainRoute(Location),
-    Explain { extended: bool, query: Location },
-    ShowCatalogs { like: Option<String> },
-    ShowSchemas { catalog: Option<String>, like: Option<String> },
-    ShowTables { schema: Vec<String>, like: Option<String> },
-    ShowColumns { table: Vec<String> },
-    ShowProperties { table: Vec<String>, key: Option<String> },
-    ShowFunctions { like: Option<String> },
-    Describe { table: Vec<String>, column: Option<String>, extended: bool },
-    DescribeDetail { table: Vec<String> },
-    DescribeHistory { table: Vec<String>, limit: Option<usize> },
+    Explain {
+        extended: bool,
+        query: Location,
+    },
+    ShowCatalogs {
+        like: Option<String>,
+    },
+    ShowSchemas {
+        catalog: Option<String>,
+        like: Option<String>,
+    },
+    ShowTables {
+        schema: Vec<String>,
+        like: Option<String>,
+    },
+    ShowColumns {
+        table: Vec<String>,
+    },
+    ShowProperties {
+        table: Vec<String>,
+        key: Option<String>,
+    },
+    ShowFunctions {
+        like: Option<String>,
+    },
+    Describe {
+        table: Vec<String>,
+        column: Option<String>,
+        extended: bool,
+    },
+    DescribeDetail {
+        table: Vec<String>,
+    },
+    DescribeHistory {
+        table: Vec<String>,
+        limit: Option<usize>,
+    },
     DescribeQuery(Location),
     UseCatalog(String),
     UseSchema(Vec<String>),
     ShowSettings(Option<String>),
-    Set { name: String, value: String },
+    Set {
+        name: String,
+        value: String,
+    },
     Reset(Option<String>),
     /// Understood, and not offered here.
     Refused(String),
@@ -241,7 +271,10 @@ impl Reader<'_> {
                 return self.rest().map(Command::DescribeQuery);
             }
             Some(kind @ ("catalog" | "schema" | "database" | "function" | "volume" | "credential" | "share")) if self.peek().is_some() => {
-                return Ok(Command::Refused(format!("DESCRIBE {} isn't offered; DESCRIBE knows tables, DETAIL, HISTORY and QUERY", kind.to_uppercase())));
+                return Ok(Command::Refused(format!(
+                    "DESCRIBE {} isn't offered; DESCRIBE knows tables, DETAIL, HISTORY and QUERY",
+                    kind.to_uppercase()
+                )));
             }
             Some("table") if self.peek().is_some() => {}
             _ => self.at = start,
@@ -284,7 +317,8 @@ impl Reader<'_> {
         }
         let start = self.at;
         match self.keyword().as_deref() {
-            Some("time") if matches!(self.tokens.get(self.at + 1).map(|t| &t.token), Some(Token::Word(w)) if w.value.eq_ignore_ascii_case("zone")) => {
+            Some("time") if matches!(self.tokens.get(self.at + 1).map(|t| &t.token), Some(Token::Word(w)) if w.value.eq_ignore_ascii_case("zone")) =>
+            {
                 self.at += 2;
                 return self.time_zone();
             }

@@ -28,7 +28,8 @@ pub(super) async fn table(asking: &Asking<'_>, table: &[String], column: Option<
     if let Some(column) = column {
         return one_column(&snapshot, column);
     }
-    let line = |name: &str, ty: &str, comment: Option<&str>| vec![Some(name.to_string()), Some(ty.to_string()), comment.map(str::to_string)];
+    let line =
+        |name: &str, ty: &str, comment: Option<&str>| vec![Some(name.to_string()), Some(ty.to_string()), comment.map(str::to_string)];
     let of_column = |i: usize| {
         let field = snapshot.schema.field(i);
         let comment = snapshot.columns.get(i).and_then(|c| c.comment.as_deref());

@@ -11,7 +11,12 @@ use flightpath_types::{Error, Result};
 use crate::query::sql_or_reason;
 
 /// A result of string columns.
-pub(super) fn text_result_with(kind: StatementKind, names: &[&str], nullable: &[bool], rows: Vec<Vec<Option<String>>>) -> Result<LocalResult> {
+pub(super) fn text_result_with(
+    kind: StatementKind,
+    names: &[&str],
+    nullable: &[bool],
+    rows: Vec<Vec<Option<String>>>,
+) -> Result<LocalResult> {
     let fields: Vec<Field> = names.iter().zip(nullable).map(|(name, nullable)| Field::new(*name, DataType::Utf8, *nullable)).collect();
     let columns = (0..names.len()).map(|i| {
         let values: StringArray = rows.iter().map(|row| row.get(i).cloned().flatten()).collect();
@@ -25,7 +30,10 @@ pub(super) fn result(kind: StatementKind, fields: Vec<Field>, columns: Vec<Array
     let batches = if columns.is_empty() {
         Vec::new()
     } else {
-        vec![RecordBatch::try_new(schema.clone(), columns).map_err(|e| Error::internal(format!("a result made here doesn't fit its schema: {e}")))?]
+        vec![
+            RecordBatch::try_new(schema.clone(), columns)
+                .map_err(|e| Error::internal(format!("a result made here doesn't fit its schema: {e}")))?,
+        ]
     };
     Ok(LocalResult { kind, schema, batches })
 }
@@ -51,7 +59,14 @@ pub(crate) fn explain_result(query: &PlannedQuery, extended: bool) -> Result<Loc
     for (id, scan) in &query.scans {
         let columns: Vec<&str> = scan.columns.iter().map(|i| scan.snapshot.schema.field(*i).name().as_str()).collect();
         let total = scan.snapshot.files().len();
-        text.push_str(&format!("s{}: {} version {}, {} of {total} files, columns [{}]\n", id.0, scan.snapshot.name, scan.snapshot.version, scan.files.len(), columns.join(", ")));
+        text.push_str(&format!(
+            "s{}: {} version {}, {} of {total} files, columns [{}]\n",
+            id.0,
+            scan.snapshot.name,
+            scan.snapshot.version,
+            scan.files.len(),
+            columns.join(", ")
+        ));
     }
     text.push_str("\n== DuckDB ==\n");
     text.push_str(&sql_or_reason(&query.duckdb));

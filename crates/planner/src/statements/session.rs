@@ -11,8 +11,7 @@ use super::rows::text_result_with;
 use super::show::not_found;
 
 /// What Databricks' clients set out of habit, and the one value that is how things are here.
-const FIXED: [(&str, &str); 3] =
-    [("ansi_mode", "true"), ("spark.sql.ansi.enabled", "true"), ("legacy_time_parser_policy", "exception")];
+const FIXED: [(&str, &str); 3] = [("ansi_mode", "true"), ("spark.sql.ansi.enabled", "true"), ("legacy_time_parser_policy", "exception")];
 
 /// Other names for our settings.
 const ALIASES: [(&str, &str); 3] =

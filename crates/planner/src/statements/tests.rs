@@ -15,9 +15,15 @@ fn show_and_describe_are_read_with_their_options() {
     assert_eq!(command("show catalogs like 'l*'"), Command::ShowCatalogs { like: Some("l*".into()) });
     assert_eq!(command("SHOW DATABASES"), Command::ShowSchemas { catalog: None, like: None });
     assert_eq!(command("SHOW SCHEMAS IN lake LIKE 'd*';"), Command::ShowSchemas { catalog: Some("lake".into()), like: Some("d*".into()) });
-    assert_eq!(command("SHOW TABLES FROM `my lake`.default 'x|y'"), Command::ShowTables { schema: names(&["my lake", "default"]), like: Some("x|y".into()) });
+    assert_eq!(
+        command("SHOW TABLES FROM `my lake`.default 'x|y'"),
+        Command::ShowTables { schema: names(&["my lake", "default"]), like: Some("x|y".into()) }
+    );
     assert_eq!(command("SHOW COLUMNS IN t FROM s"), Command::ShowColumns { table: names(&["s", "t"]) });
-    assert_eq!(command("SHOW TBLPROPERTIES a.b.c ('delta.x')"), Command::ShowProperties { table: names(&["a", "b", "c"]), key: Some("delta.x".into()) });
+    assert_eq!(
+        command("SHOW TBLPROPERTIES a.b.c ('delta.x')"),
+        Command::ShowProperties { table: names(&["a", "b", "c"]), key: Some("delta.x".into()) }
+    );
     assert_eq!(command("DESC t"), Command::Describe { table: names(&["t"]), column: None, extended: false });
     assert_eq!(command("DESCRIBE TABLE EXTENDED s.t"), Command::Describe { table: names(&["s", "t"]), column: None, extended: true });
     assert_eq!(command("DESCRIBE t c"), Command::Describe { table: names(&["t"]), column: Some("c".into()), extended: false });

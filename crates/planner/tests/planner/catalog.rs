@@ -36,7 +36,9 @@ impl FakeCatalog {
     fn find(&self, name: &TableName) -> Option<Arc<TableSnapshot>> {
         let tables = self.tables.lock();
         let same = |n: &TableName| {
-            n.catalog.eq_ignore_ascii_case(&name.catalog) && n.schema.eq_ignore_ascii_case(&name.schema) && n.table.eq_ignore_ascii_case(&name.table)
+            n.catalog.eq_ignore_ascii_case(&name.catalog)
+                && n.schema.eq_ignore_ascii_case(&name.schema)
+                && n.table.eq_ignore_ascii_case(&name.table)
         };
         tables.iter().find(|(n, _)| same(n)).map(|(_, snapshot)| snapshot.clone())
     }
@@ -159,7 +161,9 @@ pub fn sales(version: u64) -> TableSnapshot {
             stats_of[0] = stats(int(min), int(max), 0);
             let score = |v: i32| Arc::new(arrow::array::Float64Array::from(vec![f64::from(v)])) as ArrayRef;
             stats_of[4] = stats(score(min), score(max), 0);
-            let at = |v: i32| Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![i64::from(v) * 1_000]).with_timezone("UTC")) as ArrayRef;
+            let at = |v: i32| {
+                Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![i64::from(v) * 1_000]).with_timezone("UTC")) as ArrayRef
+            };
             stats_of[3] = stats(at(min), at(max), 0);
         }
         let value: ArrayRef = text(region);

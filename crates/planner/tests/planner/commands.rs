@@ -53,7 +53,14 @@ async fn explain_shows_plan_schema_and_what_engines_are_asked() {
     let explained = local(&planner, "EXPLAIN EXTENDED SELECT id FROM sales WHERE region = 'us'").await;
     assert_eq!(names(&explained), ["plan"]);
     let text = &rows(&explained)[0][0];
-    for part in ["== Typed Plan ==", "== Optimized Plan ==", "id: int", "1 of 4 files", "SELECT s0.\"id\" AS c0 FROM s0", "== DataFusion ==\neligible"] {
+    for part in [
+        "== Typed Plan ==",
+        "== Optimized Plan ==",
+        "id: int",
+        "1 of 4 files",
+        "SELECT s0.\"id\" AS c0 FROM s0",
+        "== DataFusion ==\neligible",
+    ] {
         assert!(text.contains(part), "{part} isn't in\n{text}");
     }
     let route = plan(&planner, "/* x */ explain Route SELECT id FROM sales").await;

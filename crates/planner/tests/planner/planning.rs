@@ -141,7 +141,9 @@ async fn mistakes_are_told_with_their_place_and_kind() {
     assert_eq!(failure(&planner, "SELECT id FROM nowhere").await.kind(), ErrorKind::NotFound);
     let column = failure(&planner, "SELECT idd FROM sales").await;
     assert_eq!(column.sql_state(), Some("42703"));
-    for write in ["INSERT INTO sales VALUES (1)", "DROP TABLE sales", "CREATE TABLE t (a INT)", "DELETE FROM sales", "UPDATE sales SET id = 1"] {
+    for write in
+        ["INSERT INTO sales VALUES (1)", "DROP TABLE sales", "CREATE TABLE t (a INT)", "DELETE FROM sales", "UPDATE sales SET id = 1"]
+    {
         assert_eq!(failure(&planner, write).await.kind(), ErrorKind::NotEligible, "{write}");
     }
 }
