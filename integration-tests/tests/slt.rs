@@ -343,7 +343,9 @@ fn unchanged(line: &String) -> String {
 
 fn was_refused(kind: &TestErrorKind) -> bool {
     match kind {
-        TestErrorKind::Fail { err, .. } | TestErrorKind::ErrorMismatch { err, .. } => err.downcast_ref::<Failed>().is_some_and(|e| e.refused),
+        TestErrorKind::Fail { err, .. } | TestErrorKind::ErrorMismatch { err, .. } => {
+            err.downcast_ref::<Failed>().is_some_and(|e| e.refused)
+        }
         _ => false,
     }
 }
@@ -367,8 +369,11 @@ struct Outcome {
 
 async fn run_all(address: &str, engine: &'static str) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(root().join("slt")).expect("slt folder").map(|f| f.expect("file").path()).filter(|f| f.extension().is_some_and(|e| e == "slt")).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(root().join("slt"))
+        .expect("slt folder")
+        .map(|f| f.expect("file").path())
+        .filter(|f| f.extension().is_some_and(|e| e == "slt"))
+        .collect();
     files.sort();
     for file in files {
         let mut runner = Runner::new(|| Session::connect(address.to_string(), engine));

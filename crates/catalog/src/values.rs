@@ -86,6 +86,11 @@ pub(crate) fn stats_bound(json: &str, data_type: &DataType, bound: Bound) -> Opt
             Arc::new(Float64Array::from(vec![v])) as ArrayRef
         }),
         DataType::Binary => None,
+        // Some writers pass decimals through a double, which moves what has more than 53 bits.
+        DataType::Decimal128(precision, scale) => decimal(&text, *precision, *scale)
+            .filter(|value| value.unsigned_abs() < 1 << 53)
+            .and_then(|value| Decimal128Array::from(vec![value]).with_precision_and_scale(*precision, *scale).ok())
+            .map(|array| Arc::new(array) as ArrayRef),
         other if is_scalar(other) => scalar(&text, other),
         _ => None,
     }

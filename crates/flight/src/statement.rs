@@ -115,7 +115,7 @@ pub(crate) async fn update(door: &Door, caller: &Caller, bound: Bound) -> Result
     bound.require_values()?;
     let request = bound.into_request(caller);
     let prepared = door.queries.prepare(&request).await?;
-    if prepared.is_query {
+    if prepared.is_query && !prepared.changes_session {
         return Err(Error::invalid("this statement returns rows: execute it as a query, not as an update"));
     }
     let submitted = door.queries.submit(request).await?;

@@ -43,9 +43,9 @@ impl<W: Write> Printer<W> {
     pub fn new(format: Format, schema: SchemaRef, out: W) -> Result<Self, Failure> {
         let kind = match format {
             Format::Table => Kind::Table { out, cells: Vec::new() },
-            Format::Json => Kind::Json(
-                arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::LineDelimited>(out),
-            ),
+            Format::Json => {
+                Kind::Json(arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::LineDelimited>(out))
+            }
             Format::Csv => Kind::Csv(arrow::csv::WriterBuilder::new().with_header(true).build(out)),
             Format::Arrow => Kind::Arrow(Box::new(arrow::ipc::writer::StreamWriter::try_new(out, &schema).map_err(Failure::failed)?)),
         };
@@ -121,7 +121,15 @@ fn print_table(out: &mut impl Write, schema: &SchemaRef, cells: &[Vec<String>], 
     let names: Vec<String> = schema.fields().iter().map(|f| shorten(f.name())).collect();
     let types: Vec<String> = schema.fields().iter().map(|f| shorten(&flightpath_server::type_name(f.data_type()))).collect();
     let widths: Vec<usize> = (0..names.len())
-        .map(|i| cells.iter().flat_map(|row| row[i].lines()).map(UnicodeWidthStr::width).chain([names[i].width(), types[i].width()]).max().unwrap_or(0))
+        .map(|i| {
+            cells
+                .iter()
+                .flat_map(|row| row[i].lines())
+                .map(UnicodeWidthStr::width)
+                .chain([names[i].width(), types[i].width()])
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let right: Vec<bool> = schema.fields().iter().map(|f| is_number(f.data_type())).collect();
     let line = |out: &mut dyn Write, texts: &[String]| -> std::io::Result<()> {

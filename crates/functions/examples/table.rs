@@ -16,8 +16,8 @@ use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use flightpath_functions::ops::{self, BinaryOp};
 use flightpath_functions::{
-    AggregateCall, AggregateDef, BindContext, DuckAggregate, DuckCall, FpScalar, FunctionDef, RewriteDef, ScalarDef, Typed, WindowDef, cast,
-    duckdb, types,
+    AggregateCall, AggregateDef, BindContext, DuckAggregate, DuckCall, FpScalar, FunctionDef, RewriteDef, ScalarDef, Typed, WindowDef,
+    cast, duckdb, types,
 };
 
 fn main() {
@@ -278,9 +278,9 @@ fn window(ctx: &BindContext, def: &WindowDef, args: &[Typed]) -> Attempt {
 /// What DataFusion runs for an aggregate: the first that binds is looked at.
 fn aggregate_side(ctx: &BindContext, def: &AggregateDef) -> &'static str {
     let pool: Vec<Typed> = column_arguments().into_iter().chain(literal_arguments()).collect();
-    let bound = (0..=2).flat_map(|n| tuples(&pool, n)).find_map(|args| {
-        (def.bind)(ctx, aggregate_call(&args, false)).or_else(|_| (def.bind)(ctx, aggregate_call(&args, true))).ok()
-    });
+    let bound = (0..=2)
+        .flat_map(|n| tuples(&pool, n))
+        .find_map(|args| (def.bind)(ctx, aggregate_call(&args, false)).or_else(|_| (def.bind)(ctx, aggregate_call(&args, true))).ok());
     match bound {
         None => "-",
         Some(bound) if format!("{:?}", bound.udf.inner()).starts_with("FpAggregate") => "ours",
@@ -333,9 +333,28 @@ fn row(ctx: &BindContext, def: &FunctionDef) -> String {
 }
 
 const OPERATORS: &[BinaryOp] = &[
-    BinaryOp::Add, BinaryOp::Subtract, BinaryOp::Multiply, BinaryOp::Divide, BinaryOp::IntegralDivide, BinaryOp::Modulo, BinaryOp::BitAnd,
-    BinaryOp::BitOr, BinaryOp::BitXor, BinaryOp::ShiftLeft, BinaryOp::ShiftRight, BinaryOp::ShiftRightUnsigned, BinaryOp::Concat, BinaryOp::Eq,
-    BinaryOp::NotEq, BinaryOp::Lt, BinaryOp::LtEq, BinaryOp::Gt, BinaryOp::GtEq, BinaryOp::NullSafeEq, BinaryOp::And, BinaryOp::Or,
+    BinaryOp::Add,
+    BinaryOp::Subtract,
+    BinaryOp::Multiply,
+    BinaryOp::Divide,
+    BinaryOp::IntegralDivide,
+    BinaryOp::Modulo,
+    BinaryOp::BitAnd,
+    BinaryOp::BitOr,
+    BinaryOp::BitXor,
+    BinaryOp::ShiftLeft,
+    BinaryOp::ShiftRight,
+    BinaryOp::ShiftRightUnsigned,
+    BinaryOp::Concat,
+    BinaryOp::Eq,
+    BinaryOp::NotEq,
+    BinaryOp::Lt,
+    BinaryOp::LtEq,
+    BinaryOp::Gt,
+    BinaryOp::GtEq,
+    BinaryOp::NullSafeEq,
+    BinaryOp::And,
+    BinaryOp::Or,
 ];
 
 fn operator(ctx: &BindContext, op: BinaryOp) -> String {
@@ -411,7 +430,9 @@ fn page() -> String {
     }
     out.push_str("\n## Operators\n\nOperands that Databricks casts first aren't listed. DataFusion runs all of these. Comparisons, AND, OR and `||` stay plain expressions, which the printer of DuckDB's text may still refuse for nested types.\n\n| operator | DuckDB runs | DuckDB doesn't |\n|---|---|---|\n");
     OPERATORS.iter().for_each(|op| out.push_str(&operator(&ctx, *op)));
-    out.push_str("\n## CAST\n\n`both`: DataFusion and DuckDB; `DF`: DataFusion only; `no`: on neither; empty: no such cast in Databricks.\n\n");
+    out.push_str(
+        "\n## CAST\n\n`both`: DataFusion and DuckDB; `DF`: DataFusion only; `no`: on neither; empty: no such cast in Databricks.\n\n",
+    );
     casts(&ctx, &mut out);
     out
 }

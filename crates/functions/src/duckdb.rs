@@ -66,7 +66,13 @@ pub fn literal(value: &ScalarValue) -> Result<String, String> {
         return Ok(format!("CAST(NULL AS {})", type_name(&ty)?));
     }
     Ok(match value {
-        ScalarValue::Boolean(Some(b)) => if *b { "TRUE".into() } else { "FALSE".into() },
+        ScalarValue::Boolean(Some(b)) => {
+            if *b {
+                "TRUE".into()
+            } else {
+                "FALSE".into()
+            }
+        }
         ScalarValue::Int8(Some(v)) => format!("CAST({v} AS TINYINT)"),
         ScalarValue::Int16(Some(v)) => format!("CAST({v} AS SMALLINT)"),
         ScalarValue::Int32(Some(v)) if *v >= 0 => v.to_string(),

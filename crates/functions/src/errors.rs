@@ -63,7 +63,11 @@ pub(crate) fn remainder_by_zero() -> Error {
 }
 
 pub(crate) fn interval_divided_by_zero() -> Error {
-    Error::raised("INTERVAL_DIVIDED_BY_ZERO", "22012", "Division by zero. Use `try_divide` to tolerate divisor being 0 and return NULL instead.")
+    Error::raised(
+        "INTERVAL_DIVIDED_BY_ZERO",
+        "22012",
+        "Division by zero. Use `try_divide` to tolerate divisor being 0 and return NULL instead.",
+    )
 }
 
 /// Overflow of an operator on an integral type: tinyint and smallint have a class of their own.
@@ -95,7 +99,7 @@ const REMAINDER_BY_ZERO: &str = "Remainder by zero. Use `try_mod` to tolerate di
 
 /// The same errors as DuckDB SQL.
 pub(crate) mod duck {
-    use super::{DataType, DIVIDE_BY_ZERO, REMAINDER_BY_ZERO, duckdb, types};
+    use super::{DIVIDE_BY_ZERO, DataType, REMAINDER_BY_ZERO, duckdb, types};
 
     pub(crate) fn divide_by_zero() -> String {
         duckdb::raise("DIVIDE_BY_ZERO", "22012", &duckdb::string(DIVIDE_BY_ZERO))
@@ -106,22 +110,36 @@ pub(crate) mod duck {
     }
 
     pub(crate) fn arithmetic_overflow(what: &str) -> String {
-        duckdb::raise("ARITHMETIC_OVERFLOW", "22003", &duckdb::string(&format!("{what} overflow. Use a wider type or a `try_` function to tolerate overflow.")))
+        duckdb::raise(
+            "ARITHMETIC_OVERFLOW",
+            "22003",
+            &duckdb::string(&format!("{what} overflow. Use a wider type or a `try_` function to tolerate overflow.")),
+        )
     }
 
     pub(crate) fn cast_overflow(from: &DataType, to: &DataType) -> String {
-        let text = format!("A value of the type {} cannot be cast to {} due to an overflow. Use `try_cast` to tolerate overflow and return NULL instead.", types::sql_name(from), types::sql_name(to));
+        let text = format!(
+            "A value of the type {} cannot be cast to {} due to an overflow. Use `try_cast` to tolerate overflow and return NULL instead.",
+            types::sql_name(from),
+            types::sql_name(to)
+        );
         duckdb::raise("CAST_OVERFLOW", "22003", &duckdb::string(&text))
     }
 
     /// `value_sql` is DuckDB text of the value, a VARCHAR.
     pub(crate) fn cast_invalid_input(value_sql: &str, from: &DataType, to: &DataType) -> String {
-        let tail = format!("' of the type {} cannot be cast to {} because it is malformed. Use `try_cast` to tolerate malformed input and return NULL instead.", types::sql_name(from), types::sql_name(to));
+        let tail = format!(
+            "' of the type {} cannot be cast to {} because it is malformed. Use `try_cast` to tolerate malformed input and return NULL instead.",
+            types::sql_name(from),
+            types::sql_name(to)
+        );
         duckdb::raise("CAST_INVALID_INPUT", "22018", &format!("'The value ''' || left({value_sql}, 200) || {}", duckdb::string(&tail)))
     }
 
     pub(crate) fn numeric_out_of_range(precision: u8, scale: i8) -> String {
-        let text = format!("The value cannot be represented as Decimal({precision}, {scale}). If necessary, use a `try_` function or a wider type.");
+        let text = format!(
+            "The value cannot be represented as Decimal({precision}, {scale}). If necessary, use a `try_` function or a wider type."
+        );
         duckdb::raise("NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION", "22003", &duckdb::string(&text))
     }
 }

@@ -264,7 +264,11 @@ fn path(text: &str) -> Option<Vec<Step>> {
             rest = after;
         } else {
             let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
-            steps.push(if index == "*" { Step::Every } else { Step::Index(index.parse().ok().filter(|_| index.bytes().all(|b| b.is_ascii_digit()))?) });
+            steps.push(if index == "*" {
+                Step::Every
+            } else {
+                Step::Index(index.parse().ok().filter(|_| index.bytes().all(|b| b.is_ascii_digit()))?)
+            });
             rest = after;
         }
     }
@@ -343,7 +347,8 @@ fn writable(ty: &DataType) -> bool {
     match ty {
         DataType::List(item) => writable(item.data_type()),
         DataType::Struct(fields) => fields.iter().all(|f| writable(f.data_type())),
-        DataType::Map(..) => types::map_parts(ty).is_some_and(|(k, v)| (k.data_type() == &Utf8 || types::is_integral(k.data_type())) && writable(v.data_type())),
+        DataType::Map(..) => types::map_parts(ty)
+            .is_some_and(|(k, v)| (k.data_type() == &Utf8 || types::is_integral(k.data_type())) && writable(v.data_type())),
         other => !types::is_interval(other),
     }
 }
@@ -415,7 +420,9 @@ impl Writer<'_> {
                 out.push('{');
                 let start = out.len();
                 // Fields that are NULL are left out.
-                for (field, column) in fields.iter().zip(array.as_struct().columns()).filter(|(_, c)| c.is_valid(row) && c.data_type() != &DataType::Null) {
+                for (field, column) in
+                    fields.iter().zip(array.as_struct().columns()).filter(|(_, c)| c.is_valid(row) && c.data_type() != &DataType::Null)
+                {
                     if out.len() > start {
                         out.push(',');
                     }

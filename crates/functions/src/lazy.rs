@@ -18,10 +18,46 @@ const GUARDED_MAX: usize = 32;
 /// Functions whose value never raises, whatever their arguments. One that is missing here costs
 /// speed only.
 const NEVER_RAISE: &[&str] = &[
-    "ascii", "btrim", "char_length", "compared_float", "concat", "contains", "date_diff", "datediff", "day", "dayofmonth", "dayofweek",
-    "dayofyear", "endswith", "hour", "initcap", "instr", "isnan", "left", "length", "like", "lower", "ltrim", "minute", "month",
-    "normalized_float", "nullable", "position", "quarter", "replace", "right", "rtrim", "second", "size", "sqrt", "startswith", "substring",
-    "trim", "upper", "weekday", "year",
+    "ascii",
+    "btrim",
+    "char_length",
+    "compared_float",
+    "concat",
+    "contains",
+    "date_diff",
+    "datediff",
+    "day",
+    "dayofmonth",
+    "dayofweek",
+    "dayofyear",
+    "endswith",
+    "hour",
+    "initcap",
+    "instr",
+    "isnan",
+    "left",
+    "length",
+    "like",
+    "lower",
+    "ltrim",
+    "minute",
+    "month",
+    "normalized_float",
+    "nullable",
+    "position",
+    "quarter",
+    "replace",
+    "right",
+    "rtrim",
+    "second",
+    "size",
+    "sqrt",
+    "startswith",
+    "substring",
+    "trim",
+    "upper",
+    "weekday",
+    "year",
 ];
 
 fn is_float_arithmetic(function: &FpScalar) -> bool {
@@ -33,9 +69,11 @@ pub fn may_raise(expr: &Expr) -> bool {
     let mut raises = false;
     let walked = expr.apply(|e| {
         if let Expr::ScalarFunction(call) = e {
-            let safe = call.func.inner().downcast_ref::<FpScalar>().is_some_and(|f| {
-                NEVER_RAISE.contains(&f.def.name) || f.def.name.starts_with("try_") || is_float_arithmetic(f)
-            });
+            let safe = call
+                .func
+                .inner()
+                .downcast_ref::<FpScalar>()
+                .is_some_and(|f| NEVER_RAISE.contains(&f.def.name) || f.def.name.starts_with("try_") || is_float_arithmetic(f));
             if !safe && !is_constant(e) {
                 raises = true;
                 return Ok(TreeNodeRecursion::Stop);

@@ -14,8 +14,8 @@ pub mod duckdb;
 mod errors;
 mod json;
 pub mod lazy;
-mod misc;
 mod math;
+mod misc;
 mod nested;
 pub mod ops;
 #[cfg(test)]

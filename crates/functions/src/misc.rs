@@ -12,9 +12,9 @@ use crate::strings::duck;
 
 /// CRC-32 as in zip files.
 fn crc32(bytes: &[u8]) -> i64 {
-    let crc = bytes.iter().fold(u32::MAX, |crc, b| {
-        (0..8).fold(crc ^ u32::from(*b), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 })
-    });
+    let crc = bytes
+        .iter()
+        .fold(u32::MAX, |crc, b| (0..8).fold(crc ^ u32::from(*b), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 }));
     i64::from(!crc)
 }
 

@@ -112,7 +112,9 @@ impl Binder<'_> {
                 let mut value = self.bind(root)?;
                 for step in access_chain {
                     value = match step {
-                        ast::AccessExpr::Subscript(ast::Subscript::Index { index }) => self.call("subscript", vec![value, self.bind(index)?])?,
+                        ast::AccessExpr::Subscript(ast::Subscript::Index { index }) => {
+                            self.call("subscript", vec![value, self.bind(index)?])?
+                        }
                         ast::AccessExpr::Dot(ast::Expr::Identifier(name)) => {
                             let name = Typed::literal(ScalarValue::Utf8(Some(name.value.clone())));
                             self.call("get_field", vec![value, name])?
@@ -162,8 +164,12 @@ impl Binder<'_> {
                 }
                 self.call("like", args)
             }
-            ast::Expr::ILike { negated: false, any: false, expr, pattern, .. } => self.call("ilike", vec![self.bind(expr)?, self.bind(pattern)?]),
-            ast::Expr::BinaryOp { left, op: ast::BinaryOperator::StringConcat, right } => self.call("concat", vec![self.bind(left)?, self.bind(right)?]),
+            ast::Expr::ILike { negated: false, any: false, expr, pattern, .. } => {
+                self.call("ilike", vec![self.bind(expr)?, self.bind(pattern)?])
+            }
+            ast::Expr::BinaryOp { left, op: ast::BinaryOperator::StringConcat, right } => {
+                self.call("concat", vec![self.bind(left)?, self.bind(right)?])
+            }
             ast::Expr::Position { expr, r#in } => self.call("locate", vec![self.bind(expr)?, self.bind(r#in)?]),
             other => skip(other),
         }
@@ -178,7 +184,9 @@ impl Binder<'_> {
         let mut args = Vec::new();
         for (i, arg) in list.args.iter().enumerate() {
             let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)) = arg else { return skip(arg) };
-            let is_unit = i == 0 && list.args.len() == 3 && matches!(name.as_str(), "dateadd" | "date_add" | "datediff" | "date_diff" | "timestampadd" | "timestampdiff");
+            let is_unit = i == 0
+                && list.args.len() == 3
+                && matches!(name.as_str(), "dateadd" | "date_add" | "datediff" | "date_diff" | "timestampadd" | "timestampdiff");
             match e {
                 ast::Expr::Identifier(unit) if is_unit => args.push(Typed::literal(ScalarValue::Utf8(Some(unit.value.clone())))),
                 e => args.push(self.bind(e)?),
@@ -250,9 +258,16 @@ impl Binder<'_> {
 /// The plan's expression evaluated over one row.
 pub(crate) fn evaluate(e: &Expr) -> Result<ArrayRef> {
     let schema = DFSchema::empty();
-    let physical = create_physical_expr(e, &schema, &ExecutionProps::new(), &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext::default()).map_err(unwrap_error)?;
+    let physical = create_physical_expr(
+        e,
+        &schema,
+        &ExecutionProps::new(),
+        &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext::default(),
+    )
+    .map_err(unwrap_error)?;
     let options = RecordBatchOptions::new().with_row_count(Some(1));
-    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).map_err(|e| Error::internal(e.to_string()))?;
+    let batch =
+        RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).map_err(|e| Error::internal(e.to_string()))?;
     match physical.evaluate(&batch).map_err(unwrap_error)? {
         ColumnarValue::Array(a) => Ok(a),
         ColumnarValue::Scalar(s) => s.to_array().map_err(|e| Error::internal(e.to_string())),
@@ -291,8 +306,12 @@ pub(crate) fn render(array: &dyn Array, row: usize) -> Value {
             let entries = array.as_map().value(row);
             json!({"m": (0..entries.len()).map(|i| json!([render(entries.column(0), i), render(entries.column(1), i)])).collect::<Vec<_>>()})
         }
-        DataType::Duration(_) => json!({"iv": {"months": 0, "days": 0, "micros": array.as_primitive::<DurationMicrosecondType>().value(row)}}),
-        DataType::Interval(_) => json!({"iv": {"months": array.as_primitive::<IntervalYearMonthType>().value(row), "days": 0, "micros": 0}}),
+        DataType::Duration(_) => {
+            json!({"iv": {"months": 0, "days": 0, "micros": array.as_primitive::<DurationMicrosecondType>().value(row)}})
+        }
+        DataType::Interval(_) => {
+            json!({"iv": {"months": array.as_primitive::<IntervalYearMonthType>().value(row), "days": 0, "micros": 0}})
+        }
         DataType::Timestamp(_, tz) => {
             let v = array.as_primitive::<TimestampMicrosecondType>().value(row);
             let text = crate::cast::wall_clock_text(v);
@@ -323,8 +342,10 @@ pub(crate) fn duckdb(e: &Expr, ctx: &BindContext) -> std::result::Result<String,
             let args = call.args.iter().map(|a| duckdb(a, ctx)).collect::<std::result::Result<Vec<_>, _>>()?;
             let schema = DFSchema::empty();
             use datafusion::logical_expr::ExprSchemable;
-            let types = call.args.iter().map(|a| a.get_type(&schema).map_err(|e| e.to_string())).collect::<std::result::Result<Vec<_>, _>>()?;
-            let literals: Vec<Option<ScalarValue>> = call.args.iter().map(|a| if let Expr::Literal(v, _) = a { Some(v.clone()) } else { None }).collect();
+            let types =
+                call.args.iter().map(|a| a.get_type(&schema).map_err(|e| e.to_string())).collect::<std::result::Result<Vec<_>, _>>()?;
+            let literals: Vec<Option<ScalarValue>> =
+                call.args.iter().map(|a| if let Expr::Literal(v, _) = a { Some(v.clone()) } else { None }).collect();
             (fp.def.duckdb)(&DuckCall { args: &args, types: &types, literals: &literals, ret: &fp.ret, time_zone: &ctx.time_zone })
         }
         other => Err(format!("{other} isn't a call")),
@@ -333,7 +354,9 @@ pub(crate) fn duckdb(e: &Expr, ctx: &BindContext) -> std::result::Result<String,
 
 fn same(recorded: &Value, ours: &Value) -> bool {
     match (recorded, ours) {
-        (Value::String(a), Value::String(b)) => a == b || matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(x), Ok(y)) if a.contains(['.', 'E']) && x == y),
+        (Value::String(a), Value::String(b)) => {
+            a == b || matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(x), Ok(y)) if a.contains(['.', 'E']) && x == y)
+        }
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(x, y)| same(x, y)),
         // The order of a map's entries isn't recorded.
         (Value::Object(a), Value::Object(b)) if a.contains_key("m") => match (&a["m"], b.get("m")) {
@@ -356,7 +379,10 @@ fn expressions_answer_as_recorded() {
         let statement: Value = serde_json::from_str(line).unwrap();
         let sql = statement["sql"].as_str().unwrap();
         let id = statement["id"].as_str().unwrap();
-        let parsed = Parser::new(&DatabricksDialect {}).with_options(datafusion::sql::sqlparser::parser::ParserOptions::new().with_unescape(false)).try_with_sql(sql).and_then(|mut p| p.parse_statements());
+        let parsed = Parser::new(&DatabricksDialect {})
+            .with_options(datafusion::sql::sqlparser::parser::ParserOptions::new().with_unescape(false))
+            .try_with_sql(sql)
+            .and_then(|mut p| p.parse_statements());
         let Ok(parsed) = parsed else {
             *skipped.entry("parse".into()).or_default() += 1;
             continue;
@@ -370,7 +396,11 @@ fn expressions_answer_as_recorded() {
             match (outcome, error) {
                 (Err(Stop::Raised(e)), _) if e.kind() == ErrorKind::NotEligible => *skipped.entry("refused".into()).or_default() += 1,
                 (Err(Stop::Unknown(what)), _) => *skipped.entry(what.chars().take(40).collect()).or_default() += 1,
-                (Err(Stop::Raised(e)), Some(error)) if e.class() == error["class"].as_str() && e.sql_state() == error["sqlstate"].as_str() => ran += 1,
+                (Err(Stop::Raised(e)), Some(error))
+                    if e.class() == error["class"].as_str() && e.sql_state() == error["sqlstate"].as_str() =>
+                {
+                    ran += 1
+                }
                 (Err(Stop::Raised(e)), _) => wrong.push(format!("{id} {e:.300}\n    {sql:.0}{item}")),
                 (Ok(_), Some(_)) if select.projection.len() > 1 => {}
                 (Ok((array, _)), Some(error)) => wrong.push(format!("{id} gave {} instead of {error}", render(&array, 0))),
@@ -381,8 +411,15 @@ fn expressions_answer_as_recorded() {
                     let ty = types::name(&typed.ty);
                     // Intervals carry their fields beside the type.
                     let type_differs = column["spark_type"].as_str().is_some_and(|t| t != ty && !t.starts_with("interval"));
-                    if !same(expected, &value) || type_differs || array.data_type() != &typed.ty || column["nullable"].as_bool() != Some(typed.nullable) {
-                        wrong.push(format!("{id} {item}\n    is {value} {ty} nullable={}, recorded {expected} {} nullable={}", typed.nullable, column["spark_type"], column["nullable"]));
+                    if !same(expected, &value)
+                        || type_differs
+                        || array.data_type() != &typed.ty
+                        || column["nullable"].as_bool() != Some(typed.nullable)
+                    {
+                        wrong.push(format!(
+                            "{id} {item}\n    is {value} {ty} nullable={}, recorded {expected} {} nullable={}",
+                            typed.nullable, column["spark_type"], column["nullable"]
+                        ));
                     }
                     dump.push(json!({"id": id, "sql": item.to_string(), "duckdb": duckdb(&typed.expr, &ctx).map_err(|e| json!({"refused": e})).map_or_else(|e| e, Value::String), "value": value}));
                 }
@@ -401,7 +438,12 @@ fn expressions_answer_as_recorded() {
 /// Columns of one table, in which every function must answer as it does to constants.
 fn columns() -> Vec<(&'static str, ArrayRef)> {
     use arrow::array::{BinaryArray, Date32Array, Int32Array, ListArray, StringArray, TimestampMicrosecondArray};
-    let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(3), None, Some(1), Some(1)]), None, Some(vec![]), Some(vec![Some(7), Some(2)])]);
+    let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![
+        Some(vec![Some(3), None, Some(1), Some(1)]),
+        None,
+        Some(vec![]),
+        Some(vec![Some(7), Some(2)]),
+    ]);
     let DataType::List(field) = types::array(DataType::Int32, true) else { unreachable!() };
     let list = ListArray::new(field, list.offsets().clone(), list.values().clone(), list.nulls().cloned());
     vec![
@@ -410,7 +452,12 @@ fn columns() -> Vec<(&'static str, ArrayRef)> {
         ("b", Arc::new(BinaryArray::from(vec![Some(&b"ab"[..]), None, Some(&b""[..]), Some(&b"\xff\x00"[..])]))),
         ("n", Arc::new(Int32Array::from(vec![Some(2), Some(-1), None, Some(1)]))),
         ("d", Arc::new(Date32Array::from(vec![Some(19_782), None, Some(-1), Some(20_087)]))),
-        ("p", Arc::new(TimestampMicrosecondArray::from(vec![Some(1_709_251_199_999_999), Some(-500_000), None, Some(0)]).with_timezone("UTC"))),
+        (
+            "p",
+            Arc::new(
+                TimestampMicrosecondArray::from(vec![Some(1_709_251_199_999_999), Some(-500_000), None, Some(0)]).with_timezone("UTC"),
+            ),
+        ),
         ("a", Arc::new(list)),
     ]
 }
@@ -424,9 +471,15 @@ fn columns_answer_as_constants() {
     let batch = RecordBatch::try_new(schema.clone(), columns.iter().map(|(_, a)| a.clone()).collect()).unwrap();
     let df_schema = DFSchema::try_from(schema.as_ref().clone()).unwrap();
     let calls = [
-        ("upper lower initcap length octet_length bit_length trim ltrim rtrim reverse ascii soundex quote mask md5 sha1 crc32 base64 url_encode", "s"),
+        (
+            "upper lower initcap length octet_length bit_length trim ltrim rtrim reverse ascii soundex quote mask md5 sha1 crc32 base64 url_encode",
+            "s",
+        ),
         ("length octet_length base64 md5 sha1 crc32", "b"),
-        ("startswith endswith contains instr locate btrim concat concat_ws find_in_set levenshtein split rlike regexp_count regexp_substr like ilike", "s t"),
+        (
+            "startswith endswith contains instr locate btrim concat concat_ws find_in_set levenshtein split rlike regexp_count regexp_substr like ilike",
+            "s t",
+        ),
         ("left right substring lpad rpad repeat", "s n"),
         ("replace translate regexp_replace", "s t t"),
         ("substring", "s n n"),
@@ -444,7 +497,8 @@ fn columns_answer_as_constants() {
     for (names, args) in calls {
         for name in names.split(' ') {
             let args: Vec<usize> = args.split(' ').map(|a| columns.iter().position(|(name, _)| *name == a).unwrap()).collect();
-            let as_columns = args.iter().map(|i| Typed::new(datafusion::prelude::col(columns[*i].0), columns[*i].1.data_type().clone(), true)).collect();
+            let as_columns =
+                args.iter().map(|i| Typed::new(datafusion::prelude::col(columns[*i].0), columns[*i].1.data_type().clone(), true)).collect();
             let bound = sig::call_by_name(&ctx, name, as_columns).unwrap_or_else(|e| panic!("{name}: {e}"));
             let planning = datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext::default();
             let physical = create_physical_expr(&bound.expr, &df_schema, &ExecutionProps::new(), &planning).unwrap();

@@ -73,11 +73,8 @@ pub fn families() -> impl Iterator<Item = (&'static str, &'static [FunctionDef])
 /// Names of up to three functions that a misspelt name may have meant.
 pub fn nearest(name: &str) -> Vec<&'static str> {
     let name = name.to_ascii_lowercase();
-    let mut scored: Vec<(usize, &'static str)> = BY_NAME
-        .keys()
-        .map(|known| (distance(&name, known), *known))
-        .filter(|(d, known)| *d <= 2.max(known.len() / 4))
-        .collect();
+    let mut scored: Vec<(usize, &'static str)> =
+        BY_NAME.keys().map(|known| (distance(&name, known), *known)).filter(|(d, known)| *d <= 2.max(known.len() / 4)).collect();
     scored.sort();
     scored.into_iter().take(3).map(|(_, known)| known).collect()
 }

@@ -7,7 +7,9 @@ use arrow::array::{
     Array, ArrayAccessor, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, ListArray,
     PrimitiveArray, StringArray, StringBuilder,
 };
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
@@ -133,7 +135,11 @@ impl Frame {
 
     /// An array of this frame's rows as the call's value: a scalar when all arguments were.
     pub(crate) fn finish(&self, array: ArrayRef) -> Result<ColumnarValue> {
-        if self.scalar { Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0).map_err(internal)?)) } else { Ok(ColumnarValue::Array(array)) }
+        if self.scalar {
+            Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0).map_err(internal)?))
+        } else {
+            Ok(ColumnarValue::Array(array))
+        }
     }
 
     pub(crate) fn texts<S: AsRef<str>>(&self, mut f: impl FnMut(usize) -> Result<Option<S>>) -> Result<ColumnarValue> {

@@ -355,15 +355,15 @@ pub fn can_cast(from: &DataType, to: &DataType) -> bool {
         (f, t) if (is_integral(f) || is_decimal(f)) && is_interval(t) => true,
         (Date32, _) | (Binary, _) => false,
         (DataType::List(x), DataType::List(y)) => {
-            can_cast(x.data_type(), y.data_type()) && (y.is_nullable() || !(x.is_nullable() || cast_is_nullable(x.data_type(), y.data_type())))
+            can_cast(x.data_type(), y.data_type())
+                && (y.is_nullable() || !(x.is_nullable() || cast_is_nullable(x.data_type(), y.data_type())))
         }
         (DataType::Struct(xs), DataType::Struct(ys)) => {
-            xs.len() == ys.len() && xs.iter().zip(ys).all(|(x, y)| can_cast(x.data_type(), y.data_type()) && (y.is_nullable() || !x.is_nullable()))
+            xs.len() == ys.len()
+                && xs.iter().zip(ys).all(|(x, y)| can_cast(x.data_type(), y.data_type()) && (y.is_nullable() || !x.is_nullable()))
         }
         (DataType::Map(..), DataType::Map(..)) => match (map_parts(from), map_parts(to)) {
-            (Some((k1, v1)), Some((k2, v2))) => {
-                can_cast(k1.data_type(), k2.data_type()) && can_cast(v1.data_type(), v2.data_type())
-            }
+            (Some((k1, v1)), Some((k2, v2))) => can_cast(k1.data_type(), k2.data_type()) && can_cast(v1.data_type(), v2.data_type()),
             _ => false,
         },
         _ => false,
@@ -417,7 +417,9 @@ pub fn can_implicitly_cast(from: &DataType, to: &DataType) -> bool {
         (f, DataType::Decimal128(p, s)) => decimal_is_wider((*p, *s), f),
         (f, t) if is_numeric(f) && is_float(t) => *f != DataType::Float64 || *t == DataType::Float64,
         (f, t) if is_datetime(f) && is_datetime(t) => true,
-        (DataType::List(x), DataType::List(y)) => can_implicitly_cast(x.data_type(), y.data_type()) && (y.is_nullable() || !x.is_nullable()),
+        (DataType::List(x), DataType::List(y)) => {
+            can_implicitly_cast(x.data_type(), y.data_type()) && (y.is_nullable() || !x.is_nullable())
+        }
         (DataType::Map(..), DataType::Map(..)) => match (map_parts(from), map_parts(to)) {
             (Some((k1, v1)), Some((k2, v2))) => {
                 can_implicitly_cast(k1.data_type(), k2.data_type()) && can_implicitly_cast(v1.data_type(), v2.data_type())

@@ -39,7 +39,9 @@ fn database_error(action: &str, error: &sqlx::Error) -> Error {
             ErrorKind::Internal
         }
         // Data the database itself refuses: SQLSTATE class 22 (data exception), 23 (integrity).
-        sqlx::Error::Database(db) if db.code().is_some_and(|code| code.len() == 5 && (code.starts_with("22") || code.starts_with("23"))) => {
+        sqlx::Error::Database(db)
+            if db.code().is_some_and(|code| code.len() == 5 && (code.starts_with("22") || code.starts_with("23"))) =>
+        {
             ErrorKind::InvalidArgument
         }
         _ => ErrorKind::Unavailable,

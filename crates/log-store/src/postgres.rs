@@ -16,9 +16,9 @@ impl PostgresLog {
     /// Connects and brings the schema up to date; several routers may do so at once.
     pub async fn open(url: &str) -> Result<Self> {
         // The URL may hold a password: the error says nothing of it.
-        let options: PgConnectOptions = url
-            .parse()
-            .map_err(|_| Error::invalid("the query log's url isn't a valid postgres:// url (postgres://user:password@host:5432/database)"))?;
+        let options: PgConnectOptions = url.parse().map_err(|_| {
+            Error::invalid("the query log's url isn't a valid postgres:// url (postgres://user:password@host:5432/database)")
+        })?;
         let pool = PgPoolOptions::new()
             .max_connections(4)
             .acquire_timeout(CONNECT_MAX)

@@ -73,11 +73,12 @@ macro_rules! impl_log_store {
                 transaction.commit().await.map_err(failed)
             }
 
-            async fn queries(&self, limit: usize) -> flightpath_types::Result<Vec<flightpath_types::QueryRecord>> {
-                let mut select = sqlx::QueryBuilder::<$database>::new(format!(
-                    "SELECT {} FROM queries ORDER BY started_unix_ms DESC, query_id DESC LIMIT ",
-                    crate::rows::QUERY_COLUMNS
-                ));
+            async fn queries(&self, principal: Option<&str>, limit: usize) -> flightpath_types::Result<Vec<flightpath_types::QueryRecord>> {
+                let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {} FROM queries", crate::rows::QUERY_COLUMNS));
+                if let Some(principal) = principal {
+                    select.push(" WHERE principal = ").push_bind(principal.to_string());
+                }
+                select.push(" ORDER BY started_unix_ms DESC, query_id DESC LIMIT ");
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
                 let rows: Vec<crate::rows::QueryRow> =
                     select.build_query_as().fetch_all(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;

@@ -53,13 +53,15 @@ async fn reads_back_what_was_written(store: &dyn LogStore) {
     store.append(&[old.clone(), new.clone()]).await.unwrap();
     // Again, as after a crash: nothing doubles, nothing fails.
     store.append(std::slice::from_ref(&new)).await.unwrap();
-    let read = store.queries(10).await.unwrap();
+    let read = store.queries(None, 10).await.unwrap();
     let mut expected = vec![new.clone(), old.clone()];
     for record in &mut expected {
         record.bytes = i64::MAX as u64;
     }
     assert_eq!(read, expected);
-    assert_eq!(store.queries(1).await.unwrap().len(), 1);
+    assert_eq!(store.queries(None, 1).await.unwrap().len(), 1);
+    assert_eq!(store.queries(Some("ana"), 10).await.unwrap().len(), 2);
+    assert!(store.queries(Some("eve"), 10).await.unwrap().is_empty());
     let candidates = store.candidates(10).await.unwrap();
     assert_eq!(candidates.len(), 4);
     assert_eq!(candidates[..2], new.candidates()[..]);
@@ -69,10 +71,10 @@ async fn takes_text_with_nul_and_a_batch_larger_than_one_insert(store: &dyn LogS
     let mut odd = record("SELECT 'a\0b'", 3000);
     odd.error_message = Some("\0".into());
     store.append(&[odd]).await.unwrap();
-    assert_eq!(store.queries(1).await.unwrap()[0].text, "SELECT 'a\u{FFFD}b'");
+    assert_eq!(store.queries(None, 1).await.unwrap()[0].text, "SELECT 'a\u{FFFD}b'");
     let many: Vec<QueryRecord> = (0..1200).map(|i| record("SELECT 2", 4000 + i)).collect();
     store.append(&many).await.unwrap();
-    assert_eq!(store.queries(5000).await.unwrap().len(), 1203);
+    assert_eq!(store.queries(None, 5000).await.unwrap().len(), 1203);
 }
 
 #[tokio::test]
@@ -84,7 +86,7 @@ async fn sqlite() {
     takes_text_with_nul_and_a_batch_larger_than_one_insert(store.as_ref()).await;
     drop(store);
     let reopened = flightpath_log_store::open(&format!("sqlite://{}", path.display())).await.unwrap();
-    assert_eq!(reopened.queries(5000).await.unwrap().len(), 1203);
+    assert_eq!(reopened.queries(None, 5000).await.unwrap().len(), 1203);
 }
 
 #[tokio::test]
@@ -95,7 +97,7 @@ async fn postgres_and_its_absence() {
     takes_text_with_nul_and_a_batch_larger_than_one_insert(store.as_ref()).await;
     // A second router migrates the same database without harm.
     let again: Arc<dyn LogStore> = flightpath_log_store::open(&server.url()).await.unwrap();
-    assert_eq!(again.queries(1).await.unwrap().len(), 1);
+    assert_eq!(again.queries(None, 1).await.unwrap().len(), 1);
     drop(server);
     let error = store.append(&[record("SELECT 3", 1)]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -179,5 +181,8 @@ fn bin_dir() -> PathBuf {
     candidates.sort();
     candidates.reverse();
     candidates.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    candidates.into_iter().find(|dir: &PathBuf| Path::new(dir).join("initdb").exists()).expect("PostgreSQL's server isn't installed: apt-get install postgresql")
+    candidates
+        .into_iter()
+        .find(|dir: &PathBuf| Path::new(dir).join("initdb").exists())
+        .expect("PostgreSQL's server isn't installed: apt-get install postgresql")
 }

@@ -54,7 +54,10 @@ impl Admission {
             return Ok(Permit { _permit: permit });
         }
         let _waiting = Waiting::enter(&gate.waiting, self.config.queue_max).ok_or_else(|| {
-            Error::new(ErrorKind::ResourceExhausted, format!("engine `{engine}` is busy and {} queries wait for it already; try again later", self.config.queue_max))
+            Error::new(
+                ErrorKind::ResourceExhausted,
+                format!("engine `{engine}` is busy and {} queries wait for it already; try again later", self.config.queue_max),
+            )
         })?;
         let limit = Instant::now() + self.config.wait_max;
         let until = deadline.map_or(limit, |d| d.min(limit));

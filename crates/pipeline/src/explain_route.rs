@@ -18,7 +18,9 @@ pub fn rows(decision: &Decision) -> Result<RecordBatch> {
         Arc::new(StringArray::from_iter_values(all.iter().map(|c| c.reason.as_str()))),
         Arc::new(all.iter().map(|c| eligible(c).then_some(c.numbers.latency_ms)).collect::<Float64Array>()),
         Arc::new(all.iter().map(|c| eligible(c).then_some(c.numbers.usd)).collect::<Float64Array>()),
-        Arc::new(all.iter().map(|c| eligible(c).then_some(i64::try_from(c.numbers.scan_bytes).unwrap_or(i64::MAX))).collect::<Int64Array>()),
+        Arc::new(
+            all.iter().map(|c| eligible(c).then_some(i64::try_from(c.numbers.scan_bytes).unwrap_or(i64::MAX))).collect::<Int64Array>(),
+        ),
         Arc::new(all.iter().map(|c| c.rank.map(|r| i32::try_from(r).unwrap_or(i32::MAX))).collect::<Int32Array>()),
     ];
     RecordBatch::try_new(explain_route_schema(), columns).map_err(|e| Error::internal(format!("explaining the route: {e}")))

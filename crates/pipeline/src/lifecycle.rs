@@ -4,7 +4,9 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use flightpath_querylog::Recorder;
-use flightpath_types::{Decision, Dialect, EngineId, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord, Session};
+use flightpath_types::{
+    Decision, Dialect, EngineId, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord, Session,
+};
 
 /// Arrived, nothing known yet.
 pub(crate) struct Received;
@@ -45,7 +47,7 @@ impl QueryToken<Received> {
         let record = QueryRecord {
             query_id,
             started_unix_ms,
-            text: text.to_string(),
+            text: recorded_text(text),
             fingerprint: None,
             statement_kind: "unknown".into(),
             session_id: Some(session_id.to_string()),
@@ -172,6 +174,17 @@ impl Drop for Draft {
             self.finish(Err(&Error::new(ErrorKind::Cancelled, "the client went away")));
         }
     }
+}
+
+/// Longer statements are cut in the record; their length is kept.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+fn recorded_text(text: &str) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text.to_string();
+    }
+    let end = (0..=TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}... ({} bytes in all)", &text[..end], text.len())
 }
 
 pub(crate) fn micros(duration: std::time::Duration) -> u64 {

@@ -90,6 +90,8 @@ pub struct Prepared {
     /// One field per parameter.
     pub parameters: SchemaRef,
     pub is_query: bool,
+    /// `SET` and `USE`: may be executed as an update too.
+    pub changes_session: bool,
 }
 
 #[derive(Debug, Clone)]

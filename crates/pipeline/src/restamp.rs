@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DurationMicrosecondArray, IntervalYearMonthArray, ListArray, MapArray, StructArray, make_array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DurationMicrosecondArray, IntervalYearMonthArray, ListArray, MapArray, StructArray, make_array,
+    new_null_array,
+};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -41,9 +44,10 @@ fn cast(array: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
     match (array.data_type(), to) {
         // NULL is NULL in any type: an untyped NULL has some type in every engine.
         _ if array.null_count() == array.len() || array.data_type() == &DataType::Null => Ok(new_null_array(to, array.len())),
-        (DataType::Interval(IntervalUnit::MonthDayNano), DataType::Duration(TimeUnit::Microsecond) | DataType::Interval(IntervalUnit::YearMonth)) => {
-            interval(array, field)
-        }
+        (
+            DataType::Interval(IntervalUnit::MonthDayNano),
+            DataType::Duration(TimeUnit::Microsecond) | DataType::Interval(IntervalUnit::YearMonth),
+        ) => interval(array, field),
         (DataType::List(_) | DataType::LargeList(_) | DataType::ListView(_), DataType::List(item)) => {
             let list = cast_with_options(array, &DataType::List(list_item(array.data_type(), item)), &STRICT).map_err(cast_failed)?;
             let list = list.as_list::<i32>();
@@ -81,7 +85,13 @@ fn cast(array: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
 /// DuckDB has one interval type of months, days and time; Databricks has months, or microseconds
 /// in which a day is 24 hours.
 fn interval(array: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
-    let mixed = |v: IntervalMonthDayNano| Error::internal(format!("an engine answered column `{}` with the interval {v:?}, which isn't a {}", field.name(), field.data_type()));
+    let mixed = |v: IntervalMonthDayNano| {
+        Error::internal(format!(
+            "an engine answered column `{}` with the interval {v:?}, which isn't a {}",
+            field.name(),
+            field.data_type()
+        ))
+    };
     let values = array.as_primitive::<IntervalMonthDayNanoType>();
     let parts = values.iter();
     if let DataType::Interval(IntervalUnit::YearMonth) = field.data_type() {
@@ -102,8 +112,7 @@ fn interval(array: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Values that don't fit raise instead of becoming NULL.
-const STRICT: CastOptions<'static> =
-    CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
+const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
 
 /// Same list shape, the item type as it came: only the offsets' width changes.
 fn list_item(from: &DataType, to: &FieldRef) -> FieldRef {

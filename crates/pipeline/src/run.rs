@@ -15,6 +15,8 @@ use crate::lifecycle::{Planned, QueryToken, micros};
 
 /// How often the whole list is gone through again when every candidate died under the query.
 const ROUNDS_MAX: u32 = 8;
+/// A query under which an engine died this often isn't given to it again: it may be the cause.
+const DEATHS_MAX: u32 = 3;
 /// Pause before the second round; doubles. A worker's death is noticed within the first ones.
 const ROUND_PAUSE: Duration = Duration::from_millis(25);
 /// How long a query waits for an engine that is being restarted.
@@ -40,52 +42,102 @@ pub(crate) async fn run_until_first_batch(
 ) -> Result<Started> {
     let begun = Instant::now();
     let mut queued = Duration::ZERO;
-    let candidates: Vec<&Arc<dyn Engine>> =
-        decision.ranked().filter_map(|c| engines.iter().find(|engine| *engine.id() == c.engine)).collect();
-    let mut last_error = Error::not_eligible(decision.refusals_text());
+    let mut candidates: Vec<Attempts<'_>> = decision
+        .ranked()
+        .filter_map(|c| engines.iter().find(|engine| *engine.id() == c.engine))
+        .map(|engine| Attempts { engine, deaths: 0, may_retry: true })
+        .collect();
+    let mut failure = Error::not_eligible(decision.refusals_text());
     for round in 0..ROUNDS_MAX {
-        if round > 0 && !wait_for_recovery(&candidates, ROUND_PAUSE * (1 << (round - 1)), execution.deadline).await {
-            break;
+        if round > 0 {
+            candidates.retain(|c| c.may_retry);
+            let engines: Vec<&Arc<dyn Engine>> = candidates.iter().map(|c| c.engine).collect();
+            if engines.is_empty() || !wait_for_recovery(&engines, ROUND_PAUSE * (1 << (round - 1)), execution.deadline).await {
+                break;
+            }
         }
-        for engine in &candidates {
-            token.trying(engine.id());
-            match try_engine(engine, admission, query, execution, &mut queued).await {
+        let count = candidates.len();
+        for (position, candidate) in candidates.iter_mut().enumerate() {
+            token.trying(candidate.engine.id());
+            let error = match candidate.try_once(admission, query, execution, &mut queued).await {
                 Ok((first, rest, permit)) => {
                     token.queued(micros(queued));
                     return Ok(Started { first, rest, permit, waited_us: micros(begun.elapsed().saturating_sub(queued)) });
                 }
-                // An engine may find out only at a value that it can't answer as Databricks does.
-                Err(error) if error.kind().may_fail_over() || error.kind() == ErrorKind::NotEligible => {
-                    tracing::warn!(query_id = %execution.query_id, engine = %engine.id(), %error, "an engine failed before its first batch");
-                    token.failed_over(engine.id(), &error);
-                    last_error = error;
-                }
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            if !may_try_another(&error, position + 1 < count) {
+                // A second opinion that isn't one doesn't replace what the first engine raised.
+                return Err(if failure.kind() == ErrorKind::Raised { failure } else { error });
             }
+            tracing::warn!(query_id = %execution.query_id, engine = %candidate.engine.id(), %error, "an engine failed before its first batch");
+            token.failed_over(candidate.engine.id(), &error);
+            failure = graver(failure, error);
         }
-        // Only an engine that died may be alive again; out of memory stays out of memory.
-        if last_error.kind() != ErrorKind::Unavailable {
+        if failure.kind() == ErrorKind::Raised {
             break;
         }
     }
-    Err(last_error)
+    Err(failure)
 }
 
-async fn try_engine(
-    engine: &Arc<dyn Engine>,
-    admission: &Admission,
-    query: &Arc<PlannedQuery>,
-    execution: &Execution,
-    queued: &mut Duration,
-) -> Result<(Option<RecordBatch>, BatchStream, Permit)> {
-    let arrived = Instant::now();
-    let permit = admission.admit(engine.id(), execution.deadline).await?;
-    *queued += arrived.elapsed();
-    let mut stream = engine.execute(query.clone(), execution.clone()).await?;
-    match stream.next().await {
-        Some(first) => Ok((Some(first?), stream, permit)),
-        // A stream that has ended may not be polled again.
-        None => Ok((None, futures::stream::empty().boxed(), permit)),
+/// Whether this failure leaves the query to other candidates.
+fn may_try_another(error: &Error, others: bool) -> bool {
+    match error.kind() {
+        // An engine may find out only at a value that it can't answer as Databricks does.
+        ErrorKind::NotEligible => true,
+        // Engines compute in their own widths: an overflow counts once no other engine can tell.
+        ErrorKind::Raised => others && error.class() == Some("ARITHMETIC_OVERFLOW"),
+        kind => kind.may_fail_over(),
+    }
+}
+
+/// What the client hears when nobody answered: an error of the query's own, else that an engine
+/// died, else the latest.
+fn graver(before: Error, now: Error) -> Error {
+    match (before.kind(), now.kind()) {
+        (ErrorKind::Raised, _) => before,
+        (ErrorKind::Unavailable, kind) if kind != ErrorKind::Raised => before,
+        _ => now,
+    }
+}
+
+/// One candidate's tries at one query.
+struct Attempts<'a> {
+    engine: &'a Arc<dyn Engine>,
+    /// Times it died while it ran this query, which may be the query's own doing.
+    deaths: u32,
+    may_retry: bool,
+}
+
+impl Attempts<'_> {
+    async fn try_once(
+        &mut self,
+        admission: &Admission,
+        query: &Arc<PlannedQuery>,
+        execution: &Execution,
+        queued: &mut Duration,
+    ) -> Result<(Option<RecordBatch>, BatchStream, Permit)> {
+        let arrived = Instant::now();
+        let permit = admission.admit(self.engine.id(), execution.deadline).await.inspect_err(|_| self.may_retry = false)?;
+        *queued += arrived.elapsed();
+        let mut reached = false;
+        let outcome: Result<(Option<RecordBatch>, BatchStream)> = async {
+            let mut stream = self.engine.execute(query.clone(), execution.clone()).await?;
+            reached = true;
+            match stream.next().await {
+                Some(first) => Ok((Some(first?), stream)),
+                // A stream that has ended may not be polled again.
+                None => Ok((None, futures::stream::empty().boxed())),
+            }
+        }
+        .await;
+        if let Err(error) = &outcome {
+            self.deaths += u32::from(reached);
+            // Only an engine that was down or died may be alive again; out of memory stays out of memory.
+            self.may_retry = error.kind() == ErrorKind::Unavailable && self.deaths < DEATHS_MAX;
+        }
+        outcome.map(|(first, rest)| (first, rest, permit))
     }
 }
 

@@ -82,7 +82,13 @@ enum Token {
 }
 
 impl Pipeline {
-    pub fn new(planner: Planner, catalog: Arc<dyn Catalog>, engines: Vec<Arc<dyn Engine>>, recorder: Recorder, config: PipelineConfig) -> Self {
+    pub fn new(
+        planner: Planner,
+        catalog: Arc<dyn Catalog>,
+        engines: Vec<Arc<dyn Engine>>,
+        recorder: Recorder,
+        config: PipelineConfig,
+    ) -> Self {
         let slots = engines.iter().map(|engine| (engine.id().clone(), engine.facts().slots));
         let admission = Admission::new(slots, config.admission.clone());
         Self {
@@ -169,11 +175,8 @@ impl Pipeline {
     }
 
     fn route(&self, query: &PlannedQuery, settings: &Session) -> Decision {
-        let contenders: Vec<Contender> = self
-            .engines
-            .iter()
-            .map(|engine| Contender { facts: engine.facts(), refusal: engine.eligible(query).err() })
-            .collect();
+        let contenders: Vec<Contender> =
+            self.engines.iter().map(|engine| Contender { facts: engine.facts(), refusal: engine.eligible(query).err() }).collect();
         let policy = Policy { strategy: self.config.strategy.clone(), pinned: settings.engine.clone() };
         route(&query.features, &contenders, &policy)
     }
@@ -182,12 +185,20 @@ impl Pipeline {
         if self.submitted.len() >= self.config.submitted_max {
             self.expire();
         }
-        if self.submitted.len() >= self.config.submitted_max
-            && let Some(oldest) = self.submitted.iter().min_by_key(|q| q.submitted).map(|q| *q.key())
-        {
-            self.submitted.remove(&oldest);
+        if self.submitted.len() >= self.config.submitted_max {
+            self.forget_some();
         }
         self.submitted.insert(query_id, Arc::new(query));
+    }
+
+    /// Makes room for a while: what was fetched already goes first, then the oldest.
+    fn forget_some(&self) {
+        let used = |q: &SubmittedQuery| matches!(*q.token.lock(), Token::Used);
+        let mut order: Vec<(bool, Instant, QueryId)> = self.submitted.iter().map(|q| (!used(&q), q.submitted, *q.key())).collect();
+        order.sort_unstable();
+        for (_, _, id) in order.iter().take(self.config.submitted_max / 10 + 1) {
+            self.submitted.remove(id);
+        }
     }
 
     fn find(&self, query_id: QueryId, principal: &Principal) -> Result<Arc<SubmittedQuery>> {
@@ -200,11 +211,12 @@ impl Pipeline {
     async fn start(
         &self,
         query_id: QueryId,
+        ticket: QueryId,
         query: &SubmittedQuery,
         mut token: QueryToken<Planned>,
         deadline: Option<Instant>,
     ) -> Result<ResultStream> {
-        let registered = Registered::enter(&self.running, query_id, query.settings.principal.clone());
+        let registered = Registered::enter(&self.running, query_id, ticket, query.settings.principal.clone());
         let cancelled = registered.cancel.clone();
         let schema = query.statement.schema();
         let work = async {
@@ -264,7 +276,8 @@ impl QueryService for Pipeline {
             let id = QueryId::generate();
             QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings).fail(error);
         })?;
-        Ok(Prepared { schema: planned.statement.schema(), parameters: planned.parameters, is_query: true })
+        let changes_session = matches!(planned.statement, Statement::SetSession { .. });
+        Ok(Prepared { schema: planned.statement.schema(), parameters: planned.parameters, is_query: true, changes_session })
     }
 
     async fn submit(&self, request: Request) -> Result<Submitted> {
@@ -321,7 +334,7 @@ impl QueryService for Pipeline {
     async fn fetch(&self, query_id: QueryId, principal: &Principal, deadline: Option<Instant>) -> Result<ResultStream> {
         self.check_open()?;
         let query = self.find(query_id, principal)?;
-        let limit = query.settings.timeout().or(self.config.timeout).map(|timeout| Instant::now() + timeout);
+        let limit = query.settings.timeout().or(self.config.timeout).and_then(|timeout| Instant::now().checked_add(timeout));
         let deadline = [deadline, limit].into_iter().flatten().min();
         let token = {
             let mut token = query.token.lock();
@@ -334,18 +347,19 @@ impl QueryService for Pipeline {
             Some(token) => (query_id, token),
             None => self.replay_token(&query),
         };
-        self.start(execution_id, &query, token, deadline).await
+        self.start(execution_id, query_id, &query, token, deadline).await
     }
 
     async fn cancel(&self, query_id: QueryId, principal: &Principal) -> Result<bool> {
-        let submitted = self.submitted.remove_if(&query_id, |_, q| q.settings.principal == *principal).is_some();
-        let running = match self.running.get(&query_id).filter(|q| q.principal == *principal) {
-            Some(query) => {
-                query.cancel.cancel();
-                true
-            }
-            None => false,
-        };
+        let waiting = |q: &SubmittedQuery| q.settings.principal == *principal && matches!(*q.token.lock(), Token::Fresh(_));
+        let submitted = self.submitted.get(&query_id).is_some_and(|q| waiting(&q));
+        self.submitted.remove_if(&query_id, |_, q| q.settings.principal == *principal);
+        // The ticket may have been fetched more than once.
+        let mut running = false;
+        for query in self.running.iter().filter(|q| q.ticket == query_id && q.principal == *principal) {
+            query.cancel.cancel();
+            running = true;
+        }
         Ok(submitted || running)
     }
 
@@ -375,15 +389,16 @@ impl Pipeline {
             Statement::Local(_) | Statement::SetSession { .. } => None,
         };
         let query_id = QueryId::generate();
-        let token = QueryToken::receive(&self.recorder, query_id, &query.text, query.session.id.as_str(), &query.settings).planned(PlanSummary {
-            statement_kind: query.statement.kind().as_str(),
-            fingerprint: planned.map(|q| q.fingerprint),
-            features: planned.map(|q| q.features.clone()).unwrap_or_default(),
-            cache_hit: true,
-            plan_us: 0,
-            decide_us: 0,
-            decision: query.decision.clone(),
-        });
+        let token =
+            QueryToken::receive(&self.recorder, query_id, &query.text, query.session.id.as_str(), &query.settings).planned(PlanSummary {
+                statement_kind: query.statement.kind().as_str(),
+                fingerprint: planned.map(|q| q.fingerprint),
+                features: planned.map(|q| q.features.clone()).unwrap_or_default(),
+                cache_hit: true,
+                plan_us: 0,
+                decide_us: 0,
+                decision: query.decision.clone(),
+            });
         (query_id, token)
     }
 }

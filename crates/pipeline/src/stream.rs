@@ -23,6 +23,8 @@ use crate::restamp::restamp;
 pub(crate) type Registry = Arc<DashMap<QueryId, RunningQuery>>;
 
 pub(crate) struct RunningQuery {
+    /// The query id in the ticket it was fetched with.
+    pub ticket: QueryId,
     pub principal: Principal,
     pub cancel: CancellationToken,
 }
@@ -35,9 +37,9 @@ pub(crate) struct Registered {
 }
 
 impl Registered {
-    pub fn enter(registry: &Registry, query_id: QueryId, principal: Principal) -> Self {
+    pub fn enter(registry: &Registry, query_id: QueryId, ticket: QueryId, principal: Principal) -> Self {
         let cancel = CancellationToken::new();
-        registry.insert(query_id, RunningQuery { principal, cancel: cancel.clone() });
+        registry.insert(query_id, RunningQuery { ticket, principal, cancel: cancel.clone() });
         Self { registry: registry.clone(), query_id, cancel }
     }
 }

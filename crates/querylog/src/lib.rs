@@ -19,8 +19,8 @@ pub trait LogStore: Send + Sync {
     /// records can be written again after a crash. `Unavailable` means: keep them and try again.
     async fn append(&self, records: &[QueryRecord]) -> Result<()>;
 
-    /// Newest first, at most `limit`.
-    async fn queries(&self, limit: usize) -> Result<Vec<QueryRecord>>;
+    /// This principal's (everybody's, for `None`), newest first, at most `limit`.
+    async fn queries(&self, principal: Option<&str>, limit: usize) -> Result<Vec<QueryRecord>>;
 
     /// Candidates of the newest queries, newest query first, at most `limit` rows.
     async fn candidates(&self, limit: usize) -> Result<Vec<CandidateRecord>>;

@@ -100,7 +100,9 @@ impl Recorder {
                 if dropped.is_power_of_two() {
                     match why {
                         AppendError::Full => tracing::warn!(dropped, "the query log's spool is full; records are dropped"),
-                        AppendError::Io(error) => tracing::warn!(dropped, %error, "the query log's spool can't be written; records are dropped"),
+                        AppendError::Io(error) => {
+                            tracing::warn!(dropped, %error, "the query log's spool can't be written; records are dropped")
+                        }
                     }
                 }
             }

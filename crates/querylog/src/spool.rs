@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use flightpath_types::QueryRecord;
 
+/// One read stops beyond this: it is made while queries wait to append.
+const READ_BYTES_MAX: u64 = 1 << 20;
 /// A new segment starts beyond this.
 const SEGMENT_BYTES_MAX: u64 = 8 << 20;
 const CURSOR_FILE: &str = "cursor";
@@ -109,7 +111,8 @@ impl Spool {
         let mut records = Vec::new();
         let mut damaged = 0;
         let mut at = self.cursor;
-        while records.len() < max && at < self.end {
+        let mut bytes = 0;
+        while records.len() < max && bytes < READ_BYTES_MAX && at < self.end {
             let mut file = match File::open(segment_path(&self.dir, at.segment)) {
                 Ok(file) => file,
                 Err(e) if e.kind() == io::ErrorKind::NotFound && at.segment < self.end.segment => {
@@ -122,8 +125,9 @@ impl Spool {
             let length = if at.segment == self.end.segment { self.end.offset } else { file.metadata()?.len() };
             let mut lines = BufReader::new(file.take(length.saturating_sub(at.offset)));
             let mut line = Vec::new();
-            while records.len() < max && lines.read_until(b'\n', &mut line)? > 0 {
+            while records.len() < max && bytes < READ_BYTES_MAX && lines.read_until(b'\n', &mut line)? > 0 {
                 at.offset += line.len() as u64;
+                bytes += line.len() as u64;
                 match serde_json::from_slice(&line) {
                     Ok(record) => records.push(record),
                     Err(_) => damaged += 1,

@@ -33,7 +33,7 @@ impl LogStore for FakeStore {
         Ok(())
     }
 
-    async fn queries(&self, _: usize) -> Result<Vec<QueryRecord>> {
+    async fn queries(&self, _: Option<&str>, _: usize) -> Result<Vec<QueryRecord>> {
         Ok(self.rows.lock().values().cloned().collect())
     }
 
@@ -104,7 +104,8 @@ async fn records_of_a_run_that_was_killed_are_stored_by_the_next_one_and_a_torn_
         killed.record(&record(&format!("SELECT {i}")));
     }
     // As a kill in mid-write leaves it.
-    let segment = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|x| x == "jsonl")).unwrap();
+    let segment =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|x| x == "jsonl")).unwrap();
     use std::io::Write;
     std::fs::OpenOptions::new().append(true).open(&segment).unwrap().write_all(b"{\"query_id\":\"01").unwrap();
 
@@ -158,6 +159,7 @@ async fn segments_are_deleted_once_stored() {
     }
     assert!(recorder.shutdown(LIMIT).await);
     assert_eq!(store.rows.lock().len(), 300);
-    let segments = std::fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "jsonl")).count();
+    let segments =
+        std::fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "jsonl")).count();
     assert_eq!(segments, 1);
 }

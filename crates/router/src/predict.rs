@@ -34,7 +34,8 @@ fn memory_bytes(features: &Features) -> u64 {
     let rows = features.scan_rows.unwrap_or(features.scan_bytes / 16);
     let groups = if features.group_keys > 0 || features.distincts > 0 { (rows as f64 * GROUPS_PER_ROW) as u64 } else { 0 };
     // A sort with a limit keeps only the limit's rows.
-    let held_rows = if features.windows > 0 || features.sorts > features.limits { features.result_rows.unwrap_or(rows).min(rows) } else { 0 };
+    let held_rows =
+        if features.windows > 0 || features.sorts > features.limits { features.result_rows.unwrap_or(rows).min(rows) } else { 0 };
     MEMORY_FLOOR_BYTES
         .saturating_add(build_sides.saturating_mul(DECODED_FACTOR))
         .saturating_add(groups.saturating_mul(HASH_ROW_BYTES))

@@ -16,7 +16,8 @@ pub(crate) struct Ranked {
 }
 
 pub(crate) fn rank(features: &Features, candidates: &[(Candidate, &EngineFacts)]) -> Vec<Ranked> {
-    let small = features.scan_bytes <= SMALL_SCAN_BYTES && features.joins + features.cross_joins <= SIMPLE_JOINS_MAX && features.windows == 0;
+    let small =
+        features.scan_bytes <= SMALL_SCAN_BYTES && features.joins + features.cross_joins <= SIMPLE_JOINS_MAX && features.windows == 0;
     let mut order: Vec<usize> = (0..candidates.len()).filter(|i| candidates[*i].0.refusal.is_none()).collect();
     let key = |i: &usize| {
         let (candidate, facts) = &candidates[*i];

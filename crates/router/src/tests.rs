@@ -19,10 +19,7 @@ fn facts(id: &str, overhead_ms: f64, rate: f64) -> EngineFacts {
 }
 
 fn two_engines() -> Vec<Contender> {
-    vec![
-        Contender { facts: facts("datafusion", 0.5, 2e8), refusal: None },
-        Contender { facts: facts("duckdb", 2.0, 4e8), refusal: None },
-    ]
+    vec![Contender { facts: facts("datafusion", 0.5, 2e8), refusal: None }, Contender { facts: facts("duckdb", 2.0, 4e8), refusal: None }]
 }
 
 fn scan(bytes: u64) -> Features {
@@ -107,7 +104,6 @@ fn any_contender(id: &'static str) -> impl proptest::strategy::Strategy<Value = 
         Contender { facts, refusal: refuses.then(|| Refusal::new(RefusalClass::Semantics, "no")) }
     })
 }
-
 
 fn any_features() -> impl proptest::strategy::Strategy<Value = Features> {
     (0u64..1 << 42, 0u32..8, 0u32..4, 0u32..3, proptest::option::of(0u64..1 << 40)).prop_map(|(bytes, joins, group_keys, windows, rows)| {

@@ -32,8 +32,8 @@ impl LogStore for LazyLog {
         store.append(records).await
     }
 
-    async fn queries(&self, limit: usize) -> Result<Vec<QueryRecord>> {
-        self.store().await?.queries(limit).await
+    async fn queries(&self, principal: Option<&str>, limit: usize) -> Result<Vec<QueryRecord>> {
+        self.store().await?.queries(principal, limit).await
     }
 
     async fn candidates(&self, limit: usize) -> Result<Vec<CandidateRecord>> {

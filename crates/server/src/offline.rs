@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use flightpath_catalog::Catalog;
+use flightpath_engine::Engine;
+use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_pipeline::{Contender, Policy, explain_route_rows, route};
 use flightpath_plan::Statement;
 use flightpath_planner::{PlanRequest, Planner};
-use flightpath_engine::Engine;
-use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_types::{EngineId, EngineState, Error, Principal, Result, Session};
 
 use crate::compose::{datafusion_config, duckdb_config, open_catalog};

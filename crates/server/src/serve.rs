@@ -27,9 +27,10 @@ pub async fn serve(settings: Settings) -> Result<()> {
     start_logging(&settings.log_level);
     let tls = read_tls(&settings)?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|e| match e.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            Error::unavailable(format!("{} is in use: another server runs there; stop it or choose another port with --listen", settings.listen))
-        }
+        std::io::ErrorKind::AddrInUse => Error::unavailable(format!(
+            "{} is in use: another server runs there; stop it or choose another port with --listen",
+            settings.listen
+        )),
         _ => Error::unavailable(format!("can't listen on {}: {e}", settings.listen)),
     })?;
     let address = listener.local_addr().map_err(|e| Error::internal(format!("no local address: {e}")))?;

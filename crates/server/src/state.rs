@@ -20,7 +20,10 @@ pub(crate) struct StateDir {
 impl StateDir {
     pub fn open(root: &Path) -> Result<Self> {
         let failed = |path: &Path, e: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::Unavailable, format!("can't use {}: {e}; set `state_dir` to a folder that can be written", path.display()))
+            Error::new(
+                ErrorKind::Unavailable,
+                format!("can't use {}: {e}; set `state_dir` to a folder that can be written", path.display()),
+            )
         };
         for number in 0..SLOTS_MAX {
             let slot = root.join(format!("server-{number}"));

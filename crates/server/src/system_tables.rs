@@ -24,9 +24,9 @@ pub(crate) struct LogSource {
 }
 
 impl LogSource {
-    async fn queries(&self) -> Result<Vec<QueryRecord>> {
+    async fn queries(&self, principal: &Principal) -> Result<Vec<QueryRecord>> {
         self.recorder.flush(CATCH_UP_MAX).await;
-        self.store.queries(self.rows_max).await
+        self.store.queries(Some(principal.as_str()), self.rows_max).await
     }
 }
 
@@ -128,8 +128,7 @@ impl SystemTable for Queries {
     }
 
     async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
-        let mut rows = self.log.queries().await?;
-        rows.retain(|r| r.principal == principal.as_str());
+        let rows = self.log.queries(principal).await?;
         let ids: Vec<String> = rows.iter().map(|r| r.query_id.to_string()).collect();
         let fingerprints: Vec<Option<String>> = rows.iter().map(|r| r.fingerprint.map(|f| f.to_string())).collect();
         let failovers: Vec<String> = rows.iter().map(|r| r.failovers.join("; ")).collect();
@@ -206,8 +205,8 @@ impl SystemTable for Decisions {
     }
 
     async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
-        let records = self.log.queries().await?;
-        let rows: Vec<_> = records.iter().filter(|r| r.principal == principal.as_str()).flat_map(QueryRecord::candidates).collect();
+        let records = self.log.queries(principal).await?;
+        let rows: Vec<_> = records.iter().flat_map(QueryRecord::candidates).collect();
         let id = |id: &QueryId| id.to_string();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from_iter_values(rows.iter().map(|r| id(&r.query_id)))),
@@ -346,7 +345,8 @@ fn table_row(summary: flightpath_catalog::TableSummary, snapshot: Result<Arc<fli
             if snapshot.format != flightpath_catalog::TableFormat::System {
                 row.files = Some(files.len() as u64);
                 row.bytes = Some(files.iter().map(|f| f.size_bytes).sum());
-                row.rows = files.iter().map(|f| Some(f.rows?.saturating_sub(f.deletion_vector.as_ref().map_or(0, |d| d.rows.len() as u64)))).sum();
+                row.rows =
+                    files.iter().map(|f| Some(f.rows?.saturating_sub(f.deletion_vector.as_ref().map_or(0, |d| d.rows.len() as u64)))).sum();
             }
             row.governed = Some(snapshot.access != AccessRules::Free);
         }

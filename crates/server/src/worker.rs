@@ -20,7 +20,8 @@ pub async fn run_supervised_worker() -> Result<()> {
 pub async fn run_worker(settings: Settings, listen: &str) -> Result<()> {
     start_logging(&settings.log_level);
     let key = std::env::var(KEY_VARIABLE).ok().and_then(|text| hex::decode(text.trim()).ok());
-    let key = key.ok_or_else(|| Error::invalid(format!("set {KEY_VARIABLE} to the key that router and worker share: at least 64 hex digits")))?;
+    let key =
+        key.ok_or_else(|| Error::invalid(format!("set {KEY_VARIABLE} to the key that router and worker share: at least 64 hex digits")))?;
     let state = crate::state::StateDir::open(&settings.state_dir)?;
     let own = &settings.duckdb;
     let threads = u32::try_from(own.threads).unwrap_or(u32::MAX);

@@ -54,6 +54,9 @@ impl Session {
     /// Names that [`Session::set`] and [`Session::get`] know.
     pub const NAMES: [&'static str; 8] = ["engine", "profile", "dialect", "timeout_seconds", "tag", "catalog", "schema", "time_zone"];
 
+    /// 30 days.
+    pub const TIMEOUT_SECONDS_MAX: u64 = 30 * 86_400;
+
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout_seconds.map(Duration::from_secs)
     }
@@ -64,7 +67,9 @@ impl Session {
         let value = value.trim();
         let optional = |v: &str| (!v.is_empty()).then(|| v.to_string());
         match name.trim().to_ascii_lowercase().as_str() {
-            "engine" => self.engine = (!value.is_empty() && !value.eq_ignore_ascii_case("auto")).then(|| EngineId::new(value.to_ascii_lowercase())),
+            "engine" => {
+                self.engine = (!value.is_empty() && !value.eq_ignore_ascii_case("auto")).then(|| EngineId::new(value.to_ascii_lowercase()))
+            }
             "profile" => self.profile = optional(value),
             "dialect" => {
                 self.dialect = match value.to_ascii_lowercase().as_str() {
@@ -76,7 +81,10 @@ impl Session {
             "timeout_seconds" => {
                 self.timeout_seconds = match value {
                     "" | "0" => None,
-                    v => Some(v.parse().map_err(|_| Error::invalid(format!("timeout_seconds must be a whole number of seconds, not '{v}'")))?),
+                    v => Some(v.parse().ok().filter(|s| *s <= Self::TIMEOUT_SECONDS_MAX).ok_or_else(|| {
+                        let most = Self::TIMEOUT_SECONDS_MAX;
+                        Error::invalid(format!("timeout_seconds must be a whole number of seconds, at most {most}, not '{v}'"))
+                    })?),
                 }
             }
             "tag" => self.tag = optional(value),

@@ -141,11 +141,35 @@ fn file_column(position: usize, column: &Column<'_>, schema: &mut Vec<String>) -
         quote_text(&read_as.to_string())
     ));
     let value = format!("r.k{position}");
-    match &column.physical {
-        None => Ok(value),
+    let value = match &column.physical {
+        None => value,
         Some(physical) => physical
             .renamed(&value, &column.logical, 0)
-            .ok_or_else(|| Error::invalid(format!("column '{}': its type in the files has another shape", binding.name))),
+            .ok_or_else(|| Error::invalid(format!("column '{}': its type in the files has another shape", binding.name)))?,
+    };
+    Ok(without_bounds(value, &column.logical))
+}
+
+/// Files' statistics leave NaN out, which is the greatest value; DuckDB believes them, skips row
+/// groups that hold NaN and answers `max` from them. Behind a CASE it doesn't see them.
+fn without_bounds(value: String, ty: &TypeText) -> String {
+    match ty {
+        TypeText::Plain(name) if is_float(name) => format!("CASE WHEN isnan({value}) THEN CAST('NaN' AS {name}) ELSE {value} END"),
+        TypeText::Struct(_) if holds_float(ty) => format!("CASE WHEN {value} IS NULL THEN NULL ELSE {value} END"),
+        TypeText::Plain(_) | TypeText::Struct(_) | TypeText::List(_) | TypeText::Map(_, _) => value,
+    }
+}
+
+fn is_float(name: &str) -> bool {
+    ["FLOAT", "DOUBLE"].iter().any(|f| name.eq_ignore_ascii_case(f))
+}
+
+fn holds_float(ty: &TypeText) -> bool {
+    match ty {
+        TypeText::Plain(name) => is_float(name),
+        TypeText::Struct(fields) => fields.iter().any(|(_, field)| holds_float(field)),
+        TypeText::List(item) => holds_float(item),
+        TypeText::Map(key, value) => holds_float(key) || holds_float(value),
     }
 }
 

@@ -169,21 +169,22 @@ impl Worker {
         let guard = ReaderGuard(cancel.clone());
         let entry = self.running.add(&ticket.query_id, &cancel);
         self.queries_total.fetch_add(1, Ordering::Relaxed);
+        let mut alarm = None;
         if let Some(deadline) = deadline {
             let cancel = Arc::downgrade(&cancel);
-            tokio::spawn(async move {
+            alarm = Some(Alarm(tokio::spawn(async move {
                 tokio::time::sleep_until(deadline).await;
                 if let Some(cancel) = cancel.upgrade() {
                     cancel.cancel(Reason::Deadline);
                 }
-            });
+            })));
         }
         let (sender, mut outputs) = mpsc::channel(CHANNEL_BATCHES);
         let outlet = Outlet { sender, runtime: Handle::current() };
         let query = Query { ticket, cancel, instances: self.instances.clone(), describe };
         self.threads.run(move || {
             // Held until the thread is done with DuckDB, not only until the reader is gone.
-            let _held = (permits, entry);
+            let _held = (permits, entry, alarm);
             query.run(&outlet);
         })?;
         match next(&mut outputs, &guard).await {
@@ -394,4 +395,13 @@ fn describe_answer(started: &Started) -> Result<Vec<u8>> {
         .try_into()
         .map_err(|e| Error::internal(format!("the schema can't be encoded: {e}")))?;
     Ok(DescribeAnswer { ipc_schema: message.0.to_vec() }.encode_to_vec())
+}
+
+/// The task that ends a query at its deadline; ends with the query.
+struct Alarm(tokio::task::JoinHandle<()>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }

@@ -111,7 +111,12 @@ impl QueryService for FakeQueries {
             Fake::Echo(_) => Schema::new(vec![Field::new("p1", DataType::Int64, true)]),
             _ => Schema::empty(),
         };
-        Ok(Prepared { schema: fake.schema(), parameters: Arc::new(parameters), is_query: !matches!(fake, Fake::Set(..)) })
+        Ok(Prepared {
+            schema: fake.schema(),
+            parameters: Arc::new(parameters),
+            is_query: !matches!(fake, Fake::Set(..)),
+            changes_session: matches!(fake, Fake::Set(..)),
+        })
     }
 
     async fn submit(&self, request: Request) -> Result<Submitted> {

@@ -59,13 +59,20 @@ fn is_refusal(error: &flightpath_types::Error) -> bool {
 
 /// One engine a line: the chosen one marked, then the others in order, then who refused and why.
 fn print(out: &mut impl Write, batch: &RecordBatch) -> Result<(), Failure> {
-    let column = |name: &str| batch.column_by_name(name).cloned().ok_or_else(|| Failure::failed(format!("the server's answer lacks `{name}`")));
+    let column =
+        |name: &str| batch.column_by_name(name).cloned().ok_or_else(|| Failure::failed(format!("the server's answer lacks `{name}`")));
     let (engine, eligible, chosen, reason) = (column("engine")?, column("eligible")?, column("chosen")?, column("reason")?);
     let (ms, usd, bytes) = (column("predicted_ms")?, column("predicted_usd")?, column("predicted_bytes")?);
     let (engine, reason) = (engine.as_string::<i32>(), reason.as_string::<i32>());
     let width = engine.iter().flatten().map(str::len).max().unwrap_or(0);
     for row in 0..batch.num_rows() {
-        let mark = if chosen.as_boolean().value(row) { "→" } else if eligible.as_boolean().value(row) { " " } else { "✗" };
+        let mark = if chosen.as_boolean().value(row) {
+            "→"
+        } else if eligible.as_boolean().value(row) {
+            " "
+        } else {
+            "✗"
+        };
         write!(out, "{mark} {:<width$}  ", engine.value(row))?;
         if eligible.as_boolean().value(row) && !ms.is_null(row) {
             let usd = usd.as_primitive::<Float64Type>().value(row);

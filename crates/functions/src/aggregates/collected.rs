@@ -81,7 +81,11 @@ impl Collected {
         (0..self.types.len())
             .map(|i| {
                 let parts: Vec<&dyn Array> = self.chunks.iter().map(|c| c[i].as_ref()).collect();
-                if parts.is_empty() { Ok(arrow::array::new_empty_array(&self.types[i])) } else { concat(&parts).map_err(DataFusionError::from) }
+                if parts.is_empty() {
+                    Ok(arrow::array::new_empty_array(&self.types[i]))
+                } else {
+                    concat(&parts).map_err(DataFusionError::from)
+                }
             })
             .collect()
     }
@@ -143,7 +147,8 @@ fn percentile(rows: &[ArrayRef], shares: &Shares, descending: bool, discrete: bo
     let mut values = doubles(&rows[0])?;
     if let Some(frequencies) = rows.get(2).filter(|f| *f.data_type() == DataType::Int64) {
         let frequencies: &Int64Array = frequencies.as_primitive::<Int64Type>();
-        let repeated = values.iter().zip(frequencies.iter()).flat_map(|(v, n)| std::iter::repeat_n(*v, usize::try_from(n.unwrap_or(0)).unwrap_or(0)));
+        let repeated =
+            values.iter().zip(frequencies.iter()).flat_map(|(v, n)| std::iter::repeat_n(*v, usize::try_from(n.unwrap_or(0)).unwrap_or(0)));
         values = repeated.collect();
     }
     if values.is_empty() {
@@ -154,7 +159,8 @@ fn percentile(rows: &[ArrayRef], shares: &Shares, descending: bool, discrete: bo
     let results: Vec<f64> = shares.bits.iter().map(|b| at(f64::from_bits(*b))).collect();
     if shares.many {
         let DataType::List(item) = ret else { return Err(DataFusionError::Internal("percentiles are an array".into())) };
-        let made = ListArray::try_new(item.clone(), OffsetBuffer::from_lengths([results.len()]), Arc::new(Float64Array::from(results)), None)?;
+        let made =
+            ListArray::try_new(item.clone(), OffsetBuffer::from_lengths([results.len()]), Arc::new(Float64Array::from(results)), None)?;
         return Ok(ScalarValue::List(Arc::new(made)));
     }
     let result = results[0];

@@ -204,7 +204,11 @@ impl Total for f64 {
 
 /// Results as an array of the promised type.
 fn results(values: Vec<Option<Finished>>, ret: &DataType) -> Result<ArrayRef> {
-    fn build<T: ArrowPrimitiveType>(values: Vec<Option<Finished>>, ret: &DataType, convert: impl Fn(Finished) -> Option<T::Native>) -> ArrayRef {
+    fn build<T: ArrowPrimitiveType>(
+        values: Vec<Option<Finished>>,
+        ret: &DataType,
+        convert: impl Fn(Finished) -> Option<T::Native>,
+    ) -> ArrayRef {
         let mut out = PrimitiveBuilder::<T>::with_capacity(values.len());
         for value in values {
             out.append_option(value.and_then(&convert));
@@ -323,7 +327,13 @@ impl<T: Total> Groups<T> {
 }
 
 impl<T: Total> GroupsAccumulator for Groups<T> {
-    fn update_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], opt_filter: Option<&BooleanArray>, total_num_groups: usize) -> DfResult<()> {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> DfResult<()> {
         self.resize(total_num_groups);
         let (totals, counts) = (&mut self.totals, &mut self.counts);
         let mut add = |row: usize, v: T| {
@@ -386,4 +396,3 @@ impl<T: Total> GroupsAccumulator for Groups<T> {
         size_of_val(self) + self.totals.capacity() * size_of::<T>() + self.counts.capacity() * size_of::<i64>()
     }
 }
-

@@ -45,7 +45,10 @@ fn wrong_arity(name: &str, wanted: &str, got: usize) -> Error {
 }
 
 fn unexpected(name: &str, position: usize, wanted: &str, ty: &DataType) -> Error {
-    types::mismatch("UNEXPECTED_INPUT_TYPE", format!("parameter {position} of `{name}` requires the type {wanted}, but it has {}", types::sql_name(ty)))
+    types::mismatch(
+        "UNEXPECTED_INPUT_TYPE",
+        format!("parameter {position} of `{name}` requires the type {wanted}, but it has {}", types::sql_name(ty)),
+    )
 }
 
 /// The call's arguments when there are `N` and no WITHIN GROUP.
@@ -185,7 +188,10 @@ fn extreme(mut call: AggregateCall, name: &'static str, udf: Arc<AggregateUDF>) 
     no_ignore_nulls(name, &call)?;
     let [arg] = plain(name, &mut call)?;
     if !types::is_orderable(&arg.ty) {
-        return Err(types::mismatch("INVALID_ORDERING_TYPE", format!("`{name}` doesn't take values of the type {}", types::sql_name(&arg.ty))));
+        return Err(types::mismatch(
+            "INVALID_ORDERING_TYPE",
+            format!("`{name}` doesn't take values of the type {}", types::sql_name(&arg.ty)),
+        ));
     }
     let ret = arg.ty.clone();
     Ok(bound(udf, vec![arg], &call, ret, true))
@@ -284,7 +290,10 @@ fn by_key(ctx: &BindContext, mut call: AggregateCall, name: &'static str, max: b
     no_ignore_nulls(name, &call)?;
     let [value, key] = plain(name, &mut call)?;
     if !types::is_orderable(&key.ty) {
-        return Err(types::mismatch("INVALID_ORDERING_TYPE", format!("`{name}` can't order values of the type {}", types::sql_name(&key.ty))));
+        return Err(types::mismatch(
+            "INVALID_ORDERING_TYPE",
+            format!("`{name}` can't order values of the type {}", types::sql_name(&key.ty)),
+        ));
     }
     let key = canonical_float(ctx, key);
     let ret = value.ty.clone();
@@ -295,7 +304,10 @@ fn list(mut call: AggregateCall, name: &'static str, distinct: bool, canonical: 
     no_ignore_nulls(name, &call)?;
     let [arg] = plain(name, &mut call)?;
     if distinct && matches!(arg.ty, DataType::Map(..)) {
-        return Err(types::mismatch("UNSUPPORTED_INPUT_TYPE", format!("`{name}` doesn't take values of the type {}", types::sql_name(&arg.ty))));
+        return Err(types::mismatch(
+            "UNSUPPORTED_INPUT_TYPE",
+            format!("`{name}` doesn't take values of the type {}", types::sql_name(&arg.ty)),
+        ));
     }
     let arg = match canonical {
         Some(ctx) => canonical_float(ctx, arg),
@@ -351,7 +363,10 @@ fn listagg(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggregate>
 /// The shares that a percentile is asked for: a literal between 0 and 1, or an array of them.
 fn shares(name: &str, arg: &Typed) -> Result<Shares> {
     let bad = || {
-        types::mismatch("VALUE_OUT_OF_RANGE", format!("the percentage of `{name}` must be a literal between 0.0 and 1.0, or an array of them"))
+        types::mismatch(
+            "VALUE_OUT_OF_RANGE",
+            format!("the percentage of `{name}` must be a literal between 0.0 and 1.0, or an array of them"),
+        )
     };
     let value = arg.as_literal().cloned().or_else(|| literal_array(arg)).ok_or_else(bad)?;
     let (values, many) = match &value {
@@ -429,7 +444,14 @@ fn percentile_approx(ctx: &BindContext, mut call: AggregateCall) -> Result<Bound
     Ok(own("percentile_approx", Kind::Collected(Collect::Nth { shares: asked }), args, &call, ret, true))
 }
 
-fn percentile_of(ctx: &BindContext, name: &'static str, value: Typed, rest: Vec<Typed>, shape: (Shares, bool, bool), call: &AggregateCall) -> Result<BoundAggregate> {
+fn percentile_of(
+    ctx: &BindContext,
+    name: &'static str,
+    value: Typed,
+    rest: Vec<Typed>,
+    shape: (Shares, bool, bool),
+    call: &AggregateCall,
+) -> Result<BoundAggregate> {
     let (shares, descending, discrete) = shape;
     let value = match &value.ty {
         ty if types::is_interval(ty) => value,
@@ -475,7 +497,11 @@ fn ordered_percentile(ctx: &BindContext, mut call: AggregateCall, name: &'static
     let (args, order) = (std::mem::take(&mut call.args), std::mem::take(&mut call.order_by));
     let got = args.len();
     let ([share], Ok([(value, sort)])) = (args.as_slice(), <[_; 1]>::try_from(order)) else {
-        return Err(if got == 1 { Error::invalid(format!("`{name}` needs WITHIN GROUP (ORDER BY ...) with one key")) } else { wrong_arity(name, "1", got) });
+        return Err(if got == 1 {
+            Error::invalid(format!("`{name}` needs WITHIN GROUP (ORDER BY ...) with one key"))
+        } else {
+            wrong_arity(name, "1", got)
+        });
     };
     let asked = shares(name, share)?;
     let direction = Typed::literal(ScalarValue::Utf8(Some(if sort.asc { "ASC" } else { "DESC" }.into())));

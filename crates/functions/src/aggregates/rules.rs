@@ -78,7 +78,11 @@ pub(super) fn avg(call: &DuckAggregate<'_>) -> Rule {
         (DataType::Decimal128(_, s), DataType::Decimal128(_, to)) => {
             let (x, distinct) = (arg(call)?, distinct(call));
             let quotient = ops::rules::quotient(("{}", i32::from(*s)), ("{second}", 0), i32::from(*to));
-            Ok(DuckAggregateSql { call: format!("sum({distinct}{x})"), wrap: Some(quotient), second: Some(format!("count({distinct}{x})")) })
+            Ok(DuckAggregateSql {
+                call: format!("sum({distinct}{x})"),
+                wrap: Some(quotient),
+                second: Some(format!("count({distinct}{x})")),
+            })
         }
         (ty, _) => Err(format!("avg of {} isn't known on DuckDB", types::name(ty))),
     }
@@ -149,7 +153,9 @@ pub(super) fn listagg(call: &DuckAggregate<'_>) -> Rule {
 /// The shares as DuckDB takes them.
 fn shares(call: &DuckAggregate<'_>) -> Result<String, String> {
     match call.literals.get(1) {
-        Some(Some(ScalarValue::Utf8(Some(many)))) => Ok(format!("[{}]", many.split(',').map(|s| format!("CAST({s} AS DOUBLE)")).collect::<Vec<_>>().join(", "))),
+        Some(Some(ScalarValue::Utf8(Some(many)))) => {
+            Ok(format!("[{}]", many.split(',').map(|s| format!("CAST({s} AS DOUBLE)")).collect::<Vec<_>>().join(", ")))
+        }
         Some(Some(share)) => duckdb::literal(share),
         _ => Err("percentages that aren't literals aren't known on DuckDB".into()),
     }

@@ -57,12 +57,17 @@ impl Given {
         let schema = datafusion::common::DFSchema::try_from(self.schema()).unwrap();
         let planning = datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext::default();
         let props = datafusion::execution::context::ExecutionProps::new();
-        self.bound.args.iter().map(|a| datafusion::physical_expr::create_physical_expr(&a.expr, &schema, &props, &planning).unwrap()).collect()
+        self.bound
+            .args
+            .iter()
+            .map(|a| datafusion::physical_expr::create_physical_expr(&a.expr, &schema, &props, &planning).unwrap())
+            .collect()
     }
 
     fn with_args<T>(&self, f: impl FnOnce(AccumulatorArgs<'_>) -> T) -> T {
         let schema = self.schema();
-        let exprs: Vec<Arc<dyn PhysicalExpr>> = (0..self.bound.args.len()).map(|i| Arc::new(Column::new("a", i)) as Arc<dyn PhysicalExpr>).collect();
+        let exprs: Vec<Arc<dyn PhysicalExpr>> =
+            (0..self.bound.args.len()).map(|i| Arc::new(Column::new("a", i)) as Arc<dyn PhysicalExpr>).collect();
         let fields: Vec<FieldRef> = self.bound.args.iter().map(|a| Arc::new(Field::new("a", a.ty.clone(), true))).collect();
         f(AccumulatorArgs {
             return_field: Arc::new(Field::new("r", self.bound.ret.clone(), true)),

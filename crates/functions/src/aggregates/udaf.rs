@@ -13,7 +13,9 @@ use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, Signature, TypeSignature, Volatility};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, Signature, TypeSignature, Volatility,
+};
 use flightpath_types::Error;
 
 use super::choice::{ByKey, Edge};
@@ -113,7 +115,9 @@ impl AggregateUDFImpl for FpAggregate {
                 Kind::Comoments(_) => moments::state_fields(6),
                 Kind::Collected(_) => vec![self.list_state()],
                 Kind::Edge { .. } => vec![Field::new("", self.ret.clone(), true), Field::new("", DataType::Boolean, true)],
-                Kind::ByKey { .. } => self.args.iter().map(|t| Field::new("", t.clone(), true)).chain([Field::new("", DataType::Boolean, true)]).collect(),
+                Kind::ByKey { .. } => {
+                    self.args.iter().map(|t| Field::new("", t.clone(), true)).chain([Field::new("", DataType::Boolean, true)]).collect()
+                }
             }
         };
         let named = |(i, field): (usize, Field)| Arc::new(field.with_name(format_state_name(args.name, &format!("state {i}"))));
@@ -246,7 +250,9 @@ impl Accumulator for Distinct {
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.inner.size() + self.order.iter().map(|r| 2 * (r.row().as_ref().len() + size_of::<OwnedRow>())).sum::<usize>()
+        size_of_val(self)
+            + self.inner.size()
+            + self.order.iter().map(|r| 2 * (r.row().as_ref().len() + size_of::<OwnedRow>())).sum::<usize>()
     }
 
     fn state(&mut self) -> DfResult<Vec<ScalarValue>> {

@@ -9,7 +9,8 @@ use arrow::array::{
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::nullif;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType,
 };
 use flightpath_types::{Error, Result};
 
@@ -255,7 +256,11 @@ impl Cast<'_> {
         }
     }
 
-    fn float_to_number<S: ArrowPrimitiveType>(&self, wide: impl Fn(S::Native) -> f64, narrow: impl Fn(S::Native) -> f32) -> Result<ArrayRef> {
+    fn float_to_number<S: ArrowPrimitiveType>(
+        &self,
+        wide: impl Fn(S::Native) -> f64,
+        narrow: impl Fn(S::Native) -> f32,
+    ) -> Result<ArrayRef> {
         match self.to {
             DataType::Float32 => self.values::<S, Float32Type>(|v| Ok(Some(narrow(v)))),
             DataType::Float64 => self.values::<S, Float64Type>(|v| Ok(Some(wide(v)))),
@@ -281,7 +286,9 @@ impl Cast<'_> {
             DataType::Decimal128(p, s) => self.values::<Decimal128Type, Decimal128Type>(|v| {
                 rescale(v, scale, *s).filter(|v| in_precision(*v, *p)).map(Some).ok_or(Fault::OutOfRange)
             }),
-            t => integral!(t, T => self.values::<Decimal128Type, T>(|v| (v / unit).try_into().map(Some).map_err(|_| Fault::Overflow)), else Err(self.unknown())),
+            t => {
+                integral!(t, T => self.values::<Decimal128Type, T>(|v| (v / unit).try_into().map(Some).map_err(|_| Fault::Overflow)), else Err(self.unknown()))
+            }
         }
     }
 
@@ -307,7 +314,9 @@ impl Cast<'_> {
                 let source = self.array.as_primitive::<TimestampMicrosecondType>().clone();
                 Ok(Arc::new(source.with_data_type(self.to.clone())))
             }
-            (f, _) if types::is_timestamp(f) => self.values::<TimestampMicrosecondType, TimestampMicrosecondType>(|v| overflow(zone.to_local(v))),
+            (f, _) if types::is_timestamp(f) => {
+                self.values::<TimestampMicrosecondType, TimestampMicrosecondType>(|v| overflow(zone.to_local(v)))
+            }
             _ => self.values::<TimestampMicrosecondType, TimestampMicrosecondType>(|v| overflow(zone.to_instant(v))),
         }
     }
@@ -318,11 +327,13 @@ impl Cast<'_> {
         match self.to {
             DataType::Float32 => self.values::<TimestampMicrosecondType, Float32Type>(|v| Ok(Some(fractional(v) as f32))),
             DataType::Float64 => self.values::<TimestampMicrosecondType, Float64Type>(|v| Ok(Some(fractional(v)))),
-            DataType::Decimal128(p, s) => {
-                self.values::<TimestampMicrosecondType, Decimal128Type>(|v| double_to_decimal(fractional(v), *p, *s).map(Some).ok_or(Fault::OutOfRange))
+            DataType::Decimal128(p, s) => self.values::<TimestampMicrosecondType, Decimal128Type>(|v| {
+                double_to_decimal(fractional(v), *p, *s).map(Some).ok_or(Fault::OutOfRange)
+            }),
+            t => {
+                integral!(t, T => self.values::<TimestampMicrosecondType, T>(|v| seconds(v).try_into().map(Some).map_err(|_| Fault::Overflow)),
+                else Err(self.unknown()))
             }
-            t => integral!(t, T => self.values::<TimestampMicrosecondType, T>(|v| seconds(v).try_into().map(Some).map_err(|_| Fault::Overflow)),
-                else Err(self.unknown())),
         }
     }
 
@@ -339,8 +350,10 @@ impl Cast<'_> {
                 })
             }
             // Java's `SECONDS.toMicros`, which saturates.
-            f => integral!(f, S => self.values::<S, TimestampMicrosecondType>(|v| Ok(Some(i64::from(v).saturating_mul(MICROS_PER_SECOND)))),
-                else Err(self.unknown())),
+            f => {
+                integral!(f, S => self.values::<S, TimestampMicrosecondType>(|v| Ok(Some(i64::from(v).saturating_mul(MICROS_PER_SECOND)))),
+                else Err(self.unknown()))
+            }
         }
     }
 
@@ -436,7 +449,8 @@ pub(crate) fn relabel(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
             let source = array.as_map();
             let inner: ArrayRef = Arc::new(source.entries().clone());
             let inner = relabel(&inner, entries.data_type())?;
-            let made = MapArray::try_new(entries.clone(), source.offsets().clone(), inner.as_struct().clone(), source.nulls().cloned(), *sorted);
+            let made =
+                MapArray::try_new(entries.clone(), source.offsets().clone(), inner.as_struct().clone(), source.nulls().cloned(), *sorted);
             Ok(Arc::new(made.map_err(internal)?))
         }
         _ => Err(Error::internal(format!("{} relabelled as {}", array.data_type(), to))),
@@ -497,4 +511,3 @@ fn seconds_to_micros(value: f64) -> Converted<i64> {
     // Java's conversion saturates, as Rust's does.
     Ok(Some((value * MICROS_PER_SECOND as f64) as i64))
 }
-

@@ -255,6 +255,7 @@ fn evaluate(call: &Invocation<'_>, mode: Mode) -> Result<ColumnarValue> {
 
 /// The session's zone as kernels need it.
 pub(crate) fn session_zone(time_zone: &str) -> Result<Zone> {
-    Zone::parse(time_zone)
-        .ok_or_else(|| Error::invalid(format!("time zone '{time_zone}' isn't known; use an IANA name such as Europe/Berlin, or an offset such as +02:00")))
+    Zone::parse(time_zone).ok_or_else(|| {
+        Error::invalid(format!("time zone '{time_zone}' isn't known; use an IANA name such as Europe/Berlin, or an offset such as +02:00"))
+    })
 }

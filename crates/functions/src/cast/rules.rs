@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use arrow::datatypes::DataType;
 
-use super::eval::Mode;
 use super::cast_literal;
+use super::eval::Mode;
 use crate::def::DuckCall;
 use crate::errors::duck;
 use crate::ops::rules::utc_only;
@@ -73,7 +73,9 @@ impl Rule<'_> {
             (Boolean, DataType::Decimal128(p, s)) if i16::from(*p) <= i16::from(*s) => {
                 Err(format!("casting boolean to {} isn't known to raise on DuckDB", types::name(self.to)))
             }
-            (Boolean, DataType::Decimal128(p, s)) => Ok(self.checked(&format!("TRY_CAST({x} AS {target})"), &duck::numeric_out_of_range(*p, *s))),
+            (Boolean, DataType::Decimal128(p, s)) => {
+                Ok(self.checked(&format!("TRY_CAST({x} AS {target})"), &duck::numeric_out_of_range(*p, *s)))
+            }
             (f, Boolean) if types::is_numeric(f) => Ok(format!("({x} <> 0)")),
             (f, t) if types::is_datetime(f) && types::is_datetime(t) => self.datetime(f, t),
             (f, t) if types::is_timestamp(f) && types::is_integral(t) => {
@@ -105,13 +107,18 @@ impl Rule<'_> {
                 "coalesce(TRY_CAST({x} AS FLOAT), CASE WHEN {x} > 0 THEN CAST('inf' AS FLOAT) WHEN {x} < 0 THEN CAST('-inf' AS FLOAT) END)"
             )),
             (f, DataType::Decimal128(p, s)) if types::is_float(f) => {
-                let value = self.checked(&format!("TRY_CAST(CAST({} AS VARCHAR) AS {target})", as_double(x, f)), &duck::numeric_out_of_range(*p, *s));
+                let value = self
+                    .checked(&format!("TRY_CAST(CAST({} AS VARCHAR) AS {target})", as_double(x, f)), &duck::numeric_out_of_range(*p, *s));
                 Ok(format!("CASE WHEN abs({x}) < {} THEN CAST(0 AS {target}) WHEN isfinite({x}) THEN {value} END", vanishing(*s)))
             }
             (f, t) if types::is_float(f) && types::is_integral(t) => {
                 let cast = self.checked(&format!("TRY_CAST(trunc({x}) AS {target})"), &duck::cast_overflow(f, t));
                 // The one double above BIGINT that Databricks lets through.
-                let top = if *t == DataType::Int64 { format!("WHEN {x} = 9223372036854775808 THEN CAST(9223372036854775807 AS BIGINT) ") } else { String::new() };
+                let top = if *t == DataType::Int64 {
+                    format!("WHEN {x} = 9223372036854775808 THEN CAST(9223372036854775807 AS BIGINT) ")
+                } else {
+                    String::new()
+                };
                 Ok(if top.is_empty() { cast } else { format!("CASE {top}ELSE {cast} END") })
             }
             (Binary | Date32, _) => Err(self.unknown()),
@@ -170,7 +177,10 @@ impl Rule<'_> {
                 let part = |n: usize| format!("regexp_extract({t}, '{DATE}', {n})");
                 let month = format!("coalesce(nullif({}, ''), '1')", part(3));
                 let day = format!("coalesce(nullif({}, ''), '1')", part(5));
-                let attempt = format!("CASE WHEN regexp_full_match({t}, '{DATE}') THEN TRY_CAST(ltrim({}, '+') || '-' || {month} || '-' || {day} AS DATE) END", part(1));
+                let attempt = format!(
+                    "CASE WHEN regexp_full_match({t}, '{DATE}') THEN TRY_CAST(ltrim({}, '+') || '-' || {month} || '-' || {day} AS DATE) END",
+                    part(1)
+                );
                 Ok(self.checked(&attempt, &invalid))
             }
             _ => Err(self.unknown()),
@@ -205,7 +215,8 @@ impl Rule<'_> {
             DataType::Map(..) => {
                 let (key, value) = types::map_parts(from).ok_or_else(|| self.unknown())?;
                 let e = format!("e{}", self.depth);
-                let (key, value) = (self.shown(&format!("{e}.key"), key.data_type())?, self.shown(&format!("{e}.value"), value.data_type())?);
+                let (key, value) =
+                    (self.shown(&format!("{e}.key"), key.data_type())?, self.shown(&format!("{e}.value"), value.data_type())?);
                 let entries = format!("list_transform(map_entries({x}), lambda {e}: {key} || ' -> ' || {value})");
                 Ok(format!("CASE WHEN {x} IS NOT NULL THEN '{{' || array_to_string({entries}, ', ') || '}}' END"))
             }

@@ -42,7 +42,9 @@ fn wall_clocks_follow_java_at_both_jumps() {
 #[test]
 fn zones_are_read_in_every_spelling() {
     let hours = |h: i32| Some(Zone::Fixed(h * 3600));
-    for (spelling, zone) in [("Z", hours(0)), ("+3", hours(3)), ("-03:00", hours(-3)), ("GMT+3", hours(3)), ("UTC-0800", hours(-8)), ("EST", hours(-5))] {
+    for (spelling, zone) in
+        [("Z", hours(0)), ("+3", hours(3)), ("-03:00", hours(-3)), ("GMT+3", hours(3)), ("UTC-0800", hours(-8)), ("EST", hours(-5))]
+    {
         assert_eq!(Zone::parse(spelling), zone, "{spelling}");
     }
     assert_eq!(Zone::parse("CST"), Zone::parse("America/Chicago"));
@@ -56,10 +58,20 @@ fn timestamps_are_read_as_leniently_as_databricks_reads_them() {
     let at = |t: &str| parse::timestamp(t, Zone::UTC);
     let midnight = at("2024-06-01 00:00:00");
     assert!(midnight.is_some());
-    for same in ["2024-06", "2024-6-1", "2024-06-01 ", " 2024-06-01T0:0:0Z", "2024-06-01 02:00:00.000000999+02:00", "2024-06-01 0:0:0 UTC"] {
+    for same in ["2024-06", "2024-6-1", "2024-06-01 ", " 2024-06-01T0:0:0Z", "2024-06-01 02:00:00.000000999+02:00", "2024-06-01 0:0:0 UTC"]
+    {
         assert_eq!(at(same), midnight, "{same}");
     }
-    for malformed in ["", "2024-06-01T", "2024-06-31", "2024-06-01 24:00:00", "2024-06-01 00:00:60", "2024-06-01 00:00:00 Nowhere", "24-06-01", "2024-06-01x"] {
+    for malformed in [
+        "",
+        "2024-06-01T",
+        "2024-06-31",
+        "2024-06-01 24:00:00",
+        "2024-06-01 00:00:60",
+        "2024-06-01 00:00:00 Nowhere",
+        "24-06-01",
+        "2024-06-01x",
+    ] {
         assert_eq!(at(malformed), None, "{malformed}");
     }
 }

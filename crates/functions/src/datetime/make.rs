@@ -62,7 +62,8 @@ fn make_timestamp(invocation: &Invocation<'_>, tolerate: bool) -> Result<Columna
         let zone = match &zones {
             None => session,
             Some(zones) => match zones.get(row) {
-                Some(name) => Zone::parse(name).ok_or_else(|| Error::raised("INVALID_TIMEZONE", "22009", format!("The timezone: {name} is invalid.")))?,
+                Some(name) => Zone::parse(name)
+                    .ok_or_else(|| Error::raised("INVALID_TIMEZONE", "22009", format!("The timezone: {name} is invalid.")))?,
                 None => return Ok(None),
             },
         };
@@ -141,4 +142,3 @@ pub(crate) static MAKE: &[FunctionDef] = &[
     scalar!("make_ym_interval", [], bind: |ctx, args| bind_interval(ctx, "make_ym_interval", args, YEAR_MONTH), eval: make_year_month,
         duckdb: |_| text::unknown("make_ym_interval"), proof: "times-019"),
 ];
-

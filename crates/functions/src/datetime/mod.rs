@@ -13,7 +13,6 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
-
 pub(crate) use make::MAKE;
 pub(crate) use now::NOW;
 pub(crate) use parts::PARTS;

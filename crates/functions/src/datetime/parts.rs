@@ -174,4 +174,3 @@ pub(crate) static PARTS: &[FunctionDef] = &[
     scalar!("unix_date", [], [Date] => strict(Int32), eval: eval!(ints; d: date => d), duckdb: |c| part(c, |d| format!("({d} - DATE '1970-01-01')")), proof: "dates-037"),
     scalar!("date_from_unix_date", [], [Int] => strict(Date32), eval: eval!(dates; n: int => n), duckdb: |c| Ok(format!("(DATE '1970-01-01' + {})", c.args[0])), proof: "dates-037"),
 ];
-

@@ -52,17 +52,39 @@ pub(crate) enum Text {
 enum Item {
     Literal(String),
     /// `after` is the width of the fixed numbers that follow without a gap.
-    Number { field: Field, min: usize, max: usize, sign: Sign, after: usize },
+    Number {
+        field: Field,
+        min: usize,
+        max: usize,
+        sign: Sign,
+        after: usize,
+    },
     /// Two digits of the years 2000 to 2099.
-    TwoDigitYear { field: Field, after: usize },
-    Text { text: Text, full: bool },
-    Fraction { min: usize, max: usize },
+    TwoDigitYear {
+        field: Field,
+        after: usize,
+    },
+    Text {
+        text: Text,
+        full: bool,
+    },
+    Fraction {
+        min: usize,
+        max: usize,
+    },
     /// `X`, `x` and `Z`: digits and colons by `count`; `Z` for zero when `zulu`.
-    Offset { count: usize, zulu: bool },
+    Offset {
+        count: usize,
+        zulu: bool,
+    },
     /// `O`: `GMT+8` or `GMT+08:00`.
-    GmtOffset { full: bool },
+    GmtOffset {
+        full: bool,
+    },
     ZoneId,
-    ZoneName { full: bool },
+    ZoneName {
+        full: bool,
+    },
     Optional(Vec<Item>),
 }
 
@@ -197,7 +219,8 @@ impl Pattern {
         let needed = ["%Y", "%m", "%d"].iter().all(|l| format.matches(l).count() == 1);
         // In Java a time may lack its hour only with its minutes and seconds; keep to the usual ones.
         let time: Vec<bool> = ["%H", "%M", "%S"].iter().map(|l| format.contains(l)).collect();
-        (needed && matches!(time.as_slice(), [false, false, false] | [true, true, true] | [true, true, false] | [true, false, false])).then_some((regex, format))
+        (needed && matches!(time.as_slice(), [false, false, false] | [true, true, true] | [true, true, false] | [true, false, false]))
+            .then_some((regex, format))
     }
 }
 
@@ -352,16 +375,34 @@ fn format_items(items: &[Item], moment: &Moment<'_>, out: &mut String) -> Result
     let value = |field: Field| -> i64 {
         match field {
             Field::Year => year,
-            Field::YearOfEra => if year > 0 { year } else { 1 - year },
+            Field::YearOfEra => {
+                if year > 0 {
+                    year
+                } else {
+                    1 - year
+                }
+            }
             Field::Month => i64::from(month),
             Field::Day => i64::from(day),
             Field::DayOfYear => day_of_year(year, month, day),
             Field::Quarter => i64::from((month - 1) / 3 + 1),
             Field::AlignedDayOfWeekInMonth => i64::from((day - 1) % 7 + 1),
             Field::Hour => hour,
-            Field::ClockHour => if hour == 0 { 24 } else { hour },
+            Field::ClockHour => {
+                if hour == 0 {
+                    24
+                } else {
+                    hour
+                }
+            }
             Field::HourOfHalf => hour % 12,
-            Field::ClockHourOfHalf => if hour % 12 == 0 { 12 } else { hour % 12 },
+            Field::ClockHourOfHalf => {
+                if hour % 12 == 0 {
+                    12
+                } else {
+                    hour % 12
+                }
+            }
             Field::Minute => of_day / (60 * MICROS_PER_SECOND) % 60,
             Field::Second => of_day / MICROS_PER_SECOND % 60,
         }
@@ -373,7 +414,11 @@ fn format_items(items: &[Item], moment: &Moment<'_>, out: &mut String) -> Result
                 let v = value(*field);
                 let digits = v.unsigned_abs().to_string();
                 if digits.len() > *max || (v < 0 && *sign == Sign::NotNegative) {
-                    return Err(Error::raised("DATETIME_OVERFLOW", "22008", format!("The field {field:?} of value {v} doesn't fit the datetime pattern.")));
+                    return Err(Error::raised(
+                        "DATETIME_OVERFLOW",
+                        "22008",
+                        format!("The field {field:?} of value {v} doesn't fit the datetime pattern."),
+                    ));
                 }
                 if v < 0 {
                     out.push('-');
@@ -393,7 +438,11 @@ fn format_items(items: &[Item], moment: &Moment<'_>, out: &mut String) -> Result
             Item::ZoneId => out.push_str(moment.zone),
             Item::ZoneName { full } => match moment.zone {
                 "UTC" | "Etc/UTC" => out.push_str(if *full { "Coordinated Universal Time" } else { "UTC" }),
-                zone => return Err(Error::not_eligible(format!("the name of time zone {zone} (pattern letter 'z') isn't known; use 'VV' or 'XXX'"))),
+                zone => {
+                    return Err(Error::not_eligible(format!(
+                        "the name of time zone {zone} (pattern letter 'z') isn't known; use 'VV' or 'XXX'"
+                    )));
+                }
             },
             Item::Optional(items) => format_items(items, moment, out)?,
         }
@@ -406,7 +455,13 @@ fn name_of(text: Text, full: bool, year: i64, month: u32, days: i64, hour: i64) 
     match text {
         Text::Month => cut(MONTHS[(month - 1) as usize % 12]),
         Text::DayOfWeek => cut(DAYS[weekday(days)]),
-        Text::Half => if hour < 12 { "AM".into() } else { "PM".into() },
+        Text::Half => {
+            if hour < 12 {
+                "AM".into()
+            } else {
+                "PM".into()
+            }
+        }
         Text::Era => match (year > 0, full) {
             (true, false) => "AD".into(),
             (true, true) => "Anno Domini".into(),
@@ -653,12 +708,14 @@ fn parse_text<'a>(text: &'a str, what: Text, full: bool, fields: &mut Fields) ->
     let cut = |name: &'static str| if full { name } else { &name[..3] };
     match what {
         Text::Month => {
-            let (month, rest) = MONTHS.iter().enumerate().find_map(|(i, name)| strip_ignoring_case(text, cut(name)).map(|rest| (i, rest)))?;
+            let (month, rest) =
+                MONTHS.iter().enumerate().find_map(|(i, name)| strip_ignoring_case(text, cut(name)).map(|rest| (i, rest)))?;
             fields.set(Field::Month, month as i64 + 1)?;
             Some(rest)
         }
         Text::Half => {
-            let (pm, rest) = ["AM", "PM"].iter().enumerate().find_map(|(i, name)| strip_ignoring_case(text, name).map(|rest| (i == 1, rest)))?;
+            let (pm, rest) =
+                ["AM", "PM"].iter().enumerate().find_map(|(i, name)| strip_ignoring_case(text, name).map(|rest| (i == 1, rest)))?;
             fields.half = Some(pm);
             Some(rest)
         }

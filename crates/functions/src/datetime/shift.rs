@@ -56,7 +56,9 @@ fn check_unit(name: &str, arg: &Typed) -> Result<()> {
             ErrorKind::InvalidArgument,
             "INVALID_PARAMETER_VALUE.DATETIME_UNIT",
             "22023",
-            format!("The unit of `{name}` must be one of YEAR, QUARTER, MONTH, WEEK, DAY, DAYOFYEAR, HOUR, MINUTE, SECOND, MILLISECOND, MICROSECOND, not '{text}'."),
+            format!(
+                "The unit of `{name}` must be one of YEAR, QUARTER, MONTH, WEEK, DAY, DAYOFYEAR, HOUR, MINUTE, SECOND, MILLISECOND, MICROSECOND, not '{text}'."
+            ),
         )),
         None => Err(Error::internal(format!("the unit of {name} must be a literal"))),
     }
@@ -96,7 +98,9 @@ fn timestamp_add_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     let count = text::int(c, 1).filter(|n| n.abs() < 1_000_000_000);
     let Some(count) = count else { return Err("`dateadd` of a computed number isn't known to check for overflow on DuckDB".into()) };
     let moved = match unit {
-        Unit::Micros(micros) => format!("({local} + to_microseconds(CAST({} AS BIGINT)))", count.checked_mul(micros).ok_or("an interval is too long")?),
+        Unit::Micros(micros) => {
+            format!("({local} + to_microseconds(CAST({} AS BIGINT)))", count.checked_mul(micros).ok_or("an interval is too long")?)
+        }
         Unit::Months(months) => format!("({local} + to_months(CAST({} AS INTEGER)))", count * months),
     };
     duck::from_local(c, &moved)

@@ -40,7 +40,11 @@ fn wall_clocks_follow_the_session_zone() {
         ("date_format", vec![instant("2024-07-15 10:00:00"), text("HH:mm XXX VV")], r#"{"s":"12:00 +02:00 Europe/Berlin"}"#),
         ("to_timestamp", vec![text("2024-03-31 02:30"), text("yyyy-MM-dd HH:mm")], "2024-03-31T01:30:00.000000Z"),
         ("to_timestamp", vec![text("2024-10-27 02:30"), text("yyyy-MM-dd HH:mm")], "2024-10-27T00:30:00.000000Z"),
-        ("timestampadd", vec![text("DAY"), Typed::literal(ScalarValue::Int32(Some(1))), instant("2024-03-30 11:00:00")], "2024-03-31T10:00:00.000000Z"),
+        (
+            "timestampadd",
+            vec![text("DAY"), Typed::literal(ScalarValue::Int32(Some(1))), instant("2024-03-30 11:00:00")],
+            "2024-03-31T10:00:00.000000Z",
+        ),
         ("timestampdiff", vec![text("HOUR"), instant("2024-03-30 23:00:00"), instant("2024-03-31 22:00:00")], "24"),
         ("unix_timestamp", vec![text("2024-07-01 00:00:00")], "1719784800"),
         ("from_unixtime", vec![Typed::literal(ScalarValue::Int64(Some(0)))], r#"{"s":"1970-01-01 01:00:00"}"#),
@@ -64,7 +68,8 @@ fn utc_conversions_dont_depend_on_the_session() {
 
 #[test]
 fn patterns_read_only_what_java_reads() {
-    let parse = |pattern: &str, text: &str| Pattern::for_parsing(pattern).unwrap().parse(text).map(|p| crate::cast::wall_clock_text(p.local));
+    let parse =
+        |pattern: &str, text: &str| Pattern::for_parsing(pattern).unwrap().parse(text).map(|p| crate::cast::wall_clock_text(p.local));
     let cases = [
         ("yyyyMMdd", "20240229", Some("2024-02-29 00:00:00")),
         ("yyyyMMdd", "20230229", None),

@@ -59,25 +59,35 @@ fn date_format(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
 fn date_format_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     let format = text::text(c, 1).ok_or("`date_format` with a computed pattern isn't known on DuckDB")?;
     let pattern = Pattern::for_formatting(format).map_err(|_| "the pattern isn't valid".to_string())?;
-    let (written, year) = pattern.strftime().ok_or_else(|| format!("the date pattern '{format}' isn't known to be written alike on DuckDB"))?;
+    let (written, year) =
+        pattern.strftime().ok_or_else(|| format!("the date pattern '{format}' isn't known to be written alike on DuckDB"))?;
     let local = duck::local(c, 0)?;
     let written = crate::duckdb::string(&written);
     if !year {
         return Ok(format!("strftime({local}, {written})"));
     }
-    Ok(text::once(&local, |t| format!("CASE WHEN year({t}) NOT BETWEEN 0 AND 9999 THEN {} ELSE strftime({t}, {written}) END", duck::year_out_of_range())))
+    Ok(text::once(&local, |t| {
+        format!("CASE WHEN year({t}) NOT BETWEEN 0 AND 9999 THEN {} ELSE strftime({t}, {written}) END", duck::year_out_of_range())
+    }))
 }
 
 fn cannot_parse(text: &str, format: &str, function: &str) -> Error {
     Error::raised(
         "CANNOT_PARSE_TIMESTAMP",
         "22007",
-        format!("Text '{text}' could not be parsed with the pattern '{format}'. Use `{function}` to tolerate invalid input and return NULL instead."),
+        format!(
+            "Text '{text}' could not be parsed with the pattern '{format}'. Use `{function}` to tolerate invalid input and return NULL instead."
+        ),
     )
 }
 
 /// Parses the first argument by the second. With `tolerate`, what can't be parsed is NULL.
-fn parse(invocation: &Invocation<'_>, tolerate: bool, make: fn(Parsed, Zone) -> Option<i64>, out: fn(&Frame, Vec<Option<i64>>) -> Result<ColumnarValue>) -> Result<ColumnarValue> {
+fn parse(
+    invocation: &Invocation<'_>,
+    tolerate: bool,
+    make: fn(Parsed, Zone) -> Option<i64>,
+    out: fn(&Frame, Vec<Option<i64>>) -> Result<ColumnarValue>,
+) -> Result<ColumnarValue> {
     let frame = Frame::new(invocation)?;
     let (texts, formats) = (frame.text(0)?, frame.text(1)?);
     let zone = session_zone(invocation.time_zone)?;
@@ -130,17 +140,29 @@ fn as_seconds(frame: &Frame, values: Vec<Option<i64>>) -> Result<ColumnarValue> 
 fn parse_duckdb(c: &DuckCall<'_>, tolerate: bool, wrap: impl Fn(&str) -> Result<String, String>) -> Result<String, String> {
     let format = text::text(c, 1).ok_or("parsing dates by a computed pattern isn't known on DuckDB")?;
     let pattern = Pattern::for_parsing(format).map_err(|_| "the pattern isn't valid".to_string())?;
-    let (regex, strptime) = pattern.strptime().ok_or_else(|| format!("the date pattern '{format}' isn't known to be read alike on DuckDB"))?;
+    let (regex, strptime) =
+        pattern.strptime().ok_or_else(|| format!("the date pattern '{format}' isn't known to be read alike on DuckDB"))?;
     let (regex, strptime) = (crate::duckdb::string(&regex), crate::duckdb::string(&strptime));
     let value = wrap(&format!("try_strptime({{s}}, {strptime})"))?;
     Ok(text::once(&c.args[0], |s| {
         let fail = if tolerate {
             "NULL".to_string()
         } else {
-            crate::duckdb::raise("CANNOT_PARSE_TIMESTAMP", "22007", &format!("'Text ''' || left({s}, 200) || {}", crate::duckdb::string(&format!("' could not be parsed with the pattern '{format}'. Use `try_to_timestamp` to tolerate invalid input and return NULL instead."))))
+            crate::duckdb::raise(
+                "CANNOT_PARSE_TIMESTAMP",
+                "22007",
+                &format!(
+                    "'Text ''' || left({s}, 200) || {}",
+                    crate::duckdb::string(&format!(
+                        "' could not be parsed with the pattern '{format}'. Use `try_to_timestamp` to tolerate invalid input and return NULL instead."
+                    ))
+                ),
+            )
         };
         let value = value.replace("{s}", s);
-        format!("CASE WHEN {s} IS NULL THEN NULL WHEN regexp_full_match({s}, {regex}) AND try_strptime({s}, {strptime}) IS NOT NULL THEN {value} ELSE {fail} END")
+        format!(
+            "CASE WHEN {s} IS NULL THEN NULL WHEN regexp_full_match({s}, {regex}) AND try_strptime({s}, {strptime}) IS NOT NULL THEN {value} ELSE {fail} END"
+        )
     }))
 }
 
@@ -202,11 +224,15 @@ fn from_unixtime_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     }
     let format = if c.args.len() > 1 { text::text(c, 1).ok_or("a computed pattern isn't known on DuckDB")? } else { DEFAULT_PATTERN };
     let pattern = Pattern::for_formatting(format).map_err(|_| "the pattern isn't valid".to_string())?;
-    let (written, _) = pattern.strftime().ok_or_else(|| format!("the date pattern '{format}' isn't known to be written alike on DuckDB"))?;
+    let (written, _) =
+        pattern.strftime().ok_or_else(|| format!("the date pattern '{format}' isn't known to be written alike on DuckDB"))?;
     let written = crate::duckdb::string(&written);
     // Seconds of the years 0 to 9999.
     Ok(text::once(&c.args[0], |s| {
-        format!("CASE WHEN {s} NOT BETWEEN -62167219200 AND 253402300799 THEN {} ELSE strftime(make_timestamp(CAST({s} * 1000000 AS BIGINT)), {written}) END", duck::year_out_of_range())
+        format!(
+            "CASE WHEN {s} NOT BETWEEN -62167219200 AND 253402300799 THEN {} ELSE strftime(make_timestamp(CAST({s} * 1000000 AS BIGINT)), {written}) END",
+            duck::year_out_of_range()
+        )
     }))
 }
 
@@ -217,7 +243,9 @@ fn bind_timestamp_seconds(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bou
     let arg = args.remove(0);
     let (to, nullable) = match &arg.ty {
         Float32 | Float64 => (Float64, true),
-        Decimal128(_, s) if *s > 6 => return Err(Error::not_eligible("`timestamp_seconds` of a decimal with more than six places isn't known")),
+        Decimal128(_, s) if *s > 6 => {
+            return Err(Error::not_eligible("`timestamp_seconds` of a decimal with more than six places isn't known"));
+        }
         Decimal128(..) => (arg.ty.clone(), false),
         _ => (Int64, false),
     };
@@ -236,7 +264,9 @@ fn timestamp_seconds(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
         Decimal128(_, scale) => {
             let unit = 10i128.pow(6 - u32::try_from(*scale).unwrap_or(0));
             let values = frame.decimal(0)?;
-            frame.timestamps(|row| values.get(row).map(|v| i64::try_from(v * unit).map_err(|_| errors::arithmetic_overflow("long"))).transpose())
+            frame.timestamps(|row| {
+                values.get(row).map(|v| i64::try_from(v * unit).map_err(|_| errors::arithmetic_overflow("long"))).transpose()
+            })
         }
         _ => scaled(&frame, MICROS_PER_SECOND),
     }
@@ -291,4 +321,3 @@ pub(crate) static TEXT: &[FunctionDef] = &[
     scalar!("timestamp_micros", [], [Long] => strict(types::timestamp()), eval: eval!(timestamps; n: long => n),
         duckdb: |c| Ok(format!("make_timestamptz({})", c.args[0])), proof: "times-009"),
 ];
-

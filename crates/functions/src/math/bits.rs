@@ -175,7 +175,10 @@ fn bit_get(call: &Invocation<'_>) -> Result<ColumnarValue> {
                     Error::raised(
                         "INVALID_PARAMETER_VALUE.BIT_POSITION_RANGE",
                         "22023",
-                        format!("The value of parameter(s) `pos` in `bit_get` is invalid: expects an integer value in [0, {}), but got {at}.", $bits),
+                        format!(
+                            "The value of parameter(s) `pos` in `bit_get` is invalid: expects an integer value in [0, {}), but got {at}.",
+                            $bits
+                        ),
                     )
                 },
             )
@@ -198,7 +201,9 @@ fn bit_get_text(call: &DuckCall<'_>) -> Result<String, String> {
         _ => 64,
     };
     match (call.args, call.literals.get(1)) {
-        ([x, _], Some(Some(ScalarValue::Int32(Some(at))))) if (0..bits).contains(at) => Ok(format!("CAST((CAST({x} AS BIGINT) >> {at}) & 1 AS TINYINT)")),
+        ([x, _], Some(Some(ScalarValue::Int32(Some(at))))) if (0..bits).contains(at) => {
+            Ok(format!("CAST((CAST({x} AS BIGINT) >> {at}) & 1 AS TINYINT)"))
+        }
         _ => Err("bit_get at a position that isn't a literal isn't known on DuckDB".into()),
     }
 }
@@ -225,7 +230,9 @@ fn width_bucket(call: &Invocation<'_>) -> Result<ColumnarValue> {
     let frame = Frame::new(call)?;
     let (values, mins, maxs, counts) = (frame.double(0)?, frame.double(1)?, frame.double(2)?, frame.long(3)?);
     frame.longs(|row| {
-        let (Some(v), Some(min), Some(max), Some(n)) = (values.get(row), mins.get(row), maxs.get(row), counts.get(row)) else { return Ok(None) };
+        let (Some(v), Some(min), Some(max), Some(n)) = (values.get(row), mins.get(row), maxs.get(row), counts.get(row)) else {
+            return Ok(None);
+        };
         Ok(bucket(v, min, max, n))
     })
 }
@@ -292,7 +299,8 @@ fn nanvl(call: &Invocation<'_>) -> Result<ColumnarValue> {
     let frame = Frame::new(call)?;
     if *frame.ret() == DataType::Float32 {
         let (a, b) = (frame.column::<arrow::array::Float32Array>(0)?, frame.column::<arrow::array::Float32Array>(1)?);
-        return frame.primitives::<arrow::datatypes::Float32Type>(|row| Ok(a.get(row).and_then(|v| if v.is_nan() { b.get(row) } else { Some(v) })));
+        return frame
+            .primitives::<arrow::datatypes::Float32Type>(|row| Ok(a.get(row).and_then(|v| if v.is_nan() { b.get(row) } else { Some(v) })));
     }
     let (a, b) = (frame.double(0)?, frame.double(1)?);
     frame.primitives::<Float64Type>(|row| Ok(a.get(row).and_then(|v| if v.is_nan() { b.get(row) } else { Some(v) })))

@@ -25,7 +25,10 @@ fn bind(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Bound> {
     let (args, ret) = coerce_all(ctx, args, &format!("function {name}"))?;
     let nullable = args.iter().all(|a| a.nullable);
     if !types::is_orderable(&ret) {
-        return Err(types::mismatch("INVALID_ORDERING_TYPE", format!("`{name}` doesn't take values of the type {}", types::sql_name(&ret))));
+        return Err(types::mismatch(
+            "INVALID_ORDERING_TYPE",
+            format!("`{name}` doesn't take values of the type {}", types::sql_name(&ret)),
+        ));
     }
     Ok(Bound { args, ret, nullable })
 }
@@ -69,4 +72,3 @@ fn text(call: &DuckCall<'_>, name: &str) -> Result<String, String> {
     }
     Ok(format!("{name}({})", call.args.join(", ")))
 }
-

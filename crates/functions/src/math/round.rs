@@ -1,8 +1,8 @@
 //! `round`, `bround`, `ceil`, `floor`, `abs`, `sign`: numbers to fewer digits.
 
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    IntervalYearMonthType,
+    ArrowPrimitiveType, DataType, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, IntervalYearMonthType,
 };
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
@@ -164,10 +164,15 @@ fn round(call: &Invocation<'_>, how: Rounding) -> Result<ColumnarValue> {
     let scale = given_scale(call)?;
     match first_type(call)? {
         DataType::Decimal128(_, s) => decimal(call, s, scale, how),
-        DataType::Float64 => unary::<Float64Type, Float64Type>(call, Mode::Ansi, |v| (round_double(v, scale, how), false), |_| unexpected(call.ret)),
-        DataType::Float32 => {
-            unary::<Float32Type, Float32Type>(call, Mode::Ansi, |v| (round_double(f64::from(v), scale, how) as f32, false), |_| unexpected(call.ret))
+        DataType::Float64 => {
+            unary::<Float64Type, Float64Type>(call, Mode::Ansi, |v| (round_double(v, scale, how), false), |_| unexpected(call.ret))
         }
+        DataType::Float32 => unary::<Float32Type, Float32Type>(
+            call,
+            Mode::Ansi,
+            |v| (round_double(f64::from(v), scale, how) as f32, false),
+            |_| unexpected(call.ret),
+        ),
         DataType::Int8 => integers::<Int8Type>(call, scale, how),
         DataType::Int16 => integers::<Int16Type>(call, scale, how),
         DataType::Int32 => integers::<Int32Type>(call, scale, how),
@@ -273,7 +278,10 @@ fn round_text(call: &DuckCall<'_>, how: Rounding) -> Result<String, String> {
             // Too great for the decimal means that there's nothing behind the point. DuckDB misreads
             // numbers that are too small for it.
             let decimal = format!("TRY_CAST(CAST(CAST({x} AS DOUBLE) AS VARCHAR) AS DECIMAL(38,{scale}))");
-            Ok(format!("CASE WHEN abs({x}) < CAST('1e-{}' AS DOUBLE) THEN CAST(0 AS {name}) ELSE coalesce(CAST(CAST({decimal} AS VARCHAR) AS {name}), {x}) END", scale + 1))
+            Ok(format!(
+                "CASE WHEN abs({x}) < CAST('1e-{}' AS DOUBLE) THEN CAST(0 AS {name}) ELSE coalesce(CAST(CAST({decimal} AS VARCHAR) AS {name}), {x}) END",
+                scale + 1
+            ))
         }
         ty => Err(format!("rounding {} to {scale} places isn't known on DuckDB", types::name(ty))),
     }
@@ -359,8 +367,12 @@ fn sign(call: &Invocation<'_>) -> Result<ColumnarValue> {
             let f = |v: f64| (if v.is_nan() || v == 0.0 { v } else { v.signum() }, false);
             unary::<Float64Type, Float64Type>(call, Mode::Ansi, f, |_| never())
         }
-        DataType::Interval(_) => unary::<IntervalYearMonthType, Float64Type>(call, Mode::Ansi, |v| (f64::from(v.signum()), false), |_| never()),
-        DataType::Duration(_) => unary::<DurationMicrosecondType, Float64Type>(call, Mode::Ansi, |v| (v.signum() as f64, false), |_| never()),
+        DataType::Interval(_) => {
+            unary::<IntervalYearMonthType, Float64Type>(call, Mode::Ansi, |v| (f64::from(v.signum()), false), |_| never())
+        }
+        DataType::Duration(_) => {
+            unary::<DurationMicrosecondType, Float64Type>(call, Mode::Ansi, |v| (v.signum() as f64, false), |_| never())
+        }
         ty => Err(unexpected(&ty)),
     }
 }
@@ -368,7 +380,9 @@ fn sign(call: &Invocation<'_>) -> Result<ColumnarValue> {
 fn sign_text(call: &DuckCall<'_>) -> Result<String, String> {
     let (x, ty) = operand(call)?;
     match ty {
-        DataType::Float64 => Ok(format!("CASE WHEN isnan({x}) THEN {x} WHEN {x} > 0 THEN CAST(1 AS DOUBLE) WHEN {x} < 0 THEN CAST(-1 AS DOUBLE) ELSE {x} END")),
+        DataType::Float64 => Ok(format!(
+            "CASE WHEN isnan({x}) THEN {x} WHEN {x} > 0 THEN CAST(1 AS DOUBLE) WHEN {x} < 0 THEN CAST(-1 AS DOUBLE) ELSE {x} END"
+        )),
         ty => Err(format!("sign of {} isn't known on DuckDB", types::name(ty))),
     }
 }

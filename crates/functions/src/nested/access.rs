@@ -126,7 +126,9 @@ fn invalid_index(class: &'static str, index: i64, len: i64) -> Error {
     Error::raised(
         class,
         "22003",
-        format!("The index {index} is out of bounds. The array has {len} elements. Use `get` or `try_element_at` to tolerate such an index and return NULL instead."),
+        format!(
+            "The index {index} is out of bounds. The array has {len} elements. Use `get` or `try_element_at` to tolerate such an index and return NULL instead."
+        ),
     )
 }
 
@@ -136,7 +138,9 @@ fn map_value(frame: &Frame) -> Result<ColumnarValue> {
     let mut out = Gather::new(frame.ret(), &[map.values().clone()])?;
     for row in 0..frame.rows() {
         let at = frame.index(1, row);
-        let found = entries(map, frame.index(0, row)).filter(|_| wanted.is_valid(at)).and_then(|mut e| e.find(|i| keys[0].row(*i) == keys[1].row(at)));
+        let found = entries(map, frame.index(0, row))
+            .filter(|_| wanted.is_valid(at))
+            .and_then(|mut e| e.find(|i| keys[0].row(*i) == keys[1].row(at)));
         match found {
             Some(i) => out.push(0, i),
             None => out.push_null(),
@@ -150,18 +154,35 @@ fn access_duckdb(c: &DuckCall<'_>, access: Access) -> Result<String, String> {
         return Ok(format!("map_extract_value({}, {})", c.args[0], c.args[1]));
     }
     let fail = |class: &str, i: &str, l: &str| {
-        crate::duckdb::raise(class, "22003", &format!("'The index ' || {i} || ' is out of bounds. The array has ' || len({l}) || ' elements.'"))
+        crate::duckdb::raise(
+            class,
+            "22003",
+            &format!("'The index ' || {i} || ' is out of bounds. The array has ' || len({l}) || ' elements.'"),
+        )
     };
-    let zero = || crate::duckdb::raise("INVALID_INDEX_OF_ZERO", "22003", "'The index 0 is invalid. An index shall be either < 0 or > 0 (the first element has index 1).'");
+    let zero = || {
+        crate::duckdb::raise(
+            "INVALID_INDEX_OF_ZERO",
+            "22003",
+            "'The index 0 is invalid. An index shall be either < 0 or > 0 (the first element has index 1).'",
+        )
+    };
     Ok(match access {
-        Access::Get => duck::once2(&c.args[0], &c.args[1], |l, i| format!("CASE WHEN {i} < 0 THEN NULL ELSE list_extract({l}, {i} + 1) END")),
-        Access::TryElementAt => duck::once2(&c.args[0], &c.args[1], |l, i| format!("CASE WHEN {l} IS NOT NULL AND {i} = 0 THEN {} ELSE list_extract({l}, {i}) END", zero())),
+        Access::Get => {
+            duck::once2(&c.args[0], &c.args[1], |l, i| format!("CASE WHEN {i} < 0 THEN NULL ELSE list_extract({l}, {i} + 1) END"))
+        }
+        Access::TryElementAt => duck::once2(&c.args[0], &c.args[1], |l, i| {
+            format!("CASE WHEN {l} IS NOT NULL AND {i} = 0 THEN {} ELSE list_extract({l}, {i}) END", zero())
+        }),
         Access::Subscript => duck::once2(&c.args[0], &c.args[1], |l, i| {
             format!("CASE WHEN {i} < 0 OR {i} >= len({l}) THEN {} ELSE list_extract({l}, {i} + 1) END", fail("INVALID_ARRAY_INDEX", i, l))
         }),
         Access::ElementAt => duck::once2(&c.args[0], &c.args[1], |l, i| {
             let outside = fail("INVALID_ARRAY_INDEX_IN_ELEMENT_AT", i, l);
-            format!("CASE WHEN {l} IS NOT NULL AND {i} = 0 THEN {} WHEN abs({i}) > len({l}) THEN {outside} ELSE list_extract({l}, {i}) END", zero())
+            format!(
+                "CASE WHEN {l} IS NOT NULL AND {i} = 0 THEN {} WHEN abs({i}) > len({l}) THEN {outside} ELSE list_extract({l}, {i}) END",
+                zero()
+            )
         }),
     })
 }
@@ -249,7 +270,9 @@ fn bind_named_struct(_: &BindContext, args: Vec<Typed>) -> Result<Bound> {
         .chunks(2)
         .map(|pair| match pair[0].as_literal() {
             Some(ScalarValue::Utf8(Some(name))) => Ok(Field::new(name, pair[1].ty.clone(), pair[1].nullable)),
-            _ => Err(sig::mismatch("CREATE_NAMED_STRUCT_WITHOUT_FOLDABLE_STRING", "named_struct", "Only literal STRING names are allowed.")),
+            _ => {
+                Err(sig::mismatch("CREATE_NAMED_STRUCT_WITHOUT_FOLDABLE_STRING", "named_struct", "Only literal STRING names are allowed."))
+            }
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(Bound { args, ret: DataType::Struct(Fields::from(fields)), nullable: false })
@@ -264,8 +287,14 @@ fn struct_duckdb(c: &DuckCall<'_>, first: usize, step: usize) -> Result<String, 
     if names.len() != fields.len() {
         return Err("structs with two fields of one name aren't known on DuckDB".into());
     }
-    let parts: Vec<String> =
-        c.args.iter().skip(first).step_by(step).zip(fields).map(|(a, f)| format!("{} := {a}", crate::duckdb::identifier(f.name()))).collect();
+    let parts: Vec<String> = c
+        .args
+        .iter()
+        .skip(first)
+        .step_by(step)
+        .zip(fields)
+        .map(|(a, f)| format!("{} := {a}", crate::duckdb::identifier(f.name())))
+        .collect();
     Ok(format!("struct_pack({})", parts.join(", ")))
 }
 

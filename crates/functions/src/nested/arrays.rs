@@ -57,7 +57,11 @@ fn bind_with_value(ctx: &BindContext, name: &str, mut args: Vec<Typed>) -> Resul
         return Err(mismatch(
             "ARRAY_FUNCTION_DIFF_TYPES",
             name,
-            format!("the array's elements and the value must have one type, not {} and {}", types::sql_name(&item), types::sql_name(&value.ty)),
+            format!(
+                "the array's elements and the value must have one type, not {} and {}",
+                types::sql_name(&item),
+                types::sql_name(&value.ty)
+            ),
         ));
     }
     let (ty, mut pair) = common(ctx, name, vec![Typed::null(&item)?, value])?;
@@ -77,7 +81,10 @@ fn bind_search(ctx: &BindContext, name: &str, args: Vec<Typed>, ret: DataType, n
 }
 
 /// Calls `f` with each row's elements; it pushes what the result holds.
-fn rebuild(invocation: &Invocation<'_>, f: impl FnMut(&Frame, &ListArray, usize, std::ops::Range<usize>, &mut Gather) -> Result<()>) -> Result<ColumnarValue> {
+fn rebuild(
+    invocation: &Invocation<'_>,
+    f: impl FnMut(&Frame, &ListArray, usize, std::ops::Range<usize>, &mut Gather) -> Result<()>,
+) -> Result<ColumnarValue> {
     let frame = Frame::new(invocation)?;
     let list = frame.array(0)?.as_list::<i32>().clone();
     rebuild_with(&frame, &list, &[list.values().clone()], f)
@@ -312,7 +319,11 @@ fn insert(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
         }
         let (len, position) = (range.len() as i64, i64::from(position));
         if position.abs() > ELEMENTS_MAX {
-            return Err(Error::raised("COLLECTION_SIZE_LIMIT_EXCEEDED.FUNCTION", "54000", "`array_insert` would make an array that is too long."));
+            return Err(Error::raised(
+                "COLLECTION_SIZE_LIMIT_EXCEEDED.FUNCTION",
+                "54000",
+                "`array_insert` would make an array that is too long.",
+            ));
         }
         if position < 0 && -position > len + 1 {
             // Before the array: NULLs fill the gap between the value and the first element.
@@ -360,10 +371,18 @@ fn slice(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
             continue;
         };
         if start == 0 {
-            return Err(Error::raised("INVALID_PARAMETER_VALUE.START", "22023", "The start of `slice` must not be 0; positions begin at 1."));
+            return Err(Error::raised(
+                "INVALID_PARAMETER_VALUE.START",
+                "22023",
+                "The start of `slice` must not be 0; positions begin at 1.",
+            ));
         }
         if length < 0 {
-            return Err(Error::raised("INVALID_PARAMETER_VALUE.LENGTH", "22023", format!("The length of `slice` must not be negative, but it is {length}.")));
+            return Err(Error::raised(
+                "INVALID_PARAMETER_VALUE.LENGTH",
+                "22023",
+                format!("The length of `slice` must not be negative, but it is {length}."),
+            ));
         }
         let from = if start > 0 { i64::from(start) - 1 } else { range.len() as i64 + i64::from(start) };
         if from >= 0 {
@@ -470,7 +489,11 @@ fn flat(c: &DuckCall<'_>) -> bool {
 }
 
 fn extreme_duckdb(c: &DuckCall<'_>, name: &str) -> Result<String, String> {
-    if flat(c) { Ok(format!("{name}({})", c.args[0])) } else { Err("comparing nested elements isn't known to order NULLs as Databricks does on DuckDB".into()) }
+    if flat(c) {
+        Ok(format!("{name}({})", c.args[0]))
+    } else {
+        Err("comparing nested elements isn't known to order NULLs as Databricks does on DuckDB".into())
+    }
 }
 
 pub(crate) static ARRAYS: &[FunctionDef] = &[

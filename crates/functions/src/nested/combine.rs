@@ -79,7 +79,11 @@ fn refuse_promotion(name: &str, a: &DataType, b: &DataType) -> Result<()> {
     let text = |t: &DataType| element(t).is_some_and(|(item, _)| *item == Utf8);
     let other = |t: &DataType| element(t).is_some_and(|(item, _)| *item != Utf8 && *item != DataType::Null);
     if (text(a) && other(b)) || (other(a) && text(b)) {
-        return Err(mismatch("BINARY_ARRAY_DIFF_TYPES", name, format!("the arrays' elements must have one type, not {} and {}", types::sql_name(a), types::sql_name(b))));
+        return Err(mismatch(
+            "BINARY_ARRAY_DIFF_TYPES",
+            name,
+            format!("the arrays' elements must have one type, not {} and {}", types::sql_name(a), types::sql_name(b)),
+        ));
     }
     Ok(())
 }
@@ -203,7 +207,8 @@ fn zip(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     let frame = Frame::new(invocation)?;
     let Some((DataType::Struct(fields), _)) = element(frame.ret()) else { return Err(Error::internal("arrays_zip() without fields")) };
     let lists = (0..frame.len()).map(|i| Ok(frame.array(i)?.as_list::<i32>().clone())).collect::<Result<Vec<_>>>()?;
-    let mut columns = lists.iter().zip(fields).map(|(l, f)| Gather::new(f.data_type(), &[l.values().clone()])).collect::<Result<Vec<_>>>()?;
+    let mut columns =
+        lists.iter().zip(fields).map(|(l, f)| Gather::new(f.data_type(), &[l.values().clone()])).collect::<Result<Vec<_>>>()?;
     let (mut offsets, mut valid) = (vec![0i32], Vec::new());
     let mut total = 0usize;
     for row in 0..frame.rows() {

@@ -125,9 +125,9 @@ pub(crate) fn keys(arrays: &[ArrayRef]) -> Result<Vec<Rows>> {
 pub(crate) fn nullable(ty: &DataType) -> DataType {
     match ty {
         DataType::List(f) => DataType::List(Arc::new(f.as_ref().clone().with_data_type(nullable(f.data_type())).with_nullable(true))),
-        DataType::Struct(fields) => {
-            DataType::Struct(fields.iter().map(|f| Arc::new(f.as_ref().clone().with_data_type(nullable(f.data_type())).with_nullable(true))).collect())
-        }
+        DataType::Struct(fields) => DataType::Struct(
+            fields.iter().map(|f| Arc::new(f.as_ref().clone().with_data_type(nullable(f.data_type())).with_nullable(true))).collect(),
+        ),
         other => other.clone(),
     }
 }
@@ -135,11 +135,20 @@ pub(crate) fn nullable(ty: &DataType) -> DataType {
 /// One NaN and one zero.
 fn canonical(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(match array.data_type() {
-        DataType::Float64 => Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(|v| if v.is_nan() { f64::NAN } else { v + 0.0 })) as Arc<Float64Array>,
-        DataType::Float32 => Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|v| if v.is_nan() { f32::NAN } else { v + 0.0 })) as Arc<Float32Array>,
+        DataType::Float64 => {
+            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(|v| if v.is_nan() { f64::NAN } else { v + 0.0 }))
+                as Arc<Float64Array>
+        }
+        DataType::Float32 => {
+            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|v| if v.is_nan() { f32::NAN } else { v + 0.0 }))
+                as Arc<Float32Array>
+        }
         DataType::List(field) => {
             let list = array.as_list::<i32>();
-            Arc::new(ListArray::try_new(field.clone(), list.offsets().clone(), canonical(list.values())?, list.nulls().cloned()).map_err(internal)?)
+            Arc::new(
+                ListArray::try_new(field.clone(), list.offsets().clone(), canonical(list.values())?, list.nulls().cloned())
+                    .map_err(internal)?,
+            )
         }
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns().iter().map(canonical).collect::<Result<Vec<_>>>()?;

@@ -20,11 +20,17 @@ use crate::strings::duck;
 use crate::types;
 
 fn parts_of(name: &str, index: usize, ty: &DataType) -> Result<(DataType, DataType)> {
-    types::map_parts(ty).map(|(k, v)| (k.data_type().clone(), v.data_type().clone())).ok_or_else(|| sig::unexpected_input(name, index, "MAP", ty))
+    types::map_parts(ty)
+        .map(|(k, v)| (k.data_type().clone(), v.data_type().clone()))
+        .ok_or_else(|| sig::unexpected_input(name, index, "MAP", ty))
 }
 
 fn check_key(name: &str, key: &DataType) -> Result<()> {
-    if types::is_orderable(key) { Ok(()) } else { Err(mismatch("INVALID_MAP_KEY_TYPE", name, format!("The key of a map can't be {}.", types::sql_name(key)))) }
+    if types::is_orderable(key) {
+        Ok(())
+    } else {
+        Err(mismatch("INVALID_MAP_KEY_TYPE", name, format!("The key of a map can't be {}.", types::sql_name(key))))
+    }
 }
 
 /// Collects a map's entries and sees to it that keys are unique and not NULL.
@@ -136,7 +142,13 @@ fn from_arrays(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
                 k.zip(v).try_for_each(|(k, v)| out.push((0, k), (0, v)))?;
                 out.end(true)?;
             }
-            Some(_) => return Err(Error::raised("INVALID_PARAMETER_VALUE.MAP_ARRAYS", "22023", "The key array and the value array of a map must have the same length.")),
+            Some(_) => {
+                return Err(Error::raised(
+                    "INVALID_PARAMETER_VALUE.MAP_ARRAYS",
+                    "22023",
+                    "The key array and the value array of a map must have the same length.",
+                ));
+            }
             None => out.end(false)?,
         }
     }
@@ -256,7 +268,10 @@ fn bind_str_to_map(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     let bound = sig::call(ctx, "str_to_map", args, &[P::Str, P::Opt, P::Str, P::Str], strict(types::map(Utf8, Utf8)))?;
     // Delimiters are regular expressions; those without special characters are certain.
     for delimiter in &bound.args[1..] {
-        let plain = delimiter.as_literal().and_then(|v| v.try_as_str().flatten()).is_some_and(|d| !d.is_empty() && d.chars().all(|c| !r"\.[]{}()*+-?^$|".contains(c)));
+        let plain = delimiter
+            .as_literal()
+            .and_then(|v| v.try_as_str().flatten())
+            .is_some_and(|d| !d.is_empty() && d.chars().all(|c| !r"\.[]{}()*+-?^$|".contains(c)));
         if !plain {
             return Err(Error::not_eligible("`str_to_map` is known for literal delimiters without special characters only"));
         }

@@ -1,6 +1,6 @@
 //! `sequence`: numbers, dates or timestamps from a start to a stop, both included.
 
-use arrow::array::{Date32Array, Int8Array, Int16Array, Int32Array, Int64Array, PrimitiveArray, ArrayRef};
+use arrow::array::{ArrayRef, Date32Array, Int8Array, Int16Array, Int32Array, Int64Array, PrimitiveArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType::{self, Date32, Int8, Int16, Int32, Int64};
 use arrow::datatypes::{ArrowPrimitiveType, DurationMicrosecondType, IntervalYearMonthType, TimestampMicrosecondType};
@@ -48,7 +48,11 @@ fn bind(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> {
 fn finish(ty: DataType, args: Vec<Typed>) -> Result<Bound> {
     let numbers = types::is_integral(&ty);
     if !numbers && !types::is_datetime(&ty) {
-        return Err(mismatch("SEQUENCE_WRONG_INPUT_TYPES", NAME, format!("`sequence` takes integral numbers, dates or timestamps, not {}", types::sql_name(&ty))));
+        return Err(mismatch(
+            "SEQUENCE_WRONG_INPUT_TYPES",
+            NAME,
+            format!("`sequence` takes integral numbers, dates or timestamps, not {}", types::sql_name(&ty)),
+        ));
     }
     if numbers && args.iter().any(|a| a.ty != ty) {
         return Err(mismatch("SEQUENCE_WRONG_INPUT_TYPES", NAME, "start, stop and step must have one type"));
@@ -210,16 +214,27 @@ fn sequence_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     match (literals.as_deref(), item.data_type()) {
         (Some([start, stop]), Int32 | Int64) => {
             let step = if start > stop { -1 } else { 1 };
-            Ok(format!("CAST(range(CAST({start} AS BIGINT), CAST({} AS BIGINT), CAST({step} AS BIGINT)) AS {})", stop + step, crate::duckdb::type_name(c.ret)?))
+            Ok(format!(
+                "CAST(range(CAST({start} AS BIGINT), CAST({} AS BIGINT), CAST({step} AS BIGINT)) AS {})",
+                stop + step,
+                crate::duckdb::type_name(c.ret)?
+            ))
         }
         // As DuckDB counts, while neither can pass the end of its BIGINTs.
         (Some([start, stop, step]), Int32 | Int64)
-            if *step != 0 && (start == stop || (start < stop) == (*step > 0)) && [start, stop, step].iter().all(|n| n.unsigned_abs() < 1 << 62) =>
+            if *step != 0
+                && (start == stop || (start < stop) == (*step > 0))
+                && [start, stop, step].iter().all(|n| n.unsigned_abs() < 1 << 62) =>
         {
-            Ok(format!("CAST(generate_series(CAST({start} AS BIGINT), CAST({stop} AS BIGINT), CAST({step} AS BIGINT)) AS {})", crate::duckdb::type_name(c.ret)?))
+            Ok(format!(
+                "CAST(generate_series(CAST({start} AS BIGINT), CAST({stop} AS BIGINT), CAST({step} AS BIGINT)) AS {})",
+                crate::duckdb::type_name(c.ret)?
+            ))
         }
         (None, Date32) if c.args.len() == 2 => Ok(duck::once2(&c.args[0], &c.args[1], |a, b| {
-            format!("CASE WHEN {a} IS NULL OR {b} IS NULL THEN NULL ELSE CAST(generate_series(CAST({a} AS TIMESTAMP), CAST({b} AS TIMESTAMP), CASE WHEN {a} > {b} THEN -to_days(1) ELSE to_days(1) END) AS DATE[]) END")
+            format!(
+                "CASE WHEN {a} IS NULL OR {b} IS NULL THEN NULL ELSE CAST(generate_series(CAST({a} AS TIMESTAMP), CAST({b} AS TIMESTAMP), CASE WHEN {a} > {b} THEN -to_days(1) ELSE to_days(1) END) AS DATE[]) END"
+            )
         })),
         _ => Err("`sequence` is known on DuckDB for literal numbers and for days only".into()),
     }

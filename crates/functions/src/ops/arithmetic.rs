@@ -147,7 +147,14 @@ macro_rules! integral_kernel {
                 Op::Integral => binary::<$t, $t, Int64Type>(
                     call,
                     mode,
-                    |a, b| if b == 0 { (0, true) } else { let (q, o) = i64::from(a).overflowing_div(i64::from(b)); (q, o) },
+                    |a, b| {
+                        if b == 0 {
+                            (0, true)
+                        } else {
+                            let (q, o) = i64::from(a).overflowing_div(i64::from(b));
+                            (q, o)
+                        }
+                    },
                     |a, b| if b == 0 { op.zero_divisor() } else { overflow(a, b) },
                 ),
                 Op::Divide => Err(Error::internal("integers are divided as doubles")),
@@ -207,7 +214,9 @@ fn decimal_op(call: &Invocation<'_>, op: Op, mode: Mode, left: &DataType, right:
     match op {
         Op::Add if shape.simple => run!(|a, b| (a.wrapping_mul(shape.left_unit).wrapping_add(b.wrapping_mul(shape.right_unit)), false)),
         Op::Add => run!(|a, b| flagged(shape.add(a, b))),
-        Op::Subtract if shape.simple => run!(|a, b| (a.wrapping_mul(shape.left_unit).wrapping_sub(b.wrapping_mul(shape.right_unit)), false)),
+        Op::Subtract if shape.simple => {
+            run!(|a, b| (a.wrapping_mul(shape.left_unit).wrapping_sub(b.wrapping_mul(shape.right_unit)), false))
+        }
         Op::Subtract => run!(|a, b| flagged(b.checked_neg().and_then(|b| shape.add(a, b)))),
         Op::Multiply if shape.simple_product => run!(|a, b| (a.wrapping_mul(b), false)),
         Op::Multiply => run!(|a, b| flagged(shape.multiply(a, b))),

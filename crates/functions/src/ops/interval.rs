@@ -164,7 +164,8 @@ fn interval_text(amount: i64, units: IntervalUnits) -> String {
 /// `+ - * /` where an operand is a date, a timestamp or an interval.
 pub(super) fn arithmetic(ctx: &BindContext, op: Op, mode: Mode, left: Typed, right: Typed) -> Result<Typed> {
     let pick = |ansi: &'static ScalarDef, tried: &'static ScalarDef| if mode == Mode::Try { tried } else { ansi };
-    let unsupported = |l: &Typed, r: &Typed| Err(wrong_operands(op.symbol(), &l.ty, &r.ty, "matching dates, timestamps, intervals or numbers"));
+    let unsupported =
+        |l: &Typed, r: &Typed| Err(wrong_operands(op.symbol(), &l.ty, &r.ty, "matching dates, timestamps, intervals or numbers"));
     let (is_date, is_time) = (types::is_datetime, |t: &DataType| types::is_timestamp(t) || types::is_timestamp_ntz(t));
     let left_interval = types::is_interval(&left.ty);
     let right_interval = types::is_interval(&right.ty);
@@ -188,7 +189,9 @@ pub(super) fn arithmetic(ctx: &BindContext, op: Op, mode: Mode, left: Typed, rig
             let left = implicit_cast(ctx, left, &right.ty)?;
             arithmetic(ctx, op, mode, left, right)
         }
-        Op::Add | Op::Subtract if left.ty == DataType::Date32 && types::can_implicitly_cast(&right.ty, &DataType::Int32) && !types::is_string(&right.ty) => {
+        Op::Add | Op::Subtract
+            if left.ty == DataType::Date32 && types::can_implicitly_cast(&right.ty, &DataType::Int32) && !types::is_string(&right.ty) =>
+        {
             let def = match op {
                 Op::Add => pick(&temporal::DATE_PLUS_DAYS, &temporal::TRY_DATE_PLUS_DAYS),
                 _ => pick(&temporal::DATE_MINUS_DAYS, &temporal::TRY_DATE_MINUS_DAYS),

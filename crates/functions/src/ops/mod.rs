@@ -180,7 +180,10 @@ pub fn coerce_comparison(ctx: &BindContext, left: Typed, right: Typed) -> Result
         ));
     };
     if !types::is_orderable(&common) {
-        return Err(types::mismatch("INVALID_ORDERING_TYPE", format!("values of the type {} cannot be compared", types::sql_name(&common))));
+        return Err(types::mismatch(
+            "INVALID_ORDERING_TYPE",
+            format!("values of the type {} cannot be compared", types::sql_name(&common)),
+        ));
     }
     Ok((implicit_cast(ctx, left, &common)?, implicit_cast(ctx, right, &common)?))
 }
@@ -331,7 +334,13 @@ fn numeric_operands(ctx: &BindContext, op: Op, left: Typed, right: Typed) -> Res
         (Null, Null) => Float64,
         (Null | Utf8, Null | Utf8) => Float64,
         (Null, t) | (t, Null) => t.clone(),
-        (Utf8, t) | (t, Utf8) => if types::is_integral(t) { Int64 } else { Float64 },
+        (Utf8, t) | (t, Utf8) => {
+            if types::is_integral(t) {
+                Int64
+            } else {
+                Float64
+            }
+        }
         (a, b) if types::is_decimal(a) && types::is_decimal(b) => return Ok((left, right)),
         (a, b) => match (types::decimal_of(a), types::decimal_of(b)) {
             (Some((p1, s1)), Some((p2, s2))) if types::is_decimal(a) || types::is_decimal(b) => {
@@ -345,7 +354,9 @@ fn numeric_operands(ctx: &BindContext, op: Op, left: Typed, right: Typed) -> Res
     let target = match op {
         Op::Divide if !types::is_decimal(&target) => Float64,
         Op::Integral if types::is_integral(&target) || left.ty == Null && right.ty == Null => Int64,
-        Op::Integral if !types::is_decimal(&target) => return Err(wrong_operands(op.symbol(), &left.ty, &right.ty, "BIGINT, DECIMAL or INTERVAL")),
+        Op::Integral if !types::is_decimal(&target) => {
+            return Err(wrong_operands(op.symbol(), &left.ty, &right.ty, "BIGINT, DECIMAL or INTERVAL"));
+        }
         _ => target,
     };
     Ok((implicit_cast(ctx, left, &target)?, implicit_cast(ctx, right, &target)?))
@@ -385,7 +396,10 @@ fn negated(value: &ScalarValue) -> Option<ScalarValue> {
 }
 
 pub(crate) fn wrong_operand(operator: &str, ty: &DataType, wanted: &str) -> Error {
-    types::mismatch("UNEXPECTED_INPUT_TYPE", format!("`{operator}` requires {wanted}, but its operand has the type {}", types::sql_name(ty)))
+    types::mismatch(
+        "UNEXPECTED_INPUT_TYPE",
+        format!("`{operator}` requires {wanted}, but its operand has the type {}", types::sql_name(ty)),
+    )
 }
 
 pub(crate) fn wrong_operands(operator: &str, left: &DataType, right: &DataType, wanted: &str) -> Error {

@@ -87,7 +87,12 @@ pub(crate) fn arithmetic(call: &DuckCall<'_>, op: Op, mode: Mode) -> Result<Stri
             Op::Add | Op::Subtract | Op::Multiply => Ok(format!("({a} {} {b})", op.symbol())),
             Op::Divide => divided(call, mode, &duck::divide_by_zero(), &format!("{a} / {b}")),
             Op::Remainder => divided(call, mode, &duck::remainder_by_zero(), &format!("{a} % {b}")),
-            Op::Pmod => divided(call, mode, &duck::remainder_by_zero(), &format!("CASE WHEN {a} % {b} < 0 THEN ({a} % {b} + {b}) % {b} ELSE {a} % {b} END")),
+            Op::Pmod => divided(
+                call,
+                mode,
+                &duck::remainder_by_zero(),
+                &format!("CASE WHEN {a} % {b} < 0 THEN ({a} % {b} + {b}) % {b} ELSE {a} % {b} END"),
+            ),
             Op::Integral => Err(unknown(call, "div")),
         },
         _ => Err(unknown(call, op.symbol())),
@@ -147,11 +152,13 @@ fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Resu
             }
             // A wide operand is most likely a product that DuckDB computes in 64 bits.
             let derived = p1 > NARROW_DIGITS || p2 > NARROW_DIGITS;
-            let narrow = common_digits < NARROW_DIGITS || (mode == Mode::Ansi && derived && NARROW_DIGITS - common_scale >= WHOLE_DIGITS_MIN);
+            let narrow =
+                common_digits < NARROW_DIGITS || (mode == Mode::Ansi && derived && NARROW_DIGITS - common_scale >= WHOLE_DIGITS_MIN);
             if common_digits > WIDE_DIGITS || (scale < common_scale && WIDE_DIGITS - common_scale < WHOLE_DIGITS_MIN) {
                 return Err(wide.into());
             }
-            let sum = if narrow { format!("({a} {} {b})", op.symbol()) } else { format!("(CAST({a} AS DECIMAL(38,{s1})) {} {b})", op.symbol()) };
+            let sum =
+                if narrow { format!("({a} {} {b})", op.symbol()) } else { format!("(CAST({a} AS DECIMAL(38,{s1})) {} {b})", op.symbol()) };
             Ok(if scale < common_scale { format!("CAST({sum} AS DECIMAL({precision},{scale}))") } else { sum })
         }
         Op::Multiply => {
@@ -163,7 +170,8 @@ fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Resu
             if !narrow && p1 + p2 > WIDE_DIGITS && WIDE_DIGITS - exact_scale < WHOLE_DIGITS_MIN_WIDE {
                 return Err(wide.into());
             }
-            let product = if narrow { format!("({a} * {b})") } else { format!("(CAST({a} AS DECIMAL({},{s1})) * {b})", p1.max(NARROW_DIGITS + 1)) };
+            let product =
+                if narrow { format!("({a} * {b})") } else { format!("(CAST({a} AS DECIMAL({},{s1})) * {b})", p1.max(NARROW_DIGITS + 1)) };
             Ok(if scale < exact_scale { format!("CAST({product} AS DECIMAL({precision},{scale}))") } else { product })
         }
         Op::Divide => {
@@ -187,7 +195,8 @@ fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Resu
         Op::Integral => {
             let (x, y) = (unscaled(a, s1, common_scale - s1), unscaled(b, s2, common_scale - s2));
             let raise = duck::arithmetic_overflow("bigint");
-            let quotient = format!("coalesce(TRY_CAST({x} // {y} AS BIGINT), CASE WHEN {a} IS NOT NULL AND {b} IS NOT NULL THEN {raise} END)");
+            let quotient =
+                format!("coalesce(TRY_CAST({x} // {y} AS BIGINT), CASE WHEN {a} IS NOT NULL AND {b} IS NOT NULL THEN {raise} END)");
             divided(call, mode, &duck::divide_by_zero(), &quotient)
         }
     }
@@ -216,9 +225,17 @@ fn unscaled(text: &str, scale: i32, shift: i32) -> String {
     if power == 0 {
         format!("CAST({text} AS HUGEINT)")
     } else if WIDE_DIGITS - scale - power >= WHOLE_DIGITS_MIN {
-        format!("CAST(CAST({text} AS DECIMAL(38,{scale})) * CAST('1{}' AS DECIMAL({},0)) AS HUGEINT)", "0".repeat(power as usize), power + 1)
+        format!(
+            "CAST(CAST({text} AS DECIMAL(38,{scale})) * CAST('1{}' AS DECIMAL({},0)) AS HUGEINT)",
+            "0".repeat(power as usize),
+            power + 1
+        )
     } else {
-        let digits = if scale == 0 { format!("CAST({text} AS HUGEINT)") } else { format!("CAST(replace(CAST({text} AS VARCHAR), '.', '') AS HUGEINT)") };
+        let digits = if scale == 0 {
+            format!("CAST({text} AS HUGEINT)")
+        } else {
+            format!("CAST(replace(CAST({text} AS VARCHAR), '.', '') AS HUGEINT)")
+        };
         if shift == 0 { digits } else { format!("({digits} * CAST('1{}' AS HUGEINT))", "0".repeat(shift as usize)) }
     }
 }

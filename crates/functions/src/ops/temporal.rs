@@ -205,23 +205,31 @@ pub(crate) fn timestamp_plus_micros(instant: i64, micros: i64, zone: Zone) -> Op
 
 fn interval_add(call: &Invocation<'_>, mode: Mode) -> Result<ColumnarValue> {
     match call.ret {
-        DataType::Interval(_) => binary::<IntervalYearMonthType, IntervalYearMonthType, IntervalYearMonthType>(call, mode, i32::overflowing_add, |_, _| {
-            errors::interval_overflow()
-        }),
-        _ => binary::<DurationMicrosecondType, DurationMicrosecondType, DurationMicrosecondType>(call, mode, i64::overflowing_add, |_, _| {
-            errors::interval_overflow()
-        }),
+        DataType::Interval(_) => {
+            binary::<IntervalYearMonthType, IntervalYearMonthType, IntervalYearMonthType>(call, mode, i32::overflowing_add, |_, _| {
+                errors::interval_overflow()
+            })
+        }
+        _ => {
+            binary::<DurationMicrosecondType, DurationMicrosecondType, DurationMicrosecondType>(call, mode, i64::overflowing_add, |_, _| {
+                errors::interval_overflow()
+            })
+        }
     }
 }
 
 fn interval_subtract(call: &Invocation<'_>, mode: Mode) -> Result<ColumnarValue> {
     match call.ret {
-        DataType::Interval(_) => binary::<IntervalYearMonthType, IntervalYearMonthType, IntervalYearMonthType>(call, mode, i32::overflowing_sub, |_, _| {
-            errors::interval_overflow()
-        }),
-        _ => binary::<DurationMicrosecondType, DurationMicrosecondType, DurationMicrosecondType>(call, mode, i64::overflowing_sub, |_, _| {
-            errors::interval_overflow()
-        }),
+        DataType::Interval(_) => {
+            binary::<IntervalYearMonthType, IntervalYearMonthType, IntervalYearMonthType>(call, mode, i32::overflowing_sub, |_, _| {
+                errors::interval_overflow()
+            })
+        }
+        _ => {
+            binary::<DurationMicrosecondType, DurationMicrosecondType, DurationMicrosecondType>(call, mode, i64::overflowing_sub, |_, _| {
+                errors::interval_overflow()
+            })
+        }
     }
 }
 

@@ -81,7 +81,11 @@ fn matches<'t>(regex: &Regex, text: &'t str, mut f: impl FnMut(&Captures<'t>) ->
         if !f(&captures) {
             return Ok(());
         }
-        at = if whole.end() > whole.start() { whole.end() } else { whole.end() + text[whole.end()..].chars().next().map_or(1, char::len_utf8) };
+        at = if whole.end() > whole.start() {
+            whole.end()
+        } else {
+            whole.end() + text[whole.end()..].chars().next().map_or(1, char::len_utf8)
+        };
     }
     Ok(())
 }
@@ -191,7 +195,9 @@ enum Piece {
 }
 
 fn replacement(text: &str, groups: usize) -> Result<Vec<Piece>> {
-    let invalid = |what: &str| Error::raised("INVALID_PARAMETER_VALUE.REGEX_REPLACEMENT", "22023", format!("The replacement '{text}' isn't valid: {what}."));
+    let invalid = |what: &str| {
+        Error::raised("INVALID_PARAMETER_VALUE.REGEX_REPLACEMENT", "22023", format!("The replacement '{text}' isn't valid: {what}."))
+    };
     let mut pieces = Vec::new();
     let mut literal = String::new();
     let mut chars = text.chars().peekable();
@@ -228,10 +234,19 @@ fn replace(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
         let Some(((text, pattern), with)) = texts.get(row).zip(patterns.get(row)).zip(replacements.get(row)) else { return Ok(None) };
         let Some(position) = positions.as_ref().map_or(Some(1), |p| p.get(row)) else { return Ok(None) };
         let compiled = current.get(pattern)?;
-        let start = usize::try_from(position - 1).map_err(|_| Error::raised("INVALID_PARAMETER_VALUE.POSITION", "22023", "The position of `regexp_replace` must be positive."))?;
+        let start = usize::try_from(position - 1).map_err(|_| {
+            Error::raised("INVALID_PARAMETER_VALUE.POSITION", "22023", "The position of `regexp_replace` must be positive.")
+        })?;
         // Counted in UTF-16 units; text before it isn't looked at.
         let mut units = 0;
-        let from = text.char_indices().find(|(_, c)| { let here = units >= start; units += c.len_utf16(); here }).map_or(text.len(), |(i, _)| i);
+        let from = text
+            .char_indices()
+            .find(|(_, c)| {
+                let here = units >= start;
+                units += c.len_utf16();
+                here
+            })
+            .map_or(text.len(), |(i, _)| i);
         if start > 0 && from == text.len() {
             return Ok(Some(text.to_string()));
         }

@@ -9,7 +9,9 @@ const TERMINATORS: &str = r"\n\r\x{85}\x{2028}\x{2029}";
 #[derive(Debug, Clone, PartialEq)]
 enum Node {
     Literal(char, Fold),
-    Any { all: bool },
+    Any {
+        all: bool,
+    },
     Class(Class, Fold),
     Start,
     End,
@@ -17,10 +19,19 @@ enum Node {
     Word(bool),
     /// Capturing when numbered.
     Group(Box<Node>, bool),
-    Look { ahead: bool, negated: bool, node: Box<Node> },
+    Look {
+        ahead: bool,
+        negated: bool,
+        node: Box<Node>,
+    },
     Concat(Vec<Node>),
     Alternation(Vec<Node>),
-    Repeat { node: Box<Node>, min: u32, max: Option<u32>, lazy: bool },
+    Repeat {
+        node: Box<Node>,
+        min: u32,
+        max: Option<u32>,
+        lazy: bool,
+    },
     Backreference(usize),
 }
 
@@ -322,7 +333,9 @@ impl Parser<'_> {
             c.to_string()
         };
         let ranges: &[(char, char)] = match name.as_str() {
-            "L" | "Lu" | "Ll" | "Lt" | "Lm" | "Lo" | "M" | "Mn" | "N" | "Nd" | "P" | "S" | "Z" | "Zs" => return Ok(Item::Category(name, negated)),
+            "L" | "Lu" | "Ll" | "Lt" | "Lm" | "Lo" | "M" | "Mn" | "N" | "Nd" | "P" | "S" | "Z" | "Zs" => {
+                return Ok(Item::Category(name, negated));
+            }
             "IsL" | "IsLu" | "IsLl" | "IsN" | "IsP" => return Ok(Item::Category(name[2..].to_string(), negated)),
             "Lower" => &[('a', 'z')],
             "Upper" => &[('A', 'Z')],
@@ -564,7 +577,11 @@ fn write_class(class: &Class, fold: Fold, rust: bool, out: &mut String) -> Resul
         }
     }
     text.push(']');
-    if fold == Fold::Unicode { out.push_str(&format!("(?i:{text})")) } else { out.push_str(&text) }
+    if fold == Fold::Unicode {
+        out.push_str(&format!("(?i:{text})"))
+    } else {
+        out.push_str(&text)
+    }
     Ok(())
 }
 

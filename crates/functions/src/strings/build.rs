@@ -96,8 +96,11 @@ fn concat_ws(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
 
 fn concat_ws_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     if c.types[1..].iter().any(|t| matches!(t, DataType::List(_))) {
-        let parts: Vec<String> =
-            c.args[1..].iter().zip(&c.types[1..]).map(|(a, t)| if matches!(t, DataType::List(_)) { format!("coalesce({a}, [])") } else { format!("[{a}]") }).collect();
+        let parts: Vec<String> = c.args[1..]
+            .iter()
+            .zip(&c.types[1..])
+            .map(|(a, t)| if matches!(t, DataType::List(_)) { format!("coalesce({a}, [])") } else { format!("[{a}]") })
+            .collect();
         let list = parts.into_iter().reduce(|a, b| format!("list_concat({a}, {b})")).unwrap_or_default();
         if duck::text(c, 0).is_none() {
             return Err("`concat_ws` of arrays with a computed separator isn't known on DuckDB".into());

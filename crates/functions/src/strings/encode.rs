@@ -122,7 +122,9 @@ impl Charset {
                 return Err(Error::raised(
                     "INVALID_PARAMETER_VALUE.CHARSET",
                     "22023",
-                    format!("The value of parameter `charset` must be one of iso-8859-1, us-ascii, utf-16, utf-16be, utf-16le, utf-32, utf-8, not '{name}'."),
+                    format!(
+                        "The value of parameter `charset` must be one of iso-8859-1, us-ascii, utf-16, utf-16be, utf-16le, utf-32, utf-8, not '{name}'."
+                    ),
                 ));
             }
         })
@@ -130,7 +132,9 @@ impl Charset {
 
     pub(crate) fn encode(self, text: &str) -> Result<Vec<u8>> {
         let single = |limit: u32| {
-            text.chars().map(|c| if u32::from(c) < limit { Ok(u32::from(c) as u8) } else { Err(malformed("encode")) }).collect::<Result<Vec<u8>>>()
+            text.chars()
+                .map(|c| if u32::from(c) < limit { Ok(u32::from(c) as u8) } else { Err(malformed("encode")) })
+                .collect::<Result<Vec<u8>>>()
         };
         Ok(match self {
             Charset::Ascii => single(0x80)?,
@@ -223,7 +227,9 @@ pub(crate) struct Url<'a> {
 impl<'a> Url<'a> {
     /// By the generic syntax of RFC 2396; `None` for characters that a URI can't hold.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.!~*'();:@&=+$,/?#[]%".contains(c) || (!c.is_ascii() && !c.is_control() && !c.is_whitespace());
+        let allowed = |c: char| {
+            c.is_ascii_alphanumeric() || "-_.!~*'();:@&=+$,/?#[]%".contains(c) || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
+        };
         if !text.chars().all(allowed) || !percent_pairs(text) || text.matches('#').count() > 1 {
             return None;
         }
@@ -235,7 +241,8 @@ impl<'a> Url<'a> {
             Some((rest, query)) => (rest, Some(query)),
             None => (rest, None),
         };
-        let is_scheme = |s: &str| s.starts_with(|c: char| c.is_ascii_alphabetic()) && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        let is_scheme =
+            |s: &str| s.starts_with(|c: char| c.is_ascii_alphabetic()) && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
         let (scheme, rest) = match rest.split_once(':') {
             Some((scheme, rest)) if is_scheme(scheme) => (Some(scheme), rest),
             Some((before, _)) if !before.contains('/') => return None,
@@ -274,7 +281,9 @@ impl<'a> Url<'a> {
             "PATH" => Some(self.path.to_string()),
             "QUERY" => match key {
                 None => self.query.map(str::to_string),
-                Some(key) => self.query?.split('&').find_map(|pair| pair.split_once('=').filter(|(k, _)| *k == key).map(|(_, v)| v.to_string())),
+                Some(key) => {
+                    self.query?.split('&').find_map(|pair| pair.split_once('=').filter(|(k, _)| *k == key).map(|(_, v)| v.to_string()))
+                }
             },
             "REF" => self.fragment.map(str::to_string),
             "PROTOCOL" => self.scheme.map(str::to_string),

@@ -29,7 +29,12 @@ fn measure(invocation: &Invocation<'_>, text: fn(&str) -> usize, bytes: fn(&[u8]
 }
 
 /// Text or bytes to the same.
-fn cut(invocation: &Invocation<'_>, frame: &Frame, text: impl Fn(&str, usize) -> Option<String>, bytes: impl Fn(&[u8], usize) -> Option<Vec<u8>>) -> Result<ColumnarValue> {
+fn cut(
+    invocation: &Invocation<'_>,
+    frame: &Frame,
+    text: impl Fn(&str, usize) -> Option<String>,
+    bytes: impl Fn(&[u8], usize) -> Option<Vec<u8>>,
+) -> Result<ColumnarValue> {
     if is_binary(invocation, 0) {
         let values = frame.binary(0)?;
         return frame.binaries(|row| Ok(values.get(row).and_then(|v| bytes(v, row))));
@@ -109,12 +114,18 @@ fn escape_of(frame: &Frame) -> Result<char> {
 }
 
 fn invalid_escape(pattern: &str) -> Error {
-    Error::raised("INVALID_FORMAT.ESC_IN_THE_MIDDLE", "42601", format!("The escape character in the pattern '{pattern}' must be followed by '_', '%' or itself."))
+    Error::raised(
+        "INVALID_FORMAT.ESC_IN_THE_MIDDLE",
+        "42601",
+        format!("The escape character in the pattern '{pattern}' must be followed by '_', '%' or itself."),
+    )
 }
 
 fn like_duckdb(call: &crate::DuckCall<'_>, fold: bool) -> Result<String, String> {
-    let pattern = duck::text(call, 1).ok_or("LIKE with a pattern that isn't a literal isn't known to check its escapes as Databricks does on DuckDB")?;
-    let escape = if call.args.len() > 2 { duck::text(call, 2).and_then(|e| e.chars().next()).ok_or("the escape isn't a literal")? } else { '\\' };
+    let pattern = duck::text(call, 1)
+        .ok_or("LIKE with a pattern that isn't a literal isn't known to check its escapes as Databricks does on DuckDB")?;
+    let escape =
+        if call.args.len() > 2 { duck::text(call, 2).and_then(|e| e.chars().next()).ok_or("the escape isn't a literal")? } else { '\\' };
     let Some(parts) = search::like_pattern(pattern, escape) else { return Err("the LIKE pattern is invalid".into()) };
     let ascii = pattern.is_ascii();
     if fold && !ascii {

@@ -6,11 +6,11 @@ use arrow::datatypes::{Decimal128Type, Float32Type, Float64Type, Int8Type, Int16
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
 
+use super::duck;
 use super::encode::{self, Charset, Url};
 use super::number_format::Pattern;
 use super::number_pattern::NumberFormat;
 use super::printf::{Format, Value};
-use super::duck;
 use crate::def::{BindContext, Bound, FunctionDef, Invocation, Typed};
 use crate::rows::{Frame, eval};
 use crate::sig::{self, P, maybe, rewrite, scalar, strict};
@@ -83,7 +83,10 @@ fn bind_format_string(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> 
     let format = sig::cast(ctx, NAME, 0, first, P::Str)?;
     let known = |ty: &DataType| types::is_numeric(ty) || matches!(ty, Utf8 | Boolean | DataType::Null);
     if let Some(other) = args.iter().find(|a| !known(&a.ty)) {
-        return Err(Error::not_eligible(format!("`format_string` of a value of type {} isn't known; cast it to STRING first", types::name(&other.ty))));
+        return Err(Error::not_eligible(format!(
+            "`format_string` of a value of type {} isn't known; cast it to STRING first",
+            types::name(&other.ty)
+        )));
     }
     let nullable = format.nullable;
     args.insert(0, format);
@@ -164,7 +167,9 @@ fn conversion_error(text: &str, format: &str) -> Error {
     Error::raised(
         "CONVERSION_INVALID_INPUT",
         "22018",
-        format!("The value '{text}' (STRING) cannot be converted to BINARY as {format} because it is malformed. Use `try_to_binary` to tolerate malformed input and return NULL instead."),
+        format!(
+            "The value '{text}' (STRING) cannot be converted to BINARY as {format} because it is malformed. Use `try_to_binary` to tolerate malformed input and return NULL instead."
+        ),
     )
 }
 
@@ -184,7 +189,13 @@ fn to_binary(invocation: &Invocation<'_>, tolerate: bool) -> Result<ColumnarValu
             "base64" => encode::strict_base64(text),
             "utf-8" | "utf8" => Some(text.as_bytes().to_vec()),
             _ if tolerate => return Ok(None),
-            _ => return Err(Error::raised("INVALID_PARAMETER_VALUE.BINARY_FORMAT", "22023", format!("The format of `to_binary` must be 'hex', 'base64', 'utf-8' or 'utf8', not '{format}'."))),
+            _ => {
+                return Err(Error::raised(
+                    "INVALID_PARAMETER_VALUE.BINARY_FORMAT",
+                    "22023",
+                    format!("The format of `to_binary` must be 'hex', 'base64', 'utf-8' or 'utf8', not '{format}'."),
+                ));
+            }
         };
         match bytes {
             Some(bytes) => Ok(Some(bytes)),
@@ -362,7 +373,17 @@ fn elt(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
         }
     };
     if frame.ret() == &Binary {
-        return frame.binaries(|row| Ok(match pick(row)? { Some(n) => frame.binary(n)?.get(row).map(<[u8]>::to_vec), None => None }));
+        return frame.binaries(|row| {
+            Ok(match pick(row)? {
+                Some(n) => frame.binary(n)?.get(row).map(<[u8]>::to_vec),
+                None => None,
+            })
+        });
     }
-    frame.texts(|row| Ok(match pick(row)? { Some(n) => frame.text(n)?.get(row).map(str::to_string), None => None }))
+    frame.texts(|row| {
+        Ok(match pick(row)? {
+            Some(n) => frame.text(n)?.get(row).map(str::to_string),
+            None => None,
+        })
+    })
 }

@@ -8,7 +8,10 @@ use flightpath_types::{Error, ErrorKind, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
     /// So many digits; with zeros in front when `exact`.
-    Digits { count: usize, exact: bool },
+    Digits {
+        count: usize,
+        exact: bool,
+    },
     Comma,
     Point,
     Dollar,

@@ -179,8 +179,12 @@ impl Spec {
                 let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
                 self.signed(*v < 0, whole.to_string(), fraction)
             }
-            (c, Value::Text(_) | Value::Bool(_)) if "dxoefc".contains(c) => return Err(invalid(&format!("%{c} with a value that isn't a number"))),
-            ('d' | 'x' | 'o' | 'c', Value::Double(_) | Value::Decimal(..)) => return Err(invalid("an integer specifier with a fractional value")),
+            (c, Value::Text(_) | Value::Bool(_)) if "dxoefc".contains(c) => {
+                return Err(invalid(&format!("%{c} with a value that isn't a number")));
+            }
+            ('d' | 'x' | 'o' | 'c', Value::Double(_) | Value::Decimal(..)) => {
+                return Err(invalid("an integer specifier with a fractional value"));
+            }
             ('f' | 'e', Value::Int(..)) => return Err(invalid("%f or %e with an integer")),
             _ => return Err(Error::not_eligible(format!("the format specifier %{} isn't known for this argument", self.conversion))),
         };

@@ -7,7 +7,8 @@ use super::{case, search};
 
 #[test]
 fn title_case_is_unicodes() {
-    for (text, expected) in [("ǆ ﬁn ßx", "ǅ Fin Ssx"), ("ὈΔΥΣΣΕΎΣ ΣΑΣ", "Ὀδυσσεύς Σας"), ("ᾳ ῷ", "ᾼ ῼ͂"), ("ა", "ა"), ("a  b\tc", "A  B\tc")] {
+    for (text, expected) in [("ǆ ﬁn ßx", "ǅ Fin Ssx"), ("ὈΔΥΣΣΕΎΣ ΣΑΣ", "Ὀδυσσεύς Σας"), ("ᾳ ῷ", "ᾼ ῼ͂"), ("ა", "ა"), ("a  b\tc", "A  B\tc")]
+    {
         assert_eq!(case::initcap(text), expected, "{text}");
     }
 }
@@ -50,14 +51,22 @@ fn printf_follows_java() {
     ] {
         assert_eq!(format(f, v).unwrap(), expected, "{f}");
     }
-    for (f, v) in [("%d", Value::Text("x".into())), ("%d", Value::Double(1.0)), ("%f", Value::Int(1, 32)), ("%-d", Value::Int(1, 32)), ("%y", Value::Null)] {
+    for (f, v) in [
+        ("%d", Value::Text("x".into())),
+        ("%d", Value::Double(1.0)),
+        ("%f", Value::Int(1, 32)),
+        ("%-d", Value::Int(1, 32)),
+        ("%y", Value::Null),
+    ] {
         assert!(format(f, v).is_err(), "{f}");
     }
 }
 
 #[test]
 fn numbers_are_grouped_and_rounded_half_even() {
-    for (digits, value, expected) in [(0, 2.5, "2"), (0, 3.5, "4"), (1, 0.25, "0.2"), (2, -0.001, "-0.00"), (2, 1e15, "1,000,000,000,000,000.00")] {
+    for (digits, value, expected) in
+        [(0, 2.5, "2"), (0, 3.5, "4"), (1, 0.25, "0.2"), (2, -0.001, "-0.00"), (2, 1e15, "1,000,000,000,000,000.00")]
+    {
         assert_eq!(Pattern::digits(digits).format_double(value), expected, "{value}");
     }
     assert_eq!(Pattern::digits(1).format_decimal(-125, 2), "-1.2");
@@ -71,7 +80,8 @@ fn urls_and_base64_are_read_strictly() {
     assert_eq!(url_decode("a+b%2F%C3%BC").as_deref(), Some("a b/ü"));
     assert_eq!(url_decode("%zz"), None);
     let url = Url::parse("https://u:p@ex.org:80/a/b?x=1&y=2#top").unwrap();
-    let parts: Vec<Option<String>> = ["PROTOCOL", "USERINFO", "HOST", "AUTHORITY", "PATH", "QUERY", "REF", "FILE"].iter().map(|p| url.part(p, None)).collect();
+    let parts: Vec<Option<String>> =
+        ["PROTOCOL", "USERINFO", "HOST", "AUTHORITY", "PATH", "QUERY", "REF", "FILE"].iter().map(|p| url.part(p, None)).collect();
     let expected = ["https", "u:p", "ex.org", "u:p@ex.org:80", "/a/b", "x=1&y=2", "top", "/a/b?x=1&y=2"];
     assert_eq!(parts, expected.map(|e| Some(e.to_string())));
     assert_eq!(url.part("QUERY", Some("y")).as_deref(), Some("2"));
@@ -84,7 +94,9 @@ fn urls_and_base64_are_read_strictly() {
 
 #[test]
 fn windows_of_text_are_cut_at_both_ends() {
-    for (position, length, expected) in [(0, 2, "日本"), (-2, 5, "語x"), (-5, 3, "日本"), (2, 0, ""), (5, 1, ""), (1, -1, ""), (2, i32::MAX, "本語x")] {
+    for (position, length, expected) in
+        [(0, 2, "日本"), (-2, 5, "語x"), (-5, 3, "日本"), (2, 0, ""), (5, 1, ""), (1, -1, ""), (2, i32::MAX, "本語x")]
+    {
         assert_eq!(search::substring("日本語x", position, length), expected, "{position} {length}");
     }
     assert_eq!(search::substring_index("a.b.c", ".", -2), "b.c");

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
-use flightpath_functions::{Typed, lazy};
 use flightpath_functions::ops::canonical_float;
+use flightpath_functions::{Typed, lazy};
 use flightpath_types::{Error, Result};
 
 use super::aggregate::{Aggregates, Grouped};

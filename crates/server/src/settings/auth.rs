@@ -44,7 +44,9 @@ fn entries(item: &Item, path: &str, keys: [&str; 2]) -> Result<Vec<[String; 2]>,
         (Some(tables), _) => tables.iter().map(|t| t as &dyn TableLike).collect(),
         (None, Some(array)) => array
             .iter()
-            .map(|v| v.as_inline_table().map(|t| t as &dyn TableLike).ok_or_else(|| format!("{path} is a list of tables: write [[{path}]]")))
+            .map(|v| {
+                v.as_inline_table().map(|t| t as &dyn TableLike).ok_or_else(|| format!("{path} is a list of tables: write [[{path}]]"))
+            })
             .collect::<Result<_, _>>()?,
         (None, None) => return Err(format!("{path} is a list of tables, not {}: write [[{path}]]", super::type_of(item))),
     };

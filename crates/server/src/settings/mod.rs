@@ -15,8 +15,8 @@ use flightpath_router::Strategy;
 use toml_edit::{Document, Item, TableLike};
 
 pub use auth::{TokenSetting, UserSetting};
-pub use table::documentation;
 use table::SETTINGS;
+pub use table::documentation;
 use value::Given;
 
 /// What environment variables of settings begin with.

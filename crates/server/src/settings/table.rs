@@ -195,7 +195,9 @@ const BASE: [Setting; 17] = [
             let zone = v.optional_text()?;
             s.partition_time_zone = match zone {
                 None => None,
-                Some(name) => Some(name.parse().map_err(|_| format!("must be a time zone such as \"UTC\" or \"Europe/Berlin\", not \"{name}\""))?),
+                Some(name) => {
+                    Some(name.parse().map_err(|_| format!("must be a time zone such as \"UTC\" or \"Europe/Berlin\", not \"{name}\""))?)
+                }
             };
             Ok(())
         },
