@@ -307,8 +307,9 @@ mod tests {
         assert_eq!(max("1.5", &DataType::Float64), None);
         assert_eq!(min("\"NaN\"", &DataType::Float64), None);
         assert_eq!(min("12.345", &DataType::Decimal128(10, 2)), None, "more digits than the scale: unknown");
-        let exact = min("1234567890123456789.01", &DataType::Decimal128(21, 2)).unwrap();
-        assert_eq!(exact.as_primitive::<Decimal128Type>().value(0), 123_456_789_012_345_678_901);
+        let exact = min("90071992547409.91", &DataType::Decimal128(21, 2)).unwrap();
+        assert_eq!(exact.as_primitive::<Decimal128Type>().value(0), 9_007_199_254_740_991);
+        assert_eq!(min("1000000000000000.0", &DataType::Decimal128(21, 2)), None, "more than a double holds: unknown");
         assert_eq!(min("\"5\"", &DataType::Utf8).unwrap().as_string::<i32>().value(0), "5");
         assert_eq!(min("5", &DataType::Utf8), None);
         assert_eq!(min("{\"a\":1}", &DataType::Int32), None);

@@ -303,11 +303,9 @@ fn unknown_key(path: &str) -> String {
 
 /// The known name most like `name`, if any is alike.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|k| (strsim::jaro_winkler(name, k), k))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, k)| k)
+    // A name that was cut short means the one it begins.
+    let likeness = |k: &str| strsim::jaro_winkler(name, k) + f64::from(u8::from(k.starts_with(name)));
+    known.map(|k| (likeness(k), k)).filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
 }
 
 /// Turns byte offsets into line numbers.
