@@ -35,5 +35,5 @@ def test_random_statements_do_not_end_the_server(lake):
     done = run.Run(lake.connect, SEED).go_for(STATEMENTS)
     assert done.counts["statements"] >= STATEMENTS
     # A tester that compares little proves little.
-    assert done.counts["same"] > done.counts["statements"] / 4, done.summary()
+    assert done.counts["same"] > done.counts["statements"] / 10, done.summary()
     assert lake.query("SELECT 1 AS x").to_pylist() == [{"x": 1}], "the server did not live on"
