@@ -12,7 +12,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("catalog", &["types"]),
     ("querylog", &["types"]),
     ("functions", &["types"]),
-    ("plan", &["types", "catalog", "functions"]),
+    ("plan", &["types", "catalog"]),
     ("printer", &["types", "catalog", "functions", "plan"]),
     ("planner", &["types", "catalog", "functions", "plan", "printer"]),
     ("router", &["types"]),

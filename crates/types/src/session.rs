@@ -17,7 +17,7 @@ pub enum Dialect {
     Duckdb,
 }
 
-/// A session's settings. Hashable as a whole: plans are cached by it.
+/// A session's settings. Plans are cached by those that planning depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Session {
     pub principal: Principal,
@@ -29,7 +29,7 @@ pub struct Session {
     pub engine: Option<EngineId>,
     pub profile: Option<String>,
     pub dialect: Dialect,
-    /// Limit from arrival to the last byte, in seconds.
+    /// Limit from the start of fetching to the last byte, in seconds.
     pub timeout_seconds: Option<u64>,
     pub tag: Option<String>,
     /// IANA name or fixed offset; what TIMESTAMP values are shown and parsed in. Default `UTC`.
