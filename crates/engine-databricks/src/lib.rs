@@ -1,0 +1,3 @@
+//! A Databricks SQL Warehouse as an engine.
+
+#![forbid(unsafe_code)]
