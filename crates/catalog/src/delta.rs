@@ -26,7 +26,7 @@ use flightpath_types::{Error, ErrorKind, Result};
 use url::Url;
 
 use crate::values::{self, BadValue};
-use crate::{AccessRules, CommitInfo, DataFile, DeletionVector, Limits, TableContents, TableFormat, TableName, TableSnapshot, errors};
+use crate::{AccessRules, CommitInfo, DataFile, DeletionVector, Home, Limits, TableContents, TableFormat, TableName, TableSnapshot, errors};
 
 /// Reader features whose meaning the snapshot carries in full.
 const KNOWN_FEATURES: [TableFeature; 7] = [
@@ -169,6 +169,8 @@ impl DeltaReader {
             partition_columns,
             contents: TableContents::Files(Arc::new(files)),
             access: AccessRules::Free,
+            home: Home::Local,
+            storage: None,
             location: root.display().to_string(),
             properties: metadata.configuration().iter().map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>(),
             min_reader_version: u32::try_from(protocol.min_reader_version()).unwrap_or(0),

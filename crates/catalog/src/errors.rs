@@ -8,7 +8,8 @@ use flightpath_types::{Error, ErrorKind};
 
 use crate::TableName;
 
-pub(crate) fn table_not_found(name: &TableName, nearest: &[String]) -> Error {
+/// A table that isn't there, or that this principal may not know of; `nearest`: as a user would write them.
+pub fn table_not_found(name: &TableName, nearest: &[String]) -> Error {
     let mut message = format!(
         "The table or view `{}`.`{}`.`{}` cannot be found. Verify the spelling and correctness of the schema and catalog.",
         name.catalog, name.schema, name.table
@@ -20,13 +21,25 @@ pub(crate) fn table_not_found(name: &TableName, nearest: &[String]) -> Error {
     Error::classed(ErrorKind::NotFound, "TABLE_OR_VIEW_NOT_FOUND", "42P01", message)
 }
 
-pub(crate) fn schema_not_found(catalog: &str, schema: &str, nearest: &[String]) -> Error {
+pub fn schema_not_found(catalog: &str, schema: &str, nearest: &[String]) -> Error {
     let mut message =
         format!("The schema `{catalog}`.`{schema}` cannot be found. Verify the spelling and correctness of the schema and catalog.");
     if !nearest.is_empty() {
         message.push_str(&format!(" Did you mean `{}`?", nearest.join("`, `")));
     }
     Error::classed(ErrorKind::NotFound, "SCHEMA_NOT_FOUND", "42704", message)
+}
+
+/// Names offered when one isn't found, and how near they must be.
+pub(crate) const NEAREST_MAX: usize = 3;
+pub(crate) const NEAREST_SCORE_MIN: f64 = 0.75;
+
+pub(crate) fn catalog_not_in_set(catalog: &str, near: &[&str]) -> Error {
+    let message = format!(
+        "Catalog '{catalog}' was not found. Please verify the catalog name and then retry the query. Did you mean `{}`?",
+        near.join("`, `")
+    );
+    Error::classed(ErrorKind::NotFound, "NO_SUCH_CATALOG_EXCEPTION", "42704", message)
 }
 
 pub(crate) fn catalog_not_found(catalog: &str, known: &str) -> Error {

@@ -10,15 +10,22 @@ mod delta;
 mod discover;
 mod errors;
 mod local;
+mod log;
 mod parquet_files;
 mod port;
+mod set;
 mod snapshot;
+mod storage;
 mod table;
 mod values;
 
 pub use config::{Config, Limits};
+pub use errors::{schema_not_found, table_not_found};
 pub use local::LocalCatalog;
+pub use log::{DeltaLog, DeltaLogs};
 pub use port::{AsOf, Catalog, ResolvedName, TableKind, TableName, TableSummary};
+pub use set::CatalogSet;
 pub use snapshot::{
     AccessRules, Column, ColumnStats, CommitInfo, DataFile, DeletionVector, SystemTable, TableContents, TableFormat, TableSnapshot,
 };
+pub use storage::{Home, StorageAccess, StorageCredentials, StorageKeys};

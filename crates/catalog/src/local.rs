@@ -16,13 +16,12 @@ use tokio::task::JoinHandle;
 use crate::delta::DeltaReader;
 use crate::discover::{self, Listing, SYSTEM_SCHEMA};
 use crate::table::{Shared, Table};
+use crate::errors::{NEAREST_MAX, NEAREST_SCORE_MIN};
 use crate::{
-    AccessRules, AsOf, Catalog, Column, CommitInfo, Config, SystemTable, TableContents, TableFormat, TableKind, TableName, TableSnapshot,
+    AccessRules, AsOf, Catalog, Column, CommitInfo, Config, Home, SystemTable, TableContents, TableFormat, TableKind, TableName, TableSnapshot,
     TableSummary, errors,
 };
 
-/// Names offered when one isn't found.
-const NEAREST_MAX: usize = 3;
 /// A background round takes at most this share of the time.
 const REFRESH_DUTY: u32 = 20;
 
@@ -123,6 +122,8 @@ fn system_snapshot(catalog: &str, name: &str, table: Arc<dyn SystemTable>) -> Ta
         partition_columns: Vec::new(),
         contents: TableContents::System(table),
         access: AccessRules::Free,
+        home: Home::Local,
+        storage: None,
         location: String::new(),
         properties: BTreeMap::new(),
         min_reader_version: 0,
@@ -260,7 +261,7 @@ impl Inner {
             let score = strsim::jaro_winkler(&wanted, &table.to_lowercase());
             let same_schema = schema.eq_ignore_ascii_case(&name.schema);
             let shown = if same_schema { table.to_string() } else { format!("{schema}`.`{table}") };
-            if score >= 0.75 {
+            if score >= NEAREST_SCORE_MIN {
                 scored.push((score + if same_schema { 0.1 } else { 0.0 }, shown));
             }
         };
@@ -335,7 +336,7 @@ impl Catalog for LocalCatalog {
         let directory = self.inner.directory.load();
         let Some(found) = directory.schemas.get(&schema.to_lowercase()) else {
             let mut names = self.inner.schema_names();
-            names.retain(|n| strsim::jaro_winkler(&n.to_lowercase(), &schema.to_lowercase()) >= 0.75);
+            names.retain(|n| strsim::jaro_winkler(&n.to_lowercase(), &schema.to_lowercase()) >= NEAREST_SCORE_MIN);
             names.truncate(NEAREST_MAX);
             return Err(errors::schema_not_found(&self.inner.config.catalog, schema, &names));
         };

@@ -11,7 +11,7 @@ use arrow::datatypes::{Field, Schema};
 use flightpath_types::{Error, ErrorKind, Result};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
-use crate::{AccessRules, Column, ColumnStats, DataFile, Limits, TableContents, TableFormat, TableName, TableSnapshot, errors};
+use crate::{AccessRules, Column, ColumnStats, DataFile, Home, Limits, TableContents, TableFormat, TableName, TableSnapshot, errors};
 
 mod footer;
 
@@ -147,6 +147,8 @@ fn snapshot(name: &TableName, root: &Path, limits: &Limits, files: &[(FileId, Ar
         partition_columns: Vec::new(),
         contents: TableContents::Files(Arc::new(data_files)),
         access: AccessRules::Free,
+        home: Home::Local,
+        storage: None,
         location: root.display().to_string(),
         properties: BTreeMap::new(),
         min_reader_version: 0,

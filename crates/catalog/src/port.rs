@@ -53,7 +53,7 @@ pub enum TableKind {
 pub struct TableSummary {
     pub name: TableName,
     pub kind: TableKind,
-    /// `delta`, `parquet` or `system`.
+    /// `delta`, `parquet`, `system` or `remote`.
     pub format: &'static str,
 }
 

@@ -9,10 +9,10 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use flightpath_types::{Principal, Result};
 
-use crate::TableName;
+use crate::{Home, StorageAccess, TableName};
 
-/// A pinned version. Cheap to clone behind its `Arc`; immutable.
-#[derive(Debug)]
+/// A pinned version. Immutable; passed on behind its `Arc`.
+#[derive(Debug, Clone)]
 pub struct TableSnapshot {
     pub name: TableName,
     pub format: TableFormat,
@@ -30,6 +30,9 @@ pub struct TableSnapshot {
     pub partition_columns: Vec<usize>,
     pub contents: TableContents,
     pub access: AccessRules,
+    pub home: Home,
+    /// How to get at the files; `None`: with this process's own rights.
+    pub storage: Option<Arc<dyn StorageAccess>>,
     /// Where the table lives, for DESCRIBE DETAIL; never sent to a client without the right to see it.
     pub location: String,
     pub properties: BTreeMap<String, String>,
@@ -44,11 +47,11 @@ pub struct TableSnapshot {
 }
 
 impl TableSnapshot {
-    /// The data files; empty for system tables.
+    /// The data files; empty for tables that have none, and for those that only their home can read.
     pub fn files(&self) -> &[Arc<DataFile>] {
         match &self.contents {
             TableContents::Files(files) => files,
-            TableContents::System(_) => &[],
+            TableContents::System(_) | TableContents::Remote => &[],
         }
     }
 }
@@ -59,6 +62,8 @@ pub enum TableFormat {
     Parquet,
     /// Made by this program: `system.queries` and its kind.
     System,
+    /// Known by its columns alone: its files, if it has any, are its home's own business.
+    Remote,
 }
 
 impl TableFormat {
@@ -67,6 +72,7 @@ impl TableFormat {
             TableFormat::Delta => "delta",
             TableFormat::Parquet => "parquet",
             TableFormat::System => "system",
+            TableFormat::Remote => "remote",
         }
     }
 }
@@ -75,6 +81,8 @@ impl TableFormat {
 pub enum TableContents {
     Files(Arc<Vec<Arc<DataFile>>>),
     System(Arc<dyn SystemTable>),
+    /// Only the table's home may read it. Not the same as an empty table.
+    Remote,
 }
 
 impl fmt::Debug for TableContents {
@@ -82,6 +90,7 @@ impl fmt::Debug for TableContents {
         match self {
             TableContents::Files(files) => write!(f, "Files({})", files.len()),
             TableContents::System(_) => f.write_str("System"),
+            TableContents::Remote => f.write_str("Remote"),
         }
     }
 }

@@ -191,6 +191,10 @@ impl Engine for DataFusionEngine {
             if let AccessRules::Governed(why) = table.access() {
                 return Err(Refusal::new(RefusalClass::Governance, format!("table {} is governed: {why}", table.snapshot.name)));
             }
+            if matches!(table.snapshot.contents, TableContents::Remote) {
+                let reason = format!("the files of table {} can be read only where it lives", table.snapshot.name);
+                return Err(Refusal::new(RefusalClass::TableFeature, reason));
+            }
         }
         for binding in query.scans.values() {
             if let Some(file) = binding.files.iter().find(|file| !file.path.starts_with('/')) {

@@ -58,8 +58,13 @@ impl ScanPlanner {
     }
 
     async fn plan(&self, scan: &TableScan, source: &SnapshotSource, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        if let TableContents::System(_) = source.snapshot.contents {
-            return self.plan_system(scan, source);
+        match source.snapshot.contents {
+            TableContents::Files(_) => {}
+            TableContents::System(_) => return self.plan_system(scan, source),
+            // Without this it would read as an empty table.
+            TableContents::Remote => {
+                return Err(Error::internal(format!("table {} has no files here, and was planned all the same", source.snapshot.name)));
+            }
         }
         let binding =
             self.query.scans.get(&source.scan).ok_or_else(|| Error::internal(format!("scan {} has no binding", source.scan.0)))?;

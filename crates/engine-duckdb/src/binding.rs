@@ -22,8 +22,10 @@ pub fn check(scan: &ScanBinding) -> Bound<()> {
     if let AccessRules::Governed(reason) = &snapshot.access {
         return Err(Refusal::new(RefusalClass::Governance, format!("table {} is governed: {reason}", snapshot.name)));
     }
-    if matches!(snapshot.contents, TableContents::System(_)) {
-        return Err(refuse(snapshot, "it is made by this program and has no files"));
+    match snapshot.contents {
+        TableContents::Files(_) => {}
+        TableContents::System(_) => return Err(refuse(snapshot, "it is made by this program and has no files")),
+        TableContents::Remote => return Err(refuse(snapshot, "its files can be read only where it lives")),
     }
     if let Some(file) = scan.files.iter().find(|f| !f.path.starts_with('/')) {
         return Err(refuse(snapshot, &format!("the worker reads local files only, not {}", file.path)));

@@ -14,7 +14,7 @@ use std::time::Instant;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use flightpath_plan::PlannedQuery;
-use flightpath_types::{EngineFacts, EngineId, Principal, QueryId, Refusal, Result};
+use flightpath_types::{EngineFacts, EngineId, Principal, QueryId, Refusal, Result, SecretToken};
 use futures::Stream;
 
 /// Batches of one result, in order. Dropping it cancels the query at once, down to the engine's
@@ -26,6 +26,8 @@ pub type BatchStream = Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
 pub struct Execution {
     pub query_id: QueryId,
     pub principal: Principal,
+    /// The credential the client itself showed, for an engine that passes it on.
+    pub token: Option<SecretToken>,
     /// After this instant the stream yields `DeadlineExceeded` and the work has stopped.
     pub deadline: Option<Instant>,
     /// W3C trace context of the caller, passed on.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use flightpath_pipeline::{QueryService, SessionHandle};
-use flightpath_types::{Error, ErrorKind, Principal, Result, Session};
+use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session};
 use http::{Extensions, HeaderMap};
 
 use crate::auth::{Authenticator, LoginGuard, NoAuthentication, StaticUsers, anonymous};
@@ -40,6 +40,8 @@ pub(crate) struct Caller {
     pub session_origin: SessionOrigin,
     /// The session's settings with this call's header overrides.
     pub settings: Session,
+    /// A bearer token that isn't of our making: an outside system may know it.
+    pub token: Option<SecretToken>,
     pub traceparent: Option<String>,
     arrived: Instant,
     /// From `grpc-timeout`.
@@ -81,6 +83,7 @@ struct Identity {
     principal: Principal,
     /// The session that the token stands for.
     token_session: Option<(SessionKey, SessionOrigin)>,
+    token: Option<SecretToken>,
 }
 
 enum Credentials {
@@ -129,6 +132,7 @@ impl Door {
             session_key,
             session_origin,
             settings,
+            token: identity.token,
             traceparent: text_of(headers, "traceparent").map(str::to_string),
             arrived,
             transport_deadline: transport_timeout(headers).and_then(|timeout| arrived.checked_add(timeout)),
@@ -157,14 +161,14 @@ impl Door {
                 ErrorKind::Unauthenticated,
                 "no credentials: send 'authorization: Basic ...' or 'authorization: Bearer ...'",
             )),
-            None => Ok(Identity { principal: anonymous(), token_session: None }),
+            None => Ok(Identity { principal: anonymous(), token_session: None, token: None }),
         }
     }
 
     async fn by_password(&self, user: &str, password: &str, address: Option<IpAddr>) -> Result<Identity> {
         self.logins.check(address, user)?;
         match self.authenticator.password(user, password).await {
-            Ok(principal) => Ok(Identity { principal, token_session: None }),
+            Ok(principal) => Ok(Identity { principal, token_session: None, token: None }),
             Err(error) => {
                 if error.kind() == ErrorKind::Unauthenticated {
                     self.logins.failed(address, user);
@@ -177,7 +181,8 @@ impl Door {
     async fn by_token(&self, token: &str) -> Result<Identity> {
         let Some(sealed) = token.strip_prefix(TOKEN_PREFIX) else {
             let principal = self.authenticator.bearer(token).await?;
-            return Ok(Identity { principal, token_session: Some((SessionKey::of_token(token), SessionOrigin::OtherToken)) });
+            let token_session = Some((SessionKey::of_token(token), SessionOrigin::OtherToken));
+            return Ok(Identity { principal, token_session, token: Some(SecretToken::new(token)) });
         };
         let bad = || Error::new(ErrorKind::Unauthenticated, "the session token isn't valid; log in again");
         let sealed = BASE64_URL_SAFE_NO_PAD.decode(sealed).map_err(|_| bad())?;
@@ -185,7 +190,7 @@ impl Door {
         let (key, name) = opened.payload.split_at_checked(16).ok_or_else(bad)?;
         let principal = Principal::new(std::str::from_utf8(name).map_err(|_| bad())?);
         opened.payload_of(&principal)?;
-        Ok(Identity { principal, token_session: Some((SessionKey(fixed(key)), SessionOrigin::IssuedToken)) })
+        Ok(Identity { principal, token_session: Some((SessionKey(fixed(key)), SessionOrigin::IssuedToken)), token: None })
     }
 
     fn issue_token(&self, principal: &Principal) -> String {

@@ -61,6 +61,7 @@ impl Bound {
             params: self.params,
             session: caller.session.clone(),
             settings: caller.settings.clone(),
+            token: caller.token.clone(),
             deadline: caller.deadline(),
             traceparent: caller.traceparent.clone(),
         }

@@ -5,6 +5,8 @@
 
 mod rows;
 #[macro_use]
+mod shadow;
+#[macro_use]
 mod store;
 mod postgres;
 mod sqlite;
@@ -12,7 +14,7 @@ mod sqlite;
 use std::path::Path;
 use std::sync::Arc;
 
-use flightpath_querylog::LogStore;
+use flightpath_querylog::Store;
 use flightpath_types::{Error, ErrorKind, Result};
 
 pub use postgres::PostgresLog;
@@ -20,7 +22,7 @@ pub use sqlite::SqliteLog;
 
 /// Opens the store that a URL names: `postgres://...` or `sqlite://PATH` (or a bare path).
 /// The database is made to fit: migrations run here, and a database of a newer version is refused.
-pub async fn open(url: &str) -> Result<Arc<dyn LogStore>> {
+pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         return Ok(Arc::new(PostgresLog::open(url).await?));
     }

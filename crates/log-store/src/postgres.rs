@@ -31,3 +31,4 @@ impl PostgresLog {
 }
 
 impl_log_store!(PostgresLog, sqlx::Postgres);
+impl_shadow_log!(PostgresLog, sqlx::Postgres);

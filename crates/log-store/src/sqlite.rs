@@ -37,3 +37,4 @@ impl SqliteLog {
 }
 
 impl_log_store!(SqliteLog, sqlx::Sqlite);
+impl_shadow_log!(SqliteLog, sqlx::Sqlite);

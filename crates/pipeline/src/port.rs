@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
 use flightpath_catalog::Catalog;
-use flightpath_types::{Error, Principal, QueryId, Result, Session, SessionId};
+use flightpath_types::{Error, Principal, QueryId, Result, SecretToken, Session, SessionId};
 use futures::Stream;
 use parking_lot::RwLock;
 
@@ -78,6 +78,8 @@ pub struct Request {
     pub session: SessionHandle,
     /// The session's settings with this call's own on top.
     pub settings: Session,
+    /// The credential the caller showed, for engines that act in its name.
+    pub token: Option<SecretToken>,
     pub deadline: Option<Instant>,
     /// W3C trace context.
     pub traceparent: Option<String>,

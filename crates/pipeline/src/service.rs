@@ -14,7 +14,7 @@ use flightpath_planner::{PlanRequest, Planned as PlannedStatement, Planner};
 use flightpath_querylog::Recorder;
 use flightpath_router::{Contender, Policy, Strategy, route};
 use flightpath_types::{
-    CandidateNumbers, Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, Session,
+    CandidateNumbers, Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, SecretToken, Session,
 };
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
@@ -70,6 +70,7 @@ struct SubmittedQuery {
     decision: Option<Decision>,
     session: SessionHandle,
     settings: Session,
+    caller_token: Option<SecretToken>,
     traceparent: Option<String>,
     submitted: Instant,
     /// Taken by the first fetch.
@@ -148,7 +149,7 @@ impl Pipeline {
     }
 
     async fn plan(&self, request: &Request) -> Result<PlannedStatement> {
-        let plan = PlanRequest { text: request.text.as_str().into(), session: request.settings.clone(), params: request.params.clone() };
+        let plan = PlanRequest { text: request.text.as_str().into(), session: request.settings.clone(), params: request.params.clone(), token: request.token.clone() };
         let planning = self.planner.plan(&plan);
         match request.deadline {
             None => planning.await,
@@ -221,10 +222,11 @@ impl Pipeline {
         let schema = query.statement.schema();
         let work = async {
             match (&query.statement, &query.decision) {
-                (Statement::Query(planned) | Statement::PassThrough(planned), Some(decision)) => {
+                (Statement::Query(planned) | Statement::PassThrough(planned) | Statement::Write(planned), Some(decision)) => {
                     let execution = Execution {
                         query_id,
                         principal: query.settings.principal.clone(),
+                        token: query.caller_token.clone(),
                         deadline,
                         traceparent: query.traceparent.clone(),
                     };
@@ -238,7 +240,7 @@ impl Pipeline {
                     Ok(None)
                 }
                 (Statement::ExplainRoute(_) | Statement::Local(_), _) => Ok(None),
-                (Statement::Query(_) | Statement::PassThrough(_), None) => Err(Error::internal("a query without a decision")),
+                (Statement::Query(_) | Statement::PassThrough(_) | Statement::Write(_), None) => Err(Error::internal("a query without a decision")),
             }
         };
         let started = tokio::select! {
@@ -277,7 +279,12 @@ impl QueryService for Pipeline {
             QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings).fail(error);
         })?;
         let changes_session = matches!(planned.statement, Statement::SetSession { .. });
-        Ok(Prepared { schema: planned.statement.schema(), parameters: planned.parameters, is_query: true, changes_session })
+        Ok(Prepared {
+            schema: planned.statement.schema(),
+            parameters: planned.parameters,
+            is_query: !matches!(planned.statement, Statement::Write(_)),
+            changes_session,
+        })
     }
 
     async fn submit(&self, request: Request) -> Result<Submitted> {
@@ -293,7 +300,7 @@ impl QueryService for Pipeline {
         };
         let deciding = Instant::now();
         let query = match &planned.statement {
-            Statement::Query(q) | Statement::ExplainRoute(q) | Statement::PassThrough(q) => Some(q.clone()),
+            Statement::Query(q) | Statement::ExplainRoute(q) | Statement::PassThrough(q) | Statement::Write(q) => Some(q.clone()),
             Statement::Local(_) | Statement::SetSession { .. } => None,
         };
         let decision = match &query {
@@ -309,7 +316,7 @@ impl QueryService for Pipeline {
             decide_us: micros(deciding.elapsed()),
             decision: decision.clone(),
         });
-        let runs = matches!(planned.statement, Statement::Query(_) | Statement::PassThrough(_));
+        let runs = matches!(planned.statement, Statement::Query(_) | Statement::PassThrough(_) | Statement::Write(_));
         if let Some(error) = decision.as_ref().filter(|_| runs).and_then(refused) {
             token.fail(&error);
             return Err(error);
@@ -323,6 +330,7 @@ impl QueryService for Pipeline {
                 decision,
                 session: request.session,
                 settings: request.settings,
+                caller_token: request.token,
                 traceparent: request.traceparent,
                 submitted: Instant::now(),
                 token: Mutex::new(Token::Fresh(token)),
@@ -385,7 +393,7 @@ impl Pipeline {
     /// A record of its own for a ticket that is fetched again.
     fn replay_token(&self, query: &SubmittedQuery) -> (QueryId, QueryToken<Planned>) {
         let planned = match &query.statement {
-            Statement::Query(q) | Statement::ExplainRoute(q) | Statement::PassThrough(q) => Some(q),
+            Statement::Query(q) | Statement::ExplainRoute(q) | Statement::PassThrough(q) | Statement::Write(q) => Some(q),
             Statement::Local(_) | Statement::SetSession { .. } => None,
         };
         let query_id = QueryId::generate();
@@ -425,7 +433,11 @@ fn describe(query_id: QueryId, statement: &Statement, decision: Option<&Decision
     let numbers: Option<CandidateNumbers> = chosen.map(|c| c.numbers);
     let ordered = match statement {
         Statement::Query(q) => q.ordered,
-        Statement::PassThrough(_) | Statement::ExplainRoute(_) | Statement::Local(_) | Statement::SetSession { .. } => true,
+        Statement::PassThrough(_)
+        | Statement::Write(_)
+        | Statement::ExplainRoute(_)
+        | Statement::Local(_)
+        | Statement::SetSession { .. } => true,
     };
     Submitted {
         query_id,

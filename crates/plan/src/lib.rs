@@ -7,5 +7,5 @@
 mod planned;
 mod source;
 
-pub use planned::{BoundTable, CompiledSql, LocalResult, PlannedQuery, ScanBinding, Statement, StatementKind, explain_route_schema};
+pub use planned::{BoundTable, CompiledSql, DatabricksText, LocalResult, PlannedQuery, ScanBinding, Statement, StatementKind, explain_route_schema};
 pub use source::{ScanId, SnapshotSource};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
 use flightpath_catalog::{AccessRules, DataFile, TableSnapshot};
 use flightpath_types::{Features, Fingerprint, Refusal, Session};
@@ -22,15 +23,18 @@ pub enum Statement {
     Local(LocalResult),
     /// `SET` and `USE`: the pipeline applies these to the session. Pairs of name and value.
     SetSession { assignments: Vec<(String, String)>, shows: LocalResult },
-    /// `dialect=duckdb`: the user's own text with the tables it names; typed by the engine.
+    /// The user's own text, which one engine alone understands and types: `dialect=duckdb`, or a
+    /// query that only Databricks can plan.
     PassThrough(Arc<PlannedQuery>),
+    /// Changes something, on the one engine that may: run at most once.
+    Write(Arc<PlannedQuery>),
 }
 
 impl Statement {
     /// The schema that the client is promised.
     pub fn schema(&self) -> SchemaRef {
         match self {
-            Statement::Query(q) | Statement::PassThrough(q) => q.schema.clone(),
+            Statement::Query(q) | Statement::PassThrough(q) | Statement::Write(q) => q.schema.clone(),
             Statement::ExplainRoute(_) => explain_route_schema(),
             Statement::Local(result) | Statement::SetSession { shows: result, .. } => result.schema.clone(),
         }
@@ -39,6 +43,7 @@ impl Statement {
     pub fn kind(&self) -> StatementKind {
         match self {
             Statement::Query(_) | Statement::PassThrough(_) => StatementKind::Query,
+            Statement::Write(_) => StatementKind::Write,
             Statement::ExplainRoute(_) => StatementKind::ExplainRoute,
             Statement::Local(result) => result.kind,
             Statement::SetSession { .. } => StatementKind::Set,
@@ -54,6 +59,7 @@ pub enum StatementKind {
     Show,
     Describe,
     Set,
+    Write,
 }
 
 impl StatementKind {
@@ -65,6 +71,7 @@ impl StatementKind {
             StatementKind::Show => "show",
             StatementKind::Describe => "describe",
             StatementKind::Set => "set",
+            StatementKind::Write => "write",
         }
     }
 }
@@ -111,6 +118,8 @@ pub struct PlannedQuery {
     pub features: Features,
     /// What DuckDB would be sent, or why it may not run this.
     pub duckdb: Result<CompiledSql, Refusal>,
+    /// What a Databricks warehouse would be sent, or why it may not run this.
+    pub databricks: Result<DatabricksText, Refusal>,
     /// Why in-process DataFusion may not run this.
     pub datafusion: Result<(), Refusal>,
     /// Whether a total order of rows is part of the answer.
@@ -147,4 +156,26 @@ pub struct CompiledSql {
     /// The scans that the text names, keys of [`PlannedQuery::scans`]. Not all of them: where subplans
     /// that compute the same are written once, one scan stands for several.
     pub scans: Vec<ScanId>,
+}
+
+/// The client's own statement for a Databricks warehouse, which plans it by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatabricksText {
+    /// The client's text; where it has `?`, markers named by [`DatabricksText::parameter_name`]
+    /// stand, because the wire knows named ones only.
+    pub sql: Arc<str>,
+    /// The markers' values in their order.
+    pub parameters: Vec<ScalarValue>,
+    /// Whether it is a query. Anything else may change data: it is run once and answers with a count.
+    pub returns_rows: bool,
+    /// Where its short names are looked up; `None`: the warehouse's own default.
+    pub catalog: Option<String>,
+    pub schema: Option<String>,
+}
+
+impl DatabricksText {
+    /// The name of the `position`-th marker, from 0.
+    pub fn parameter_name(position: usize) -> String {
+        format!("flightpath_{}", position + 1)
+    }
 }

@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for line in std::io::stdin().lock().lines() {
         let line: Value = serde_json::from_str(&line?)?;
         let text = line["sql"].as_str().unwrap_or_default();
-        let request = PlanRequest { text: text.into(), session: Session::new(Principal::new("somebody")), params: None };
+        let request = PlanRequest { text: text.into(), session: Session::new(Principal::new("somebody")), params: None, token: None };
         let mut answer = plan(&planner, &request).await;
         answer["id"] = line["id"].clone();
         if timed {

@@ -2,12 +2,12 @@
 //! are what the catalog would pin now. Never keeps a plan that holds its own time or chance.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 use flightpath_catalog::{AccessRules, Catalog, TableName, TableSnapshot};
-use flightpath_plan::PlannedQuery;
+use flightpath_plan::Statement;
 use flightpath_types::{Dialect, Principal, Session};
 use moka::sync::Cache;
 
@@ -45,13 +45,15 @@ impl CacheKey {
 /// A plan that may be handed out again.
 #[derive(Debug)]
 pub(crate) struct CachedPlan {
-    pub query: Arc<PlannedQuery>,
+    pub statement: Statement,
     pub parameters: SchemaRef,
     /// Tables read at their latest version: they must still be at it.
     pub latest: Vec<Arc<TableSnapshot>>,
     /// Tables read at a version of the past: they must still be free to read.
     pub pinned: Vec<TableName>,
     pub bytes: u32,
+    /// Until when it may be handed out, where nothing else tells that it has aged.
+    pub expires: Option<Instant>,
 }
 
 pub(crate) struct PlanCache {
@@ -73,6 +75,10 @@ impl PlanCache {
     /// The plan, if all its tables are as they were.
     pub fn get(&self, key: &CacheKey, catalog: &dyn Catalog, principal: &Principal) -> Option<Arc<CachedPlan>> {
         let plan = self.plans.get(key)?;
+        if plan.expires.is_some_and(|at| at <= Instant::now()) {
+            self.plans.invalidate(key);
+            return None;
+        }
         let fresh = plan.latest.iter().all(|pinned| {
             catalog.cached_snapshot(principal, &pinned.name).is_some_and(|now| Arc::ptr_eq(&now, pinned) || is_same(&now, pinned))
         });

@@ -4,29 +4,42 @@
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator, WindowFunctionDefinition};
-use flightpath_catalog::{AccessRules, TableContents};
+use flightpath_catalog::{AccessRules, Home, TableContents};
 use flightpath_functions::{FpScalar, FunctionDef, lookup};
 use flightpath_plan::BoundTable;
 use flightpath_types::{Refusal, RefusalClass};
 
 /// The reason why no engine here may read these tables.
 pub(crate) fn governed(tables: &[BoundTable]) -> Option<Refusal> {
-    tables.iter().find_map(|table| match table.access() {
+    let governed = tables.iter().find_map(|table| match table.access() {
         AccessRules::Free => None,
         AccessRules::Governed(reason) => {
             Some(Refusal::new(RefusalClass::Governance, format!("table {} is governed: {reason}", table.snapshot.name)))
         }
+    });
+    governed.or_else(|| {
+        tables.iter().find(|table| matches!(table.snapshot.contents, TableContents::Remote)).map(|table| {
+            Refusal::new(RefusalClass::TableFeature, format!("the files of table {} can be read only where it lives", table.snapshot.name))
+        })
     })
 }
 
 /// The reason why only this process may read these tables.
 pub(crate) fn in_process_only(tables: &[BoundTable]) -> Option<Refusal> {
     tables.iter().find_map(|table| match &table.snapshot.contents {
-        TableContents::Files(_) => None,
+        TableContents::Files(_) | TableContents::Remote => None,
         TableContents::System(_) => {
             let reason = format!("table {} is made by this server and isn't in any file", table.snapshot.name);
             Some(Refusal::new(RefusalClass::TableFeature, reason))
         }
+    })
+}
+
+/// The reason why a Databricks warehouse can't read these tables.
+pub(crate) fn not_in_databricks(tables: &[BoundTable]) -> Option<Refusal> {
+    tables.iter().find_map(|table| match table.snapshot.home {
+        Home::Databricks => None,
+        Home::Local => Some(Refusal::new(RefusalClass::TableFeature, format!("table {} isn't in Databricks", table.snapshot.name))),
     })
 }
 

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::JoinType;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Distinct, Expr, FetchType, LogicalPlan, Operator, SkipType};
-use flightpath_catalog::{DataFile, TableFormat, TableSnapshot};
+use flightpath_catalog::{DataFile, TableContents, TableFormat, TableSnapshot};
 use flightpath_plan::{ScanBinding, ScanId, SnapshotSource};
 use flightpath_types::{Features, TableUse};
 
@@ -34,7 +34,7 @@ fn tables(scans: &BTreeMap<ScanId, ScanBinding>, features: &mut Features) {
     for binding in scans.values() {
         let snapshot = &binding.snapshot;
         let bytes: u64 = binding.files.iter().map(|f| f.size_bytes).sum();
-        let rows: Option<u64> = binding.files.iter().map(|f| f.rows).sum();
+        let rows = rows(binding, |f| f.rows);
         let deleted: u64 = binding.files.iter().map(|f| deleted_rows(f)).sum();
         let rows = rows.map(|r| r.saturating_sub(deleted));
         let name = snapshot.name.to_string();
@@ -65,6 +65,14 @@ fn tables(scans: &BTreeMap<ScanId, ScanBinding>, features: &mut Features) {
 
 fn add(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     Some(a?.saturating_add(b?))
+}
+
+/// Unknown where the files are.
+fn rows(binding: &ScanBinding, of_file: impl Fn(&DataFile) -> Option<u64>) -> Option<u64> {
+    match binding.snapshot.contents {
+        TableContents::Remote => None,
+        TableContents::Files(_) | TableContents::System(_) => binding.files.iter().map(|f| of_file(f)).sum(),
+    }
 }
 
 fn deleted_rows(file: &DataFile) -> u64 {
@@ -169,7 +177,7 @@ impl Counter<'_> {
             LogicalPlan::Unnest(_) => input.map(|rows| rows * ELEMENTS),
             LogicalPlan::TableScan(scan) => {
                 let binding = scan.source.downcast_ref::<SnapshotSource>().and_then(|s| self.scans.get(&s.scan));
-                let rows: Option<u64> = binding?.files.iter().map(|f| Some(f.rows?.saturating_sub(deleted_rows(f)))).sum();
+                let rows = rows(binding?, |f| Some(f.rows?.saturating_sub(deleted_rows(f))));
                 // The filters of a scan stay above it in the plan and count there.
                 let rows = rows? as f64;
                 Some(scan.fetch.map_or(rows, |fetch| rows.min(fetch as f64)))

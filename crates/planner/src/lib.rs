@@ -15,8 +15,10 @@ mod passthrough;
 mod planner;
 mod prune;
 mod query;
+mod remote;
 mod statements;
 mod time_zone;
 
 pub use planner::{Config, PassThroughDescriber, PlanRequest, Planned, Planner};
+pub use remote::RemoteDescriber;
 pub use time_zone::check_time_zone;

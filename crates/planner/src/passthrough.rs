@@ -3,13 +3,18 @@
 //! files, files as relations, and anything but one query are refused. What this parser and DuckDB's
 //! read differently can't do harm: the worker's instance sees nothing but the tables found here.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::DuckDbDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use flightpath_types::{Error, ErrorKind, Result};
+use flightpath_plan::PlannedQuery;
+use flightpath_types::{Error, ErrorKind, Features, Fingerprint, Principal, Refusal, RefusalClass, Result, Session};
 
 /// Deepest nesting that is parsed.
 const NESTING_MAX: usize = 200;
@@ -17,6 +22,28 @@ const NESTING_MAX: usize = 200;
 /// The tables that a text names, each once, in one to three parts as written.
 pub(crate) fn tables(text: &str) -> Result<Vec<Vec<String>>> {
     crate::parse::with_stack(|| read_here(text))
+}
+
+/// A query without a plan of its own: nothing is known of it but the columns it answers with.
+pub(crate) fn unplanned(schema: SchemaRef) -> PlannedQuery {
+    let plan = LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(DFSchema::empty()) });
+    let nobody = Refusal::new(RefusalClass::Semantics, "the statement isn't planned here");
+    PlannedQuery {
+        text: "".into(),
+        fingerprint: Fingerprint::from_u64(0),
+        session: Session::new(Principal::new("")),
+        optimized: plan.clone(),
+        plan,
+        schema,
+        tables: Vec::new(),
+        scans: BTreeMap::new(),
+        features: Features::default(),
+        duckdb: Err(nobody.clone()),
+        databricks: Err(nobody.clone()),
+        datafusion: Err(nobody),
+        ordered: true,
+        deterministic: false,
+    }
 }
 
 fn read_here(text: &str) -> Result<Vec<Vec<String>>> {

@@ -9,12 +9,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::TokenWithSpan;
 use flightpath_catalog::{AsOf, Catalog, TableName, TableSnapshot};
 use flightpath_plan::{BoundTable, CompiledSql, PlannedQuery, ScanBinding, ScanId, Statement};
-use flightpath_types::{Dialect, Error, ErrorKind, Fingerprint, Refusal, RefusalClass, Result, Session};
+use flightpath_types::{Dialect, Error, ErrorKind, Fingerprint, Refusal, RefusalClass, Result, SecretToken, Session};
 use futures::stream::{StreamExt, iter};
 
 use crate::binder::{BindInput, Parameters, ResolvedTables, TableRequest, referenced_tables};
@@ -22,8 +21,9 @@ use crate::cache::{CacheKey, CachedPlan, PlanCache};
 use crate::optimize::PlanOptimizer;
 use crate::parse::Parsed;
 use crate::query::{Compile, Compiled};
+use crate::remote::RemoteDescriber;
 use crate::statements::{self, Asking, Command};
-use crate::{eligible, features, fingerprint, parse, passthrough};
+use crate::{eligible, features, fingerprint, parse, passthrough, remote};
 
 /// Tables that are resolved at the same time.
 const RESOLVING_MAX: usize = 32;
@@ -58,6 +58,8 @@ pub struct PlanRequest {
     pub session: Session,
     /// Values for `?` in their order; `None` leaves them open, as preparing does.
     pub params: Option<Vec<ScalarValue>>,
+    /// The credential the client showed, for asking a warehouse in its name.
+    pub token: Option<SecretToken>,
 }
 
 /// A planned statement and what planning it took.
@@ -85,6 +87,7 @@ pub struct Planner {
     cache: PlanCache,
     optimizer: Arc<PlanOptimizer>,
     describer: Option<Arc<dyn PassThroughDescriber>>,
+    remote: Option<Arc<dyn RemoteDescriber>>,
 }
 
 /// What planning gives before its time is taken.
@@ -103,7 +106,7 @@ impl Outcome {
 impl Planner {
     pub fn new(catalog: Arc<dyn Catalog>, config: Config) -> Self {
         let cache = PlanCache::new(&config);
-        Self { catalog, config, cache, optimizer: Arc::new(PlanOptimizer::new()), describer: None }
+        Self { catalog, config, cache, optimizer: Arc::new(PlanOptimizer::new()), describer: None, remote: None }
     }
 
     /// Lets `dialect=duckdb` statements be typed.
@@ -113,11 +116,21 @@ impl Planner {
         self
     }
 
+    /// Lets statements go to a Databricks warehouse as they are.
+    #[must_use]
+    pub fn with_remote(mut self, remote: Arc<dyn RemoteDescriber>) -> Self {
+        self.remote = Some(remote);
+        self
+    }
+
     pub async fn plan(&self, request: &PlanRequest) -> Result<Planned> {
         let started = Instant::now();
         let outcome = match self.cached(&request.text, request) {
             Some(outcome) => outcome,
-            None => self.plan_text(request).await?,
+            None => match self.plan_text(request).await {
+                Err(error) if self.may_go_remote(request, &error) => self.plan_remote(request, error).await?,
+                outcome => outcome?,
+            },
         };
         let plan_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         Ok(Planned { statement: outcome.statement, parameters: outcome.parameters, cache_hit: outcome.cache_hit, plan_us })
@@ -126,11 +139,7 @@ impl Planner {
     fn cached(&self, text: &Arc<str>, request: &PlanRequest) -> Option<Outcome> {
         let key = CacheKey::new(text, &request.session, request.params.as_ref());
         let plan = self.cache.get(&key, self.catalog.as_ref(), &request.session.principal)?;
-        let statement = match request.session.dialect {
-            Dialect::Databricks => Statement::Query(plan.query.clone()),
-            Dialect::Duckdb => Statement::PassThrough(plan.query.clone()),
-        };
-        Some(Outcome { statement, parameters: plan.parameters.clone(), cache_hit: true })
+        Some(Outcome { statement: plan.statement.clone(), parameters: plan.parameters.clone(), cache_hit: true })
     }
 
     async fn plan_text(&self, request: &PlanRequest) -> Result<Outcome> {
@@ -222,6 +231,7 @@ impl Planner {
             tables,
             optimizer: self.optimizer.clone(),
             plan_nodes_max: self.config.plan_nodes_max,
+            remote: self.remote.clone(),
         };
         let compiled = if text.len() < BIG_TEXT_BYTES {
             work.run()?
@@ -231,11 +241,12 @@ impl Planner {
         };
         if compiled.cacheable {
             let plan = CachedPlan {
-                query: compiled.query.clone(),
+                statement: Statement::Query(compiled.query.clone()),
                 parameters: compiled.parameters.clone(),
                 latest,
                 pinned,
                 bytes: compiled.bytes,
+                expires: None,
             };
             self.cache.put(CacheKey::new(text, &request.session, request.params.as_ref()), Arc::new(plan));
         }
@@ -286,9 +297,8 @@ impl Planner {
             return Err(Error::not_eligible("dialect=duckdb needs a DuckDB worker, and none is configured"));
         };
         let schema = describer.describe(&sql, &scans, session).await?;
-        let plan =
-            LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(datafusion::common::DFSchema::empty()) });
-        let features = features::extract(&plan, &scans);
+        let unplanned = passthrough::unplanned(schema);
+        let features = features::extract(&unplanned.plan, &scans);
         let refusal = Refusal::new(RefusalClass::Policy, "the text is in DuckDB's dialect (dialect=duckdb)");
         let latest: Vec<Arc<TableSnapshot>> = tables.iter().map(|t| t.snapshot.clone()).collect();
         let bytes = u32::try_from(sql.sql.len() + 8_192).unwrap_or(u32::MAX);
@@ -296,21 +306,70 @@ impl Planner {
             text: text.clone(),
             fingerprint,
             session: session.clone(),
-            optimized: plan.clone(),
-            plan,
-            schema,
             tables,
             scans,
             features: flightpath_types::Features { result_rows: None, ..features },
             duckdb: Ok(sql),
+            databricks: Err(refusal.clone()),
             datafusion: Err(refusal),
-            ordered: true,
-            deterministic: false,
+            ..unplanned
         });
         let parameters = Arc::new(Schema::empty());
-        let plan = CachedPlan { query: query.clone(), parameters: parameters.clone(), latest, pinned: Vec::new(), bytes };
+        let statement = Statement::PassThrough(query);
+        let plan =
+            CachedPlan { statement: statement.clone(), parameters: parameters.clone(), latest, pinned: Vec::new(), bytes, expires: None };
         self.cache.put(CacheKey::new(text, session, request.params.as_ref()), Arc::new(plan));
-        Ok(Outcome { statement: Statement::PassThrough(query), parameters, cache_hit: false })
+        Ok(Outcome { statement, parameters, cache_hit: false })
+    }
+
+    fn may_go_remote(&self, request: &PlanRequest, error: &Error) -> bool {
+        self.remote.is_some() && request.session.dialect == Dialect::Databricks && remote::not_understood(error)
+    }
+
+    /// A statement that only Databricks understands; `why`: what the planner said of it.
+    async fn plan_remote(&self, request: &PlanRequest, why: Error) -> Result<Outcome> {
+        let (Some(warehouse), session) = (&self.remote, &request.session) else { return Err(why) };
+        let sort = remote::sort_of(&request.text);
+        match sort {
+            remote::Sort::Query => {}
+            // Nothing tells the columns of what isn't a query, and a promise can't be guessed.
+            remote::Sort::Listing => return Err(why),
+            remote::Sort::Write if warehouse.writes_allowed(session) => {}
+            remote::Sort::Write => return Err(why),
+        }
+        let mut text = remote::text(&request.text, request.params.as_deref(), sort == remote::Sort::Query)?;
+        remote::place(&mut text, session, warehouse.as_ref());
+        let schema = match sort {
+            remote::Sort::Query => warehouse.describe(&text, session, request.token.as_ref()).await?,
+            remote::Sort::Listing | remote::Sort::Write => remote::write_schema(),
+        };
+        let tokens = parse::tokens(&request.text).unwrap_or_default();
+        let fingerprint = if tokens.is_empty() { fingerprint::of_text(&request.text) } else { fingerprint::of_tokens(&tokens) };
+        let refusal = Refusal::new(RefusalClass::Semantics, why.message().trim_start_matches("not eligible: ").to_string());
+        let query = Arc::new(PlannedQuery {
+            text: request.text.clone(),
+            fingerprint,
+            session: session.clone(),
+            databricks: Ok(text),
+            duckdb: Err(refusal.clone()),
+            datafusion: Err(refusal),
+            ..passthrough::unplanned(schema)
+        });
+        let parameters = Arc::new(Schema::empty());
+        if sort == remote::Sort::Write {
+            return Ok(Outcome { statement: Statement::Write(query), parameters, cache_hit: false });
+        }
+        let statement = Statement::PassThrough(query);
+        let plan = CachedPlan {
+            statement: statement.clone(),
+            parameters: parameters.clone(),
+            latest: Vec::new(),
+            pinned: Vec::new(),
+            bytes: u32::try_from(request.text.len() + 8_192).unwrap_or(u32::MAX),
+            expires: Instant::now().checked_add(remote::LEARNED_LIFETIME),
+        };
+        self.cache.put(CacheKey::new(&request.text, session, request.params.as_ref()), Arc::new(plan));
+        Ok(Outcome { statement, parameters, cache_hit: false })
     }
 }
 
@@ -324,6 +383,7 @@ struct Work {
     tables: ResolvedTables,
     optimizer: Arc<PlanOptimizer>,
     plan_nodes_max: usize,
+    remote: Option<Arc<dyn RemoteDescriber>>,
 }
 
 impl Work {
@@ -337,6 +397,7 @@ impl Work {
             session: &self.session,
             optimizer: &self.optimizer,
             plan_nodes_max: self.plan_nodes_max,
+            remote: self.remote.as_deref(),
         };
         compile.run(as_query(&self.parsed)?, &input)
     }

@@ -8,13 +8,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
-use flightpath_plan::{BoundTable, CompiledSql, PlannedQuery, ScanBinding, ScanId};
+use flightpath_plan::{BoundTable, CompiledSql, DatabricksText, PlannedQuery, ScanBinding, ScanId};
 use flightpath_printer::DuckdbSql;
 use flightpath_types::{Error, ErrorKind, Features, Fingerprint, Refusal, RefusalClass, Result, Session};
 
 use crate::binder::{BindInput, Binder, BoundQuery, DatabricksBinder};
 use crate::optimize::PlanOptimizer;
-use crate::{eligible, features, prune};
+use crate::remote::RemoteDescriber;
+use crate::{eligible, features, prune, remote};
 
 pub(crate) struct Compiled {
     pub query: Arc<PlannedQuery>,
@@ -30,6 +31,8 @@ pub(crate) struct Compile<'a> {
     pub session: &'a Session,
     pub optimizer: &'a PlanOptimizer,
     pub plan_nodes_max: usize,
+    /// Set where there's a Databricks warehouse.
+    pub remote: Option<&'a dyn RemoteDescriber>,
 }
 
 impl Compile<'_> {
@@ -54,7 +57,7 @@ impl Compile<'_> {
         };
         let scans = prune::bind_scans(&bound.plan, &optimized)?;
         let features = features::extract(&optimized, &scans);
-        let (cacheable, query) = (bound.cacheable, self.planned(bound, optimized, failed, scans, features));
+        let (cacheable, query) = (bound.cacheable, self.planned(bound, optimized, failed, scans, features, input));
         let bytes = nodes.saturating_mul(4_096).saturating_add(query.duckdb.as_ref().map_or(0, |c| c.sql.len()));
         Ok(Compiled { query: Arc::new(query), parameters, cacheable, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) })
     }
@@ -66,6 +69,7 @@ impl Compile<'_> {
         failed: Option<Refusal>,
         mut scans: BTreeMap<ScanId, ScanBinding>,
         features: Features,
+        input: &BindInput<'_>,
     ) -> PlannedQuery {
         let tables: Vec<BoundTable> = bound.tables.into_iter().map(|snapshot| BoundTable { snapshot }).collect();
         let (duckdb, datafusion) = match eligible::governed(&tables) {
@@ -78,6 +82,7 @@ impl Compile<'_> {
                 (duckdb, failed.map_or_else(|| eligible::on_datafusion(&bound.plan, &optimized), Err))
             }
         };
+        let databricks = self.on_databricks(&tables, input);
         PlannedQuery {
             text: self.text.clone(),
             fingerprint: self.fingerprint,
@@ -89,10 +94,24 @@ impl Compile<'_> {
             scans,
             features,
             duckdb,
+            databricks,
             datafusion,
             ordered: bound.ordered,
             deterministic: bound.deterministic,
         }
+    }
+
+    fn on_databricks(&self, tables: &[BoundTable], input: &BindInput<'_>) -> Result<DatabricksText, Refusal> {
+        let Some(warehouse) = self.remote else {
+            return Err(Refusal::new(RefusalClass::Policy, "no Databricks warehouse is configured"));
+        };
+        if let Some(refusal) = eligible::not_in_databricks(tables) {
+            return Err(refusal);
+        }
+        let params = input.parameters.map(|p| p.positional.as_slice());
+        let mut text = remote::text(self.text, params, true).map_err(|e| Refusal::new(RefusalClass::Semantics, e.to_string()))?;
+        remote::place(&mut text, self.session, warehouse);
+        Ok(text)
     }
 
     /// Counts nodes as often as they are reached: the optimizer rewrites each copy of a shared subplan.

@@ -5,12 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod recorder;
+mod shadow;
 mod spool;
 
 use async_trait::async_trait;
 use flightpath_types::{CandidateRecord, QueryRecord, Result};
 
 pub use recorder::{Recorder, RecorderConfig, RecorderStats};
+pub use shadow::{ShadowLog, Store};
 
 /// Where records end up.
 #[async_trait]

@@ -21,7 +21,7 @@ pub async fn explain_offline(settings: Settings, query: &str, engine: Option<&st
     let planner = Planner::new(catalog, Default::default());
     let mut session = Session::new(Principal::new("anonymous"));
     session.set("engine", engine.unwrap_or_default())?;
-    let planned = planner.plan(&PlanRequest { text: query.into(), session: session.clone(), params: None }).await?;
+    let planned = planner.plan(&PlanRequest { text: query.into(), session: session.clone(), params: None, token: None }).await?;
     let (Statement::Query(query) | Statement::ExplainRoute(query) | Statement::PassThrough(query)) = planned.statement else {
         return Err(Error::invalid("only queries are routed; this statement is answered by the server itself"));
     };

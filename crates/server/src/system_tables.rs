@@ -342,7 +342,7 @@ fn table_row(summary: flightpath_catalog::TableSummary, snapshot: Result<Arc<fli
             if snapshot.format == flightpath_catalog::TableFormat::Delta {
                 row.version = Some(snapshot.version);
             }
-            if snapshot.format != flightpath_catalog::TableFormat::System {
+            if let flightpath_catalog::TableContents::Files(_) = snapshot.contents {
                 row.files = Some(files.len() as u64);
                 row.bytes = Some(files.iter().map(|f| f.size_bytes).sum());
                 row.rows =

@@ -29,6 +29,8 @@ pub enum RefusalClass {
     TableFeature,
     /// Row filters, masks or missing permissions.
     Governance,
+    /// Gave another answer than a second engine, and nobody has looked at it yet.
+    Quarantine,
     /// Needs more than the engine has: memory, temp space.
     Resources,
     /// Down, draining, or its breaker is open.
@@ -43,6 +45,7 @@ impl RefusalClass {
             RefusalClass::Semantics => "semantics",
             RefusalClass::TableFeature => "table_feature",
             RefusalClass::Governance => "governance",
+            RefusalClass::Quarantine => "quarantine",
             RefusalClass::Resources => "resources",
             RefusalClass::Health => "health",
             RefusalClass::Policy => "policy",

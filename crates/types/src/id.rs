@@ -44,6 +44,27 @@ string_id!(
     SessionId
 );
 
+/// A credential that a client showed and that may be shown on to an outside system. Never printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SecretToken(Arc<str>);
+
+impl SecretToken {
+    pub fn new(value: impl AsRef<str>) -> Self {
+        Self(Arc::from(value.as_ref()))
+    }
+
+    /// The secret itself; for an Authorization header and nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretToken(..)")
+    }
+}
+
 /// One execution of one statement. Version 7 UUIDs, so that ids sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -9,10 +9,12 @@ mod features;
 mod id;
 mod record;
 mod session;
+mod shadow;
 
 pub use decision::{Candidate, CandidateNumbers, Decision, EngineFacts, EngineState, Refusal, RefusalClass};
 pub use error::{Error, ErrorKind, RAISED_PREFIX, Result};
 pub use features::{Features, TableUse};
-pub use id::{EngineId, Fingerprint, Principal, QueryId, SessionId};
+pub use id::{EngineId, Fingerprint, Principal, QueryId, SecretToken, SessionId};
 pub use record::{CandidateRecord, Outcome, PhaseTimes, QueryRecord};
 pub use session::{Dialect, Session};
+pub use shadow::{Quarantined, ShadowOutcome, ShadowRun};

@@ -11,11 +11,11 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::logical_expr::LogicalPlanBuilder;
-use flightpath_catalog::{AccessRules, Column, DataFile, DeletionVector, TableContents, TableFormat, TableName, TableSnapshot};
+use flightpath_catalog::{AccessRules, Column, DataFile, DeletionVector, Home, TableContents, TableFormat, TableName, TableSnapshot};
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_engine_duckdb::{Config, DuckdbEngine};
 use flightpath_plan::{CompiledSql, PlannedQuery, ScanBinding, ScanId};
-use flightpath_types::{Dialect, Error, Features, Fingerprint, Principal, QueryId, Session};
+use flightpath_types::{Dialect, Error, Features, Fingerprint, Principal, QueryId, Refusal, RefusalClass, Session};
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 
@@ -44,7 +44,7 @@ pub fn runtime() -> tokio::runtime::Runtime {
 }
 
 pub fn execution() -> Execution {
-    Execution { query_id: QueryId::generate(), principal: Principal::new("tester"), deadline: None, traceparent: None }
+    Execution { query_id: QueryId::generate(), principal: Principal::new("tester"), token: None, deadline: None, traceparent: None }
 }
 
 /// A query as the planner would hand it over; its scans are `s0`, `s1`...
@@ -62,6 +62,7 @@ pub fn query(sql: &str, scans: Vec<ScanBinding>) -> Arc<PlannedQuery> {
         duckdb: Ok(CompiledSql { sql: sql.into(), scans: scans.keys().copied().collect() }),
         scans,
         features: Features::default(),
+        databricks: Err(Refusal::new(RefusalClass::Policy, "no warehouse")),
         datafusion: Ok(()),
         ordered: false,
         deterministic: true,
@@ -148,6 +149,8 @@ pub fn snapshot(schema: SchemaRef, partition_columns: Vec<usize>, files: Vec<Dat
         partition_columns,
         contents: TableContents::Files(Arc::new(files.into_iter().map(Arc::new).collect())),
         access: AccessRules::Free,
+        home: Home::Local,
+        storage: None,
         location: String::new(),
         properties: BTreeMap::new(),
         min_reader_version: 1,

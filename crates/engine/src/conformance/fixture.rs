@@ -11,7 +11,7 @@ use arrow::array::{
     Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
-use flightpath_catalog::{AccessRules, Column, DataFile, DeletionVector, TableContents, TableFormat, TableName, TableSnapshot};
+use flightpath_catalog::{AccessRules, Column, DataFile, DeletionVector, Home, TableContents, TableFormat, TableName, TableSnapshot};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
@@ -75,6 +75,8 @@ pub fn snapshot(
         partition_columns,
         contents: TableContents::Files(Arc::new(files.into_iter().map(Arc::new).collect())),
         access: AccessRules::Free,
+        home: Home::Local,
+        storage: None,
         location: String::new(),
         properties: BTreeMap::new(),
         min_reader_version: 3,

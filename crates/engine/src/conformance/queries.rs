@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::{Optimizer, OptimizerContext};
 use flightpath_catalog::TableSnapshot;
 use flightpath_plan::{BoundTable, CompiledSql, PlannedQuery, ScanBinding, ScanId, SnapshotSource};
-use flightpath_types::{Error, Features, Fingerprint, Principal, RAISED_PREFIX, Session};
+use flightpath_types::{Error, Features, Fingerprint, Principal, RAISED_PREFIX, Refusal, RefusalClass, Session};
 
 use super::fixture::{Fixture, Outcome};
 
@@ -179,6 +179,7 @@ pub fn planned(plan: LogicalPlan, sql: String, schema: SchemaRef, tables: &[&Arc
         duckdb: Ok(CompiledSql { sql, scans: scans.keys().copied().collect() }),
         scans,
         features: Features::default(),
+        databricks: Err(Refusal::new(RefusalClass::Policy, "no warehouse")),
         datafusion: Ok(()),
         ordered: false,
         deterministic: true,

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
 use flightpath_catalog::{
-    AccessRules, AsOf, Catalog, Column, CommitInfo, TableContents, TableFormat, TableKind, TableName, TableSnapshot, TableSummary,
+    AccessRules, AsOf, Catalog, Column, CommitInfo, Home, TableContents, TableFormat, TableKind, TableName, TableSnapshot, TableSummary,
 };
 use flightpath_pipeline::{Prepared, QueryService, Request, ResultStream, Submitted};
 use flightpath_types::{Error, ErrorKind, Principal, QueryId, Result, Session};
@@ -254,6 +254,8 @@ impl Catalog for FakeCatalog {
             partition_columns: vec![],
             contents: TableContents::Files(Arc::new(vec![])),
             access: AccessRules::Free,
+            home: Home::Local,
+            storage: None,
             location: "/secret/place".into(),
             properties: BTreeMap::new(),
             min_reader_version: 1,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::Statement;
-use flightpath_catalog::{AccessRules, AsOf, Column, TableContents, TableFormat, TableName, TableSnapshot};
+use flightpath_catalog::{AccessRules, AsOf, Column, Home, TableContents, TableFormat, TableName, TableSnapshot};
 use flightpath_functions::types;
 use flightpath_types::{Error, ErrorKind, Principal, Result, Session};
 
@@ -59,6 +59,8 @@ fn snapshot(name: &str, schema: &SchemaRef) -> Arc<TableSnapshot> {
         partition_columns: Vec::new(),
         contents: TableContents::Files(Arc::new(Vec::new())),
         access: AccessRules::Free,
+        home: Home::Local,
+        storage: None,
         location: String::new(),
         properties: BTreeMap::new(),
         min_reader_version: 1,

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use flightpath_catalog::{
-    AccessRules, AsOf, Catalog, Column, ColumnStats, CommitInfo, DataFile, SystemTable, TableContents, TableFormat, TableKind, TableName,
+    AccessRules, AsOf, Catalog, Column, ColumnStats, CommitInfo, DataFile, Home, SystemTable, TableContents, TableFormat, TableKind, TableName,
     TableSnapshot, TableSummary,
 };
 use flightpath_types::{Error, Principal, Result};
@@ -105,6 +105,8 @@ pub fn table(name: TableName, fields: Vec<Field>, files: Vec<DataFile>) -> Table
         partition_columns: Vec::new(),
         contents: TableContents::Files(Arc::new(files.into_iter().map(Arc::new).collect())),
         access: AccessRules::Free,
+        home: Home::Local,
+        storage: None,
         location: "/data/table".into(),
         properties: BTreeMap::from([("delta.appendOnly".to_string(), "true".to_string())]),
         min_reader_version: 1,

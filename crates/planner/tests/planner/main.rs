@@ -26,7 +26,7 @@ fn planner(catalog: &Arc<FakeCatalog>) -> Planner {
 }
 
 fn request(text: &str) -> PlanRequest {
-    PlanRequest { text: text.into(), session: session(), params: None }
+    PlanRequest { text: text.into(), session: session(), params: None, token: None }
 }
 
 fn with_params(text: &str, params: Vec<ScalarValue>) -> PlanRequest {
