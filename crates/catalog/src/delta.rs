@@ -26,7 +26,9 @@ use flightpath_types::{Error, ErrorKind, Result};
 use url::Url;
 
 use crate::values::{self, BadValue};
-use crate::{AccessRules, CommitInfo, DataFile, DeletionVector, Home, Limits, TableContents, TableFormat, TableName, TableSnapshot, errors};
+use crate::{
+    AccessRules, CommitInfo, DataFile, DeletionVector, Home, Limits, TableContents, TableFormat, TableName, TableSnapshot, errors,
+};
 
 /// Reader features whose meaning the snapshot carries in full.
 const KNOWN_FEATURES: [TableFeature; 7] = [

@@ -15,11 +15,11 @@ use tokio::task::JoinHandle;
 
 use crate::delta::DeltaReader;
 use crate::discover::{self, Listing, SYSTEM_SCHEMA};
-use crate::table::{Shared, Table};
 use crate::errors::{NEAREST_MAX, NEAREST_SCORE_MIN};
+use crate::table::{Shared, Table};
 use crate::{
-    AccessRules, AsOf, Catalog, Column, CommitInfo, Config, Home, SystemTable, TableContents, TableFormat, TableKind, TableName, TableSnapshot,
-    TableSummary, errors,
+    AccessRules, AsOf, Catalog, Column, CommitInfo, Config, Home, SystemTable, TableContents, TableFormat, TableKind, TableName,
+    TableSnapshot, TableSummary, errors,
 };
 
 /// A background round takes at most this share of the time.

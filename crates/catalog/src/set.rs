@@ -45,8 +45,7 @@ impl CatalogSet {
     fn find(&self, catalog: &str) -> Result<&dyn Catalog> {
         self.known(catalog).ok_or_else(|| {
             let wanted = catalog.to_lowercase();
-            let mut names: Vec<(f64, &String)> =
-                self.members.iter().map(|(name, _)| (strsim::jaro_winkler(&wanted, name), name)).collect();
+            let mut names: Vec<(f64, &String)> = self.members.iter().map(|(name, _)| (strsim::jaro_winkler(&wanted, name), name)).collect();
             names.sort_by(|a, b| b.0.total_cmp(&a.0));
             let near: Vec<&str> = names.iter().filter(|(score, _)| *score >= NEAREST_SCORE_MIN).map(|(_, n)| n.as_str()).collect();
             let shown = if near.is_empty() { self.members.iter().map(|(name, _)| name.as_str()).collect() } else { near };

@@ -38,11 +38,19 @@ pub struct StorageCredentials {
 /// The secret parts, by store. `Debug` shows the kind alone.
 #[derive(Clone)]
 pub enum StorageKeys {
-    Aws { access_key_id: String, secret_access_key: SecretString, session_token: SecretString },
+    Aws {
+        access_key_id: String,
+        secret_access_key: SecretString,
+        session_token: SecretString,
+    },
     AzureSas(SecretString),
     GcpOauth(SecretString),
     /// Cloudflare R2: signs like S3.
-    R2 { access_key_id: String, secret_access_key: SecretString, session_token: SecretString },
+    R2 {
+        access_key_id: String,
+        secret_access_key: SecretString,
+        session_token: SecretString,
+    },
 }
 
 impl fmt::Debug for StorageKeys {

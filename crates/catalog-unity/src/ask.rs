@@ -1,0 +1,179 @@
+//! The questions behind one answer: the table, the policies that can be seen, the principal's
+//! effective privileges, and read credentials, which are asked for only when all else is clear.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use flightpath_catalog::{AccessRules, StorageCredentials, TableName};
+use flightpath_types::{Error, Principal, Result};
+use futures::try_join;
+use url::Url;
+
+use crate::answers::{Permissions, TableInfo, privileges};
+use crate::catalog::{CREDENTIALS_LEFT_MIN, Inner, full_name, is_down};
+use crate::credentials::{self, Vended};
+use crate::eligibility::{Evidence, Policies, Vending, eligibility, whoever_asks};
+use crate::entry::{Description, Entry, Free, Known, Reading};
+use crate::listing::Pager;
+
+impl Inner {
+    /// Asks everything; `order` and `asked` were taken before. An error that isn't about this table
+    /// or principal means that nothing is known.
+    pub(crate) async fn ask(&self, entry: &Entry, order: u64, asked: Instant) -> Result<Known> {
+        let (principal, name) = (&entry.key.principal, &entry.key.table);
+        let asking = Asking { inner: self, principal, name, deadline: Instant::now() + self.config.call_timeout };
+        let info = asking.table().await?;
+        entry.everybody.note(order, whoever_asks(&info).is_none(), self.newest_order());
+        let table = Arc::new(Description::of(&info, name));
+        let place = self.place_of(info.storage_location.as_deref());
+        let mut evidence = Evidence {
+            table: &info,
+            permissions: &Permissions {
+                use_catalog: Some(true),
+                use_schema: Some(true),
+                external_use_schema: Some(true),
+                select: Some(true),
+            },
+            policies: Policies::NoneSeen,
+            vending: &Vending::Granted,
+            storage: place.as_ref().map(|_| ()).map_err(Clone::clone),
+            asked,
+        };
+        let judge = |evidence: &Evidence<'_>| eligibility(evidence, self.now(), self.config.access_lifetime);
+        let valid_until = asked + self.config.access_lifetime;
+        let remote = |access: AccessRules| {
+            let reading = Reading::Remote(table.governed(&access));
+            Ok(Known { order, asked, valid_until, described: asked, access, table: table.clone(), reading })
+        };
+        // No need to ask more about a table that stays in Databricks whatever the answers are.
+        if let governed @ AccessRules::Governed(_) = judge(&evidence) {
+            return remote(governed);
+        }
+        let (permissions, policies) = try_join!(asking.permissions(), asking.policies())?;
+        evidence.permissions = &permissions;
+        evidence.policies = policies;
+        if let governed @ AccessRules::Governed(_) = judge(&evidence) {
+            return remote(governed);
+        }
+        let vended = asking.vend(info.table_id.as_deref()).await?;
+        let vending = vended.as_ref().map_or_else(|why| Vending::Refused(why.clone()), |_| Vending::Granted);
+        evidence.vending = &vending;
+        match (judge(&evidence), vended, place) {
+            (AccessRules::Free, Ok(credentials), Ok(root)) => {
+                let storage = Vended { catalog: self.this.clone(), principal: principal.clone(), name: name.clone() };
+                let left = credentials.expires.duration_since(SystemTime::now()).unwrap_or_default();
+                let left = left.saturating_sub(CREDENTIALS_LEFT_MIN).max(self.config.retry_after);
+                let free = Free::new(self.log(&table.name, root), Arc::new(storage), credentials);
+                let valid_until = valid_until.min(asked + left);
+                Ok(Known { order, asked, valid_until, described: asked, access: AccessRules::Free, table, reading: Reading::Free(free) })
+            }
+            (AccessRules::Free, ..) => Err(Error::internal(format!("table {name} was judged free without credentials or a place"))),
+            (governed, ..) => remote(governed),
+        }
+    }
+
+    /// The folder of a location that this process can read, or why it can't.
+    fn place_of(&self, location: Option<&str>) -> Result<PathBuf, String> {
+        let url = location.and_then(|location| Url::parse(location).ok()).ok_or("where it is stored isn't known")?;
+        if url.scheme() != "file" {
+            return Err(format!("its storage isn't readable here yet ({}:)", url.scheme()));
+        }
+        let path = url.to_file_path().ok().and_then(|path| path.canonicalize().ok());
+        path.filter(|path| self.local_roots.iter().any(|root| path.starts_with(root)))
+            .ok_or_else(|| "its storage isn't readable here: it lies in no folder of the settings".to_string())
+    }
+}
+
+/// One round of questions.
+struct Asking<'a> {
+    inner: &'a Inner,
+    principal: &'a Principal,
+    name: &'a TableName,
+    deadline: Instant,
+}
+
+impl Asking<'_> {
+    async fn table(&self) -> Result<TableInfo> {
+        let TableName { catalog, schema, table } = self.name;
+        let path = format!("/tables/{}", full_name(&[catalog, schema, table]));
+        let query = [("include_delta_metadata", "true".to_string()), ("include_manifest_capabilities", "true".to_string())];
+        let answer = self.inner.api.get(self.principal, &path, &query, self.deadline).await?;
+        Ok(TableInfo::read(self.name, &answer))
+    }
+
+    /// A privilege counts where it was asked for: on its own object, inherited ones included.
+    async fn permissions(&self) -> Result<Permissions> {
+        let TableName { catalog, schema, table } = self.name;
+        let (on_catalog, on_schema, on_table) = try_join!(
+            self.privileges("catalog", full_name(&[catalog])),
+            self.privileges("schema", full_name(&[catalog, schema])),
+            self.privileges("table", full_name(&[catalog, schema, table]))
+        )?;
+        let holds = |held: &Option<BTreeSet<String>>, wanted: &str, by_all: bool| {
+            held.as_ref().map(|held| held.contains(wanted) || (by_all && held.contains("ALL_PRIVILEGES")))
+        };
+        Ok(Permissions {
+            use_catalog: holds(&on_catalog, "USE_CATALOG", true),
+            use_schema: holds(&on_schema, "USE_SCHEMA", true),
+            // Not among what ALL PRIVILEGES stands for.
+            external_use_schema: holds(&on_schema, "EXTERNAL_USE_SCHEMA", false),
+            select: holds(&on_table, "SELECT", true),
+        })
+    }
+
+    /// `None` when the question was refused.
+    async fn privileges(&self, kind: &str, full_name: String) -> Result<Option<BTreeSet<String>>> {
+        let user = self.inner.api.databricks_name(self.principal);
+        let path = format!("/effective-permissions/{kind}/{full_name}");
+        let assignments = self.pager().all(&path, &[("principal", user.clone())], "privilege_assignments").await;
+        match assignments {
+            Ok(assignments) => Ok(Some(privileges(&user, &assignments))),
+            Err(error) if is_down(&error) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn policies(&self) -> Result<Policies> {
+        let TableName { catalog, schema, table } = self.name;
+        let path = format!("/policies/TABLE/{}", full_name(&[catalog, schema, table]));
+        match self.pager().all(&path, &[("include_inherited", "true".to_string())], "policies").await {
+            Ok(found) if found.is_empty() => Ok(Policies::NoneSeen),
+            Ok(_) => Ok(Policies::Some),
+            Err(error) if is_down(&error) => Err(error),
+            Err(error) => Ok(if refused(&error) { Policies::NoneSeen } else { Policies::Unknown }),
+        }
+    }
+
+    /// The credentials, or why there are none.
+    async fn vend(&self, table_id: Option<&str>) -> Result<Result<StorageCredentials, String>> {
+        let Some(table_id) = table_id else { return Ok(Err("its id isn't known".into())) };
+        match self.inner.api.vend(self.principal, table_id, self.deadline).await {
+            Ok(answer) => Ok(credentials::read(&answer, SystemTime::now())),
+            Err(error) if is_down(&error) => Err(error),
+            Err(error) => Ok(Err(error.message().to_string())),
+        }
+    }
+
+    fn pager(&self) -> Pager<'_> {
+        Pager { api: self.inner.api.as_ref(), principal: self.principal, pages_max: self.inner.config.pages_max, deadline: self.deadline }
+    }
+}
+
+fn refused(error: &Error) -> bool {
+    use flightpath_types::ErrorKind as Kind;
+    match error.kind() {
+        Kind::NotFound | Kind::PermissionDenied => true,
+        Kind::InvalidArgument
+        | Kind::NotEligible
+        | Kind::Unauthenticated
+        | Kind::Raised
+        | Kind::ResourceExhausted
+        | Kind::DeadlineExceeded
+        | Kind::Cancelled
+        | Kind::Unavailable
+        | Kind::DataLoss
+        | Kind::Internal => false,
+    }
+}
