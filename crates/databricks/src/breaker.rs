@@ -10,8 +10,9 @@ use crate::error::{ApiError, Cause};
 /// Whether calls are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
+    /// They are, or the next one is, to see whether the host is back.
     Closed,
-    /// Calls fail at once; one is let through when the time comes.
+    /// Calls fail at once.
     Open,
 }
 
@@ -57,8 +58,9 @@ impl Breaker {
 
     pub(crate) fn state(&self) -> BreakerState {
         match self.inner.lock().open_until {
-            Some(_) => BreakerState::Open,
-            None => BreakerState::Closed,
+            // Once a probe is due it's no longer open to who asks, or nobody would ever come and probe.
+            Some(until) if Instant::now() < until => BreakerState::Open,
+            Some(_) | None => BreakerState::Closed,
         }
     }
 }
@@ -102,15 +104,14 @@ mod tests {
         breaker.admit().unwrap().failed();
         breaker.admit().unwrap().answered();
         breaker.admit().unwrap().failed();
-        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert!(breaker.inner.lock().open_until.is_none());
         breaker.admit().unwrap().failed();
-        assert_eq!(breaker.state(), BreakerState::Open);
         let probe = breaker.admit().unwrap();
         assert!(breaker.admit().is_err(), "one probe at a time");
         probe.failed();
         drop(breaker.admit().unwrap());
         breaker.admit().unwrap().answered();
-        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert!(breaker.inner.lock().open_until.is_none());
     }
 
     #[test]
@@ -120,5 +121,6 @@ mod tests {
         breaker.admit().unwrap().failed();
         late.answered();
         assert!(breaker.admit().is_err());
+        assert_eq!(breaker.state(), BreakerState::Open);
     }
 }

@@ -28,7 +28,7 @@ pub struct Client {
 }
 
 /// One call, before it's known who makes it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Call<'a> {
     pub method: Method,
     /// From the host on, each name in it encoded with [`segment`](crate::segment).
@@ -36,7 +36,32 @@ pub struct Call<'a> {
     pub query: &'a [(&'a str, String)],
     pub body: Option<Bytes>,
     pub idempotency: Idempotency,
+    /// No try starts after it, and none is waited for longer than `answer_grace` past it.
     pub deadline: Option<Instant>,
+    /// For a call whose answer must be known even when it comes too late to be of use.
+    pub answer_grace: Duration,
+    /// Asked before each try; once it's true, no other try is made.
+    pub stop: Option<&'a (dyn Fn() -> bool + Send + Sync)>,
+}
+
+impl<'a> Call<'a> {
+    pub fn get(path: &'a str, query: &'a [(&'a str, String)]) -> Self {
+        Self::new(Method::GET, path, query, None, Idempotency::Safe)
+    }
+
+    pub fn post(path: &'a str, body: &impl Serialize, idempotency: Idempotency) -> Result<Self> {
+        Ok(Self::new(Method::POST, path, &[], Some(encode(body)?), idempotency))
+    }
+
+    fn new(method: Method, path: &'a str, query: &'a [(&'a str, String)], body: Option<Bytes>, idempotency: Idempotency) -> Self {
+        Self { method, path, query, body, idempotency, deadline: None, answer_grace: Duration::ZERO, stop: None }
+    }
+
+    #[must_use]
+    pub fn until(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
 }
 
 impl Client {
@@ -82,8 +107,7 @@ impl Client {
         query: &[(&str, String)],
         deadline: Option<Instant>,
     ) -> Result<T> {
-        let call = Call { method: Method::GET, path, query, body: None, idempotency: Idempotency::Safe, deadline };
-        Ok(self.call(who, call).await?)
+        Ok(self.call(who, Call::get(path, query).until(deadline)).await?)
     }
 
     pub async fn post<T: DeserializeOwned>(
@@ -94,9 +118,7 @@ impl Client {
         idempotency: Idempotency,
         deadline: Option<Instant>,
     ) -> Result<T> {
-        let body = Some(encode(body)?);
-        let call = Call { method: Method::POST, path, query: &[], body, idempotency, deadline };
-        Ok(self.call(who, call).await?)
+        Ok(self.call(who, Call::post(path, body, idempotency)?.until(deadline)).await?)
     }
 
     /// One call, with its failure told in full.
@@ -127,10 +149,13 @@ impl Client {
     }
 
     async fn attempt(&self, what: &str, url: &Url, call: &Call<'_>, token: &SecretString) -> Result<Bytes, ApiError> {
-        let (timeout, until_deadline) = time_left(self.config.request_timeout, call.deadline);
-        if timeout.is_zero() {
+        if call.stop.is_some_and(|stop| stop()) {
+            return Err(ApiError::not_sent(Error::new(ErrorKind::Cancelled, format!("{what} wasn't asked any more"))));
+        }
+        if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(ApiError::not_sent(deadline_passed(what)));
         }
+        let (timeout, until_deadline) = time_left(self.config.request_timeout, call.deadline.map(|at| at + call.answer_grace));
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
             .map_err(|_| ApiError::not_sent(Error::new(ErrorKind::Unauthenticated, "the token has characters that no token has")))?;
         authorization.set_sensitive(true);
@@ -163,12 +188,7 @@ impl Client {
 }
 
 /// Sends one request and reads its answer. Time running out is `DeadlineExceeded`.
-pub(crate) async fn exchange(
-    what: &str,
-    request: reqwest::RequestBuilder,
-    bytes_max: usize,
-    secrets: &[&str],
-) -> Result<Bytes, ApiError> {
+pub(crate) async fn exchange(what: &str, request: reqwest::RequestBuilder, bytes_max: usize, secrets: &[&str]) -> Result<Bytes, ApiError> {
     let response = request.send().await.map_err(|e| of_transport(what, e))?;
     let status = response.status();
     let retry_after = retry::retry_after(response.headers());
@@ -177,7 +197,8 @@ pub(crate) async fn exchange(
         return body.map_err(|e| match e {
             BodyError::Broken(e) => of_transport(what, e),
             BodyError::TooLarge => {
-                let error = Error::new(ErrorKind::ResourceExhausted, format!("Databricks' answer to {what} is larger than {bytes_max} bytes"));
+                let error =
+                    Error::new(ErrorKind::ResourceExhausted, format!("Databricks' answer to {what} is larger than {bytes_max} bytes"));
                 ApiError::new(error, Cause::Answer)
             }
         });

@@ -119,12 +119,25 @@ pub fn kind_of_error_code(code: &str) -> Option<ErrorKind> {
         "PERMISSION_DENIED" | "INSUFFICIENT_PERMISSIONS" => ErrorKind::PermissionDenied,
         "NOT_FOUND" | "RESOURCE_DOES_NOT_EXIST" | "ENDPOINT_NOT_FOUND" => ErrorKind::NotFound,
         "RESOURCE_EXHAUSTED" | "RESOURCE_LIMIT_EXCEEDED" | "REQUEST_LIMIT_EXCEEDED" | "QUOTA_EXCEEDED" => ErrorKind::ResourceExhausted,
-        "TEMPORARILY_UNAVAILABLE" | "SERVICE_UNAVAILABLE" | "SERVICE_UNDER_MAINTENANCE" | "WORKSPACE_TEMPORARILY_UNAVAILABLE"
-        | "INTERNAL_ERROR" | "IO_ERROR" | "UNKNOWN" | "ABORTED" | "DATA_LOSS" => ErrorKind::Unavailable,
+        "TEMPORARILY_UNAVAILABLE"
+        | "SERVICE_UNAVAILABLE"
+        | "SERVICE_UNDER_MAINTENANCE"
+        | "WORKSPACE_TEMPORARILY_UNAVAILABLE"
+        | "INTERNAL_ERROR"
+        | "IO_ERROR"
+        | "UNKNOWN"
+        | "ABORTED"
+        | "DATA_LOSS" => ErrorKind::Unavailable,
         "DEADLINE_EXCEEDED" => ErrorKind::DeadlineExceeded,
         "CANCELLED" | "CANCELED" => ErrorKind::Cancelled,
-        "BAD_REQUEST" | "INVALID_PARAMETER_VALUE" | "INVALID_REQUEST" | "MALFORMED_REQUEST" | "INVALID_STATE" | "ALREADY_EXISTS"
-        | "RESOURCE_ALREADY_EXISTS" | "NOT_IMPLEMENTED" => ErrorKind::InvalidArgument,
+        "BAD_REQUEST"
+        | "INVALID_PARAMETER_VALUE"
+        | "INVALID_REQUEST"
+        | "MALFORMED_REQUEST"
+        | "INVALID_STATE"
+        | "ALREADY_EXISTS"
+        | "RESOURCE_ALREADY_EXISTS"
+        | "NOT_IMPLEMENTED" => ErrorKind::InvalidArgument,
         code if code.ends_with("_DOES_NOT_EXIST") => ErrorKind::NotFound,
         _ => return None,
     })
@@ -163,10 +176,14 @@ pub(crate) fn scrub(text: &str, secrets: &[&str]) -> String {
         out.push_str(before);
         let end = after.find(|c: char| c.is_whitespace() || "\"'<>`".contains(c)).unwrap_or(after.len());
         let url = &after[..end];
-        // What stands before an `@` may be a password.
         let shown = url.split(['?', '#']).next().unwrap_or_default();
-        let shown = shown.rsplit_once('@').map_or(shown, |(_, rest)| rest);
-        out.push_str(shown);
+        let (authority, path) = shown.split_at(shown.find('/').unwrap_or(shown.len()));
+        // `user:password@`; a name alone, as in `abfss://container@account`, is none.
+        out.push_str(match authority.rsplit_once('@') {
+            Some((user, host)) if user.contains(':') => host,
+            _ => authority,
+        });
+        out.push_str(path);
         rest = &after[end..];
     }
     out.push_str(rest);
@@ -184,6 +201,7 @@ mod tests {
     fn texts_of_servers_lose_secrets_and_queries() {
         let text = scrub("token dapi123 at https://u:p@h.test/a?sig=abc#x, 'https://h.test/b?sig=d' end", &["dapi123"]);
         assert_eq!(text, "token [hidden] at https://h.test/a 'https://h.test/b' end");
+        assert_eq!(scrub("abfss://c@a.test/x@y", &[]), "abfss://c@a.test/x@y");
         assert_eq!(scrub(&"é".repeat(3_000), &[]).chars().count(), TEXT_CHARS_MAX + 3);
     }
 

@@ -19,6 +19,6 @@ mod url_path;
 
 pub use breaker::BreakerState;
 pub use client::{Call, Client};
-pub use config::{AZURE_LOGIN_HOST, Auth, ClientConfig, Identity, Idempotency};
+pub use config::{AZURE_LOGIN_HOST, Auth, ClientConfig, Idempotency, Identity};
 pub use error::{ApiError, kind_of_error_code};
 pub use url_path::segment;

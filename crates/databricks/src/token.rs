@@ -25,7 +25,10 @@ pub(crate) struct Tokens {
 enum Key {
     /// One service principal for all.
     Service,
-    User { principal: Arc<str>, token_digest: [u8; 32] },
+    User {
+        principal: Arc<str>,
+        token_digest: [u8; 32],
+    },
 }
 
 struct Lifetime {

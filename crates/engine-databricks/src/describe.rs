@@ -1,0 +1,36 @@
+//! Learns a query's columns from Databricks, for texts that only Databricks understands.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use flightpath_types::{Error, Result};
+
+use crate::type_text;
+
+/// The statement that describes `sql`. A line of its own: `sql` may start with a comment.
+pub(crate) fn statement(sql: &str) -> String {
+    format!("DESCRIBE QUERY\n{}", sql.trim_end().trim_end_matches(';'))
+}
+
+/// The schema that rows of `col_name, data_type, ...` tell. Whether a column may be NULL isn't told.
+pub(crate) fn schema(batches: &[RecordBatch]) -> Result<SchemaRef> {
+    let mut fields = Vec::new();
+    for batch in batches {
+        let column = |name: &str| {
+            let found = batch.column_by_name(name).and_then(|column| cast(column, &DataType::Utf8).ok());
+            found.ok_or_else(|| Error::internal(format!("Databricks described a query without the column `{name}`")))
+        };
+        let (names, types) = (column("col_name")?, column("data_type")?);
+        let (names, types) = (names.as_string::<i32>(), types.as_string::<i32>());
+        for row in 0..batch.num_rows() {
+            if names.is_null(row) || types.is_null(row) {
+                return Err(Error::internal("Databricks described a column without its name or type"));
+            }
+            fields.push(Field::new(names.value(row), type_text::parse(types.value(row))?, true));
+        }
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}

@@ -1,0 +1,200 @@
+//! The engine: what it may run, what it costs now, and its way from a planned query to a stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::Instant;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use flightpath_databricks::{BreakerState, Client, Identity};
+use flightpath_engine::{BatchStream, Engine, Execution};
+use flightpath_plan::{DatabricksText, PlannedQuery};
+use flightpath_types::{EngineFacts, EngineId, EngineState, Error, QueryId, Refusal, RefusalClass, Result};
+use futures::TryStreamExt;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::chunk::Chunks;
+use crate::config::{Config, MonitorAccess};
+use crate::conform::Shape;
+use crate::describe;
+use crate::download::Storage;
+use crate::links::Links;
+use crate::monitor::{Monitor, WarehouseState};
+use crate::result::{Reader, SharedMemory};
+use crate::run::{Finished, Runner, Work, lost};
+use crate::statement::StatementRequest;
+use crate::wire::Manifest;
+
+pub struct DatabricksEngine {
+    config: Arc<Config>,
+    runner: Arc<Runner>,
+    storage: Arc<Storage>,
+    memory: Arc<SharedMemory>,
+    monitor: Arc<Monitor>,
+    running: Arc<AtomicU32>,
+    draining: AtomicBool,
+}
+
+impl DatabricksEngine {
+    /// Call within a Tokio runtime: the monitor's task starts on it. Without one, the warehouse
+    /// is taken to be up.
+    pub fn new(client: Arc<Client>, monitor: Option<MonitorAccess>, config: Config) -> Result<Self> {
+        config.check()?;
+        let storage = Arc::new(Storage::new(&config, client.host())?);
+        let config = Arc::new(config);
+        let (tracker, closing) = (TaskTracker::new(), CancellationToken::new());
+        let watched = Monitor::new(config.warehouse_id.clone(), config.monitor.clone());
+        if let Some(access) = monitor {
+            tracker.spawn(watched.clone().watch(access, closing.clone()));
+        }
+        let runner = Arc::new(Runner { client, config: config.clone(), form: AtomicU8::new(0), tracker, closing });
+        Ok(Self {
+            storage,
+            memory: Arc::new(SharedMemory::new(config.memory_bytes_max)),
+            monitor: watched,
+            running: Arc::default(),
+            draining: AtomicBool::new(false),
+            runner,
+            config,
+        })
+    }
+
+    /// The warehouse as last seen.
+    pub fn warehouse(&self) -> WarehouseState {
+        self.monitor.state()
+    }
+
+    /// The columns of a query that is only sent to be described; nothing of it is run.
+    pub async fn describe(&self, text: &DatabricksText, who: Identity, deadline: Option<Instant>) -> Result<SchemaRef> {
+        let mut statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
+        statement.sql = describe::statement(&statement.sql).into();
+        let work = Work { statement, who, query_id: QueryId::generate(), deadline, returns_rows: true };
+        let batches: Vec<_> = self.start(work, Shape::AsIs).await?.try_collect().await?;
+        describe::schema(&batches)
+    }
+
+    async fn start(&self, work: Work, shape: Shape) -> Result<BatchStream> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Error::unavailable(format!("engine {} is shutting down", self.config.id)));
+        }
+        let running = Running::new(&self.running);
+        let Finished { statement_id, answer } = self.runner.run(work.clone()).await?;
+        let links = Links::new(self.runner.client.clone(), work.who.clone(), statement_id, self.config.link_renew_before);
+        let manifest = match answer.manifest {
+            Some(manifest) => manifest,
+            // What isn't a query has done its work, with nothing to show for it.
+            None if !work.returns_rows => Manifest::default(),
+            None => return Err(Error::unavailable("Databricks ended the statement without a result")),
+        };
+        let reader = (|| {
+            if let Some(part) = answer.result {
+                links.learn(part)?;
+            }
+            let chunks = Chunks { config: self.config.clone(), storage: self.storage.clone(), links };
+            Reader::new(self.config.clone(), self.memory.clone(), Arc::new(chunks), &manifest, shape, work.deadline)
+        })();
+        let stream = reader.map_err(|e| lost(&work, e))?.into_stream(running);
+        if work.returns_rows {
+            return Ok(stream);
+        }
+        Ok(Box::pin(stream.map_err(move |e| lost(&work, e))))
+    }
+}
+
+/// Whom Databricks sees.
+fn identity(execution: &Execution) -> Identity {
+    Identity::new(execution.principal.clone(), execution.token.as_ref().map(|token| SecretString::from(token.expose())))
+}
+
+/// One query, counted while it lives.
+struct Running(Arc<AtomicU32>);
+
+impl Running {
+    fn new(count: &Arc<AtomicU32>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Engine for DatabricksEngine {
+    fn id(&self) -> &EngineId {
+        &self.config.id
+    }
+
+    fn facts(&self) -> EngineFacts {
+        let outlook = self.monitor.state().outlook(&self.config.prices);
+        let state = if self.draining.load(Ordering::Relaxed) {
+            EngineState::Draining
+        } else if self.runner.client.breaker_state() == BreakerState::Open {
+            EngineState::Down("Databricks doesn't answer".into())
+        } else {
+            outlook.state
+        };
+        EngineFacts {
+            id: self.config.id.clone(),
+            state,
+            memory_bytes_max: outlook.memory_bytes_max,
+            slots: outlook.slots,
+            running: outlook.running.max(self.running.load(Ordering::Relaxed)),
+            cores: outlook.cores,
+            overhead_ms: outlook.overhead_ms,
+            scan_bytes_per_second_per_core: self.config.prices.scan_bytes_per_second_per_core,
+            usd_per_hour: outlook.usd_per_hour,
+        }
+    }
+
+    fn eligible(&self, query: &PlannedQuery) -> Result<(), Refusal> {
+        let text = query.databricks.as_ref().map_err(Clone::clone)?;
+        if !same_zone(&query.session.time_zone, &self.config.time_zone) {
+            let (session, warehouse) = (&query.session.time_zone, &self.config.time_zone);
+            let reason = format!("the session's time zone is {session}, the warehouse's is {warehouse}, and a statement can't change it");
+            return Err(Refusal::new(RefusalClass::Semantics, reason));
+        }
+        StatementRequest::of(text).map(|_| ())
+    }
+
+    fn is_metered(&self) -> bool {
+        true
+    }
+
+    async fn execute(&self, query: Arc<PlannedQuery>, execution: Execution) -> Result<BatchStream> {
+        self.eligible(&query).map_err(|refusal| Error::not_eligible(refusal.reason))?;
+        let text = query.databricks.as_ref().map_err(|refusal| Error::not_eligible(&refusal.reason))?;
+        let statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
+        let shape = if text.returns_rows { Shape::Rows(query.schema.clone()) } else { Shape::Count };
+        let work = Work {
+            statement,
+            who: identity(&execution),
+            query_id: execution.query_id,
+            deadline: execution.deadline,
+            returns_rows: text.returns_rows,
+        };
+        self.start(work, shape).await
+    }
+
+    async fn shutdown(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.runner.closing.cancel();
+        self.runner.tracker.close();
+        if tokio::time::timeout(self.config.shutdown_wait_max, self.runner.tracker.wait()).await.is_err() {
+            tracing::warn!(engine = %self.config.id, statements = self.runner.tracker.len(), "statements may still run on Databricks");
+        }
+    }
+}
+
+fn same_zone(a: &str, b: &str) -> bool {
+    let plain = |zone: &str| match zone.trim().to_ascii_uppercase().as_str() {
+        "UTC" | "ETC/UTC" | "Z" | "GMT" | "+00:00" => "UTC".to_string(),
+        other => other.to_string(),
+    };
+    plain(a) == plain(b)
+}
