@@ -1,5 +1,7 @@
 """`make demo`: generated tables, a server, and a session with it. Ends by itself unless a person watches."""
 
+import hashlib
+import json
 import os
 import pathlib
 import subprocess
@@ -29,6 +31,51 @@ def show(uri, sql, *options):
     print(flush=True)
 
 
+def databricks(processes):
+    """A simulated workspace with a masked table, and a server in front of it."""
+    token = "a-token-of-the-demo-only"
+    simulation = {
+        "catalogs": [{"name": "main", "data": [str(DATA)]}],
+        "principals": [{"name": "ana", "tokens": [token]}],
+        "tables": {"main.default.customer": {"masks": {"c_phone": "'***'"}, "row_filter": "c_mktsegment = 'BUILDING'"}},
+    }
+    (STATE / "simulation.json").write_text(json.dumps(simulation))
+    started = start(processes, "simulation.log", "emulate", "databricks", "--config", STATE / "simulation.json")
+    print(started)
+    settings = STATE / "workspace.toml"
+    settings.write_text(
+        f'listen = "127.0.0.1:0"\nstate_dir = "{STATE / "workspace"}"\n'
+        f'[[auth.tokens]]\nprincipal = "ana"\ntoken_sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"\n'
+        f'[databricks]\nhost = "{started.split()[-1]}"\nwarehouse_id = "simulated"\ncatalogs = ["main"]\nlocal_roots = ["{DATA}"]\n'
+        "[shadow]\nshare = 1.0\n"
+    )
+    uri = start(processes, "workspace.log", "serve", "--config", settings).removeprefix("listening on ")
+    os.environ["FLIGHTPATH_TOKEN"] = token
+    print(f"{DIM}a free table runs on a small engine; a table with a mask and a row filter runs in Databricks alone{OFF}\n")
+    show(uri, "SELECT o_orderpriority, count(*) FROM main.default.orders GROUP BY ALL ORDER BY ALL")
+    governed = "SELECT c_name, c_phone, c_mktsegment FROM main.default.customer ORDER BY c_custkey LIMIT 3"
+    show(uri, governed)
+    print(f'{CYAN}$ flightpath explain "{governed}"{OFF}', flush=True)
+    run("explain", "--uri", uri, governed)
+    show(uri, governed, "--engine", "duckdb")
+    print(f"{DIM}what the planner doesn't understand goes to Databricks as it is{OFF}\n")
+    show(uri, "SELECT count(*) FROM main.default.nation TABLESAMPLE (100 PERCENT)")
+    print(f"{DIM}answers are compared between engines in the background (shadow.share = 1 in this demo){OFF}\n")
+    show(uri, "SELECT engine, shadow_engine, outcome, digest FROM system.shadow_runs")
+    del os.environ["FLIGHTPATH_TOKEN"]
+
+
+def start(processes, log, *args):
+    """Starts a process and gives the line with which it says that it is ready."""
+    with open(STATE / log, "w") as stderr:
+        process = subprocess.Popen([BINARY, *map(str, args)], stdout=subprocess.PIPE, stderr=stderr, text=True)
+    processes.append(process)
+    line = process.stdout.readline().strip()
+    if "listening on " not in line:
+        sys.exit(f"{args[0]} did not start:\n{(STATE / log).read_text()}")
+    return line
+
+
 def main():
     say("1. Real Delta tables: TPC-H, a tenth of a gigabyte")
     if (DATA / "lineitem" / "_delta_log").exists():
@@ -43,6 +90,7 @@ def main():
             [BINARY, "serve", "--data", str(DATA), "--listen", "127.0.0.1:0"],
             stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | {"FLIGHTPATH_STATE_DIR": str(STATE)},
         )
+    processes = []
     try:
         ready = server.stdout.readline().strip()
         if not ready.startswith("listening on "):
@@ -75,14 +123,18 @@ def main():
         show(uri, "SELECT engine, outcome, round(total_ms, 1) AS ms, result_rows, left(text, 48) AS query FROM system.queries "
                   "WHERE statement_kind = 'query' ORDER BY started_at DESC LIMIT 6")
 
+        say("8. In front of Databricks (a simulation here): rules on rows and columns hold")
+        databricks(processes)
+
         if sys.stdin.isatty() and sys.stdout.isatty():
             print(f"{BOLD}The server stays up at {uri}{OFF}; try:  {BINARY} sql --uri {uri} \"SELECT ...\"\nCtrl-C ends it.")
             server.wait()
     except KeyboardInterrupt:
         print()
     finally:
-        server.terminate()
-        server.wait(60)
+        for process in [*reversed(processes), server]:
+            process.terminate()
+            process.wait(60)
 
 
 if __name__ == "__main__":

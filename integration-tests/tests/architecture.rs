@@ -24,6 +24,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("log-store", &["types", "querylog"]),
     ("flight", &["types", "catalog", "plan", "pipeline"]),
     ("datagen", &["types"]),
+    ("databricks", &["types"]),
+    ("engine-databricks", &["types", "catalog", "plan", "engine", "databricks"]),
+    ("catalog-unity", &["types", "catalog", "databricks"]),
+    ("emulator", &["types", "catalog", "plan", "planner", "engine", "engine-datafusion"]),
     (
         "server",
         &[
@@ -42,9 +46,12 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "worker",
             "log-store",
             "flight",
+            "databricks",
+            "engine-databricks",
+            "catalog-unity",
         ],
     ),
-    ("flightpath", &["types", "server", "datagen", "worker"]),
+    ("flightpath", &["types", "server", "datagen", "worker", "emulator"]),
     ("integration-tests", &[]),
 ];
 

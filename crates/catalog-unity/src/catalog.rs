@@ -485,6 +485,11 @@ impl Catalog for UnityCatalog {
             Some(free) => free.log.refresh().await.map(|_| ()),
             None => Ok(()),
         }
+
+    async fn refresh_all(&self) {
+        self.inner.entries.invalidate_all();
+        self.inner.refresh_logs().await;
+    }
     }
 }
 

@@ -77,4 +77,8 @@ pub trait Catalog: Send + Sync {
 
     /// Reads the newest version now, rather than at the next background refresh.
     async fn refresh(&self, principal: &Principal, name: &TableName) -> Result<()>;
+
+    /// Something outside this program was changed on its behalf, it isn't known where: nothing that
+    /// was learned before counts any more. Catalogs that nobody changes through us have nothing to do.
+    async fn refresh_all(&self) {}
 }

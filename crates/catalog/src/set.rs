@@ -91,4 +91,16 @@ impl Catalog for CatalogSet {
     async fn refresh(&self, principal: &Principal, name: &TableName) -> Result<()> {
         self.find(&name.catalog)?.refresh(principal, name).await
     }
+
+    async fn refresh_all(&self) {
+        let mut seen: Vec<usize> = Vec::new();
+        for (_, member) in &self.members {
+            // One implementation may stand under several names.
+            let address = Arc::as_ptr(member).cast::<()>() as usize;
+            if !seen.contains(&address) {
+                seen.push(address);
+                member.refresh_all().await;
+            }
+        }
+    }
 }

@@ -46,6 +46,11 @@ pub trait Engine: Send + Sync {
     /// Pure: depends on the query alone, not on load or health.
     fn eligible(&self, query: &PlannedQuery) -> Result<(), Refusal>;
 
+    /// Whether each query costs money by itself. Such an engine is never asked for a second opinion.
+    fn is_metered(&self) -> bool {
+        false
+    }
+
     /// Starts the query. Batches have the column count and order of `query.schema`, in types that
     /// cast exactly to it; names are the caller's concern. An empty result may be no batch at all.
     /// Errors before the first batch and in mid-stream carry the same kinds.

@@ -1,7 +1,10 @@
 //! What the front door can be told: limits, lifetimes, who may come in, TLS. Plain values; names
 //! in files and environment are the server's concern.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use flightpath_types::{Principal, SecretToken};
 
 use crate::auth::StaticUser;
 
@@ -19,6 +22,28 @@ pub struct Config {
     pub audience: String,
     /// What GetSqlInfo lists.
     pub functions: FunctionNames,
+    /// Told of each caller whose bearer token isn't of our making.
+    pub on_token: Option<OnToken>,
+}
+
+/// Takes note of who showed which token, for asking outside systems in the caller's name.
+#[derive(Clone)]
+pub struct OnToken(Arc<dyn Fn(&Principal, &SecretToken) + Send + Sync>);
+
+impl OnToken {
+    pub fn new(take: impl Fn(&Principal, &SecretToken) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    pub(crate) fn tell(&self, principal: &Principal, token: &SecretToken) {
+        (self.0)(principal, token);
+    }
+}
+
+impl std::fmt::Debug for OnToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnToken(..)")
+    }
 }
 
 /// Names of supported functions by SqlInfo's groups; clients show them for completion.

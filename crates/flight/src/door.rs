@@ -114,6 +114,9 @@ impl Door {
         let arrived = Instant::now();
         let peer = extensions.get::<Peer>().copied().unwrap_or_else(|| Peer { address: None, session: SessionKey::random() });
         let identity = self.identify(headers, peer.address.map(|a| a.ip())).await?;
+        if let (Some(token), Some(on_token)) = (&identity.token, &self.config.on_token) {
+            on_token.tell(&identity.principal, token);
+        }
         let (session_key, session_origin) = match (self.cookie_session(headers, &identity.principal)?, identity.token_session) {
             (Some(key), _) => (key, SessionOrigin::Cookie),
             (None, Some(of_token)) => of_token,

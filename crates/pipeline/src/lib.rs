@@ -12,6 +12,7 @@ mod port;
 mod restamp;
 mod run;
 mod service;
+mod shadow;
 mod stream;
 
 pub use admission::AdmissionConfig;
@@ -20,3 +21,4 @@ pub use flightpath_router::{Contender, Policy, Strategy, route};
 pub use port::{Prepared, QueryService, Request, ResultStream, SessionHandle, Submitted};
 pub use restamp::restamp;
 pub use service::{Pipeline, PipelineConfig};
+pub use shadow::ShadowConfig;

@@ -23,11 +23,22 @@ const ROUND_PAUSE: Duration = Duration::from_millis(25);
 pub(crate) const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(10);
 const RECOVERY_POLL: Duration = Duration::from_millis(20);
 
+/// How often a statement may be given to an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tries {
+    /// It only reads: elsewhere or again, until one answers.
+    UntilAnswered,
+    /// It changes something: an engine that fails may have carried it out.
+    Once,
+}
+
 /// A query whose first batch is here (or that ended without one).
 pub(crate) struct Started {
     pub first: Option<RecordBatch>,
     pub rest: BatchStream,
     pub permit: Permit,
+    /// Who answers.
+    pub engine: EngineId,
     /// Microseconds from the first try to the first batch, slots' queues excluded.
     pub waited_us: u64,
 }
@@ -39,6 +50,7 @@ pub(crate) async fn run_until_first_batch(
     decision: &Decision,
     execution: &Execution,
     token: &mut QueryToken<Planned>,
+    tries: Tries,
 ) -> Result<Started> {
     let begun = Instant::now();
     let mut queued = Duration::ZERO;
@@ -48,7 +60,14 @@ pub(crate) async fn run_until_first_batch(
         .map(|engine| Attempts { engine, deaths: 0, may_retry: true })
         .collect();
     let mut failure = Error::not_eligible(decision.refusals_text());
-    for round in 0..ROUNDS_MAX {
+    let rounds = match tries {
+        Tries::UntilAnswered => ROUNDS_MAX,
+        Tries::Once => {
+            candidates.truncate(1);
+            1
+        }
+    };
+    for round in 0..rounds {
         if round > 0 {
             candidates.retain(|c| c.may_retry);
             let engines: Vec<&Arc<dyn Engine>> = candidates.iter().map(|c| c.engine).collect();
@@ -62,7 +81,8 @@ pub(crate) async fn run_until_first_batch(
             let error = match candidate.try_once(admission, query, execution, &mut queued).await {
                 Ok((first, rest, permit)) => {
                     token.queued(micros(queued));
-                    return Ok(Started { first, rest, permit, waited_us: micros(begun.elapsed().saturating_sub(queued)) });
+                    let engine = candidate.engine.id().clone();
+                    return Ok(Started { first, rest, permit, engine, waited_us: micros(begun.elapsed().saturating_sub(queued)) });
                 }
                 Err(error) => error,
             };

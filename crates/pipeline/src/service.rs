@@ -11,7 +11,7 @@ use flightpath_catalog::Catalog;
 use flightpath_engine::{Engine, Execution};
 use flightpath_plan::{LocalResult, PlannedQuery, Statement};
 use flightpath_planner::{PlanRequest, Planned as PlannedStatement, Planner};
-use flightpath_querylog::Recorder;
+use flightpath_querylog::{Recorder, ShadowLog};
 use flightpath_router::{Contender, Policy, Strategy, route};
 use flightpath_types::{
     CandidateNumbers, Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, SecretToken, Session,
@@ -22,9 +22,10 @@ use parking_lot::Mutex;
 use crate::admission::{Admission, AdmissionConfig};
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
 use crate::port::{Prepared, QueryService, Request, ResultStream, SessionHandle, Submitted};
-use crate::run::{run_until_first_batch, wait_for_any};
+use crate::run::{Started, Tries, run_until_first_batch, wait_for_any};
+use crate::shadow::{Shadow, ShadowConfig};
 use crate::stream::{Registered, Registry, StampedStream};
-use crate::{explain_route, run};
+use crate::explain_route;
 
 #[derive(Debug, Clone)]
 pub struct PipelineConfig {
@@ -36,6 +37,7 @@ pub struct PipelineConfig {
     pub ticket_lifetime: Duration,
     /// Submitted queries kept; beyond it the oldest are forgotten.
     pub submitted_max: usize,
+    pub shadow: ShadowConfig,
 }
 
 impl Default for PipelineConfig {
@@ -46,6 +48,7 @@ impl Default for PipelineConfig {
             timeout: None,
             ticket_lifetime: Duration::from_secs(600),
             submitted_max: 10_000,
+            shadow: ShadowConfig::default(),
         }
     }
 }
@@ -60,6 +63,7 @@ pub struct Pipeline {
     admission: Admission,
     submitted: DashMap<QueryId, Arc<SubmittedQuery>>,
     running: Registry,
+    shadow: Arc<Shadow>,
     draining: AtomicBool,
 }
 
@@ -88,8 +92,10 @@ impl Pipeline {
         catalog: Arc<dyn Catalog>,
         engines: Vec<Arc<dyn Engine>>,
         recorder: Recorder,
+        shadow_log: Arc<dyn ShadowLog>,
         config: PipelineConfig,
     ) -> Self {
+        let shadow = Shadow::new(config.shadow.clone(), engines.clone(), shadow_log);
         let slots = engines.iter().map(|engine| (engine.id().clone(), engine.facts().slots));
         let admission = Admission::new(slots, config.admission.clone());
         Self {
@@ -101,6 +107,7 @@ impl Pipeline {
             admission,
             submitted: DashMap::new(),
             running: Registry::default(),
+            shadow,
             draining: AtomicBool::new(false),
         }
     }
@@ -118,6 +125,7 @@ impl Pipeline {
     /// True when none had to be cancelled.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.draining.store(true, Ordering::SeqCst);
+        self.shadow.stop();
         self.submitted.clear();
         let until = Instant::now() + limit;
         while !self.running.is_empty() && Instant::now() < until {
@@ -139,6 +147,11 @@ impl Pipeline {
     pub fn expire(&self) {
         let lifetime = self.config.ticket_lifetime;
         self.submitted.retain(|_, query| query.submitted.elapsed() < lifetime);
+    }
+
+    /// Brings the quarantine in line with the log's database: what others found, what was lifted.
+    pub async fn synchronize_quarantine(&self) -> Result<()> {
+        self.shadow.synchronize().await
     }
 
     fn check_open(&self) -> Result<()> {
@@ -176,8 +189,9 @@ impl Pipeline {
     }
 
     fn route(&self, query: &PlannedQuery, settings: &Session) -> Decision {
+        let refusal = |engine: &Arc<dyn Engine>| engine.eligible(query).err().or_else(|| self.shadow.refusal(query, engine.id()));
         let contenders: Vec<Contender> =
-            self.engines.iter().map(|engine| Contender { facts: engine.facts(), refusal: engine.eligible(query).err() }).collect();
+            self.engines.iter().map(|engine| Contender { facts: engine.facts(), refusal: refusal(engine) }).collect();
         let policy = Policy { strategy: self.config.strategy.clone(), pinned: settings.engine.clone() };
         route(&query.features, &contenders, &policy)
     }
@@ -230,7 +244,17 @@ impl Pipeline {
                         deadline,
                         traceparent: query.traceparent.clone(),
                     };
-                    run_until_first_batch(&self.engines, &self.admission, planned, decision, &execution, &mut token).await.map(Some)
+                    let tries = match &query.statement {
+                        Statement::Write(_) => Tries::Once,
+                        _ => Tries::UntilAnswered,
+                    };
+                    let running = run_until_first_batch(&self.engines, &self.admission, planned, decision, &execution, &mut token, tries);
+                    let mut started = running.await?;
+                    if tries == Tries::Once {
+                        started = self.complete_write(started).await?;
+                    }
+                    let observed = self.shadow.observe(planned, decision, &started.engine, &execution);
+                    Ok(Some((started, observed)))
                 }
                 (Statement::SetSession { assignments, .. }, _) => {
                     for (name, value) in assignments {
@@ -249,10 +273,12 @@ impl Pipeline {
             () = sleep_until(deadline) => Err(Error::new(ErrorKind::DeadlineExceeded, "the query's deadline passed")),
             started = work => started,
         };
-        let (first, rest, permit, waited_us): (_, flightpath_engine::BatchStream, _, _) = match started {
-            Ok(Some(run::Started { first, rest, permit, waited_us })) => (first, rest, Some(permit), waited_us),
+        let (first, rest, permit, waited_us, observed): (_, flightpath_engine::BatchStream, _, _, _) = match started {
+            Ok(Some((Started { first, rest, permit, waited_us, engine: _ }, observed))) => {
+                (first, rest, Some(permit), waited_us, observed)
+            }
             Ok(None) => match local_batches(query) {
-                Ok(batches) => (None, stream::iter(batches.into_iter().map(Ok)).boxed(), None, 0),
+                Ok(batches) => (None, stream::iter(batches.into_iter().map(Ok)).boxed(), None, 0, None),
                 Err(error) => {
                     token.fail(&error);
                     return Err(error);
@@ -264,7 +290,7 @@ impl Pipeline {
             }
         };
         let token = token.running(waited_us);
-        let batches = StampedStream::new(schema.clone(), first, rest, token, deadline, registered, permit);
+        let batches = StampedStream::new(schema.clone(), first, rest, token, deadline, registered, permit, observed);
         Ok(ResultStream { schema, batches: Box::pin(batches) })
     }
 }
@@ -353,6 +379,9 @@ impl QueryService for Pipeline {
         };
         let (execution_id, token) = match token {
             Some(token) => (query_id, token),
+            None if matches!(query.statement, Statement::Write(_)) => {
+                return Err(Error::invalid("this statement was run already and isn't run twice; execute it again if that's what is wanted"));
+            }
             None => self.replay_token(&query),
         };
         self.start(execution_id, query_id, &query, token, deadline).await
@@ -390,6 +419,18 @@ impl QueryService for Pipeline {
 }
 
 impl Pipeline {
+    /// Waits for the end of a statement that changes something. Success is reported once every
+    /// engine reads what it wrote.
+    async fn complete_write(&self, mut started: Started) -> Result<Started> {
+        let mut rest = Vec::new();
+        while let Some(batch) = started.rest.next().await {
+            rest.push(batch?);
+        }
+        self.catalog.refresh_all().await;
+        started.rest = stream::iter(rest.into_iter().map(Ok)).boxed();
+        Ok(started)
+    }
+
     /// A record of its own for a ticket that is fetched again.
     fn replay_token(&self, query: &SubmittedQuery) -> (QueryId, QueryToken<Planned>) {
         let planned = match &query.statement {

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::admission::Permit;
 use crate::lifecycle::{QueryToken, Running};
 use crate::restamp::restamp;
+use crate::shadow::Observed;
 
 /// Queries that run now, so that they can be cancelled and drained.
 pub(crate) type Registry = Arc<DashMap<QueryId, RunningQuery>>;
@@ -57,6 +58,7 @@ pub(crate) struct StampedStream {
     running: Option<(BatchStream, QueryToken<Running>)>,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     deadline: Option<Pin<Box<Sleep>>>,
+    observed: Option<Observed>,
     _registered: Registered,
     _permit: Option<Permit>,
 }
@@ -70,6 +72,7 @@ impl StampedStream {
         deadline: Option<Instant>,
         registered: Registered,
         permit: Option<Permit>,
+        observed: Option<Observed>,
     ) -> Self {
         Self {
             schema,
@@ -77,6 +80,7 @@ impl StampedStream {
             running: Some((rest, token)),
             cancelled: Box::pin(registered.cancel.clone().cancelled_owned()),
             deadline: deadline.map(|d| Box::pin(tokio::time::sleep_until(d.into()))),
+            observed,
             _registered: registered,
             _permit: permit,
         }
@@ -86,6 +90,9 @@ impl StampedStream {
         if let Some((stream, token)) = self.running.take() {
             drop(stream);
             token.finish(result.as_ref().map(|()| ()));
+        }
+        if let (Some(observed), Ok(())) = (self.observed.take(), &result) {
+            observed.finish();
         }
         self._permit = None;
         match result {
@@ -123,6 +130,9 @@ impl Stream for StampedStream {
                 Ok(batch) => {
                     if let Some((_, token)) = this.running.as_mut() {
                         token.sent(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
+                    }
+                    if !this.observed.as_mut().is_none_or(|observed| observed.add(&batch)) {
+                        this.observed = None;
                     }
                     Poll::Ready(Some(Ok(batch)))
                 }

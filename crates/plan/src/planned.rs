@@ -126,6 +126,8 @@ pub struct PlannedQuery {
     pub ordered: bool,
     /// Whether the same text gives the same rows on the same versions.
     pub deterministic: bool,
+    /// Whether every right answer to it has the same rows, in any order and floats within rounding.
+    pub comparable: bool,
 }
 
 /// A table that a query names, pinned.

@@ -5,6 +5,7 @@
 
 pub mod binder;
 mod cache;
+mod comparable;
 mod eligible;
 mod features;
 mod fingerprint;

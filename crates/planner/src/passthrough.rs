@@ -43,6 +43,7 @@ pub(crate) fn unplanned(schema: SchemaRef) -> PlannedQuery {
         datafusion: Err(nobody),
         ordered: true,
         deterministic: false,
+        comparable: false,
     }
 }
 

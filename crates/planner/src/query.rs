@@ -15,7 +15,7 @@ use flightpath_types::{Error, ErrorKind, Features, Fingerprint, Refusal, Refusal
 use crate::binder::{BindInput, Binder, BoundQuery, DatabricksBinder};
 use crate::optimize::PlanOptimizer;
 use crate::remote::RemoteDescriber;
-use crate::{eligible, features, prune, remote};
+use crate::{comparable, eligible, features, prune, remote};
 
 pub(crate) struct Compiled {
     pub query: Arc<PlannedQuery>,
@@ -83,6 +83,7 @@ impl Compile<'_> {
             }
         };
         let databricks = self.on_databricks(&tables, input);
+        let comparable = bound.deterministic && comparable::has_one_answer(&bound.plan);
         PlannedQuery {
             text: self.text.clone(),
             fingerprint: self.fingerprint,
@@ -98,6 +99,7 @@ impl Compile<'_> {
             datafusion,
             ordered: bound.ordered,
             deterministic: bound.deterministic,
+            comparable,
         }
     }
 

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
     Between, Case, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Partitioning, SortExpr, Subquery, TableScanBuilder, col, in_list, lit,
     not,
 };
-use flightpath_catalog::{AccessRules, Column as TableColumn, TableContents, TableFormat, TableName, TableSnapshot};
+use flightpath_catalog::{AccessRules, Column as TableColumn, Home, TableContents, TableFormat, TableName, TableSnapshot};
 use flightpath_plan::{ScanId, SnapshotSource};
 use flightpath_printer::{scan_columns, to_duckdb};
 
@@ -29,6 +29,8 @@ fn snapshot(name: &str, fields: Vec<Field>) -> Arc<TableSnapshot> {
         partition_columns: Vec::new(),
         contents: TableContents::Files(Arc::new(Vec::new())),
         access: AccessRules::Free,
+        home: Home::Local,
+        storage: None,
         location: String::new(),
         properties: BTreeMap::new(),
         min_reader_version: 1,

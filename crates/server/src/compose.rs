@@ -3,20 +3,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use flightpath_catalog::{Catalog, LocalCatalog};
+use flightpath_catalog::{Catalog, CatalogSet, LocalCatalog};
 use flightpath_engine::Engine;
 use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_engine_duckdb::DuckdbEngine;
-use flightpath_pipeline::{AdmissionConfig, Pipeline, PipelineConfig};
+use flightpath_pipeline::{AdmissionConfig, Pipeline, PipelineConfig, ShadowConfig};
 use flightpath_planner::Planner;
-use flightpath_querylog::{LogStore, Recorder, RecorderConfig};
+use flightpath_querylog::{Recorder, RecorderConfig, Store};
 use flightpath_types::{Error, Result};
 
+use crate::databricks::{self, Callers};
 use crate::describe::DuckdbDescriber;
 use crate::lazy_log::LazyLog;
 use crate::settings::{EngineSettings, Settings};
 use crate::state::StateDir;
 use crate::system_tables::{self, LogSource};
+
+/// The catalog of local folders.
+const LOCAL_CATALOG: &str = "lake";
 
 /// A running program without its front door.
 pub(crate) struct Parts {
@@ -24,6 +28,8 @@ pub(crate) struct Parts {
     pub engines: Vec<Arc<dyn Engine>>,
     pub recorder: Recorder,
     pub duckdb: Option<Arc<DuckdbEngine>>,
+    /// Told of every caller's token, where a workspace is configured.
+    pub callers: Option<Arc<Callers>>,
     /// Keeps the folder locked until the end.
     pub _state: StateDir,
 }
@@ -31,22 +37,32 @@ pub(crate) struct Parts {
 pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
     let state = StateDir::open(&settings.state_dir)?;
     let catalog = open_catalog(settings).await?;
-    let (engines, duckdb) = engines(settings, &state.temporary())?;
+    let (mut engines, duckdb) = engines(settings, &state.temporary())?;
+    let workspace = databricks::open(settings)?;
+    engines.extend(workspace.iter().map(|w| w.engine.clone() as Arc<dyn Engine>));
 
     let store = open_log(settings, &state).await;
     let spool = RecorderConfig { spool_bytes_max: settings.log_spool_bytes_max, ..RecorderConfig::new(state.spool()) };
     let recorder = Recorder::start(store.clone(), spool)?;
     let rows_max = usize::try_from(settings.log_read_rows_max).unwrap_or(usize::MAX);
-    system_tables::register(&catalog, LogSource { store, recorder: recorder.clone(), rows_max }, &engines);
+    system_tables::register(&catalog, LogSource { store: store.clone(), recorder: recorder.clone(), rows_max }, &engines);
 
-    let shared: Arc<dyn Catalog> = catalog;
+    let mut shared: Arc<dyn Catalog> = catalog;
+    if let Some(workspace) = &workspace {
+        let mut members = vec![(LOCAL_CATALOG.to_string(), shared)];
+        members.extend(workspace.catalog.names().iter().map(|name| (name.clone(), workspace.catalog.clone() as Arc<dyn Catalog>)));
+        shared = Arc::new(CatalogSet::new(members)?);
+    }
     let mut planner = Planner::new(shared.clone(), Default::default());
     if let Some(duckdb) = &duckdb {
         planner = planner.with_describer(Arc::new(DuckdbDescriber { engine: duckdb.clone() }));
     }
+    if let Some(workspace) = &workspace {
+        planner = planner.with_remote(workspace.describer.clone());
+    }
     let config = pipeline_config(settings);
-    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), config));
-    Ok(Parts { pipeline, engines, recorder, duckdb, _state: state })
+    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store, config));
+    Ok(Parts { pipeline, engines, recorder, duckdb, callers: workspace.map(|w| w.callers), _state: state })
 }
 
 pub(crate) async fn open_catalog(settings: &Settings) -> Result<Arc<LocalCatalog>> {
@@ -107,13 +123,19 @@ pub(crate) fn pipeline_config(settings: &Settings) -> PipelineConfig {
         strategy: settings.strategy.clone(),
         admission: AdmissionConfig { queue_max: usize::try_from(settings.queue_max).unwrap_or(usize::MAX), wait_max: settings.queue_wait },
         timeout: settings.timeout,
+        shadow: ShadowConfig {
+            share: settings.shadow_share,
+            rows_max: settings.shadow_rows_max,
+            timeout: settings.shadow_timeout,
+            runs_max: usize::try_from(settings.shadow_runs_max).unwrap_or(1),
+        },
         ..Default::default()
     }
 }
 
 /// The log's database, opened now if it can be, so that migrations run at the start; if not, the
 /// server starts all the same and the records wait.
-async fn open_log(settings: &Settings, state: &StateDir) -> Arc<dyn LogStore> {
+async fn open_log(settings: &Settings, state: &StateDir) -> Arc<dyn Store> {
     let url = settings.log_url.clone().unwrap_or_else(|| state.log_file().display().to_string());
     let log = LazyLog::new(url);
     if let Err(error) = log.store().await {

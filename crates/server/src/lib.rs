@@ -4,10 +4,12 @@
 
 mod check;
 mod compose;
+mod databricks;
 mod describe;
 mod lazy_log;
 mod offline;
 mod password;
+mod quarantine;
 mod serve;
 pub mod settings;
 mod state;
@@ -18,5 +20,6 @@ pub use check::{Finding, check};
 pub use flightpath_functions::types::name as type_name;
 pub use offline::explain_offline;
 pub use password::hash_password;
+pub use quarantine::{lift_quarantine, quarantine};
 pub use serve::serve;
 pub use worker::{run_supervised_worker, run_worker};

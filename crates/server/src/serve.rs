@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flightpath_engine::Engine;
-use flightpath_flight::{Auth, StaticUser, Tls};
+use flightpath_flight::{Auth, OnToken, StaticUser, Tls};
 use flightpath_pipeline::Pipeline;
 use flightpath_types::{Error, Result};
 use tokio::net::TcpListener;
@@ -16,6 +16,8 @@ use crate::settings::Settings;
 
 /// How often expired tickets are forgotten.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the quarantine's table is read.
+const QUARANTINE_INTERVAL: Duration = Duration::from_secs(3);
 /// How long the log may take to be written at shutdown; the rest stays in the spool.
 const LOG_FLUSH_MAX: Duration = Duration::from_secs(5);
 /// How long the start waits for the DuckDB worker; queries that need it wait by themselves later.
@@ -46,9 +48,13 @@ pub async fn serve(settings: Settings) -> Result<()> {
         }
     }
     let stop = CancellationToken::new();
-    let config = flight_config(&settings, tls.as_ref());
+    let mut config = flight_config(&settings, tls.as_ref());
+    if let Some(callers) = parts.callers.clone() {
+        config.on_token = Some(OnToken::new(move |principal, token| callers.seen(principal, token)));
+    }
     let door = tokio::spawn(flightpath_flight::serve(listener, parts.pipeline.clone(), config, stop.clone().cancelled_owned()));
     let sweeper = tokio::spawn(forget_expired(parts.pipeline.clone()));
+    let quarantine = tokio::spawn(keep_quarantine(parts.pipeline.clone()));
     println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });
 
     tokio::pin!(door);
@@ -58,6 +64,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
         _ = interrupt.recv() => None,
     };
     sweeper.abort();
+    quarantine.abort();
     let result = match ended {
         Some(Ok(result)) => result,
         Some(Err(e)) => Err(Error::internal(format!("the server's front door failed: {e}"))),
@@ -95,6 +102,17 @@ async fn forget_expired(pipeline: Arc<Pipeline>) {
     loop {
         interval.tick().await;
         pipeline.expire();
+    }
+}
+
+/// What was lifted, or found by another router, holds here from the next round on.
+async fn keep_quarantine(pipeline: Arc<Pipeline>) {
+    let mut interval = tokio::time::interval(QUARANTINE_INTERVAL);
+    loop {
+        interval.tick().await;
+        if let Err(error) = pipeline.synchronize_quarantine().await {
+            tracing::debug!(%error, "the quarantine's table can't be read");
+        }
     }
 }
 

@@ -45,7 +45,7 @@ impl StateDir {
 
     /// The log's default database, shared by all servers of this folder.
     pub fn log_file(&self) -> PathBuf {
-        self.root.join("log.sqlite")
+        log_file(&self.root)
     }
 
     pub fn spool(&self) -> PathBuf {
@@ -65,6 +65,11 @@ impl StateDir {
         }
         fs::create_dir_all(temporary)
     }
+}
+
+/// The log's default database in a state folder.
+pub(crate) fn log_file(root: &Path) -> PathBuf {
+    root.join("log.sqlite")
 }
 
 #[cfg(test)]

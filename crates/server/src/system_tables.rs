@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use flightpath_catalog::{AccessRules, AsOf, Catalog, LocalCatalog, SystemTable};
 use flightpath_engine::Engine;
-use flightpath_querylog::{LogStore, Recorder};
+use flightpath_querylog::{Recorder, Store};
 use flightpath_types::{EngineState, Error, Principal, QueryId, QueryRecord, Result};
 
 /// A query that has ended is in its table when it is read, unless the log's database is this far behind.
@@ -18,7 +18,7 @@ const CATCH_UP_MAX: Duration = Duration::from_millis(500);
 
 /// What the log's tables read from.
 pub(crate) struct LogSource {
-    pub store: Arc<dyn LogStore>,
+    pub store: Arc<dyn Store>,
     pub recorder: Recorder,
     pub rows_max: usize,
 }
@@ -34,7 +34,9 @@ impl LogSource {
 pub(crate) fn register(catalog: &Arc<LocalCatalog>, log: LogSource, engines: &[Arc<dyn Engine>]) {
     let log = Arc::new(log);
     catalog.register_system("queries", Arc::new(Queries { log: log.clone() }));
-    catalog.register_system("decisions", Arc::new(Decisions { log }));
+    catalog.register_system("decisions", Arc::new(Decisions { log: log.clone() }));
+    catalog.register_system("shadow_runs", Arc::new(ShadowRuns { log: log.clone() }));
+    catalog.register_system("quarantine", Arc::new(QuarantineTable { log }));
     catalog.register_system("engines", Arc::new(Engines { engines: engines.iter().map(Arc::downgrade).collect() }));
     catalog.register_system("tables", Arc::new(Tables { catalog: Arc::downgrade(catalog) }));
 }
@@ -44,6 +46,14 @@ struct Queries {
 }
 
 struct Decisions {
+    log: Arc<LogSource>,
+}
+
+struct ShadowRuns {
+    log: Arc<LogSource>,
+}
+
+struct QuarantineTable {
     log: Arc<LogSource>,
 }
 
@@ -219,6 +229,71 @@ impl SystemTable for Decisions {
             double(&rows, |r| r.predicted_usd),
             long(&rows, |r| Some(r.predicted_bytes)),
             long(&rows, |r| Some(r.predicted_memory_bytes)),
+        ];
+        batch(self.schema(), columns)
+    }
+}
+
+#[async_trait]
+impl SystemTable for ShadowRuns {
+    fn schema(&self) -> SchemaRef {
+        use DataType::Utf8;
+        schema(&[
+            ("query_id", Utf8, false),
+            ("ended_at", timestamp(), false),
+            ("fingerprint", Utf8, false),
+            ("engine", Utf8, false),
+            ("digest", Utf8, false),
+            ("shadow_engine", Utf8, false),
+            ("shadow_digest", Utf8, false),
+            ("outcome", Utf8, false),
+            ("detail", Utf8, false),
+        ])
+    }
+
+    async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
+        let rows = self.log.store.shadow_runs(Some(principal.as_str()), self.log.rows_max).await?;
+        let ids: Vec<(String, String)> = rows.iter().map(|r| (r.query_id.to_string(), r.fingerprint.to_string())).collect();
+        let ended = rows.iter().map(|r| Some(r.ended_unix_ms.saturating_mul(1000))).collect::<TimestampMicrosecondArray>();
+        let columns: Vec<ArrayRef> = vec![
+            text(&ids, |(query, _)| Some(query)),
+            Arc::new(ended.with_timezone("UTC")),
+            text(&ids, |(_, fingerprint)| Some(fingerprint)),
+            text(&rows, |r| Some(r.engine.as_str())),
+            text(&rows, |r| Some(&r.digest)),
+            text(&rows, |r| Some(r.shadow_engine.as_str())),
+            text(&rows, |r| Some(&r.shadow_digest)),
+            text(&rows, |r| Some(r.outcome.as_str())),
+            text(&rows, |r| Some(&r.detail)),
+        ];
+        batch(self.schema(), columns)
+    }
+}
+
+/// Everybody sees all of it: it tells shapes and engines, no texts and no values.
+#[async_trait]
+impl SystemTable for QuarantineTable {
+    fn schema(&self) -> SchemaRef {
+        use DataType::Utf8;
+        schema(&[
+            ("fingerprint", Utf8, false),
+            ("engine", Utf8, false),
+            ("since", timestamp(), false),
+            ("query_id", Utf8, false),
+            ("reason", Utf8, false),
+        ])
+    }
+
+    async fn read(&self, _: &Principal) -> Result<Vec<RecordBatch>> {
+        let rows = self.log.store.quarantine().await?;
+        let ids: Vec<(String, String)> = rows.iter().map(|r| (r.fingerprint.to_string(), r.query_id.to_string())).collect();
+        let since = rows.iter().map(|r| Some(r.since_unix_ms.saturating_mul(1000))).collect::<TimestampMicrosecondArray>();
+        let columns: Vec<ArrayRef> = vec![
+            text(&ids, |(fingerprint, _)| Some(fingerprint)),
+            text(&rows, |r| Some(r.engine.as_str())),
+            Arc::new(since.with_timezone("UTC")),
+            text(&ids, |(_, query)| Some(query)),
+            text(&rows, |r| Some(&r.reason)),
         ];
         batch(self.schema(), columns)
     }

@@ -66,6 +66,7 @@ pub fn query(sql: &str, scans: Vec<ScanBinding>) -> Arc<PlannedQuery> {
         datafusion: Ok(()),
         ordered: false,
         deterministic: true,
+        comparable: true,
     })
 }
 

@@ -183,6 +183,7 @@ pub fn planned(plan: LogicalPlan, sql: String, schema: SchemaRef, tables: &[&Arc
         datafusion: Ok(()),
         ordered: false,
         deterministic: true,
+        comparable: true,
     }))
 }
 

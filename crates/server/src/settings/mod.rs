@@ -2,6 +2,7 @@
 //! Every mistake is reported at once, with its line and a suggestion; nothing is ignored.
 
 mod auth;
+mod databricks;
 mod table;
 mod value;
 
@@ -15,6 +16,7 @@ use flightpath_router::Strategy;
 use toml_edit::{Document, Item, TableLike};
 
 pub use auth::{TokenSetting, UserSetting};
+pub use databricks::DatabricksSettings;
 use table::SETTINGS;
 pub use table::documentation;
 use value::Given;
@@ -55,8 +57,14 @@ pub struct Settings {
     pub catalog_refresh: Duration,
     pub partition_time_zone: Option<chrono_tz::Tz>,
 
+    pub shadow_share: f64,
+    pub shadow_rows_max: u64,
+    pub shadow_timeout: Duration,
+    pub shadow_runs_max: u64,
+
     pub datafusion: EngineSettings,
     pub duckdb: EngineSettings,
+    pub databricks: DatabricksSettings,
 }
 
 /// One local engine's share of the machine.
@@ -103,8 +111,13 @@ impl Default for Settings {
             connections_max: 1024,
             catalog_refresh: Duration::from_secs(1),
             partition_time_zone: None,
+            shadow_share: 0.0,
+            shadow_rows_max: 1_000_000,
+            shadow_timeout: Duration::from_secs(60),
+            shadow_runs_max: 1,
             datafusion: engine(0.25),
             duckdb: engine(0.4),
+            databricks: DatabricksSettings::default(),
         }
     }
 }
@@ -243,7 +256,10 @@ impl Settings {
                 wrong("data", format!("there is no folder {}", path.display()));
             }
         }
-        if !self.datafusion.enabled && !self.duckdb.enabled {
+        for mistake in self.databricks.mistakes() {
+            wrong("databricks", mistake);
+        }
+        if !self.datafusion.enabled && !self.duckdb.enabled && self.databricks.host.is_none() {
             wrong("engines", "every engine is switched off; leave at least one on".into());
         }
     }

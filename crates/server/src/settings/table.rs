@@ -48,7 +48,7 @@ macro_rules! local_engine {
     };
 }
 
-const BASE: [Setting; 17] = [
+const BASE: [Setting; 21] = [
     Setting {
         path: "listen",
         help: "address and port of the Flight SQL server",
@@ -181,6 +181,38 @@ const BASE: [Setting; 17] = [
         },
     },
     Setting {
+        path: "shadow.share",
+        help: "share of queries (0 to 1) that are run again on another engine in the background and compared",
+        set: |s, v| {
+            s.shadow_share = v.number(0.0, 1.0)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "shadow.rows_max",
+        help: "answers of more rows aren't compared",
+        set: |s, v| {
+            s.shadow_rows_max = v.whole(1, 1_000 * MANY)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "shadow.timeout_seconds",
+        help: "longest comparison run",
+        set: |s, v| {
+            s.shadow_timeout = v.seconds(0.1, DAY_SECONDS)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "shadow.runs_max",
+        help: "comparison runs at once; 0 for none",
+        set: |s, v| {
+            s.shadow_runs_max = v.whole(0, 1_000)?;
+            Ok(())
+        },
+    },
+    Setting {
         path: "catalog.refresh_seconds",
         help: "how often new table versions are looked for",
         set: |s, v| {
@@ -205,7 +237,7 @@ const BASE: [Setting; 17] = [
 ];
 
 pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> =
-    std::sync::LazyLock::new(|| BASE.into_iter().chain(local_engine!(datafusion)).chain(local_engine!(duckdb)).collect());
+    std::sync::LazyLock::new(|| BASE.into_iter().chain(local_engine!(datafusion)).chain(local_engine!(duckdb)).chain(super::databricks::settings()).collect());
 
 /// Every setting's path, environment variable and meaning.
 pub fn documentation() -> Vec<(String, String, String)> {

@@ -1,0 +1,191 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arrow::array::Int64Array;
+use arrow::datatypes::{DataType, Field, Schema};
+use async_trait::async_trait;
+use datafusion::logical_expr::LogicalPlanBuilder;
+use flightpath_engine::BatchStream;
+use flightpath_types::{
+    Candidate, EngineFacts, EngineState, Features, Fingerprint, RefusalClass, Session,
+};
+use futures::stream;
+use parking_lot::Mutex;
+
+use super::*;
+
+/// Answers one row: a constant, or what it has answered before plus one.
+struct Answers {
+    id: EngineId,
+    value: Option<i64>,
+    count: AtomicI64,
+    metered: bool,
+}
+
+impl Answers {
+    fn engine(id: &str, value: Option<i64>) -> Arc<dyn Engine> {
+        Arc::new(Self { id: EngineId::new(id), value, count: AtomicI64::new(1_000), metered: id == "databricks" })
+    }
+}
+
+#[async_trait]
+impl Engine for Answers {
+    fn id(&self) -> &EngineId {
+        &self.id
+    }
+
+    fn facts(&self) -> EngineFacts {
+        EngineFacts {
+            id: self.id.clone(),
+            state: EngineState::Ready,
+            memory_bytes_max: 1,
+            slots: 1,
+            running: 0,
+            cores: 1,
+            overhead_ms: 1.0,
+            scan_bytes_per_second_per_core: 1.0,
+            usd_per_hour: 0.0,
+        }
+    }
+
+    fn eligible(&self, _query: &PlannedQuery) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn is_metered(&self) -> bool {
+        self.metered
+    }
+
+    async fn execute(&self, query: Arc<PlannedQuery>, _execution: Execution) -> Result<BatchStream> {
+        assert!(!self.metered, "a metered engine is never asked for a second opinion");
+        let value = self.value.unwrap_or_else(|| self.count.fetch_add(1, Ordering::SeqCst));
+        if value < 0 {
+            return Err(Error::unavailable("down"));
+        }
+        Ok(stream::iter([Ok(row(&query, value))]).boxed())
+    }
+}
+
+#[derive(Default)]
+struct Log {
+    runs: Mutex<Vec<ShadowRun>>,
+    quarantine: Mutex<Vec<Quarantined>>,
+}
+
+#[async_trait]
+impl ShadowLog for Log {
+    async fn append_shadow(&self, run: &ShadowRun) -> Result<()> {
+        self.runs.lock().push(run.clone());
+        Ok(())
+    }
+
+    async fn shadow_runs(&self, _principal: Option<&str>, _limit: usize) -> Result<Vec<ShadowRun>> {
+        Ok(self.runs.lock().clone())
+    }
+
+    async fn quarantine(&self) -> Result<Vec<Quarantined>> {
+        Ok(self.quarantine.lock().clone())
+    }
+
+    async fn add_quarantine(&self, entry: &Quarantined) -> Result<()> {
+        self.quarantine.lock().push(entry.clone());
+        Ok(())
+    }
+
+    async fn lift_quarantine(&self, _fingerprint: Fingerprint, _engine: Option<&EngineId>) -> Result<u64> {
+        Ok(0)
+    }
+}
+
+fn row(query: &PlannedQuery, value: i64) -> RecordBatch {
+    RecordBatch::try_new(query.schema.clone(), vec![Arc::new(Int64Array::from(vec![value]))]).unwrap()
+}
+
+fn query() -> Arc<PlannedQuery> {
+    let plan = LogicalPlanBuilder::empty(true).build().unwrap();
+    let refused = Refusal::new(RefusalClass::Policy, "not used");
+    Arc::new(PlannedQuery {
+        text: "SELECT n".into(),
+        fingerprint: Fingerprint::of("SELECT n"),
+        session: Session::new(Principal::new("ann")),
+        optimized: plan.clone(),
+        plan,
+        schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)])),
+        tables: Vec::new(),
+        scans: BTreeMap::new(),
+        features: Features::default(),
+        duckdb: Err(refused.clone()),
+        databricks: Err(refused),
+        datafusion: Ok(()),
+        ordered: false,
+        deterministic: true,
+        comparable: true,
+    })
+}
+
+/// The first engine answers the client; what is logged, and who is in quarantine then.
+async fn compared(engines: &[(&str, Option<i64>)]) -> (Vec<ShadowRun>, Vec<String>) {
+    let (query, log) = (query(), Arc::new(Log::default()));
+    let all: Vec<Arc<dyn Engine>> = engines.iter().map(|(id, value)| Answers::engine(id, *value)).collect();
+    let shadow = Shadow::new(ShadowConfig { share: 1.0, ..Default::default() }, all.clone(), log.clone());
+    let candidates = all.iter().map(|e| Candidate {
+        engine: e.id().clone(),
+        refusal: None,
+        numbers: Default::default(),
+        rank: Some(1),
+        reason: String::new(),
+    });
+    let decision = Decision { strategy: "rules".into(), candidates: candidates.collect(), reason: String::new() };
+    let execution =
+        Execution { query_id: QueryId::generate(), principal: Principal::new("ann"), token: None, deadline: None, traceparent: None };
+    let Some(mut observed) = shadow.observe(&query, &decision, all[0].id(), &execution) else { return (Vec::new(), Vec::new()) };
+    assert!(observed.add(&row(&query, engines[0].1.unwrap_or(0))));
+    shadow.compare(&observed).await;
+    let quarantined = all.iter().filter(|e| shadow.refusal(&query, e.id()).is_some()).map(|e| e.id().to_string()).collect();
+    assert_eq!(log.quarantine.lock().len(), all.iter().filter(|e| shadow.refusal(&query, e.id()).is_some()).count());
+    let runs = log.runs.lock().clone();
+    (runs, quarantined)
+}
+
+#[tokio::test]
+async fn engines_that_agree_are_left_alone() {
+    let (runs, quarantined) = compared(&[("duckdb", Some(1)), ("datafusion", Some(1))]).await;
+    assert_eq!((runs[0].outcome, runs[0].digest == runs[0].shadow_digest), (ShadowOutcome::Same, true));
+    assert!(quarantined.is_empty());
+}
+
+#[tokio::test]
+async fn of_two_that_disagree_neither_is_trusted() {
+    let (runs, quarantined) = compared(&[("duckdb", Some(1)), ("datafusion", Some(2))]).await;
+    assert_eq!(runs[0].outcome, ShadowOutcome::Mismatch);
+    assert_ne!(runs[0].digest, runs[0].shadow_digest);
+    assert_eq!(quarantined, ["duckdb", "datafusion"]);
+}
+
+#[tokio::test]
+async fn a_third_engine_decides_between_two() {
+    let (_, quarantined) = compared(&[("duckdb", Some(1)), ("datafusion", Some(2)), ("trino", Some(1))]).await;
+    assert_eq!(quarantined, ["datafusion"]);
+    let (_, quarantined) = compared(&[("duckdb", Some(1)), ("datafusion", Some(2)), ("trino", Some(2))]).await;
+    assert_eq!(quarantined, ["duckdb"]);
+}
+
+#[tokio::test]
+async fn an_engine_that_contradicts_itself_shows_that_the_query_has_several_answers() {
+    let (runs, quarantined) = compared(&[("duckdb", Some(1)), ("datafusion", None)]).await;
+    assert_eq!(runs[0].outcome, ShadowOutcome::Unstable);
+    assert!(quarantined.is_empty());
+}
+
+#[tokio::test]
+async fn a_second_engine_that_fails_proves_nothing() {
+    let (runs, quarantined) = compared(&[("duckdb", Some(1)), ("datafusion", Some(-1))]).await;
+    assert_eq!((runs[0].outcome, runs[0].detail.contains("down")), (ShadowOutcome::Failed, true));
+    assert!(quarantined.is_empty());
+}
+
+#[tokio::test]
+async fn what_costs_money_by_itself_is_never_asked() {
+    let (runs, _) = compared(&[("duckdb", Some(1)), ("databricks", Some(1))]).await;
+    assert!(runs.is_empty());
+}

@@ -1,0 +1,136 @@
+//! A Databricks workspace's part in the composition: its warehouse as an engine, its Unity Catalog,
+//! and in whose name each call is made.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use dashmap::DashMap;
+use flightpath_catalog_unity::{Identities, UnityCatalog};
+use flightpath_databricks::{Client, ClientConfig, Identity};
+use flightpath_engine_databricks::{DatabricksEngine, MonitorAccess, Prices};
+use flightpath_plan::DatabricksText;
+use flightpath_planner::RemoteDescriber;
+use flightpath_types::{Principal, Result, SecretToken, Session};
+use secrecy::SecretString;
+
+use crate::settings::{DatabricksSettings, Settings};
+
+/// How long learning a statement's columns may take; a sleeping warehouse starts within it.
+const DESCRIBE_MAX: Duration = Duration::from_secs(300);
+
+/// What a configured workspace adds to the program.
+pub(crate) struct Databricks {
+    pub engine: Arc<DatabricksEngine>,
+    pub catalog: Arc<UnityCatalog>,
+    pub callers: Arc<Callers>,
+    pub describer: Arc<WarehouseDescriber>,
+}
+
+/// `None` where no workspace is configured.
+pub(crate) fn open(settings: &Settings) -> Result<Option<Databricks>> {
+    let Some(own) = &settings.databricks.configured() else { return Ok(None) };
+    let client = Arc::new(Client::new(ClientConfig::new(own.host.clone(), own.auth.clone()))?);
+    let service = Principal::new(&settings.databricks.principal);
+    let callers = Arc::new(Callers { shared: (!own.auth.is_per_user()).then(|| service.clone()), tokens: DashMap::new() });
+    let monitor = monitor(&settings.databricks, own.host.clone(), &client, &callers, &service)?;
+    let mut config = flightpath_engine_databricks::Config::new(&own.warehouse_id);
+    config.prices = Prices { usd_per_dbu: settings.databricks.usd_per_dbu, ..Prices::default() };
+    config.monitor.state_every = settings.databricks.monitor_interval;
+    config.time_zone = settings.databricks.time_zone.clone();
+    let engine = Arc::new(DatabricksEngine::new(client.clone(), monitor, config)?);
+
+    let unity = flightpath_catalog_unity::Config {
+        access_lifetime: settings.databricks.access_lifetime,
+        metadata_lifetime: settings.databricks.metadata_lifetime,
+        log_refresh_interval: settings.catalog_refresh,
+        local_roots: settings.databricks.local_roots.clone(),
+        partition_time_zone: settings.partition_time_zone,
+        ..flightpath_catalog_unity::Config::new(settings.databricks.catalogs.clone())
+    };
+    let catalog = Arc::new(UnityCatalog::open(unity, client, callers.clone())?);
+    let describer = Arc::new(WarehouseDescriber {
+        engine: engine.clone(),
+        callers: callers.clone(),
+        catalogs: settings.databricks.catalogs.clone(),
+        writes: settings.databricks.writes,
+    });
+    Ok(Some(Databricks { engine, catalog, callers, describer }))
+}
+
+/// Looking at the warehouse needs a credential of the server's own: the shared one, or one set for it.
+fn monitor(
+    settings: &DatabricksSettings,
+    host: url::Url,
+    client: &Arc<Client>,
+    callers: &Callers,
+    service: &Principal,
+) -> Result<Option<MonitorAccess>> {
+    if let Some(token) = &settings.monitor_token {
+        let auth = flightpath_databricks::Auth::Pat(SecretString::from(token.expose()));
+        let client = Arc::new(Client::new(ClientConfig::new(host, auth))?);
+        return Ok(Some(MonitorAccess { client, identity: Identity::new(service.clone(), None) }));
+    }
+    let shared = callers.shared.as_ref().map(|who| Identity::new(who.clone(), None));
+    Ok(shared.map(|identity| MonitorAccess { client: client.clone(), identity }))
+}
+
+/// Who this server's principals are in Databricks: themselves, with the token they last showed, or
+/// one service principal for everybody where the operator has said so.
+pub(crate) struct Callers {
+    shared: Option<Principal>,
+    tokens: DashMap<Principal, SecretToken>,
+}
+
+impl Callers {
+    /// A caller was authenticated with this token.
+    pub fn seen(&self, principal: &Principal, token: &SecretToken) {
+        if self.shared.is_some() || self.tokens.get(principal).is_some_and(|known| *known == *token) {
+            return;
+        }
+        self.tokens.insert(principal.clone(), token.clone());
+    }
+
+    fn identity_with(&self, principal: &Principal, token: Option<&SecretToken>) -> Identity {
+        match &self.shared {
+            Some(service) => Identity::new(service.clone(), None),
+            None => Identity::new(principal.clone(), token.map(|t| SecretString::from(t.expose()))),
+        }
+    }
+}
+
+impl Identities for Callers {
+    fn identity(&self, principal: &Principal) -> Identity {
+        let token = self.tokens.get(principal).map(|t| t.clone());
+        self.identity_with(principal, token.as_ref())
+    }
+
+    fn databricks_name(&self, principal: &Principal) -> String {
+        self.shared.as_ref().unwrap_or(principal).as_str().to_string()
+    }
+}
+
+/// Answers the planner's questions about statements that only Databricks understands.
+pub(crate) struct WarehouseDescriber {
+    engine: Arc<DatabricksEngine>,
+    callers: Arc<Callers>,
+    catalogs: Vec<String>,
+    writes: bool,
+}
+
+#[async_trait]
+impl RemoteDescriber for WarehouseDescriber {
+    fn has_catalog(&self, catalog: &str) -> bool {
+        self.catalogs.iter().any(|c| c.eq_ignore_ascii_case(catalog))
+    }
+
+    fn writes_allowed(&self, _session: &Session) -> bool {
+        self.writes
+    }
+
+    async fn describe(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {
+        let who = self.callers.identity_with(&session.principal, token);
+        self.engine.describe(text, who, Instant::now().checked_add(DESCRIBE_MAX)).await
+    }
+}
