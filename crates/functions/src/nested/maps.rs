@@ -102,8 +102,9 @@ fn bind_map(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     let (key, ks) = common(ctx, "map", ks)?;
     let (value, vs) = common(ctx, "map", vs)?;
     check_key("map", &key)?;
+    let contains_null = vs.iter().any(|v| v.nullable);
     let args = ks.into_iter().zip(vs).flat_map(|(k, v)| [k, v]).collect();
-    Ok(Bound { args, ret: types::map(key, value), nullable: false })
+    Ok(Bound { args, ret: types::map_of(key, value, contains_null), nullable: false })
 }
 
 fn map(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
@@ -124,10 +125,13 @@ fn map(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
 fn bind_from_arrays(_: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     const NAME: &str = "map_from_arrays";
     sig::arity(NAME, args.len(), 2, Some(2))?;
-    let item = |i: usize| element(&args[i].ty).map(|(t, _)| t.clone()).ok_or_else(|| sig::unexpected_input(NAME, i, "ARRAY", &args[i].ty));
-    let (key, value) = (item(0)?, item(1)?);
+    let item = |i: usize| {
+        let element = element(&args[i].ty).map(|(t, nulls)| (t.clone(), nulls));
+        element.ok_or_else(|| sig::unexpected_input(NAME, i, "ARRAY", &args[i].ty))
+    };
+    let ((key, _), (value, contains_null)) = (item(0)?, item(1)?);
     check_key(NAME, &key)?;
-    Ok(sig::bound(args, strict(types::map(key, value))))
+    Ok(sig::bound(args, strict(types::map_of(key, value, contains_null))))
 }
 
 fn from_arrays(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
@@ -161,7 +165,8 @@ fn bind_from_entries(_: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     match element(&args[0].ty) {
         Some((DataType::Struct(fields), nulls)) if fields.len() == 2 => {
             check_key(NAME, fields[0].data_type())?;
-            let (ret, nullable) = (types::map(fields[0].data_type().clone(), fields[1].data_type().clone()), args[0].nullable || nulls);
+            let (key, value) = (fields[0].data_type().clone(), fields[1].data_type().clone());
+            let (ret, nullable) = (types::map_of(key, value, fields[1].is_nullable()), args[0].nullable || nulls);
             Ok(Bound { args, ret, nullable })
         }
         _ => Err(sig::unexpected_input(NAME, 0, "ARRAY of pair STRUCT", &args[0].ty)),

@@ -486,7 +486,8 @@ impl State<'_> {
             ast::CastKind::TryCast => ("TRY_CAST", true),
             ast::CastKind::SafeCast => return Err(Error::invalid("SAFE_CAST isn't part of Databricks SQL; use try_cast")),
         };
-        let name = format!("{word}({} AS {})", x.name, to.sql);
+        // Casts to nested types don't show.
+        let name = if to.ty.is_nested() { x.name.clone() } else { format!("{word}({} AS {})", x.name, to.sql) };
         if matches!(x.t.expr, Expr::Placeholder(_)) && x.t.ty == DataType::Null {
             return Ok(Bound::new(self.coerce(x.t, &to.ty)?, name));
         }
