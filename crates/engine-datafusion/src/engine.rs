@@ -246,6 +246,8 @@ fn session_config(config: &Config) -> SessionConfig {
     // Filters stay above the scan, which uses them for pruning only: a predicate that a file's
     // adapted columns can't evaluate inside the reader would be dropped there.
     options.execution.parquet.pushdown_filters = false;
+    // Nullability is the binder's word; physical expressions (`x IS TRUE`) may say less.
+    options.execution.skip_physical_aggregate_schema_check = true;
     SessionConfig::from(options).with_batch_size(config.batch_rows)
 }
 

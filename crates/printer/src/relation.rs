@@ -18,6 +18,9 @@ use crate::columns::Referenced;
 use crate::shared::Shared;
 use crate::{Printed, refuse};
 
+/// Days of 2^63 nanoseconds.
+const DURATION_DAYS_MAX: u32 = 106_751;
+
 /// The columns that expressions may refer to: one part per joined input.
 #[derive(Clone, Default)]
 pub(crate) struct Env {
@@ -59,8 +62,36 @@ impl Printer {
 
     /// The whole statement, WITH included.
     pub fn statement(&mut self, plan: &LogicalPlan) -> Printed<String> {
-        let body = self.relation(plan)?.render(false);
+        let mut block = self.relation(plan)?;
+        self.bound_durations(&mut block, plan.schema())?;
+        let body = block.render(false);
         Ok(if self.with.is_empty() { body } else { format!("WITH {} {body}", self.with.join(", ")) })
+    }
+
+    /// DuckDB's intervals leave it as nanoseconds, which end after 292 years.
+    fn bound_durations(&mut self, block: &mut Block, schema: &DFSchemaRef) -> Printed<()> {
+        let is_long = |i: usize| matches!(schema.field(i).data_type(), DataType::Duration(_));
+        if !(0..schema.fields().len()).any(is_long) {
+            return Ok(());
+        }
+        if block.distinct {
+            let inner = std::mem::replace(block, Block::new(None, Vec::new()));
+            *block = self.wrap_ordered(inner)?;
+        }
+        let message = duckdb::string("An interval of more than 292 years isn't known on DuckDB.");
+        let raise = duckdb::raise("UNSUPPORTED_FEATURE", "0A000", &message);
+        let days = DURATION_DAYS_MAX;
+        let mut cells = (*block.cells).clone();
+        for (_, cell) in cells.iter_mut().enumerate().filter(|(i, cell)| is_long(*i) && cell.kind != CellKind::Absent) {
+            let bounded = |d: &str| format!("CASE WHEN {d} BETWEEN to_days(-{days}) AND to_days({days}) OR {d} IS NULL THEN {d} ELSE {raise} END");
+            cell.text = match cell.kind {
+                CellKind::Column | CellKind::Literal => bounded(&cell.text),
+                CellKind::Computed | CellKind::Absent => format!("list_transform([{}], lambda fp_d: {})[1]", cell.text, bounded("fp_d")),
+            };
+            cell.kind = CellKind::Computed;
+        }
+        block.cells = Rc::new(cells);
+        Ok(())
     }
 
     /// The scans that the text names, and the plan's scans that each stands for.

@@ -140,7 +140,7 @@ class Run:
         if difference is not None:
             found, answers = difference, both
         why = self.either_error(small, answers) if found[0] == "error class" else None
-        why = why or explained.explanation(small.sql(), found[0])
+        why = why or explained.explanation(*found)
         forms = {item.form.text for item in small.items if item.form}
         with self.lock:
             for form in forms:

@@ -108,8 +108,34 @@ pub(super) fn skewness(_: &DuckAggregate<'_>) -> Rule {
 }
 
 pub(super) fn corr(call: &DuckAggregate<'_>) -> Rule {
-    let text = format!("corr({}{})", distinct(call), call.args.join(", "));
-    wrapped(text, "CASE WHEN NOT isnan({}) THEN {} END".into())
+    comoment(call, "corr", "CASE WHEN NOT isnan({}) THEN {} END")
+}
+
+/// The powers that a moment sums stay far from what a DOUBLE holds up to these values. DuckDB
+/// raises where a moment is infinite or NaN, Databricks answers it.
+fn bound_of(power: u8) -> &'static str {
+    if power > 2 { "1e70" } else { "1e145" }
+}
+
+fn bounded(call: String, greatest: String, bound: &str, wrap: &str) -> Rule {
+    let message = duckdb::string("Moments of infinite, NaN or extreme values aren't known on DuckDB.");
+    let raise = duckdb::raise("UNSUPPORTED_FEATURE", "0A000", &message);
+    // NaN is greater than any bound.
+    let wrap = format!("CASE WHEN {{second}} > {bound} THEN {raise} ELSE {wrap} END");
+    Ok(DuckAggregateSql { call, wrap: Some(wrap), second: Some(greatest) })
+}
+
+pub(super) fn moment(call: &DuckAggregate<'_>, name: &str, power: u8) -> Rule {
+    let (x, distinct, bound) = (arg(call)?, distinct(call), bound_of(power));
+    bounded(format!("{name}({distinct}CASE WHEN abs({x}) <= {bound} THEN {x} END)"), format!("max(abs({x}))"), bound, "{}")
+}
+
+pub(super) fn comoment(call: &DuckAggregate<'_>, name: &str, wrap: &str) -> Rule {
+    let [x, y] = call.args else { return Err(format!("{name} takes two arguments")) };
+    let (distinct, bound) = (distinct(call), bound_of(2));
+    let kept = format!("{name}({distinct}CASE WHEN abs({x}) <= {bound} AND abs({y}) <= {bound} THEN {x} END, {y})");
+    let greatest = format!("max(CASE WHEN {x} IS NOT NULL AND {y} IS NOT NULL THEN greatest(abs({x}), abs({y})) END)");
+    bounded(kept, greatest, bound, wrap)
 }
 
 pub(super) fn edge(call: &DuckAggregate<'_>, last: bool) -> Rule {

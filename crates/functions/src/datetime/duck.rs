@@ -40,9 +40,5 @@ pub(crate) fn from_local(call: &DuckCall<'_>, local: &str) -> Result<String, Str
 
 /// An error for what DuckDB would write differently.
 pub(crate) fn year_out_of_range() -> String {
-    crate::duckdb::raise(
-        "DATETIME_OVERFLOW",
-        "22008",
-        "'Years outside 0 to 9999 can''t be formatted on DuckDB; run this with engine=datafusion.'",
-    )
+    crate::duckdb::raise("UNSUPPORTED_FEATURE", "0A000", "'Years outside 0 to 9999 can''t be formatted on DuckDB.'")
 }
