@@ -5,10 +5,11 @@
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::expr::Case;
+use datafusion::logical_expr::expr::{Case, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
 use crate::def::FpScalar;
+use crate::lambda::FpHigher;
 use crate::types;
 
 /// More operands in one chain that may raise aren't guarded one from the other: each is a level of
@@ -69,6 +70,10 @@ pub fn may_raise(expr: &Expr) -> bool {
     let mut raises = false;
     let walked = expr.apply(|e| {
         if let Expr::ScalarFunction(call) = e {
+            if let Some(higher) = FpHigher::of(call) {
+                raises |= higher.may_raise();
+                return Ok(if raises { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue });
+            }
             let safe = call
                 .func
                 .inner()
@@ -84,11 +89,18 @@ pub fn may_raise(expr: &Expr) -> bool {
     raises || walked.is_err()
 }
 
+fn is_deterministic(call: &ScalarFunction) -> bool {
+    match call.func.inner().downcast_ref::<FpScalar>() {
+        Some(function) => function.def.deterministic,
+        None => FpHigher::of(call).is_some_and(FpHigher::is_deterministic),
+    }
+}
+
 fn is_constant(expr: &Expr) -> bool {
     let mut constant = true;
     let walked = expr.apply(|e| {
         let deterministic = match e {
-            Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<FpScalar>().is_some_and(|f| f.def.deterministic),
+            Expr::ScalarFunction(call) => is_deterministic(call),
             Expr::Literal(..) | Expr::Cast(_) | Expr::Case(_) | Expr::BinaryExpr(_) | Expr::Alias(_) => true,
             _ => false,
         };
@@ -105,7 +117,7 @@ fn is_repeatable(expr: &Expr) -> bool {
     let walked = expr.apply(|e| {
         repeatable &= match e {
             Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => false,
-            Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<FpScalar>().is_some_and(|f| f.def.deterministic),
+            Expr::ScalarFunction(call) => is_deterministic(call),
             _ => true,
         };
         Ok(if repeatable { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })

@@ -13,6 +13,7 @@ mod def;
 pub mod duckdb;
 mod errors;
 mod json;
+pub mod lambda;
 pub mod lazy;
 mod math;
 mod misc;

@@ -5,6 +5,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{InList, Like, ScalarFunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Case, Expr, Operator};
+use flightpath_functions::lambda::FpHigher;
 use flightpath_functions::{DuckCall, FpScalar, duckdb};
 use flightpath_types::{Refusal, RefusalClass};
 
@@ -369,6 +370,9 @@ impl Printer {
     }
 
     fn scalar_function(&mut self, call: &ScalarFunction, env: &Env) -> Printed<Sql> {
+        if let Some(higher) = FpHigher::of(call) {
+            return self.higher_function(call, higher, env);
+        }
         let Some(function) = call.func.inner().downcast_ref::<FpScalar>() else {
             return Err(refuse(format!("the native function `{}`", call.name())));
         };

@@ -99,7 +99,7 @@ impl Printer {
         self.scans_seen.iter().map(|scan| (*scan, self.shared.stands_for(*scan))).collect()
     }
 
-    fn alias(&mut self) -> String {
+    pub fn alias(&mut self) -> String {
         let alias = format!("t{}", self.next_alias);
         self.next_alias += 1;
         alias

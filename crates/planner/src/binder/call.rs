@@ -42,6 +42,9 @@ impl State<'_> {
         if let Some(bound) = self.special(place, f, &name)? {
             return Ok(bound);
         }
+        if let Some(def) = Self::sorted_by(f, &name) {
+            return self.higher_call(place, f, &name, def);
+        }
         let Some(def) = lookup(&name) else {
             if names::cast_type(&name).is_some() && f.over.is_none() && f.filter.is_none() && f.within_group.is_empty() {
                 let args = self.arguments(place, f)?;
@@ -54,6 +57,7 @@ impl State<'_> {
         }
         match def {
             FunctionDef::Aggregate(aggregate) => self.aggregate_call(place, f, aggregate),
+            FunctionDef::Higher(higher) => self.higher_call(place, f, &name, higher),
             FunctionDef::Window(_) => Err(error::classed(
                 "WINDOW_FUNCTION_WITHOUT_OVER_CLAUSE",
                 "42601",
@@ -246,6 +250,9 @@ impl State<'_> {
 
     fn aggregate_call(&mut self, place: &Place<'_>, f: &ast::Function, def: &'static AggregateDef) -> Result<Bound> {
         let Some(aggregates) = place.aggregates else {
+            if place.clause == names::LAMBDA {
+                return Err(Error::not_eligible("an aggregate function inside a lambda isn't supported"));
+            }
             let (class, state) = match place.clause {
                 "an aggregate function" => ("NESTED_AGGREGATE_FUNCTION", "42607"),
                 "WHERE" => ("INVALID_WHERE_CONDITION", "42903"),

@@ -175,7 +175,11 @@ impl State<'_> {
             ast::Expr::Struct { values, fields } if fields.is_empty() => self.structure(place, values),
             ast::Expr::Tuple(values) => self.structure(place, values),
             ast::Expr::Function(function) => self.call(place, function),
-            ast::Expr::Lambda(_) => Err(Error::not_eligible("lambdas (`x -> ...`) aren't supported yet")),
+            ast::Expr::Lambda(_) => Err(error::classed(
+                "INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION",
+                "42K0D",
+                "Invalid lambda function call. A lambda function should only be used in a higher order function.",
+            )),
             other => Err(Error::not_eligible(format!("expression `{other}` isn't supported"))),
         }
     }

@@ -10,6 +10,7 @@ mod expr;
 mod from;
 mod generator;
 mod interval;
+mod lambda;
 mod literal;
 mod names;
 mod operator;
