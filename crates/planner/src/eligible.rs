@@ -42,9 +42,6 @@ pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Resu
                 if node.inputs().iter().any(|input| matches!(input, LogicalPlan::Subquery(_))) {
                     refusal.get_or_insert_with(|| no("a LATERAL subquery that can't be made a join"));
                 }
-                if let LogicalPlan::RecursiveQuery(_) = node {
-                    refusal.get_or_insert_with(|| no("a recursive common table expression"));
-                }
                 Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
             })?;
             Ok(())

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, ScalarValue};
-use datafusion::logical_expr::logical_plan::Unnest;
+use datafusion::logical_expr::logical_plan::{RecursiveQuery, Unnest};
 use datafusion::logical_expr::{Distinct, Expr, Limit, LogicalPlan, Projection, Sort, TableScan, Union, Values};
 use flightpath_functions::duckdb;
 use flightpath_plan::{ScanId, SnapshotSource};
@@ -45,6 +45,8 @@ pub(crate) struct Printer {
     shared_names: HashMap<u32, (String, Vec<bool>)>,
     /// `w0 AS MATERIALIZED (...)` in the order they depend on each other.
     with: Vec<String>,
+    /// Recursive queries: the name of each in the text, by its name in the plan.
+    work: HashMap<String, String>,
 }
 
 impl Printer {
@@ -57,6 +59,7 @@ impl Printer {
             referenced,
             shared_names: HashMap::new(),
             with: Vec::new(),
+            work: HashMap::new(),
         }
     }
 
@@ -65,7 +68,8 @@ impl Printer {
         let mut block = self.relation(plan)?;
         self.bound_durations(&mut block, plan.schema())?;
         let body = block.render(false);
-        Ok(if self.with.is_empty() { body } else { format!("WITH {} {body}", self.with.join(", ")) })
+        let with = if self.work.is_empty() { "WITH" } else { "WITH RECURSIVE" };
+        Ok(if self.with.is_empty() { body } else { format!("{with} {} {body}", self.with.join(", ")) })
     }
 
     /// DuckDB's intervals leave it as nanoseconds, which end after 292 years.
@@ -197,7 +201,7 @@ impl Printer {
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
             LogicalPlan::Distinct(Distinct::On(_)) => Err(refuse("DISTINCT ON")),
             LogicalPlan::Unnest(u) => self.unnest(u),
-            LogicalPlan::RecursiveQuery(_) => Err(refuse("a recursive common table expression")),
+            LogicalPlan::RecursiveQuery(r) => self.recursive(r),
             LogicalPlan::Statement(_) => Err(refuse("a session statement")),
             LogicalPlan::Explain(_) => Err(refuse("EXPLAIN inside a query")),
             LogicalPlan::Analyze(_) => Err(refuse("EXPLAIN ANALYZE inside a query")),
@@ -211,6 +215,11 @@ impl Printer {
 
     fn scan(&mut self, scan: &TableScan) -> Printed<Block> {
         let Some(source) = scan.source.downcast_ref::<SnapshotSource>() else {
+            if let Some(name) = self.work.get(scan.table_name.table()).cloned() {
+                let alias = self.alias();
+                let cells = (0..scan.projected_schema.fields().len()).map(|i| Cell::column(format!("{alias}.c{i}"))).collect();
+                return Ok(Block::new(Some(FromItem { text: format!("{name} AS {alias}"), joined: false, derived: None }), cells));
+            }
             return Err(refuse(format!("relation `{}`", scan.table_name)));
         };
         let mut lower = HashSet::new();
@@ -437,6 +446,24 @@ impl Printer {
         crate::check_size(&sql)?;
         let alias = self.alias();
         Ok(Block::over(sql, alias, union.schema.fields().len()))
+    }
+
+    /// Stands outside every query that encloses its uses, as a shared subplan does.
+    fn recursive(&mut self, query: &RecursiveQuery) -> Printed<Block> {
+        if query.is_distinct {
+            return Err(refuse("a recursive query by UNION without ALL"));
+        }
+        let name = self.alias();
+        self.work.insert(query.name.clone(), name.clone());
+        let outers = std::mem::take(&mut self.outers);
+        let anchor = self.relation(&query.static_term);
+        let step = self.relation(&query.recursive_term);
+        self.outers = outers;
+        let (anchor, step) = (anchor?.render(false), step?.render(false));
+        self.with.push(format!("{name} AS (({anchor}) UNION ALL ({step}))"));
+        let alias = self.alias();
+        let cells = (0..query.schema.fields().len()).map(|i| Cell::column(format!("{alias}.c{i}"))).collect();
+        Ok(Block::new(Some(FromItem { text: format!("{name} AS {alias}"), joined: false, derived: None }), cells))
     }
 
     fn unnest(&mut self, unnest: &Unnest) -> Printed<Block> {

@@ -55,7 +55,7 @@ impl Rule<'_> {
     }
 
     fn text(&self) -> Result<String, String> {
-        use DataType::{Binary, Boolean, Date32, Float32, Float64, Null, Utf8};
+        use DataType::{Binary, Boolean, Date32, Float32, Float64, Int64, Null, Utf8};
         let x = self.x;
         if types::same(self.from, self.to) {
             return Ok(x.to_owned());
@@ -84,6 +84,7 @@ impl Rule<'_> {
                 Ok(self.checked(&seconds, &duck::cast_overflow(f, t)))
             }
             (f, Float64) if types::is_timestamp(f) => Ok(format!("(epoch_us({x}) / 1000000)")),
+            (Int64, t) if types::is_timestamp(t) => Ok(crate::datetime::timestamp_of_seconds(x)),
             (f, t) if types::is_integral(f) && types::is_timestamp(t) => Ok(format!("make_timestamptz(CAST({x} AS BIGINT) * 1000000)")),
             (f, t) if types::is_integral(f) && types::is_integral(t) => {
                 Ok(self.checked(&format!("TRY_CAST({x} AS {target})"), &duck::cast_overflow(f, t)))

@@ -135,12 +135,6 @@ macro_rules! interval_part {
     };
 }
 
-/// DuckDB's dates end some days before the integers do.
-fn date_of_days(days: &str) -> String {
-    let raise = crate::duckdb::raise("UNSUPPORTED_FEATURE", "0A000", "'A date this far away isn''t known on DuckDB.'");
-    crate::strings::duck::once(days, |n| format!("CASE WHEN {n} NOT BETWEEN -2147483646 AND 2147483646 THEN {raise} ELSE DATE '1970-01-01' + {n} END"))
-}
-
 pub(crate) static PARTS: &[FunctionDef] = &[
     rewrite!("date_part", ["datepart", "extract"], bind: bind_extract, proof: "times-023, times-030, hard-068"),
     scalar!("year", [], [Date] => strict(Int32), eval: |i| of_date(i, |d| civil(d).0), duckdb: |c| part(c, |d| format!("year({d})")), proof: "dates-002, dates-008, hard-031"),
@@ -178,5 +172,5 @@ pub(crate) static PARTS: &[FunctionDef] = &[
     interval_part!("extract_interval_second", DAY_TIME => Decimal128(8, 6), seconds_with_fraction),
     // Days since 1970-01-01.
     scalar!("unix_date", [], [Date] => strict(Int32), eval: eval!(ints; d: date => d), duckdb: |c| part(c, |d| format!("({d} - DATE '1970-01-01')")), proof: "dates-037"),
-    scalar!("date_from_unix_date", [], [Int] => strict(Date32), eval: eval!(dates; n: int => n), duckdb: |c| Ok(date_of_days(&c.args[0])), proof: "dates-037"),
+    scalar!("date_from_unix_date", [], [Int] => strict(Date32), eval: eval!(dates; n: int => n), duckdb: |c| Ok(duck::date_of_days(&c.args[0])), proof: "dates-037"),
 ];

@@ -319,5 +319,5 @@ pub(crate) static TEXT: &[FunctionDef] = &[
     scalar!("timestamp_millis", [], [Long] => strict(types::timestamp()), eval: |i| scaled(&Frame::new(i)?, 1000),
         duckdb: |c| Ok(format!("make_timestamptz(CAST({} * 1000 AS BIGINT))", c.args[0])), proof: "times-009"),
     scalar!("timestamp_micros", [], [Long] => strict(types::timestamp()), eval: eval!(timestamps; n: long => n),
-        duckdb: |c| Ok(format!("make_timestamptz({})", c.args[0])), proof: "times-009"),
+        duckdb: |c| Ok(duck::timestamp_of_micros(&c.args[0])), proof: "times-009"),
 ];

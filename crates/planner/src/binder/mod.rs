@@ -18,6 +18,7 @@ mod order;
 mod pivot;
 mod predicate;
 mod query;
+mod recursive;
 mod scope;
 mod select;
 mod setop;
