@@ -95,6 +95,10 @@ pub fn literal(value: &ScalarValue) -> Result<String, String> {
         }
         // Through day and microsecond counts, which hold for years that DuckDB's parser doesn't take.
         ScalarValue::Date32(Some(days)) => format!("(DATE '1970-01-01' + CAST({days} AS INTEGER))"),
+        // The greatest is DuckDB's infinity, and the least ones lie before its first day.
+        ScalarValue::TimestampMicrosecond(Some(us), _) if !(-9_223_372_022_400_000_000..i64::MAX).contains(us) => {
+            return Err("a timestamp this far away isn't known on DuckDB".into());
+        }
         ScalarValue::TimestampMicrosecond(Some(us), None) => format!("make_timestamp(CAST({us} AS BIGINT))"),
         ScalarValue::TimestampMicrosecond(Some(us), Some(_)) => {
             format!("make_timestamptz(CAST({us} AS BIGINT))")

@@ -61,6 +61,14 @@ const NEVER_RAISE: &[&str] = &[
     "year",
 ];
 
+/// A remainder by a constant other than zero.
+fn is_safe_remainder(function: &FpScalar, args: &[Expr]) -> bool {
+    let zero = |v: &ScalarValue| ScalarValue::new_zero(&v.data_type()).map_or(true, |zero| zero == *v);
+    function.def.name == "mod"
+        && types::is_integral(&function.ret)
+        && matches!(args, [_, Expr::Literal(divisor, _)] if !divisor.is_null() && !zero(divisor))
+}
+
 fn is_float_arithmetic(function: &FpScalar) -> bool {
     types::is_float(&function.ret) && matches!(function.def.name, "add" | "subtract" | "multiply" | "negative")
 }
@@ -78,7 +86,12 @@ pub fn may_raise(expr: &Expr) -> bool {
                 .func
                 .inner()
                 .downcast_ref::<FpScalar>()
-                .is_some_and(|f| NEVER_RAISE.contains(&f.def.name) || f.def.name.starts_with("try_") || is_float_arithmetic(f));
+                .is_some_and(|f| {
+                NEVER_RAISE.contains(&f.def.name)
+                    || f.def.name.starts_with("try_")
+                    || is_float_arithmetic(f)
+                    || is_safe_remainder(f, &call.args)
+            });
             if !safe && !is_constant(e) {
                 raises = true;
                 return Ok(TreeNodeRecursion::Stop);

@@ -147,7 +147,7 @@ pub(crate) static MISC: &[FunctionDef] = &[
         proof: "hard-003"),
     scalar!("crc32", [], [Bin] => strict(Int64), eval: |i| { let f = Frame::new(i)?; let b = f.binary(0)?; f.longs(|row| Ok(b.get(row).map(crc32))) },
         duckdb: |_| duck::unknown("crc32"), proof: "format-008, format-012, format-013, hard-003"),
-    scalar!("recursion level", [], bind: |_, args| Ok(crate::def::Bound { args, ret: Int32, nullable: false }),
+    scalar!("recursion level", [], bind: |ctx, args| Ok(crate::def::Bound { nullable: false, ..sig::call(ctx, RECURSION_LEVEL, args, &[sig::P::Int], strict(Int32))? }),
         eval: eval!(ints; level: int => next_level(level)?), duckdb: next_level_duckdb, proof: "subquery-009, bi-018, slt: recursion"),
     rewrite!("current_user", ["user", "session_user"], bind: bind_user, proof: "unit tests"),
     rewrite!("current_catalog", [], bind: |ctx, args| { no_arguments("current_catalog", &args)?; Ok(text(ctx.catalog.clone())) }, proof: "unit tests"),

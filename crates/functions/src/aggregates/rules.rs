@@ -53,7 +53,11 @@ pub(super) fn sum(call: &DuckAggregate<'_>) -> Rule {
     match arg_type(call) {
         // Four billion of these fit into a BIGINT.
         DataType::Int8 | DataType::Int16 | DataType::Int32 => wrapped(text, "CAST({} AS BIGINT)".into()),
-        DataType::Int64 if call.windowed => wrapped(text, "CAST({} AS BIGINT)".into()),
+        DataType::Int64 if call.windowed => {
+            let raise = duck::arithmetic_overflow("bigint");
+            let checked = format!("coalesce(TRY_CAST(fp_w AS BIGINT), CASE WHEN fp_w IS NOT NULL THEN {raise} END)");
+            wrapped(text, format!("list_transform([{{}}], lambda fp_w: {checked})[1]"))
+        }
         DataType::Int64 => {
             let raise = duck::arithmetic_overflow("bigint");
             wrapped(text, format!("coalesce(TRY_CAST({{}} AS BIGINT), CASE WHEN {{}} IS NOT NULL THEN {raise} END)"))
@@ -111,31 +115,33 @@ pub(super) fn corr(call: &DuckAggregate<'_>) -> Rule {
     comoment(call, "corr", "CASE WHEN NOT isnan({}) THEN {} END")
 }
 
-/// The powers that a moment sums stay far from what a DOUBLE holds up to these values. DuckDB
-/// raises where a moment is infinite or NaN, Databricks answers it.
-fn bound_of(power: u8) -> &'static str {
-    if power > 2 { "1e70" } else { "1e145" }
+pub(super) fn kurtosis(_: &DuckAggregate<'_>) -> Rule {
+    Err("kurtosis is made of sums of powers on DuckDB, which lose all digits of values far from zero".into())
 }
 
-fn bounded(call: String, greatest: String, bound: &str, wrap: &str) -> Rule {
+/// The squares that a moment sums stay far from what a DOUBLE holds up to this value. DuckDB
+/// raises where a moment is infinite or NaN, Databricks answers it.
+const MOMENT_BOUND: &str = "1e145";
+
+fn bounded(call: String, greatest: String, wrap: &str) -> Rule {
     let message = duckdb::string("Moments of infinite, NaN or extreme values aren't known on DuckDB.");
     let raise = duckdb::raise("UNSUPPORTED_FEATURE", "0A000", &message);
     // NaN is greater than any bound.
-    let wrap = format!("CASE WHEN {{second}} > {bound} THEN {raise} ELSE {wrap} END");
+    let wrap = format!("CASE WHEN {{second}} > {MOMENT_BOUND} THEN {raise} ELSE {wrap} END");
     Ok(DuckAggregateSql { call, wrap: Some(wrap), second: Some(greatest) })
 }
 
-pub(super) fn moment(call: &DuckAggregate<'_>, name: &str, power: u8) -> Rule {
-    let (x, distinct, bound) = (arg(call)?, distinct(call), bound_of(power));
-    bounded(format!("{name}({distinct}CASE WHEN abs({x}) <= {bound} THEN {x} END)"), format!("max(abs({x}))"), bound, "{}")
+pub(super) fn moment(call: &DuckAggregate<'_>, name: &str) -> Rule {
+    let (x, distinct) = (arg(call)?, distinct(call));
+    bounded(format!("{name}({distinct}CASE WHEN abs({x}) <= {MOMENT_BOUND} THEN {x} END)"), format!("max(abs({x}))"), "{}")
 }
 
 pub(super) fn comoment(call: &DuckAggregate<'_>, name: &str, wrap: &str) -> Rule {
     let [x, y] = call.args else { return Err(format!("{name} takes two arguments")) };
-    let (distinct, bound) = (distinct(call), bound_of(2));
+    let (distinct, bound) = (distinct(call), MOMENT_BOUND);
     let kept = format!("{name}({distinct}CASE WHEN abs({x}) <= {bound} AND abs({y}) <= {bound} THEN {x} END, {y})");
     let greatest = format!("max(CASE WHEN {x} IS NOT NULL AND {y} IS NOT NULL THEN greatest(abs({x}), abs({y})) END)");
-    bounded(kept, greatest, bound, wrap)
+    bounded(kept, greatest, wrap)
 }
 
 pub(super) fn edge(call: &DuckAggregate<'_>, last: bool) -> Rule {

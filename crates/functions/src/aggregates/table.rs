@@ -33,12 +33,12 @@ pub(crate) static FAMILY: &[FunctionDef] = aggregates! {
     "bit_and" [] super::bit_and, |c| rules::plain(c, "bit_and"), "corpus: arith-029";
     "bit_or" [] super::bit_or, |c| rules::plain(c, "bit_or"), "corpus: arith-029";
     "bit_xor" [] super::bit_xor, |c| rules::plain(c, "bit_xor"), "corpus: arith-029";
-    "var_pop" [] |x, c| super::moment(x, c, "var_pop", Moment::VarPop), |c| rules::moment(c, "var_pop", 2), "corpus: window-030";
-    "var_samp" ["variance"] |x, c| super::moment(x, c, "var_samp", Moment::VarSamp), |c| rules::moment(c, "var_samp", 2), "slt: aggregates";
-    "stddev_pop" [] |x, c| super::moment(x, c, "stddev_pop", Moment::StddevPop), |c| rules::moment(c, "stddev_pop", 2), "slt: aggregates";
-    "stddev_samp" ["stddev", "std"] |x, c| super::moment(x, c, "stddev_samp", Moment::StddevSamp), |c| rules::moment(c, "stddev_samp", 2), "corpus: window-030, agg-052";
+    "var_pop" [] |x, c| super::moment(x, c, "var_pop", Moment::VarPop), |c| rules::moment(c, "var_pop"), "corpus: window-030";
+    "var_samp" ["variance"] |x, c| super::moment(x, c, "var_samp", Moment::VarSamp), |c| rules::moment(c, "var_samp"), "slt: aggregates";
+    "stddev_pop" [] |x, c| super::moment(x, c, "stddev_pop", Moment::StddevPop), |c| rules::moment(c, "stddev_pop"), "slt: aggregates";
+    "stddev_samp" ["stddev", "std"] |x, c| super::moment(x, c, "stddev_samp", Moment::StddevSamp), |c| rules::moment(c, "stddev_samp"), "corpus: window-030, agg-052";
     "skewness" [] |x, c| super::moment(x, c, "skewness", Moment::Skewness), rules::skewness, "corpus: agg-025, agg-047";
-    "kurtosis" [] |x, c| super::moment(x, c, "kurtosis", Moment::Kurtosis), |c| rules::moment(c, "kurtosis_pop", 4), "corpus: agg-025, agg-035, agg-047";
+    "kurtosis" [] |x, c| super::moment(x, c, "kurtosis", Moment::Kurtosis), rules::kurtosis, "corpus: agg-025, agg-035, agg-047";
     "covar_pop" [] |x, c| super::comoment(x, c, "covar_pop", Comoment::CovarPop), |c| rules::comoment(c, "covar_pop", "{}"), "corpus: agg-035";
     "covar_samp" [] |x, c| super::comoment(x, c, "covar_samp", Comoment::CovarSamp), |c| rules::comoment(c, "covar_samp", "{}"), "corpus: agg-035";
     "corr" [] |x, c| super::comoment(x, c, "corr", Comoment::Corr), rules::corr, "corpus: agg-035";

@@ -216,7 +216,7 @@ fn width_bucket_text(call: &DuckCall<'_>) -> Result<String, String> {
     let up = format!("CAST(trunc({n} * ({v} - {min}) / ({max} - {min})) AS BIGINT) + 1");
     let down = format!("CAST(trunc({n} * ({min} - {v}) / ({min} - {max})) AS BIGINT) + 1");
     Ok(format!(
-        "(CASE WHEN {v} IS NULL OR {n} <= 0 OR {n} = 9223372036854775807 OR isnan({v}) OR {min} = {max} OR NOT isfinite({min}) OR NOT isfinite({max}) THEN NULL \
+        "(CASE WHEN {v} IS NULL OR {n} IS NULL OR {n} <= 0 OR {n} = 9223372036854775807 OR isnan({v}) OR {min} = {max} OR NOT isfinite({min}) OR NOT isfinite({max}) THEN NULL \
          WHEN {min} < {max} THEN CASE WHEN {v} < {min} THEN CAST(0 AS BIGINT) WHEN {v} >= {max} THEN {n} + 1 ELSE {up} END \
          WHEN {min} > {max} THEN CASE WHEN {v} > {min} THEN CAST(0 AS BIGINT) WHEN {v} <= {max} THEN {n} + 1 ELSE {down} END END)"
     ))
