@@ -70,7 +70,7 @@ pub(super) fn sum(call: &DuckAggregate<'_>) -> Rule {
 pub(super) fn try_sum(call: &DuckAggregate<'_>) -> Rule {
     let text = format!("sum({}{})", distinct(call), arg(call)?);
     match arg_type(call) {
-        ty if types::is_integral(ty) => wrapped(text, "TRY_CAST({} AS BIGINT)".into()),
+        ty if types::is_integral(ty) => wrapped(text, duckdb::hidden("TRY_CAST({} AS BIGINT)")),
         ty if types::is_float(ty) => sql(text),
         ty => Err(format!("try_sum of {} isn't known on DuckDB", types::name(ty))),
     }

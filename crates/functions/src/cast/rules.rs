@@ -130,7 +130,7 @@ impl Rule<'_> {
     /// `attempt`, which is NULL where it fails, or the error of a value that isn't NULL.
     fn checked(&self, attempt: &str, raise: &str) -> String {
         match self.mode {
-            Mode::Try => attempt.to_owned(),
+            Mode::Try => duckdb::hidden(attempt),
             Mode::Ansi => format!("coalesce({attempt}, CASE WHEN {} IS NOT NULL THEN {raise} END)", self.x),
         }
     }
@@ -193,7 +193,12 @@ impl Rule<'_> {
         match from {
             DataType::Boolean | DataType::Decimal128(..) => Ok(format!("CAST({x} AS VARCHAR)")),
             ty if types::is_integral(ty) => Ok(format!("CAST({x} AS VARCHAR)")),
-            DataType::Binary => Ok(format!("decode({x})")),
+            DataType::Binary => {
+                let raise = duckdb::raise("UNSUPPORTED_FEATURE", "0A000", "'Bytes that are no UTF-8 aren''t known as a text on DuckDB.'");
+                Ok(crate::strings::duck::once(x, |b| {
+                    format!("CASE WHEN encode(decode({b}, 'replace')) <> {b} THEN {raise} ELSE decode({b}) END")
+                }))
+            }
             DataType::Date32 => Ok(date_text(x, x, "CAST({} AS VARCHAR)", "")),
             ty if types::is_timestamp_ntz(ty) => Ok(wall_clock_text(x)),
             ty if types::is_timestamp(ty) => {
