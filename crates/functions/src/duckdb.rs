@@ -25,10 +25,10 @@ pub fn raise(class: &str, sql_state: &str, message_sql: &str) -> String {
     format!("error({} || {message_sql})", string(&format!("{RAISED_PREFIX}{class}|{sql_state}|")))
 }
 
-/// A TRY_CAST that comparisons don't see: DuckDB casts the constant beside it instead and compares
+/// An expression that comparisons don't see. Of a TRY_CAST: DuckDB casts the constant beside it instead and compares
 /// the value as it was, so that `TRY_CAST(70000 AS SMALLINT) > 0` would be TRUE.
-pub fn hidden(try_cast: &str) -> String {
-    format!("coalesce({try_cast}, NULL)")
+pub fn hidden(expression: &str) -> String {
+    format!("coalesce({expression}, NULL)")
 }
 
 /// DuckDB's name of the type that holds values of `ty`.

@@ -82,11 +82,7 @@ pub fn may_raise(expr: &Expr) -> bool {
                 raises |= higher.may_raise();
                 return Ok(if raises { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue });
             }
-            let safe = call
-                .func
-                .inner()
-                .downcast_ref::<FpScalar>()
-                .is_some_and(|f| {
+            let safe = call.func.inner().downcast_ref::<FpScalar>().is_some_and(|f| {
                 NEVER_RAISE.contains(&f.def.name)
                     || f.def.name.starts_with("try_")
                     || is_float_arithmetic(f)

@@ -127,7 +127,9 @@ fn next_level(level: i32) -> Result<i32> {
 }
 
 fn level_message() -> String {
-    format!("Recursion level limit {LEVELS_MAX} reached but query has not exhausted, try increasing it like 'WITH RECURSIVE t(col) MAX RECURSION LEVEL 200'.")
+    format!(
+        "Recursion level limit {LEVELS_MAX} reached but query has not exhausted, try increasing it like 'WITH RECURSIVE t(col) MAX RECURSION LEVEL 200'."
+    )
 }
 
 fn next_level_duckdb(c: &crate::DuckCall<'_>) -> std::result::Result<String, String> {

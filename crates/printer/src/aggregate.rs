@@ -216,7 +216,9 @@ impl Printer {
                 let text = (def.duckdb)(&duck, ignore_nulls).map_err(|reason| by_rule(def.name, &args.types, reason))?;
                 Ok(format!("{text}{over}"))
             }
-            Some(FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) | FunctionDef::Higher(_)) | None => Err(refuse(format!("window function `{name}`"))),
+            Some(FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) | FunctionDef::Higher(_)) | None => {
+                Err(refuse(format!("window function `{name}`")))
+            }
         }
     }
 

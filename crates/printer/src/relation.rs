@@ -87,7 +87,8 @@ impl Printer {
         let days = DURATION_DAYS_MAX;
         let mut cells = (*block.cells).clone();
         for (_, cell) in cells.iter_mut().enumerate().filter(|(i, cell)| is_long(*i) && cell.kind != CellKind::Absent) {
-            let bounded = |d: &str| format!("CASE WHEN {d} BETWEEN to_days(-{days}) AND to_days({days}) OR {d} IS NULL THEN {d} ELSE {raise} END");
+            let bounded =
+                |d: &str| format!("CASE WHEN {d} BETWEEN to_days(-{days}) AND to_days({days}) OR {d} IS NULL THEN {d} ELSE {raise} END");
             cell.text = match cell.kind {
                 CellKind::Column | CellKind::Literal => bounded(&cell.text),
                 CellKind::Computed | CellKind::Absent => format!("list_transform([{}], lambda fp_d: {})[1]", cell.text, bounded("fp_d")),

@@ -62,6 +62,13 @@ pub(super) fn sum(call: &DuckAggregate<'_>) -> Rule {
             let raise = duck::arithmetic_overflow("bigint");
             wrapped(text, format!("coalesce(TRY_CAST({{}} AS BIGINT), CASE WHEN {{}} IS NOT NULL THEN {raise} END)"))
         }
+        // DuckDB lets a sum grow beyond 38 digits. With ten digits to spare it can't.
+        DataType::Decimal128(p, s) if *p + 10 > types::MAX_PRECISION => {
+            let greatest = format!("CAST('{}' AS DECIMAL(38,{s}))", "9".repeat(38 - *s as usize) + "." + &"9".repeat(*s as usize));
+            let raise = duck::arithmetic_overflow(&types::name(call.ret));
+            let checked = format!("CASE WHEN fp_w NOT BETWEEN -{greatest} AND {greatest} THEN {raise} ELSE fp_w END");
+            wrapped(text, format!("list_transform([{{}}], lambda fp_w: {checked})[1]"))
+        }
         ty if types::is_decimal(ty) || types::is_float(ty) => sql(text),
         ty => Err(format!("sum of {} isn't known on DuckDB", types::name(ty))),
     }

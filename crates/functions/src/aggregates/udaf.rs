@@ -33,10 +33,17 @@ pub(super) enum Kind {
     Moments(moments::Moment),
     Comoments(moments::Comoment),
     Collected(Collect),
-    Edge { last: bool, ignore_nulls: bool },
-    ByKey { max: bool },
+    Edge {
+        last: bool,
+        ignore_nulls: bool,
+    },
+    ByKey {
+        max: bool,
+    },
     /// Of floats.
-    Extreme { max: bool },
+    Extreme {
+        max: bool,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

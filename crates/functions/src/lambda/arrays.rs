@@ -246,7 +246,9 @@ fn quantified_duckdb(name: &str, decides: bool, c: &DuckHigher<'_>) -> Result<St
     let tested = format!("list_transform({}, {})", c.args[0], c.lambda(0)?);
     let (decided, other) = if decides { ("TRUE", "FALSE") } else { ("FALSE", "TRUE") };
     Ok(duck::once(&tested, |b| {
-        format!("CASE WHEN {b} IS NULL THEN NULL WHEN list_contains({b}, {decided}) THEN {decided} WHEN len({b}) <> list_count({b}) THEN NULL ELSE {other} END")
+        format!(
+            "CASE WHEN {b} IS NULL THEN NULL WHEN list_contains({b}, {decided}) THEN {decided} WHEN len({b}) <> list_count({b}) THEN NULL ELSE {other} END"
+        )
     }))
 }
 

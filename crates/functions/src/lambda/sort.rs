@@ -97,7 +97,11 @@ impl Sorting {
             return;
         }
         let middle = (self.low + self.high) / 2;
-        if comparison < 0 { self.high = middle } else { self.low = middle + 1 }
+        if comparison < 0 {
+            self.high = middle
+        } else {
+            self.low = middle + 1
+        }
         if self.low == self.high {
             self.order[self.low..=self.done].rotate_right(1);
             self.done += 1;
@@ -150,7 +154,6 @@ fn sort(call: &HigherInvocation<'_>) -> Result<ArrayRef> {
     out.finish(call.ret())
 }
 
-pub(crate) static SORT: &[FunctionDef] = &[
-    higher!("array_sort by a comparison", [], 1 values, 1 to 1, parameters: parameters, finish: finish,
-        eval: sort, duckdb: |_| Err("sorting by a comparison isn't known on DuckDB".into()), raises: true, proof: "nested-004"),
-];
+pub(crate) static SORT: &[FunctionDef] =
+    &[higher!("array_sort by a comparison", [], 1 values, 1 to 1, parameters: parameters, finish: finish,
+        eval: sort, duckdb: |_| Err("sorting by a comparison isn't known on DuckDB".into()), raises: true, proof: "nested-004")];

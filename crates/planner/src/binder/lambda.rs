@@ -64,7 +64,9 @@ impl State<'_> {
                     texts.push(bound.name);
                     values.push(bound.t);
                 }
-                (_, false) => return Err(Error::not_eligible(format!("`{name}` with anything but a lambda for a function isn't supported"))),
+                (_, false) => {
+                    return Err(Error::not_eligible(format!("`{name}` with anything but a lambda for a function isn't supported")));
+                }
             }
         }
         if name == "aggregate" || name == "reduce" {

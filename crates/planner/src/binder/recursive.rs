@@ -180,7 +180,11 @@ fn check_place(plan: &LogicalPlan, table: &str) -> Result<()> {
         let input = node.inputs().into_iter().find(|input| reads(input, table));
         match (allowed, input) {
             (true, Some(input)) => node = input,
-            _ => return Err(Error::not_eligible("a recursive reference under an aggregate, a window, an outer join or the like isn't known")),
+            _ => {
+                return Err(Error::not_eligible(
+                    "a recursive reference under an aggregate, a window, an outer join or the like isn't known",
+                ));
+            }
         }
     }
 }
