@@ -9,7 +9,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident};
 use datafusion::sql::sqlparser::tokenizer::Span;
-use flightpath_functions::{AggregateCall, AggregateDef, BoundAggregate, FunctionDef, Typed, cast, lookup, nearest};
+use flightpath_functions::{AggregateCall, AggregateDef, BoundAggregate, FunctionDef, Typed, cast, lazy, lookup, nearest};
 use flightpath_types::{Error, Result};
 
 use super::error;
@@ -272,8 +272,13 @@ impl State<'_> {
                 Some(Box::new(filter.t.expr))
             }
         };
+        // What the filter leaves out never raises.
+        let guarded = |a: Typed| match &filter {
+            Some(filter) if lazy::may_raise(&a.expr) => lazy::case(vec![((**filter).clone(), a.expr)], None, &a.ty),
+            _ => a.expr,
+        };
         let params = AggregateFunctionParams {
-            args: bound.args.into_iter().map(|a| a.expr).collect(),
+            args: bound.args.into_iter().map(guarded).collect(),
             distinct: bound.distinct,
             filter,
             order_by: bound.order_by,
