@@ -11,15 +11,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
+use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::prelude::SessionConfig;
 use flightpath_catalog::{AccessRules, TableContents};
 use flightpath_engine::{BatchStream, Engine, Execution};
@@ -250,6 +252,8 @@ fn session_config(config: &Config) -> SessionConfig {
     // Filters stay above the scan, which uses them for pruning only: a predicate that a file's
     // adapted columns can't evaluate inside the reader would be dropped there.
     options.execution.parquet.pushdown_filters = false;
+    // Nullability is the binder's word; physical expressions (`x IS TRUE`) may say less.
+    options.execution.skip_physical_aggregate_schema_check = true;
     SessionConfig::from(options).with_batch_size(config.batch_rows)
 }
 
@@ -259,7 +263,7 @@ fn executable(plan: &LogicalPlan) -> Result<(), Refusal> {
     let refuse = |reason: String| Some(Refusal::new(RefusalClass::Semantics, reason));
     let walked = plan.apply_with_subqueries(|node| {
         match node {
-            LogicalPlan::TableScan(scan) if !scan.source.is::<SnapshotSource>() => {
+            LogicalPlan::TableScan(scan) if !scan.source.is::<SnapshotSource>() && !is_work_table(scan) => {
                 refusal = refuse(format!("table {} isn't a snapshot", scan.table_name))
             }
             LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) | LogicalPlan::Extension(_) => {
@@ -290,6 +294,11 @@ fn executable(plan: &LogicalPlan) -> Result<(), Refusal> {
         (Ok(_), None) => Ok(()),
         (Err(e), None) => Err(Refusal::new(RefusalClass::Semantics, format!("datafusion can't walk the plan: {e}"))),
     }
+}
+
+/// The step before, inside a recursive query.
+fn is_work_table(scan: &TableScan) -> bool {
+    source_as_provider(&scan.source).is_ok_and(|table| table.is::<CteWorkTable>())
 }
 
 fn scheme(path: &str) -> &str {

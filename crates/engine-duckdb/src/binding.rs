@@ -146,6 +146,7 @@ fn file_binding(snapshot: &TableSnapshot, file: &DataFile, partitions: &[usize])
         partition_values,
         deleted_rows: file.deletion_vector.as_ref().map(|dv| encode_rows(&dv.rows)).unwrap_or_default(),
         modified_unix_ms: u64::try_from(file.modified_unix_ms).unwrap_or(0),
+        rows: file.rows,
     })
 }
 

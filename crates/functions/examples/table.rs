@@ -14,6 +14,7 @@ use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, ExprSchemable};
+use flightpath_functions::lambda::{DuckHigher, DuckLambda, HigherDef, Lambda, parameter_column};
 use flightpath_functions::ops::{self, BinaryOp};
 use flightpath_functions::{
     AggregateCall, AggregateDef, BindContext, DuckAggregate, DuckCall, FpScalar, FunctionDef, RewriteDef, ScalarDef, Typed, WindowDef,
@@ -198,6 +199,30 @@ fn rewrite(ctx: &BindContext, def: &RewriteDef, args: &[Typed]) -> Attempt {
     Ok((!casts_columns(&typed.expr), parts(&typed.expr)))
 }
 
+/// Calls with lambdas, each with the first body that its function takes.
+fn higher(ctx: &BindContext, def: &HigherDef) -> Vec<Tried> {
+    let mut calls = Vec::new();
+    for values in tuples(&column_arguments(), def.values) {
+        let Ok((parameters, _)) = (def.parameters)(ctx, &values, &[]) else { continue };
+        let names: Vec<String> = ["x", "y", "z"].iter().take(parameters.len()).map(|n| (*n).to_string()).collect();
+        let first = Typed::new(Expr::Column(parameter_column(0)), parameters[0].0.clone(), parameters[0].1);
+        let literals = [ScalarValue::Boolean(Some(true)), ScalarValue::Int32(Some(1))].map(Typed::literal);
+        for body in std::iter::once(first).chain(literals) {
+            let text = if matches!(body.expr, Expr::Column(_)) { "x".to_string() } else { written(&body) };
+            let mut lambdas =
+                vec![Lambda { parameters: parameters.clone(), body: body.expr.clone(), ty: body.ty.clone(), nullable: body.nullable }];
+            let Ok((ret, _)) = (def.finish)(ctx, &values, &mut lambdas) else { continue };
+            let (texts, types, _) = arguments(&values);
+            let call = format!("{}({}, ({}) -> {text})", def.name, texts.join(", "), names.join(", "));
+            let duck_lambdas = [DuckLambda { parameters: names.clone(), body: text, raises: false }];
+            let duckdb = (def.duckdb)(&DuckHigher { args: &texts, types: &types, lambdas: &duck_lambdas, ret: &ret });
+            calls.push(Tried { call, duckdb });
+            break;
+        }
+    }
+    calls
+}
+
 /// True when a column is cast before anything is done with it.
 fn casts_columns(expr: &Expr) -> bool {
     expr.exists(|e| {
@@ -325,6 +350,7 @@ fn row(ctx: &BindContext, def: &FunctionDef) -> String {
     let (tries, datafusion, proof, made_of) = match def {
         FunctionDef::Scalar(d) => (attempt_all(d.name, |args| scalar(ctx, d, args)), "ours", d.proof, false),
         FunctionDef::Rewrite(d) => (attempt_all(d.name, |args| rewrite(ctx, d, args)), "written with others", d.proof, true),
+        FunctionDef::Higher(d) => (Tries::Calls(higher(ctx, d)), "ours", d.proof, false),
         FunctionDef::Aggregate(d) => (attempt_all(d.name, |args| aggregate(ctx, d, args)), aggregate_side(ctx, d), d.proof, false),
         FunctionDef::Window(d) => (attempt_all(d.name, |args| window(ctx, d, args)), "DataFusion's", d.proof, false),
     };

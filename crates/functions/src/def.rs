@@ -14,6 +14,8 @@ use datafusion::logical_expr::{
 };
 use flightpath_types::{Error, Result};
 
+use crate::lambda::HigherDef;
+
 /// An expression with the type and nullability that Databricks gives it. The binder carries these,
 /// so that no type is ever asked of DataFusion.
 #[derive(Debug, Clone)]
@@ -76,6 +78,7 @@ impl BindContext {
 pub enum FunctionDef {
     Scalar(ScalarDef),
     Rewrite(RewriteDef),
+    Higher(HigherDef),
     Aggregate(AggregateDef),
     Window(WindowDef),
 }
@@ -85,6 +88,7 @@ impl FunctionDef {
         match self {
             FunctionDef::Scalar(d) => d.name,
             FunctionDef::Rewrite(d) => d.name,
+            FunctionDef::Higher(d) => d.name,
             FunctionDef::Aggregate(d) => d.name,
             FunctionDef::Window(d) => d.name,
         }
@@ -94,6 +98,7 @@ impl FunctionDef {
         match self {
             FunctionDef::Scalar(d) => d.aliases,
             FunctionDef::Rewrite(d) => d.aliases,
+            FunctionDef::Higher(d) => d.aliases,
             FunctionDef::Aggregate(d) => d.aliases,
             FunctionDef::Window(d) => d.aliases,
         }

@@ -25,6 +25,12 @@ pub fn raise(class: &str, sql_state: &str, message_sql: &str) -> String {
     format!("error({} || {message_sql})", string(&format!("{RAISED_PREFIX}{class}|{sql_state}|")))
 }
 
+/// An expression that comparisons don't see. Of a TRY_CAST: DuckDB casts the constant beside it instead and compares
+/// the value as it was, so that `TRY_CAST(70000 AS SMALLINT) > 0` would be TRUE.
+pub fn hidden(expression: &str) -> String {
+    format!("coalesce({expression}, NULL)")
+}
+
 /// DuckDB's name of the type that holds values of `ty`.
 pub fn type_name(ty: &DataType) -> Result<String, String> {
     Ok(match ty {
@@ -95,6 +101,10 @@ pub fn literal(value: &ScalarValue) -> Result<String, String> {
         }
         // Through day and microsecond counts, which hold for years that DuckDB's parser doesn't take.
         ScalarValue::Date32(Some(days)) => format!("(DATE '1970-01-01' + CAST({days} AS INTEGER))"),
+        // The greatest is DuckDB's infinity, and the least ones lie before its first day.
+        ScalarValue::TimestampMicrosecond(Some(us), _) if !(-9_223_372_022_400_000_000..i64::MAX).contains(us) => {
+            return Err("a timestamp this far away isn't known on DuckDB".into());
+        }
         ScalarValue::TimestampMicrosecond(Some(us), None) => format!("make_timestamp(CAST({us} AS BIGINT))"),
         ScalarValue::TimestampMicrosecond(Some(us), Some(_)) => {
             format!("make_timestamptz(CAST({us} AS BIGINT))")

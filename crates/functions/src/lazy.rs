@@ -5,10 +5,11 @@
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::expr::Case;
+use datafusion::logical_expr::expr::{Case, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
 use crate::def::FpScalar;
+use crate::lambda::FpHigher;
 use crate::types;
 
 /// More operands in one chain that may raise aren't guarded one from the other: each is a level of
@@ -60,6 +61,14 @@ const NEVER_RAISE: &[&str] = &[
     "year",
 ];
 
+/// A remainder by a constant other than zero.
+fn is_safe_remainder(function: &FpScalar, args: &[Expr]) -> bool {
+    let zero = |v: &ScalarValue| ScalarValue::new_zero(&v.data_type()).map_or(true, |zero| zero == *v);
+    function.def.name == "mod"
+        && types::is_integral(&function.ret)
+        && matches!(args, [_, Expr::Literal(divisor, _)] if !divisor.is_null() && !zero(divisor))
+}
+
 fn is_float_arithmetic(function: &FpScalar) -> bool {
     types::is_float(&function.ret) && matches!(function.def.name, "add" | "subtract" | "multiply" | "negative")
 }
@@ -69,11 +78,16 @@ pub fn may_raise(expr: &Expr) -> bool {
     let mut raises = false;
     let walked = expr.apply(|e| {
         if let Expr::ScalarFunction(call) = e {
-            let safe = call
-                .func
-                .inner()
-                .downcast_ref::<FpScalar>()
-                .is_some_and(|f| NEVER_RAISE.contains(&f.def.name) || f.def.name.starts_with("try_") || is_float_arithmetic(f));
+            if let Some(higher) = FpHigher::of(call) {
+                raises |= higher.may_raise();
+                return Ok(if raises { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue });
+            }
+            let safe = call.func.inner().downcast_ref::<FpScalar>().is_some_and(|f| {
+                NEVER_RAISE.contains(&f.def.name)
+                    || f.def.name.starts_with("try_")
+                    || is_float_arithmetic(f)
+                    || is_safe_remainder(f, &call.args)
+            });
             if !safe && !is_constant(e) {
                 raises = true;
                 return Ok(TreeNodeRecursion::Stop);
@@ -84,11 +98,18 @@ pub fn may_raise(expr: &Expr) -> bool {
     raises || walked.is_err()
 }
 
+fn is_deterministic(call: &ScalarFunction) -> bool {
+    match call.func.inner().downcast_ref::<FpScalar>() {
+        Some(function) => function.def.deterministic,
+        None => FpHigher::of(call).is_some_and(FpHigher::is_deterministic),
+    }
+}
+
 fn is_constant(expr: &Expr) -> bool {
     let mut constant = true;
     let walked = expr.apply(|e| {
         let deterministic = match e {
-            Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<FpScalar>().is_some_and(|f| f.def.deterministic),
+            Expr::ScalarFunction(call) => is_deterministic(call),
             Expr::Literal(..) | Expr::Cast(_) | Expr::Case(_) | Expr::BinaryExpr(_) | Expr::Alias(_) => true,
             _ => false,
         };
@@ -105,7 +126,7 @@ fn is_repeatable(expr: &Expr) -> bool {
     let walked = expr.apply(|e| {
         repeatable &= match e {
             Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) => false,
-            Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<FpScalar>().is_some_and(|f| f.def.deterministic),
+            Expr::ScalarFunction(call) => is_deterministic(call),
             _ => true,
         };
         Ok(if repeatable { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })

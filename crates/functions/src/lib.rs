@@ -13,6 +13,7 @@ mod def;
 pub mod duckdb;
 mod errors;
 mod json;
+pub mod lambda;
 pub mod lazy;
 mod math;
 mod misc;
@@ -32,4 +33,5 @@ pub use def::{
     AggregateCall, AggregateDef, BindContext, Bound, BoundAggregate, DuckAggregate, DuckAggregateSql, DuckCall, FpScalar, FunctionDef,
     Invocation, RewriteDef, ScalarDef, Typed, WindowDef,
 };
+pub use misc::RECURSION_LEVEL;
 pub use registry::{all, families, lookup, nearest};

@@ -1,6 +1,6 @@
 //! Hashes, and what a session says of itself.
 
-use arrow::datatypes::DataType::{Int64, Utf8};
+use arrow::datatypes::DataType::{Int32, Int64, Utf8};
 use datafusion::common::ScalarValue;
 use flightpath_types::{Error, Result};
 use sha2::Digest;
@@ -113,6 +113,30 @@ fn hash_duckdb(c: &crate::DuckCall<'_>, name: &str) -> Result<String, String> {
     duck::same(name, c)
 }
 
+/// The number of the next step of a recursive query; no query can name it. Databricks raises when
+/// the last step that it allows gives rows.
+pub const RECURSION_LEVEL: &str = "recursion level";
+
+const LEVELS_MAX: i32 = 100;
+
+fn next_level(level: i32) -> Result<i32> {
+    if level >= LEVELS_MAX - 1 {
+        return Err(Error::raised("RECURSION_LEVEL_LIMIT_EXCEEDED", "42836", level_message()));
+    }
+    Ok(level + 1)
+}
+
+fn level_message() -> String {
+    format!(
+        "Recursion level limit {LEVELS_MAX} reached but query has not exhausted, try increasing it like 'WITH RECURSIVE t(col) MAX RECURSION LEVEL 200'."
+    )
+}
+
+fn next_level_duckdb(c: &crate::DuckCall<'_>) -> std::result::Result<String, String> {
+    let raise = crate::duckdb::raise("RECURSION_LEVEL_LIMIT_EXCEEDED", "42836", &crate::duckdb::string(&level_message()));
+    Ok(duck::once(&c.args[0], |n| format!("CASE WHEN {n} >= {} THEN {raise} ELSE {n} + 1 END", LEVELS_MAX - 1)))
+}
+
 pub(crate) static MISC: &[FunctionDef] = &[
     scalar!("md5", [], [Bin] => strict(Utf8), eval: eval!(texts; b: binary => md5(b)), duckdb: |c| hash_duckdb(c, "md5"), proof: "text-043, format-008, format-012, format-013, hard-003"),
     scalar!("sha1", ["sha"], [Bin] => strict(Utf8), eval: eval!(texts; b: binary => sha1(b)), duckdb: |c| hash_duckdb(c, "sha1"), proof: "format-008, format-012"),
@@ -125,6 +149,8 @@ pub(crate) static MISC: &[FunctionDef] = &[
         proof: "hard-003"),
     scalar!("crc32", [], [Bin] => strict(Int64), eval: |i| { let f = Frame::new(i)?; let b = f.binary(0)?; f.longs(|row| Ok(b.get(row).map(crc32))) },
         duckdb: |_| duck::unknown("crc32"), proof: "format-008, format-012, format-013, hard-003"),
+    scalar!("recursion level", [], bind: |ctx, args| Ok(crate::def::Bound { nullable: false, ..sig::call(ctx, RECURSION_LEVEL, args, &[sig::P::Int], strict(Int32))? }),
+        eval: eval!(ints; level: int => next_level(level)?), duckdb: next_level_duckdb, proof: "subquery-009, bi-018, slt: recursion"),
     rewrite!("current_user", ["user", "session_user"], bind: bind_user, proof: "unit tests"),
     rewrite!("current_catalog", [], bind: |ctx, args| { no_arguments("current_catalog", &args)?; Ok(text(ctx.catalog.clone())) }, proof: "unit tests"),
     rewrite!("current_database", ["current_schema"], bind: |ctx, args| { no_arguments("current_database", &args)?; Ok(text(ctx.schema.clone())) }, proof: "unit tests"),

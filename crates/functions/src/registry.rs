@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::def::FunctionDef;
-use crate::{aggregates, conditional, datetime, json, math, misc, nested, regexp, strings, windows};
+use crate::{aggregates, conditional, datetime, json, lambda, math, misc, nested, regexp, strings, windows};
 
 macro_rules! families {
     ($($module:ident::$slice:ident),* $(,)?) => {
@@ -31,6 +31,9 @@ static FAMILIES: &[(&str, &[FunctionDef])] = families![
     nested::ACCESS,
     nested::MAPS,
     nested::SEQUENCE,
+    lambda::ARRAYS,
+    lambda::MAPS,
+    lambda::SORT,
     datetime::PARTS,
     datetime::SHIFT,
     datetime::TEXT,

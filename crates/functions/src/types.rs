@@ -27,9 +27,13 @@ pub fn array(element: DataType, contains_null: bool) -> DataType {
     DataType::List(Arc::new(Field::new("element", element, contains_null)))
 }
 
-/// Values of maps are always declared nullable.
+/// A map whose values may be NULL.
 pub fn map(key: DataType, value: DataType) -> DataType {
-    let entries = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
+    map_of(key, value, true)
+}
+
+pub fn map_of(key: DataType, value: DataType, contains_null: bool) -> DataType {
+    let entries = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, contains_null)]);
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
 }
 
@@ -296,7 +300,9 @@ fn common_of_two(a: &DataType, b: &DataType) -> Option<DataType> {
         }
         (DataType::Map(..), DataType::Map(..)) => {
             let ((k1, v1), (k2, v2)) = (map_parts(a)?, map_parts(b)?);
-            Some(map(common_of_two(k1.data_type(), k2.data_type())?, common_of_two(v1.data_type(), v2.data_type())?))
+            let value = common_of_two(v1.data_type(), v2.data_type())?;
+            let nullable = v1.is_nullable() || v2.is_nullable() || casts_add_null(v1.data_type(), v2.data_type(), &value);
+            Some(map_of(common_of_two(k1.data_type(), k2.data_type())?, value, nullable))
         }
         _ => None,
     }
@@ -363,7 +369,11 @@ pub fn can_cast(from: &DataType, to: &DataType) -> bool {
                 && xs.iter().zip(ys).all(|(x, y)| can_cast(x.data_type(), y.data_type()) && (y.is_nullable() || !x.is_nullable()))
         }
         (DataType::Map(..), DataType::Map(..)) => match (map_parts(from), map_parts(to)) {
-            (Some((k1, v1)), Some((k2, v2))) => can_cast(k1.data_type(), k2.data_type()) && can_cast(v1.data_type(), v2.data_type()),
+            (Some((k1, v1)), Some((k2, v2))) => {
+                can_cast(k1.data_type(), k2.data_type())
+                    && can_cast(v1.data_type(), v2.data_type())
+                    && (v2.is_nullable() || !(v1.is_nullable() || cast_is_nullable(v1.data_type(), v2.data_type())))
+            }
             _ => false,
         },
         _ => false,
@@ -422,7 +432,9 @@ pub fn can_implicitly_cast(from: &DataType, to: &DataType) -> bool {
         }
         (DataType::Map(..), DataType::Map(..)) => match (map_parts(from), map_parts(to)) {
             (Some((k1, v1)), Some((k2, v2))) => {
-                can_implicitly_cast(k1.data_type(), k2.data_type()) && can_implicitly_cast(v1.data_type(), v2.data_type())
+                can_implicitly_cast(k1.data_type(), k2.data_type())
+                    && can_implicitly_cast(v1.data_type(), v2.data_type())
+                    && (v2.is_nullable() || !v1.is_nullable())
             }
             _ => false,
         },

@@ -5,6 +5,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator, WindowFunctionDefinition};
 use flightpath_catalog::{AccessRules, Home, TableContents};
+use flightpath_functions::lambda::FpHigher;
 use flightpath_functions::{FpScalar, FunctionDef, lookup};
 use flightpath_plan::BoundTable;
 use flightpath_types::{Refusal, RefusalClass};
@@ -54,9 +55,6 @@ pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Resu
                 if node.inputs().iter().any(|input| matches!(input, LogicalPlan::Subquery(_))) {
                     refusal.get_or_insert_with(|| no("a LATERAL subquery that can't be made a join"));
                 }
-                if let LogicalPlan::RecursiveQuery(_) = node {
-                    refusal.get_or_insert_with(|| no("a recursive common table expression"));
-                }
                 Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
             })?;
             Ok(())
@@ -95,9 +93,12 @@ fn each_expression(plan: &LogicalPlan, check: &mut dyn FnMut(&Expr) -> Option<St
 /// What the binder leaves native is what DataFusion has right; functions must be of the table.
 fn known_function(expr: &Expr) -> Option<String> {
     match expr {
-        Expr::ScalarFunction(call) if call.func.inner().downcast_ref::<FpScalar>().is_none() => {
-            Some(format!("the native function `{}`", call.name()))
-        }
+        Expr::ScalarFunction(call) => match FpHigher::of(call) {
+            // What stands in a lambda stands nowhere else.
+            Some(higher) => higher.lambdas.iter().find_map(|lambda| unknown_in(&lambda.body)),
+            None if call.func.inner().is::<FpScalar>() => None,
+            None => Some(format!("the native function `{}`", call.name())),
+        },
         Expr::AggregateFunction(call) => match lookup(call.func.name()) {
             Some(FunctionDef::Aggregate(_)) => None,
             _ if call.func.name() == "grouping" => None,
@@ -123,6 +124,18 @@ fn known_function(expr: &Expr) -> Option<String> {
         Expr::HigherOrderFunction(call) => Some(format!("higher-order function `{}`", call.name())),
         Expr::Placeholder(placeholder) => Some(format!("parameter {} without a value", placeholder.id)),
         _ => None,
+    }
+}
+
+fn unknown_in(body: &Expr) -> Option<String> {
+    let mut found = None;
+    let walked = body.apply(|e| {
+        found = known_function(e);
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match walked {
+        Ok(_) => found,
+        Err(e) => Some(format!("a lambda that can't be walked ({e})")),
     }
 }
 

@@ -216,7 +216,9 @@ impl Printer {
                 let text = (def.duckdb)(&duck, ignore_nulls).map_err(|reason| by_rule(def.name, &args.types, reason))?;
                 Ok(format!("{text}{over}"))
             }
-            Some(FunctionDef::Scalar(_) | FunctionDef::Rewrite(_)) | None => Err(refuse(format!("window function `{name}`"))),
+            Some(FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) | FunctionDef::Higher(_)) | None => {
+                Err(refuse(format!("window function `{name}`")))
+            }
         }
     }
 
@@ -263,7 +265,7 @@ struct AggregateUse<'a> {
 fn aggregate_def(name: &str) -> Printed<&'static AggregateDef> {
     match lookup(name) {
         Some(FunctionDef::Aggregate(def)) => Ok(def),
-        Some(FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) | FunctionDef::Window(_)) | None => {
+        Some(FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) | FunctionDef::Higher(_) | FunctionDef::Window(_)) | None => {
             Err(refuse(format!("aggregate `{name}`")))
         }
     }

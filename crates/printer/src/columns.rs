@@ -111,6 +111,10 @@ impl Referenced {
             }
             match node {
                 LogicalPlan::Union(union) => union.inputs.iter().for_each(|input| self.add_all(input.schema())),
+                LogicalPlan::RecursiveQuery(query) => {
+                    self.add_all(query.static_term.schema());
+                    self.add_all(query.recursive_term.schema());
+                }
                 LogicalPlan::Distinct(Distinct::All(input)) => self.add_all(input.schema()),
                 LogicalPlan::SubqueryAlias(_) => aliases.push(node),
                 LogicalPlan::Unnest(unnest) => {

@@ -2,9 +2,11 @@
 //! everything with semantics of its own is a call of the compile table.
 
 use arrow::datatypes::DataType;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{InList, Like, ScalarFunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Case, Expr, Operator};
+use flightpath_functions::lambda::FpHigher;
 use flightpath_functions::{DuckCall, FpScalar, duckdb};
 use flightpath_types::{Refusal, RefusalClass};
 
@@ -230,7 +232,8 @@ impl Printer {
                 return Ok(Sql { ty: DataType::Int32, ..number });
             }
         }
-        self.expr(side, env)
+        let printed = self.expr(side, env)?;
+        Ok(if is_constant(other) { shielded(side, printed) } else { printed })
     }
 
     /// Of strings only: NULL with either side NULL in both.
@@ -303,7 +306,7 @@ impl Printer {
     }
 
     fn between(&mut self, between: &Between, env: &Env) -> Printed<Sql> {
-        let value = self.expr(&between.expr, env)?;
+        let value = shielded(&between.expr, self.expr(&between.expr, env)?);
         let (low, high) = (self.expr(&between.low, env)?, self.expr(&between.high, env)?);
         check_comparable(&value.ty, &low.ty, true)?;
         check_comparable(&value.ty, &high.ty, true)?;
@@ -315,7 +318,7 @@ impl Printer {
         let mut text = String::from("CASE");
         let operand = match &case.expr {
             Some(expr) => {
-                let printed = self.expr(expr, env)?;
+                let printed = shielded(expr, self.expr(expr, env)?);
                 let ty = printed.ty.clone();
                 text.push_str(&format!(" {}", printed.operand()));
                 Some(ty)
@@ -354,7 +357,7 @@ impl Printer {
     }
 
     fn in_list(&mut self, list: &InList, env: &Env) -> Printed<Sql> {
-        let value = self.expr(&list.expr, env)?;
+        let value = shielded(&list.expr, self.expr(&list.expr, env)?);
         if list.list.is_empty() {
             return Ok(Sql::atom(if list.negated { "TRUE" } else { "FALSE" }.into(), DataType::Boolean));
         }
@@ -369,6 +372,9 @@ impl Printer {
     }
 
     fn scalar_function(&mut self, call: &ScalarFunction, env: &Env) -> Printed<Sql> {
+        if let Some(higher) = FpHigher::of(call) {
+            return self.higher_function(call, higher, env);
+        }
         let Some(function) = call.func.inner().downcast_ref::<FpScalar>() else {
             return Err(refuse(format!("the native function `{}`", call.name())));
         };
@@ -398,6 +404,21 @@ impl Printer {
         }
         Ok(args)
     }
+}
+
+/// `x + 1 > 5` becomes `x > 4` on DuckDB, which never overflows: sums, differences and products of
+/// integers are hidden from what is compared with a constant.
+fn shielded(side: &Expr, printed: Sql) -> Sql {
+    let is_arithmetic = |f: &FpScalar| {
+        matches!(f.def.name, "add" | "subtract" | "multiply" | "negative") && flightpath_functions::types::is_integral(&f.ret)
+    };
+    let overflows = side
+        .exists(|e| Ok(matches!(e, Expr::ScalarFunction(call) if call.func.inner().downcast_ref::<FpScalar>().is_some_and(is_arithmetic))));
+    if overflows.unwrap_or(true) && !is_constant(side) { Sql::atom(duckdb::hidden(&printed.text), printed.ty) } else { printed }
+}
+
+fn is_constant(expr: &Expr) -> bool {
+    !expr.exists(|e| Ok(matches!(e, Expr::Column(_) | Expr::OuterReferenceColumn(..)) || crate::relation::is_subquery(e))).unwrap_or(true)
 }
 
 #[derive(Default)]

@@ -14,6 +14,7 @@ mod cast;
 mod columns;
 mod expr;
 mod join;
+mod lambda;
 mod relation;
 mod shared;
 mod subquery;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, ScalarValue};
-use datafusion::logical_expr::logical_plan::Unnest;
+use datafusion::logical_expr::logical_plan::{RecursiveQuery, Unnest};
 use datafusion::logical_expr::{Distinct, Expr, Limit, LogicalPlan, Projection, Sort, TableScan, Union, Values};
 use flightpath_functions::duckdb;
 use flightpath_plan::{ScanId, SnapshotSource};
@@ -17,6 +17,9 @@ use crate::block::{Block, Cell, CellKind, FromItem, SortKey, Stage};
 use crate::columns::Referenced;
 use crate::shared::Shared;
 use crate::{Printed, refuse};
+
+/// Days of 2^63 nanoseconds.
+const DURATION_DAYS_MAX: u32 = 106_751;
 
 /// The columns that expressions may refer to: one part per joined input.
 #[derive(Clone, Default)]
@@ -42,6 +45,8 @@ pub(crate) struct Printer {
     shared_names: HashMap<u32, (String, Vec<bool>)>,
     /// `w0 AS MATERIALIZED (...)` in the order they depend on each other.
     with: Vec<String>,
+    /// Recursive queries: the name of each in the text, by its name in the plan.
+    work: HashMap<String, String>,
 }
 
 impl Printer {
@@ -54,13 +59,44 @@ impl Printer {
             referenced,
             shared_names: HashMap::new(),
             with: Vec::new(),
+            work: HashMap::new(),
         }
     }
 
     /// The whole statement, WITH included.
     pub fn statement(&mut self, plan: &LogicalPlan) -> Printed<String> {
-        let body = self.relation(plan)?.render(false);
-        Ok(if self.with.is_empty() { body } else { format!("WITH {} {body}", self.with.join(", ")) })
+        let mut block = self.relation(plan)?;
+        self.bound_durations(&mut block, plan.schema())?;
+        let body = block.render(false);
+        let with = if self.work.is_empty() { "WITH" } else { "WITH RECURSIVE" };
+        Ok(if self.with.is_empty() { body } else { format!("{with} {} {body}", self.with.join(", ")) })
+    }
+
+    /// DuckDB's intervals leave it as nanoseconds, which end after 292 years.
+    fn bound_durations(&mut self, block: &mut Block, schema: &DFSchemaRef) -> Printed<()> {
+        let is_long = |i: usize| matches!(schema.field(i).data_type(), DataType::Duration(_));
+        if !(0..schema.fields().len()).any(is_long) {
+            return Ok(());
+        }
+        if block.distinct {
+            let inner = std::mem::replace(block, Block::new(None, Vec::new()));
+            *block = self.wrap_ordered(inner)?;
+        }
+        let message = duckdb::string("An interval of more than 292 years isn't known on DuckDB.");
+        let raise = duckdb::raise("UNSUPPORTED_FEATURE", "0A000", &message);
+        let days = DURATION_DAYS_MAX;
+        let mut cells = (*block.cells).clone();
+        for (_, cell) in cells.iter_mut().enumerate().filter(|(i, cell)| is_long(*i) && cell.kind != CellKind::Absent) {
+            let bounded =
+                |d: &str| format!("CASE WHEN {d} BETWEEN to_days(-{days}) AND to_days({days}) OR {d} IS NULL THEN {d} ELSE {raise} END");
+            cell.text = match cell.kind {
+                CellKind::Column | CellKind::Literal => bounded(&cell.text),
+                CellKind::Computed | CellKind::Absent => format!("list_transform([{}], lambda fp_d: {})[1]", cell.text, bounded("fp_d")),
+            };
+            cell.kind = CellKind::Computed;
+        }
+        block.cells = Rc::new(cells);
+        Ok(())
     }
 
     /// The scans that the text names, and the plan's scans that each stands for.
@@ -68,7 +104,7 @@ impl Printer {
         self.scans_seen.iter().map(|scan| (*scan, self.shared.stands_for(*scan))).collect()
     }
 
-    fn alias(&mut self) -> String {
+    pub fn alias(&mut self) -> String {
         let alias = format!("t{}", self.next_alias);
         self.next_alias += 1;
         alias
@@ -166,7 +202,7 @@ impl Printer {
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
             LogicalPlan::Distinct(Distinct::On(_)) => Err(refuse("DISTINCT ON")),
             LogicalPlan::Unnest(u) => self.unnest(u),
-            LogicalPlan::RecursiveQuery(_) => Err(refuse("a recursive common table expression")),
+            LogicalPlan::RecursiveQuery(r) => self.recursive(r),
             LogicalPlan::Statement(_) => Err(refuse("a session statement")),
             LogicalPlan::Explain(_) => Err(refuse("EXPLAIN inside a query")),
             LogicalPlan::Analyze(_) => Err(refuse("EXPLAIN ANALYZE inside a query")),
@@ -180,6 +216,11 @@ impl Printer {
 
     fn scan(&mut self, scan: &TableScan) -> Printed<Block> {
         let Some(source) = scan.source.downcast_ref::<SnapshotSource>() else {
+            if let Some(name) = self.work.get(scan.table_name.table()).cloned() {
+                let alias = self.alias();
+                let cells = (0..scan.projected_schema.fields().len()).map(|i| Cell::column(format!("{alias}.c{i}"))).collect();
+                return Ok(Block::new(Some(FromItem { text: format!("{name} AS {alias}"), joined: false, derived: None }), cells));
+            }
             return Err(refuse(format!("relation `{}`", scan.table_name)));
         };
         let mut lower = HashSet::new();
@@ -406,6 +447,24 @@ impl Printer {
         crate::check_size(&sql)?;
         let alias = self.alias();
         Ok(Block::over(sql, alias, union.schema.fields().len()))
+    }
+
+    /// Stands outside every query that encloses its uses, as a shared subplan does.
+    fn recursive(&mut self, query: &RecursiveQuery) -> Printed<Block> {
+        if query.is_distinct {
+            return Err(refuse("a recursive query by UNION without ALL"));
+        }
+        let name = self.alias();
+        self.work.insert(query.name.clone(), name.clone());
+        let outers = std::mem::take(&mut self.outers);
+        let anchor = self.relation(&query.static_term);
+        let step = self.relation(&query.recursive_term);
+        self.outers = outers;
+        let (anchor, step) = (anchor?.render(false), step?.render(false));
+        self.with.push(format!("{name} AS (({anchor}) UNION ALL ({step}))"));
+        let alias = self.alias();
+        let cells = (0..query.schema.fields().len()).map(|i| Cell::column(format!("{alias}.c{i}"))).collect();
+        Ok(Block::new(Some(FromItem { text: format!("{name} AS {alias}"), joined: false, derived: None }), cells))
     }
 
     fn unnest(&mut self, unnest: &Unnest) -> Printed<Block> {

@@ -285,10 +285,12 @@ fn nodes_that_are_no_queries_are_refused_and_distribution_is_ignored() {
     let table = LogicalPlan::Repartition(Repartition { input: Arc::new(scan(0)), partitioning_scheme: Partitioning::RoundRobinBatch(4) });
     let plan = build(from(table).project(vec![a()]).expect("a projection"));
     assert_eq!(print(&plan), "SELECT s0.\"a\" AS c0 FROM s0");
-    let schema = scan(0).schema().clone();
-    let recursive =
-        RecursiveQuery { name: "r".into(), static_term: Arc::new(scan(0)), recursive_term: Arc::new(scan(1)), is_distinct: false, schema };
-    assert!(refusal(&LogicalPlan::RecursiveQuery(recursive)).contains("recursive"));
+    let recursive = |is_distinct| {
+        let made = RecursiveQuery::try_new("r".into(), Arc::new(scan(0)), Arc::new(scan(1)), is_distinct);
+        LogicalPlan::RecursiveQuery(made.expect("terms of one schema"))
+    };
+    assert!(refusal(&recursive(true)).contains("recursive"));
+    assert!(print(&recursive(false)).starts_with("WITH RECURSIVE t0 AS ((SELECT s0."));
     let distinct_on = from(scan(0)).distinct_on(vec![a()], vec![b()], None).expect("a plan");
     assert!(refusal(&build(distinct_on)).starts_with("DISTINCT ON"));
     let set = Expr::GroupingSet(GroupingSet::Rollup(vec![a()]));

@@ -119,7 +119,12 @@ fn scan(scan: &Scan<'_>) -> Result<String> {
     }
     let paths: Vec<String> = scan.files.iter().map(|f| quote_text(&spelled(&f.path, scan.paths))).collect();
     // `hive_partitioning` and the like would add columns that the table's schema doesn't have.
-    let mut from = format!("read_parquet([{}], schema = MAP {{{}}}, hive_partitioning = false) r", paths.join(", "), schema.join(", "));
+    let mut from = format!(
+        "read_parquet([{}], schema = MAP {{{}}}, hive_partitioning = false, explicit_cardinality = {}) r",
+        paths.join(", "),
+        schema.join(", "),
+        estimated_rows(scan.files)
+    );
     if !joined.is_empty() {
         from.push_str(&format!(" JOIN {} p ON p.f = r.file_index", partition_table(scan, &joined)?));
     }
@@ -129,6 +134,19 @@ fn scan(scan: &Scan<'_>) -> Result<String> {
     }
     Ok(format!("SELECT {} FROM {from}", output.join(", ")))
 }
+
+/// With a schema of its own DuckDB doesn't look how many rows the files hold, takes every table for
+/// equally large, and may join two large ones first. Zero would mean that it isn't known.
+fn estimated_rows(files: &[&FileBinding]) -> u64 {
+    let rows = files.iter().map(|f| f.rows.unwrap_or(f.size_bytes / BYTES_PER_ROW)).fold(0, u64::saturating_add);
+    rows.clamp(1, ROWS_MAX)
+}
+
+/// A guess for files without statistics.
+const BYTES_PER_ROW: u64 = 32;
+
+/// Far beyond any table, and far from where products of such estimates overflow.
+const ROWS_MAX: u64 = 1 << 48;
 
 /// Columns get positional names inside, so that none can hide a virtual column of the reader.
 fn file_column(position: usize, column: &Column<'_>, schema: &mut Vec<String>) -> Result<String> {

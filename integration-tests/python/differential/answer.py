@@ -11,6 +11,7 @@ STATE = re.compile(r"SQLSTATE: (\w{5})")
 # Float results that only aggregates and windows may have: their order of addition isn't decided.
 # Moments of values that lie far from zero lose half of the digits.
 RELATIVE = 1e-7
+ABSOLUTE = 1e-6
 
 
 @dataclasses.dataclass
@@ -129,7 +130,7 @@ class Float:
 
 def close(a, b):
     if isinstance(a, Float) and isinstance(b, Float):
-        return a == b or (not math.isinf(a.value) and math.isclose(a.value, b.value, rel_tol=RELATIVE, abs_tol=1e-12))
+        return a == b or (not math.isinf(a.value) and math.isclose(a.value, b.value, rel_tol=RELATIVE, abs_tol=ABSOLUTE))
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(close(x, y) for x, y in zip(a, b))
     return a == b

@@ -4,6 +4,7 @@
 mod choice;
 mod collected;
 mod exact;
+mod extremes;
 mod moments;
 mod rules;
 mod table;
@@ -194,6 +195,11 @@ fn extreme(mut call: AggregateCall, name: &'static str, udf: Arc<AggregateUDF>) 
         ));
     }
     let ret = arg.ty.clone();
+    if types::is_float(&ret) {
+        // Each value counts as often as it likes.
+        call.distinct = false;
+        return Ok(own(name, Kind::Extreme { max: name == "max" }, vec![arg], &call, ret, true));
+    }
     Ok(bound(udf, vec![arg], &call, ret, true))
 }
 

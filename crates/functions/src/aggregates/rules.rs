@@ -53,10 +53,21 @@ pub(super) fn sum(call: &DuckAggregate<'_>) -> Rule {
     match arg_type(call) {
         // Four billion of these fit into a BIGINT.
         DataType::Int8 | DataType::Int16 | DataType::Int32 => wrapped(text, "CAST({} AS BIGINT)".into()),
-        DataType::Int64 if call.windowed => wrapped(text, "CAST({} AS BIGINT)".into()),
+        DataType::Int64 if call.windowed => {
+            let raise = duck::arithmetic_overflow("bigint");
+            let checked = format!("coalesce(TRY_CAST(fp_w AS BIGINT), CASE WHEN fp_w IS NOT NULL THEN {raise} END)");
+            wrapped(text, format!("list_transform([{{}}], lambda fp_w: {checked})[1]"))
+        }
         DataType::Int64 => {
             let raise = duck::arithmetic_overflow("bigint");
             wrapped(text, format!("coalesce(TRY_CAST({{}} AS BIGINT), CASE WHEN {{}} IS NOT NULL THEN {raise} END)"))
+        }
+        // DuckDB lets a sum grow beyond 38 digits. With ten digits to spare it can't.
+        DataType::Decimal128(p, s) if *p + 10 > types::MAX_PRECISION => {
+            let greatest = format!("CAST('{}' AS DECIMAL(38,{s}))", "9".repeat(38 - *s as usize) + "." + &"9".repeat(*s as usize));
+            let raise = duck::arithmetic_overflow(&types::name(call.ret));
+            let checked = format!("CASE WHEN fp_w NOT BETWEEN -{greatest} AND {greatest} THEN {raise} ELSE fp_w END");
+            wrapped(text, format!("list_transform([{{}}], lambda fp_w: {checked})[1]"))
         }
         ty if types::is_decimal(ty) || types::is_float(ty) => sql(text),
         ty => Err(format!("sum of {} isn't known on DuckDB", types::name(ty))),
@@ -66,7 +77,7 @@ pub(super) fn sum(call: &DuckAggregate<'_>) -> Rule {
 pub(super) fn try_sum(call: &DuckAggregate<'_>) -> Rule {
     let text = format!("sum({}{})", distinct(call), arg(call)?);
     match arg_type(call) {
-        ty if types::is_integral(ty) => wrapped(text, "TRY_CAST({} AS BIGINT)".into()),
+        ty if types::is_integral(ty) => wrapped(text, duckdb::hidden("TRY_CAST({} AS BIGINT)")),
         ty if types::is_float(ty) => sql(text),
         ty => Err(format!("try_sum of {} isn't known on DuckDB", types::name(ty))),
     }
@@ -108,8 +119,36 @@ pub(super) fn skewness(_: &DuckAggregate<'_>) -> Rule {
 }
 
 pub(super) fn corr(call: &DuckAggregate<'_>) -> Rule {
-    let text = format!("corr({}{})", distinct(call), call.args.join(", "));
-    wrapped(text, "CASE WHEN NOT isnan({}) THEN {} END".into())
+    comoment(call, "corr", "CASE WHEN NOT isnan({}) THEN {} END")
+}
+
+pub(super) fn kurtosis(_: &DuckAggregate<'_>) -> Rule {
+    Err("kurtosis is made of sums of powers on DuckDB, which lose all digits of values far from zero".into())
+}
+
+/// The squares that a moment sums stay far from what a DOUBLE holds up to this value. DuckDB
+/// raises where a moment is infinite or NaN, Databricks answers it.
+const MOMENT_BOUND: &str = "1e145";
+
+fn bounded(call: String, greatest: String, wrap: &str) -> Rule {
+    let message = duckdb::string("Moments of infinite, NaN or extreme values aren't known on DuckDB.");
+    let raise = duckdb::raise("UNSUPPORTED_FEATURE", "0A000", &message);
+    // NaN is greater than any bound.
+    let wrap = format!("CASE WHEN {{second}} > {MOMENT_BOUND} THEN {raise} ELSE {wrap} END");
+    Ok(DuckAggregateSql { call, wrap: Some(wrap), second: Some(greatest) })
+}
+
+pub(super) fn moment(call: &DuckAggregate<'_>, name: &str) -> Rule {
+    let (x, distinct) = (arg(call)?, distinct(call));
+    bounded(format!("{name}({distinct}CASE WHEN abs({x}) <= {MOMENT_BOUND} THEN {x} END)"), format!("max(abs({x}))"), "{}")
+}
+
+pub(super) fn comoment(call: &DuckAggregate<'_>, name: &str, wrap: &str) -> Rule {
+    let [x, y] = call.args else { return Err(format!("{name} takes two arguments")) };
+    let (distinct, bound) = (distinct(call), MOMENT_BOUND);
+    let kept = format!("{name}({distinct}CASE WHEN abs({x}) <= {bound} AND abs({y}) <= {bound} THEN {x} END, {y})");
+    let greatest = format!("max(CASE WHEN {x} IS NOT NULL AND {y} IS NOT NULL THEN greatest(abs({x}), abs({y})) END)");
+    bounded(kept, greatest, wrap)
 }
 
 pub(super) fn edge(call: &DuckAggregate<'_>, last: bool) -> Rule {

@@ -21,6 +21,7 @@ use flightpath_types::Error;
 use super::choice::{ByKey, Edge};
 use super::collected::{Collect, Collected};
 use super::exact;
+use super::extremes;
 use super::moments;
 use crate::cast::Mode;
 
@@ -32,8 +33,17 @@ pub(super) enum Kind {
     Moments(moments::Moment),
     Comoments(moments::Comoment),
     Collected(Collect),
-    Edge { last: bool, ignore_nulls: bool },
-    ByKey { max: bool },
+    Edge {
+        last: bool,
+        ignore_nulls: bool,
+    },
+    ByKey {
+        max: bool,
+    },
+    /// Of floats.
+    Extreme {
+        max: bool,
+    },
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -65,6 +75,7 @@ impl FpAggregate {
             Kind::Comoments(moment) => Box::new(moments::Corunning::new(*moment)),
             Kind::Collected(collect) => Box::new(Collected::new(collect.clone(), self.args.clone(), self.ret.clone())),
             Kind::Edge { last, ignore_nulls } => Box::new(Edge::new(*last, *ignore_nulls, self.ret.clone())),
+            Kind::Extreme { max } => extremes::accumulator(*max, &self.ret),
             Kind::ByKey { max } => Box::new(ByKey::new(*max, self.ret.clone(), self.args.get(1).cloned().unwrap_or(DataType::Null))),
         }
     }
@@ -115,6 +126,7 @@ impl AggregateUDFImpl for FpAggregate {
                 Kind::Comoments(_) => moments::state_fields(6),
                 Kind::Collected(_) => vec![self.list_state()],
                 Kind::Edge { .. } => vec![Field::new("", self.ret.clone(), true), Field::new("", DataType::Boolean, true)],
+                Kind::Extreme { .. } => vec![Field::new("", self.ret.clone(), true)],
                 Kind::ByKey { .. } => {
                     self.args.iter().map(|t| Field::new("", t.clone(), true)).chain([Field::new("", DataType::Boolean, true)]).collect()
                 }
@@ -125,13 +137,14 @@ impl AggregateUDFImpl for FpAggregate {
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        !args.is_distinct && matches!(self.kind, Kind::Sum(_) | Kind::Avg(_))
+        !args.is_distinct && matches!(self.kind, Kind::Sum(_) | Kind::Avg(_) | Kind::Extreme { .. })
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs<'_>) -> DfResult<Box<dyn GroupsAccumulator>> {
         match &self.kind {
             Kind::Sum(mode) => Ok(exact::groups(exact::Finish::sum(*mode), &self.args, &self.ret)),
             Kind::Avg(mode) => Ok(exact::groups(exact::Finish::avg(*mode), &self.args, &self.ret)),
+            Kind::Extreme { max } => Ok(extremes::groups(*max, &self.ret)),
             _ => Err(DataFusionError::Internal(format!("{} has no accumulator for groups", self.name))),
         }
     }
@@ -155,7 +168,7 @@ impl AggregateUDFImpl for FpAggregate {
                 let kind = Kind::Edge { last: !last, ignore_nulls: *ignore_nulls };
                 ReversedUDAF::Reversed(Self::udaf(self.name, kind, self.args.clone(), self.ret.clone(), self.nullable))
             }
-            Kind::Sum(_) | Kind::Avg(_) | Kind::Moments(_) | Kind::Comoments(_) => ReversedUDAF::Identical,
+            Kind::Sum(_) | Kind::Avg(_) | Kind::Moments(_) | Kind::Comoments(_) | Kind::Extreme { .. } => ReversedUDAF::Identical,
             Kind::ByKey { .. } | Kind::Collected(_) => ReversedUDAF::NotSupported,
         }
     }

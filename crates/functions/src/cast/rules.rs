@@ -55,7 +55,7 @@ impl Rule<'_> {
     }
 
     fn text(&self) -> Result<String, String> {
-        use DataType::{Binary, Boolean, Date32, Float32, Float64, Null, Utf8};
+        use DataType::{Binary, Boolean, Date32, Float32, Float64, Int64, Null, Utf8};
         let x = self.x;
         if types::same(self.from, self.to) {
             return Ok(x.to_owned());
@@ -84,6 +84,7 @@ impl Rule<'_> {
                 Ok(self.checked(&seconds, &duck::cast_overflow(f, t)))
             }
             (f, Float64) if types::is_timestamp(f) => Ok(format!("(epoch_us({x}) / 1000000)")),
+            (Int64, t) if types::is_timestamp(t) => Ok(crate::datetime::timestamp_of_seconds(x)),
             (f, t) if types::is_integral(f) && types::is_timestamp(t) => Ok(format!("make_timestamptz(CAST({x} AS BIGINT) * 1000000)")),
             (f, t) if types::is_integral(f) && types::is_integral(t) => {
                 Ok(self.checked(&format!("TRY_CAST({x} AS {target})"), &duck::cast_overflow(f, t)))
@@ -129,7 +130,7 @@ impl Rule<'_> {
     /// `attempt`, which is NULL where it fails, or the error of a value that isn't NULL.
     fn checked(&self, attempt: &str, raise: &str) -> String {
         match self.mode {
-            Mode::Try => attempt.to_owned(),
+            Mode::Try => duckdb::hidden(attempt),
             Mode::Ansi => format!("coalesce({attempt}, CASE WHEN {} IS NOT NULL THEN {raise} END)", self.x),
         }
     }
@@ -192,7 +193,12 @@ impl Rule<'_> {
         match from {
             DataType::Boolean | DataType::Decimal128(..) => Ok(format!("CAST({x} AS VARCHAR)")),
             ty if types::is_integral(ty) => Ok(format!("CAST({x} AS VARCHAR)")),
-            DataType::Binary => Ok(format!("decode({x})")),
+            DataType::Binary => {
+                let raise = duckdb::raise("UNSUPPORTED_FEATURE", "0A000", "'Bytes that are no UTF-8 aren''t known as a text on DuckDB.'");
+                Ok(crate::strings::duck::once(x, |b| {
+                    format!("CASE WHEN encode(decode({b}, 'replace')) <> {b} THEN {raise} ELSE decode({b}) END")
+                }))
+            }
             DataType::Date32 => Ok(date_text(x, x, "CAST({} AS VARCHAR)", "")),
             ty if types::is_timestamp_ntz(ty) => Ok(wall_clock_text(x)),
             ty if types::is_timestamp(ty) => {

@@ -38,11 +38,34 @@ pub(crate) fn from_local(call: &DuckCall<'_>, local: &str) -> Result<String, Str
     }
 }
 
+/// DuckDB's timestamps end some hours before their microseconds do, and the greatest is its infinity.
+pub(crate) fn timestamp_of_micros(micros: &str) -> String {
+    let raise = too_far();
+    crate::strings::duck::once(micros, |n| {
+        format!("CASE WHEN {n} NOT BETWEEN -9223372022400000000 AND 9223372036854775806 THEN {raise} ELSE make_timestamptz({n}) END")
+    })
+}
+
+pub(crate) fn timestamp_of_seconds(seconds: &str) -> String {
+    let raise = too_far();
+    crate::strings::duck::once(seconds, |n| {
+        format!("CASE WHEN {n} NOT BETWEEN -9223372022400 AND 9223372036853 THEN {raise} ELSE make_timestamptz({n} * 1000000) END")
+    })
+}
+
+/// Dates end some days before the integers do.
+pub(crate) fn date_of_days(days: &str) -> String {
+    let raise = too_far();
+    crate::strings::duck::once(days, |n| {
+        format!("CASE WHEN {n} NOT BETWEEN -2147483646 AND 2147483646 THEN {raise} ELSE DATE '1970-01-01' + {n} END")
+    })
+}
+
+fn too_far() -> String {
+    crate::duckdb::raise("UNSUPPORTED_FEATURE", "0A000", "'A date or time this far away isn''t known on DuckDB.'")
+}
+
 /// An error for what DuckDB would write differently.
 pub(crate) fn year_out_of_range() -> String {
-    crate::duckdb::raise(
-        "DATETIME_OVERFLOW",
-        "22008",
-        "'Years outside 0 to 9999 can''t be formatted on DuckDB; run this with engine=datafusion.'",
-    )
+    crate::duckdb::raise("UNSUPPORTED_FEATURE", "0A000", "'Years outside 0 to 9999 can''t be formatted on DuckDB.'")
 }

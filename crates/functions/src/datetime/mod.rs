@@ -13,6 +13,7 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use duck::timestamp_of_seconds;
 pub(crate) use make::MAKE;
 pub(crate) use now::NOW;
 pub(crate) use parts::PARTS;

@@ -1,6 +1,6 @@
 //! Functions of integers and their digits: `hex`, `bin`, `conv`, `factorial`, `bit_count`...
 
-use arrow::datatypes::{DataType, Float64Type, Int8Type, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Int8Type, Int32Type, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
@@ -9,8 +9,8 @@ use crate::cast::{Mode, implicit_cast};
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::ops::kernel::{binary, unary};
 use crate::rows::{Frame, eval};
-use crate::sig::{P, arity, call, maybe, scalar, strict, unexpected_input};
-use crate::types;
+use crate::sig::{P, arity, call, call_by_name, maybe, rewrite, scalar, strict, unexpected_input};
+use crate::{lazy, types};
 
 pub(crate) static BITS: &[FunctionDef] = &[
     scalar!("hex", [], bind: bind_hex, eval: hex_of, duckdb: |c| named(c, "hex"), proof: "corpus: hard-078, cast-004"),
@@ -27,7 +27,7 @@ pub(crate) static BITS: &[FunctionDef] = &[
     scalar!("bit_get", ["getbit"], bind: bind_bit_get, eval: bit_get, duckdb: bit_get_text, proof: "corpus: arith-007"),
     scalar!("width_bucket", [], bind: bind_width_bucket, eval: width_bucket, duckdb: width_bucket_text, proof: "corpus: agg-051, arith-037"),
     scalar!("isnan", [], bind: bind_isnan, eval: isnan, duckdb: |c| template(c, "coalesce(isnan({}), FALSE)"), proof: "corpus: arith-001, hard-092"),
-    scalar!("nanvl", [], bind: bind_nanvl, eval: nanvl, duckdb: nanvl_text, proof: "corpus: arith-010, hard-092"),
+    rewrite!("nanvl", [], bind: bind_nanvl, proof: "corpus: arith-010, hard-092"),
 ];
 
 fn never() -> Error {
@@ -216,7 +216,7 @@ fn width_bucket_text(call: &DuckCall<'_>) -> Result<String, String> {
     let up = format!("CAST(trunc({n} * ({v} - {min}) / ({max} - {min})) AS BIGINT) + 1");
     let down = format!("CAST(trunc({n} * ({min} - {v}) / ({min} - {max})) AS BIGINT) + 1");
     Ok(format!(
-        "(CASE WHEN {v} IS NULL OR {n} <= 0 OR {n} = 9223372036854775807 OR isnan({v}) OR {min} = {max} OR NOT isfinite({min}) OR NOT isfinite({max}) THEN NULL \
+        "(CASE WHEN {v} IS NULL OR {n} IS NULL OR {n} <= 0 OR {n} = 9223372036854775807 OR isnan({v}) OR {min} = {max} OR NOT isfinite({min}) OR NOT isfinite({max}) THEN NULL \
          WHEN {min} < {max} THEN CASE WHEN {v} < {min} THEN CAST(0 AS BIGINT) WHEN {v} >= {max} THEN {n} + 1 ELSE {up} END \
          WHEN {min} > {max} THEN CASE WHEN {v} > {min} THEN CAST(0 AS BIGINT) WHEN {v} <= {max} THEN {n} + 1 ELSE {down} END END)"
     ))
@@ -284,31 +284,15 @@ fn isnan(call: &Invocation<'_>) -> Result<ColumnarValue> {
     frame.booleans(|row| Ok(Some(values.get(row).is_some_and(f64::is_nan))))
 }
 
-fn bind_nanvl(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
+/// The second value is asked for only where the first is NaN.
+fn bind_nanvl(ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
     arity("nanvl", args.len(), 2, Some(2))?;
     let mut args = args.into_iter();
     let (Some(a), Some(b)) = (args.next(), args.next()) else { return Err(never()) };
     let (a, b) = (floating(ctx, "nanvl", 0, a)?, floating(ctx, "nanvl", 1, b)?);
     let ret = if a.ty == DataType::Float32 && b.ty == DataType::Float32 { DataType::Float32 } else { DataType::Float64 };
-    let args = vec![implicit_cast(ctx, a, &ret)?, implicit_cast(ctx, b, &ret)?];
-    let nullable = args.iter().any(|a| a.nullable);
-    Ok(Bound { args, ret, nullable })
-}
-
-fn nanvl(call: &Invocation<'_>) -> Result<ColumnarValue> {
-    let frame = Frame::new(call)?;
-    if *frame.ret() == DataType::Float32 {
-        let (a, b) = (frame.column::<arrow::array::Float32Array>(0)?, frame.column::<arrow::array::Float32Array>(1)?);
-        return frame
-            .primitives::<arrow::datatypes::Float32Type>(|row| Ok(a.get(row).and_then(|v| if v.is_nan() { b.get(row) } else { Some(v) })));
-    }
-    let (a, b) = (frame.double(0)?, frame.double(1)?);
-    frame.primitives::<Float64Type>(|row| Ok(a.get(row).and_then(|v| if v.is_nan() { b.get(row) } else { Some(v) })))
-}
-
-fn nanvl_text(call: &DuckCall<'_>) -> Result<String, String> {
-    match call.args {
-        [a, b] => Ok(format!("(CASE WHEN isnan({a}) THEN {b} ELSE {a} END)")),
-        _ => Err("nanvl of other than two values".into()),
-    }
+    let (a, b) = (implicit_cast(ctx, a, &ret)?, implicit_cast(ctx, b, &ret)?);
+    let nullable = a.nullable || b.nullable;
+    let is_nan = call_by_name(ctx, "isnan", vec![a.clone()])?;
+    Ok(Typed::new(lazy::case(vec![(is_nan.expr, b.expr)], Some(a.expr), &ret), ret, nullable))
 }

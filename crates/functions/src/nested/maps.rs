@@ -13,7 +13,7 @@ use flightpath_types::{Error, Result};
 
 use super::combine::{common, element};
 use super::gather::{Gather, entries, keys, list_of, map_of, range};
-use crate::def::{BindContext, Bound, FunctionDef, Invocation, Typed};
+use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::rows::Frame;
 use crate::sig::{self, P, mismatch, scalar, strict};
 use crate::strings::duck;
@@ -25,7 +25,7 @@ fn parts_of(name: &str, index: usize, ty: &DataType) -> Result<(DataType, DataTy
         .ok_or_else(|| sig::unexpected_input(name, index, "MAP", ty))
 }
 
-fn check_key(name: &str, key: &DataType) -> Result<()> {
+pub(crate) fn check_key(name: &str, key: &DataType) -> Result<()> {
     if types::is_orderable(key) {
         Ok(())
     } else {
@@ -86,6 +86,18 @@ impl<'a> Entries<'a> {
     }
 }
 
+/// A map of entries that a query made: its keys are checked.
+pub(crate) fn checked_map(ret: &DataType, offsets: &[i32], keys_of: &ArrayRef, values: &ArrayRef, nulls: &NullBuffer) -> Result<ArrayRef> {
+    let (ks, vs) = ([keys_of.clone()], [values.clone()]);
+    let rows = keys(&ks)?;
+    let mut out = Entries::new(ret, &ks, &rows, &vs)?;
+    for (row, bounds) in offsets.windows(2).enumerate() {
+        (bounds[0]..bounds[1]).try_for_each(|i| out.push((0, i as usize), (0, i as usize)))?;
+        out.end(nulls.is_valid(row))?;
+    }
+    out.finish(ret)
+}
+
 fn bind_map(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     if !args.len().is_multiple_of(2) {
         return Err(Error::classed(
@@ -102,8 +114,9 @@ fn bind_map(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     let (key, ks) = common(ctx, "map", ks)?;
     let (value, vs) = common(ctx, "map", vs)?;
     check_key("map", &key)?;
+    let contains_null = vs.iter().any(|v| v.nullable);
     let args = ks.into_iter().zip(vs).flat_map(|(k, v)| [k, v]).collect();
-    Ok(Bound { args, ret: types::map(key, value), nullable: false })
+    Ok(Bound { args, ret: types::map_of(key, value, contains_null), nullable: false })
 }
 
 fn map(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
@@ -121,13 +134,72 @@ fn map(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     frame.finish(out.finish(frame.ret())?)
 }
 
+/// Keys that DuckDB tells apart exactly as Databricks does.
+fn plain_keys(ty: &DataType) -> std::result::Result<(), String> {
+    match types::is_atomic(ty) && !types::is_float(ty) && !types::is_interval(ty) {
+        true => Ok(()),
+        false => Err(format!("a map with keys of type {} isn't known on DuckDB", types::name(ty))),
+    }
+}
+
+fn null_key() -> String {
+    crate::duckdb::raise("NULL_MAP_KEY", "2200E", &crate::duckdb::string("Cannot use null as map key."))
+}
+
+fn duplicate_key() -> String {
+    let message = crate::duckdb::string("Duplicate map key was found, please check the input data.");
+    crate::duckdb::raise("DUPLICATED_MAP_KEY", "23505", &message)
+}
+
+fn map_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> {
+    let (key, value) = types::map_parts(c.ret).ok_or("a map without its type")?;
+    if c.args.is_empty() || *value.data_type() == DataType::Null {
+        return Err("an empty map, or one of nothing but NULLs, isn't known on DuckDB".into());
+    }
+    plain_keys(key.data_type())?;
+    let side = |first: usize| c.args.iter().skip(first).step_by(2).cloned().collect::<Vec<String>>();
+    let (ks, vs) = (side(0), side(1));
+    let made = format!("map([{}], [{}])", ks.join(", "), vs.join(", "));
+    let literals: Vec<_> = c.literals.iter().step_by(2).collect();
+    let known = |l: &&Option<datafusion::common::ScalarValue>| l.as_ref().is_some_and(|v| !v.is_null());
+    if literals.iter().all(known) && (1..literals.len()).all(|i| !literals[..i].contains(&literals[i])) {
+        return Ok(made);
+    }
+    let any_null = ks.iter().map(|k| format!("{k} IS NULL")).collect::<Vec<_>>().join(" OR ");
+    let duplicates = match ks.len() {
+        1 => String::new(),
+        n => format!(" WHEN len(list_distinct([{}])) < {n} THEN {}", ks.join(", "), duplicate_key()),
+    };
+    Ok(format!("(CASE WHEN {any_null} THEN {}{duplicates} ELSE {made} END)", null_key()))
+}
+
+fn from_arrays_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> {
+    let (key, value) = types::map_parts(c.ret).ok_or("a map without its type")?;
+    plain_keys(key.data_type())?;
+    if *value.data_type() == DataType::Null {
+        return Err("a map of nothing but NULLs isn't known on DuckDB".into());
+    }
+    let message = crate::duckdb::string("The key array and the value array of a map must have the same length.");
+    let lengths = crate::duckdb::raise("INVALID_PARAMETER_VALUE.MAP_ARRAYS", "22023", &message);
+    Ok(duck::once2(&c.args[0], &c.args[1], |k, v| {
+        format!(
+            "CASE WHEN {k} IS NULL OR {v} IS NULL THEN NULL WHEN len({k}) <> len({v}) THEN {lengths} WHEN list_count({k}) < len({k}) THEN {} WHEN len(list_distinct({k})) < len({k}) THEN {} ELSE map({k}, {v}) END",
+            null_key(),
+            duplicate_key()
+        )
+    }))
+}
+
 fn bind_from_arrays(_: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     const NAME: &str = "map_from_arrays";
     sig::arity(NAME, args.len(), 2, Some(2))?;
-    let item = |i: usize| element(&args[i].ty).map(|(t, _)| t.clone()).ok_or_else(|| sig::unexpected_input(NAME, i, "ARRAY", &args[i].ty));
-    let (key, value) = (item(0)?, item(1)?);
+    let item = |i: usize| {
+        let element = element(&args[i].ty).map(|(t, nulls)| (t.clone(), nulls));
+        element.ok_or_else(|| sig::unexpected_input(NAME, i, "ARRAY", &args[i].ty))
+    };
+    let ((key, _), (value, contains_null)) = (item(0)?, item(1)?);
     check_key(NAME, &key)?;
-    Ok(sig::bound(args, strict(types::map(key, value))))
+    Ok(sig::bound(args, strict(types::map_of(key, value, contains_null))))
 }
 
 fn from_arrays(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
@@ -161,7 +233,8 @@ fn bind_from_entries(_: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     match element(&args[0].ty) {
         Some((DataType::Struct(fields), nulls)) if fields.len() == 2 => {
             check_key(NAME, fields[0].data_type())?;
-            let (ret, nullable) = (types::map(fields[0].data_type().clone(), fields[1].data_type().clone()), args[0].nullable || nulls);
+            let (key, value) = (fields[0].data_type().clone(), fields[1].data_type().clone());
+            let (ret, nullable) = (types::map_of(key, value, fields[1].is_nullable()), args[0].nullable || nulls);
             Ok(Bound { args, ret, nullable })
         }
         _ => Err(sig::unexpected_input(NAME, 0, "ARRAY of pair STRUCT", &args[0].ty)),
@@ -326,8 +399,8 @@ fn str_to_map(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
 
 pub(crate) static MAPS: &[FunctionDef] = &[
     scalar!("map", [], bind: bind_map, eval: map,
-        duckdb: |_| Err("a map made in a query isn't known to refuse duplicate keys as Databricks does on DuckDB".into()), proof: "nested-029, nested-035"),
-    scalar!("map_from_arrays", [], bind: bind_from_arrays, eval: from_arrays, duckdb: |_| duck::unknown("map_from_arrays"), proof: "nested-029, hard-002"),
+        duckdb: map_duckdb, proof: "nested-029, nested-035"),
+    scalar!("map_from_arrays", [], bind: bind_from_arrays, eval: from_arrays, duckdb: from_arrays_duckdb, proof: "nested-029, hard-002"),
     scalar!("map_from_entries", [], bind: bind_from_entries, eval: from_entries, duckdb: |_| duck::unknown("map_from_entries"), proof: "nested-029"),
     scalar!("map_concat", [], bind: bind_concat, eval: concat, duckdb: |_| duck::unknown("map_concat"), proof: "nested-029, hard-055"),
     scalar!("map_keys", [], bind: |_, args| bind_side("map_keys", args, |k, _| (k, true)), eval: |i| side(i, |e| e.column(0).clone()),

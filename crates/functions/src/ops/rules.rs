@@ -113,7 +113,7 @@ fn integral(call: &DuckCall<'_>, op: Op, mode: Mode, a: &str, b: &str, ty: &Data
         }
         // DuckDB raises on overflow in the same widths.
         Op::Add | Op::Subtract | Op::Multiply if mode == Mode::Ansi => Ok(format!("({a} {symbol} {b})")),
-        Op::Add | Op::Subtract | Op::Multiply => Ok(format!("TRY_CAST(CAST({a} AS HUGEINT) {symbol} {b} AS {name})")),
+        Op::Add | Op::Subtract | Op::Multiply => Ok(duckdb::hidden(&format!("TRY_CAST(CAST({a} AS HUGEINT) {symbol} {b} AS {name})"))),
         Op::Remainder => {
             // DuckDB raises for the least value by minus one, whose remainder is 0.
             let expression = match divisor {

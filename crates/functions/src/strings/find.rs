@@ -208,7 +208,8 @@ pub(crate) static FIND: &[FunctionDef] = &[
         proof: "text-009"),
     scalar!("contains", [], bind: |ctx, args| bind_predicate(ctx, "contains", args),
         eval: |i| predicate(i, contains),
-        duckdb: |c| text_only(c, || format!("contains({}, {})", c.args[0], c.args[1])),
+        // It has forms for lists and maps: an untyped NULL must not leave the choice open.
+        duckdb: |c| text_only(c, || format!("contains(CAST({} AS VARCHAR), CAST({} AS VARCHAR))", c.args[0], c.args[1])),
         proof: "text-008, text-009"),
     scalar!("instr", [], [Str, Str] => strict(Int32),
         eval: eval!(ints; s: text, sub: text => search::locate(s, sub, 1)),

@@ -129,17 +129,10 @@ pub(super) struct Sets {
 const SETS_MAX: usize = 4096;
 
 impl Sets {
-    /// Columns that some set leaves out.
-    pub fn nulled(&self) -> HashSet<Column> {
-        let mut out = HashSet::new();
-        for (i, t) in self.exprs.iter().enumerate() {
-            if let Expr::Column(column) = &t.expr
-                && self.sets.iter().any(|s| !s.contains(&i))
-            {
-                out.insert(column.clone());
-            }
-        }
-        out
+    /// What some set leaves out.
+    pub fn nulled(&self) -> HashSet<Expr> {
+        let left_out = |i: usize| self.sets.iter().any(|s| !s.contains(&i));
+        self.exprs.iter().enumerate().filter(|(i, _)| left_out(*i)).map(|(_, t)| t.expr.clone()).collect()
     }
 
     fn index(&mut self, t: Typed) -> usize {

@@ -9,7 +9,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident};
 use datafusion::sql::sqlparser::tokenizer::Span;
-use flightpath_functions::{AggregateCall, AggregateDef, BoundAggregate, FunctionDef, Typed, cast, lookup, nearest};
+use flightpath_functions::{AggregateCall, AggregateDef, BoundAggregate, FunctionDef, Typed, cast, lazy, lookup, nearest};
 use flightpath_types::{Error, Result};
 
 use super::error;
@@ -42,6 +42,9 @@ impl State<'_> {
         if let Some(bound) = self.special(place, f, &name)? {
             return Ok(bound);
         }
+        if let Some(def) = Self::sorted_by(f, &name) {
+            return self.higher_call(place, f, &name, def);
+        }
         let Some(def) = lookup(&name) else {
             if names::cast_type(&name).is_some() && f.over.is_none() && f.filter.is_none() && f.within_group.is_empty() {
                 let args = self.arguments(place, f)?;
@@ -54,6 +57,7 @@ impl State<'_> {
         }
         match def {
             FunctionDef::Aggregate(aggregate) => self.aggregate_call(place, f, aggregate),
+            FunctionDef::Higher(higher) => self.higher_call(place, f, &name, higher),
             FunctionDef::Window(_) => Err(error::classed(
                 "WINDOW_FUNCTION_WITHOUT_OVER_CLAUSE",
                 "42601",
@@ -246,6 +250,9 @@ impl State<'_> {
 
     fn aggregate_call(&mut self, place: &Place<'_>, f: &ast::Function, def: &'static AggregateDef) -> Result<Bound> {
         let Some(aggregates) = place.aggregates else {
+            if place.clause == names::LAMBDA {
+                return Err(Error::not_eligible("an aggregate function inside a lambda isn't supported"));
+            }
             let (class, state) = match place.clause {
                 "an aggregate function" => ("NESTED_AGGREGATE_FUNCTION", "42607"),
                 "WHERE" => ("INVALID_WHERE_CONDITION", "42903"),
@@ -265,8 +272,13 @@ impl State<'_> {
                 Some(Box::new(filter.t.expr))
             }
         };
+        // What the filter leaves out never raises.
+        let guarded = |a: Typed| match &filter {
+            Some(filter) if lazy::may_raise(&a.expr) => lazy::case(vec![((**filter).clone(), a.expr)], None, &a.ty),
+            _ => a.expr,
+        };
         let params = AggregateFunctionParams {
-            args: bound.args.into_iter().map(|a| a.expr).collect(),
+            args: bound.args.into_iter().map(guarded).collect(),
             distinct: bound.distinct,
             filter,
             order_by: bound.order_by,

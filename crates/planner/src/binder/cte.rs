@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use datafusion::sql::sqlparser::ast;
-use flightpath_types::{Error, Result};
+use flightpath_types::Result;
 
 use super::error;
-use super::scope::Scope;
+use super::recursive::Work;
+use super::scope::{Relation, Scope};
 
 /// The CTEs of one WITH that are visible at a place, and those of the enclosing queries.
 #[derive(Clone, Copy)]
@@ -15,6 +16,8 @@ pub(super) struct Ctes<'s> {
     visible: &'s [ast::Cte],
     recursive: bool,
     pub outer_scope: Option<&'s Scope<'s>>,
+    /// Inside a recursive step: the step before.
+    work: Option<&'s Work>,
     parent: Option<&'s Ctes<'s>>,
 }
 
@@ -23,11 +26,18 @@ pub(super) struct FoundCte<'s> {
     pub cte: &'s ast::Cte,
     pub sees: Ctes<'s>,
     pub outer_scope: Option<&'s Scope<'s>>,
+    pub recursive: bool,
+}
+
+/// What a name means.
+pub(super) enum Found<'s> {
+    Cte(FoundCte<'s>),
+    Work(&'s Relation),
 }
 
 impl<'s> Ctes<'s> {
     pub const fn none() -> Ctes<'static> {
-        Ctes { visible: &[], recursive: false, outer_scope: None, parent: None }
+        Ctes { visible: &[], recursive: false, outer_scope: None, work: None, parent: None }
     }
 
     pub fn declared(with: &'s ast::With, parent: &'s Ctes<'s>, outer_scope: Option<&'s Scope<'s>>) -> Result<Self> {
@@ -41,34 +51,41 @@ impl<'s> Ctes<'s> {
                 ));
             }
         }
-        Ok(Ctes { visible: &with.cte_tables, recursive: with.recursive, outer_scope, parent: Some(parent) })
+        Ok(Ctes { visible: &with.cte_tables, recursive: with.recursive, outer_scope, work: None, parent: Some(parent) })
     }
 
-    pub fn find(&self, name: &str) -> Result<Option<FoundCte<'s>>> {
+    /// What a recursive step sees.
+    pub fn stepping<'w>(&self, work: &'w Work) -> Ctes<'w>
+    where
+        's: 'w,
+    {
+        Ctes { work: Some(work), ..*self }
+    }
+
+    pub fn find(&self, name: &str) -> Option<Found<'s>> {
+        if let Some(work) = self.work.filter(|w| w.name.eq_ignore_ascii_case(name)) {
+            return Some(Found::Work(&work.relation));
+        }
         let at = self.visible.iter().position(|cte| cte.alias.name.value.eq_ignore_ascii_case(name));
         match at {
             Some(at) => {
                 let cte = &self.visible[at];
-                if self.recursive && refers_to_itself(cte) {
-                    return Err(Error::not_eligible(format!("recursive common table expressions (`{name}`) aren't supported yet")));
-                }
-                let sees = Ctes { visible: &self.visible[..at], ..*self };
-                Ok(Some(FoundCte { cte, sees, outer_scope: self.outer_scope }))
+                let recursive = self.recursive && refers_to(cte.query.as_ref(), name) > 0;
+                let sees = Ctes { visible: &self.visible[..at], work: None, ..*self };
+                Some(Found::Cte(FoundCte { cte, sees, outer_scope: self.outer_scope, recursive }))
             }
-            None => match self.parent {
-                Some(parent) => parent.find(name),
-                None => Ok(None),
-            },
+            None => self.parent.and_then(|parent| parent.find(name)),
         }
     }
 }
 
-/// Whether a relation of the CTE's own name stands anywhere in it.
-fn refers_to_itself(cte: &ast::Cte) -> bool {
-    let name = &cte.alias.name.value;
-    let found = ast::visit_relations(cte.query.as_ref(), |relation: &ast::ObjectName| {
+/// How often a relation of that name stands anywhere in `part`.
+pub(super) fn refers_to(part: &impl ast::Visit, name: &str) -> usize {
+    let mut count = 0;
+    let _ = ast::visit_relations(part, |relation: &ast::ObjectName| {
         let own = matches!(relation.0.as_slice(), [ast::ObjectNamePart::Identifier(ident)] if ident.value.eq_ignore_ascii_case(name));
-        if own { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+        count += usize::from(own);
+        std::ops::ControlFlow::<()>::Continue(())
     });
-    found.is_break()
+    count
 }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 use arrow::datatypes::DataType;
-use datafusion::common::{Column, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Ident, UnaryOperator, Value};
@@ -61,8 +61,8 @@ pub(super) struct Place<'s> {
     pub aliases: Option<&'s Aliases>,
     /// ORDER BY and HAVING see the select list before the input.
     pub alias_first: bool,
-    /// Grouping columns that a grouping set may leave out: NULL there.
-    pub nulled: Option<&'s HashSet<Column>>,
+    /// Grouping expressions that a grouping set may leave out: NULL there.
+    pub nulled: Option<&'s HashSet<Expr>>,
     /// Lambda variables by lower-case name, innermost last.
     pub variables: Vec<(String, Typed)>,
 }
@@ -104,6 +104,14 @@ impl<'s> Place<'s> {
 impl State<'_> {
     pub fn expr(&mut self, place: &Place<'_>, e: &ast::Expr) -> Result<Bound> {
         self.spend(1)?;
+        let mut bound = self.bare_expr(place, e)?;
+        if place.nulled.is_some_and(|nulled| nulled.contains(&bound.t.expr)) {
+            bound.t.nullable = true;
+        }
+        Ok(bound)
+    }
+
+    fn bare_expr(&mut self, place: &Place<'_>, e: &ast::Expr) -> Result<Bound> {
         match e {
             ast::Expr::Identifier(ident) => self.reference(place, std::slice::from_ref(ident)),
             ast::Expr::CompoundIdentifier(parts) => self.reference(place, parts),
@@ -167,7 +175,11 @@ impl State<'_> {
             ast::Expr::Struct { values, fields } if fields.is_empty() => self.structure(place, values),
             ast::Expr::Tuple(values) => self.structure(place, values),
             ast::Expr::Function(function) => self.call(place, function),
-            ast::Expr::Lambda(_) => Err(Error::not_eligible("lambdas (`x -> ...`) aren't supported yet")),
+            ast::Expr::Lambda(_) => Err(error::classed(
+                "INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION",
+                "42K0D",
+                "Invalid lambda function call. A lambda function should only be used in a higher order function.",
+            )),
             other => Err(Error::not_eligible(format!("expression `{other}` isn't supported"))),
         }
     }
@@ -226,7 +238,7 @@ impl State<'_> {
         }
         if let Some(found) = place.scope.find(parts)? {
             let mut t = found.col.typed();
-            if place.nulled.is_some_and(|nulled| nulled.contains(&found.col.column)) {
+            if place.nulled.is_some_and(|nulled| nulled.contains(&t.expr)) {
                 t.nullable = true;
             }
             let name = parts[found.used - 1].value.clone();
@@ -486,7 +498,8 @@ impl State<'_> {
             ast::CastKind::TryCast => ("TRY_CAST", true),
             ast::CastKind::SafeCast => return Err(Error::invalid("SAFE_CAST isn't part of Databricks SQL; use try_cast")),
         };
-        let name = format!("{word}({} AS {})", x.name, to.sql);
+        // Casts to nested types don't show.
+        let name = if to.ty.is_nested() { x.name.clone() } else { format!("{word}({} AS {})", x.name, to.sql) };
         if matches!(x.t.expr, Expr::Placeholder(_)) && x.t.ty == DataType::Null {
             return Ok(Bound::new(self.coerce(x.t, &to.ty)?, name));
         }

@@ -12,7 +12,7 @@ use flightpath_plan::{ScanId, SnapshotSource};
 use flightpath_types::{Error, Result};
 
 use super::TableRequest;
-use super::cte::Ctes;
+use super::cte::{Ctes, Found};
 use super::error::{self, built};
 use super::expr::{Place, balanced};
 use super::query::State;
@@ -106,8 +106,15 @@ impl State<'_> {
     /// A CTE or a table by its name.
     pub fn named_relation(&mut self, parts: &[Ident], version: Option<&ast::TableVersion>, ctes: &Ctes<'_>) -> Result<Relation> {
         if let ([only], None) = (parts, version)
-            && let Some(found) = ctes.find(&only.value)?
+            && let Some(found) = ctes.find(&only.value)
         {
+            let found = match found {
+                Found::Cte(found) => found,
+                Found::Work(relation) => return Ok(relation.clone()),
+            };
+            if found.recursive {
+                return self.recursive(&found);
+            }
             let relation = self.bind_query(&found.cte.query, &found.sees, found.outer_scope)?;
             let columns: Vec<Ident> = found.cte.alias.columns.iter().map(|c| c.name.clone()).collect();
             let mut relation = relation.aliased(&found.cte.alias.name.value, &columns)?;

@@ -8,6 +8,9 @@ use flightpath_functions::{Typed, types};
 use super::call::Arguments;
 use super::expr::Bound;
 
+/// Where a lambda's body stands, for messages.
+pub(super) const LAMBDA: &str = "a lambda function";
+
 /// An unnamed output column's name: a path of names shows its last one.
 pub(super) fn output(e: &ast::Expr, text: &str) -> String {
     match e {

@@ -108,7 +108,7 @@ impl State<'_> {
         match lookup(name) {
             Some(FunctionDef::Scalar(def)) => def.call(&self.ctx, args),
             Some(FunctionDef::Rewrite(def)) => (def.bind)(&self.ctx, args),
-            Some(FunctionDef::Aggregate(_) | FunctionDef::Window(_)) | None => {
+            Some(FunctionDef::Aggregate(_) | FunctionDef::Window(_) | FunctionDef::Higher(_)) | None => {
                 Err(Error::not_eligible(format!("`{name}` isn't known yet")))
             }
         }

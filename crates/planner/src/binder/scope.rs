@@ -16,6 +16,9 @@ use super::error;
 /// A relation's name as columns may be qualified by it: `table`, `schema.table`, `catalog.schema.table`.
 pub(super) type Qualifier = Arc<[String]>;
 
+/// The hidden column that counts the steps of a recursive query. No name that is written means it.
+pub(super) const LEVEL: &str = "#level";
+
 /// A column that a name may mean.
 #[derive(Debug, Clone)]
 pub(super) struct Col {
@@ -58,6 +61,7 @@ impl Relation {
 
     /// The relation under a new name, its columns renamed where names are given.
     pub fn aliased(mut self, name: &str, columns: &[Ident]) -> Result<Self> {
+        let level = self.cols.iter().find(|c| &*c.name == LEVEL).cloned();
         self.cols.retain(|c| !c.hidden);
         if !columns.is_empty() && columns.len() != self.cols.len() {
             return Err(error::classed(
@@ -77,6 +81,7 @@ impl Relation {
                 col.name = Arc::from(ident.value.as_str());
             }
         }
+        self.cols.extend(level.map(|c| Col { qualifier: Some(qualifier), ..c }));
         Ok(self)
     }
 }
@@ -143,7 +148,7 @@ impl<'a> Scope<'a> {
     pub fn of_relation(&self, qualifier: &[String]) -> Vec<&'a Col> {
         // The keys of a USING join come first.
         let (mut keys, rest): (Vec<&'a Col>, Vec<&'a Col>) =
-            self.cols.iter().filter(|c| qualified_by(c, qualifier)).partition(|c| c.hidden);
+            self.cols.iter().filter(|c| qualified_by(c, qualifier) && &*c.name != LEVEL).partition(|c| c.hidden);
         keys.extend(rest);
         keys
     }

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use datafusion::common::Column;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::ops::canonical_float;
@@ -75,7 +74,7 @@ impl State<'_> {
             Place { aggregates: Some(&aggregates), windows: Some(&windows), aliases: Some(&aliases), ..Place::new(scope, ctes, "SELECT") };
         // Grouping sets make their columns nullable before the select list is typed.
         let sets = self.grouping_sets(select, scope, ctes)?;
-        let nulled: HashSet<Column> = sets.as_ref().map(|s| s.nulled()).unwrap_or_default();
+        let nulled: HashSet<Expr> = sets.as_ref().map(|s| s.nulled()).unwrap_or_default();
         let base = Place { nulled: (!nulled.is_empty()).then_some(&nulled), ..base };
         if let Some(sets) = &sets {
             aggregates.set_grouping(sets, self)?;

@@ -36,9 +36,7 @@ impl State<'_> {
             columns.retain(|(name, _)| !names.contains(&name.to_lowercase()));
         }
         for (name, mut t) in columns {
-            if let datafusion::logical_expr::Expr::Column(c) = &t.expr
-                && place.nulled.is_some_and(|n| n.contains(c))
-            {
+            if place.nulled.is_some_and(|n| n.contains(&t.expr)) {
                 t.nullable = true;
             }
             items.push(Item { name, t });

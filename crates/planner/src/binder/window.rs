@@ -196,7 +196,7 @@ impl State<'_> {
                 };
                 Ok((WindowFunctionDefinition::AggregateUDF(bound.udf), window, name))
             }
-            FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) => Err(error::classed(
+            FunctionDef::Scalar(_) | FunctionDef::Rewrite(_) | FunctionDef::Higher(_) => Err(error::classed(
                 "UNSUPPORTED_EXPR_FOR_WINDOW",
                 "42P20",
                 format!("Expression `{}` not supported within a window function.", f.name),

@@ -157,7 +157,7 @@ SELECT id FROM people WHERE id > ALL (SELECT id FROM sales)
 -- error: not eligible: ANY and ALL over a comparison isn't supported
 
 WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 5) SELECT * FROM r
--- error: not eligible: recursive common table expressions (`r`) aren't supported yet
+-- DuckDB: WITH RECURSIVE t0 AS ((SELECT 1 AS c0, 0 AS c1) UNION ALL (SELECT (t1.c0 + 1) AS c0, (CASE WHEN t1.c1 >= 99 THEN error('FLIGHTPATH_RAISED|RECURSION_LEVEL_LIMIT_EXCEEDED|42836|' || 'Recursion level limit 100 reached but query has not exhausted, try increasing it like ''WITH RECURSIVE t(col) MAX RECURSION LEVEL 200''.') ELSE t1.c1 + 1 END) AS c1 FROM t0 AS t1 WHERE t1.c0 < 5)) SELECT t2.c0 AS c0 FROM t0 AS t2
 
 SELECT region FROM sales s JOIN people p ON s.region LIKE p.name
 -- DuckDB: SELECT s0."region" AS c0 FROM s0 JOIN s1 ON CASE WHEN s0."region" IS NOT NULL AND regexp_matches(s1."name", '(?s)\A(?:[^\\]|\\[%_\\])*\\(?:[^%_\\]|\z)') THEN error('FLIGHTPATH_RAISED|INVALID_FORMAT.ESC_IN_THE_MIDDLE|42601|' || 'The escape character is not allowed to precede an ordinary one or to end the pattern of LIKE.') ELSE s0."region" LIKE s1."name" ESCAPE '\' END
