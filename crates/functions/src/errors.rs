@@ -11,6 +11,8 @@ use crate::{duckdb, types};
 const VALUE_CHARS_MAX: usize = 200;
 
 fn shown(value: &str) -> String {
+    // Some clients end a message at a NUL.
+    let value = &value.replace('\0', "\\0");
     match value.char_indices().nth(VALUE_CHARS_MAX) {
         Some((end, _)) => format!("{}...", &value[..end]),
         None => value.to_owned(),
