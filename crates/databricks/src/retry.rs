@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn waits_grow_and_end() {
         let mut tries = tries();
-        for most in [1.0, 2.0, 4.0, 8.0] {
+        for most in [1.0f64, 2.0, 4.0, 8.0] {
             let wait = tries.next(failed(Cause::Broken), Idempotency::Safe, None).unwrap().as_secs_f64();
             assert!((most / 2.0).max(1.0) <= wait && wait <= most, "{wait} for {most}");
         }

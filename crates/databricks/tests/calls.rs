@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
@@ -91,11 +91,7 @@ async fn answer(State(fake): State<Arc<Fake>>, request: Request) -> Response<Bod
 }
 
 fn config(url: &url::Url, auth: Auth) -> ClientConfig {
-    ClientConfig {
-        backoff_min: Duration::from_millis(1),
-        backoff_max: Duration::from_millis(2),
-        ..ClientConfig::new(url.clone(), auth)
-    }
+    ClientConfig { backoff_min: Duration::from_millis(1), backoff_max: Duration::from_millis(2), ..ClientConfig::new(url.clone(), auth) }
 }
 
 fn pat(url: &url::Url) -> Client {
@@ -283,13 +279,23 @@ impl Write for Log {
     }
 }
 
+/// What all tests of this program log. One subscriber for all threads: with one of its own, a test
+/// misses what another has found nobody to be interested in.
+fn captured() -> Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    let start = || {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+        tracing::subscriber::set_global_default(subscriber.with_writer(move || writer.clone()).finish()).unwrap();
+        log
+    };
+    LOG.get_or_init(start).clone()
+}
+
 #[tokio::test]
 async fn secrets_reach_no_message_and_no_log() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let log = captured();
 
     let echo = json!({"error_code": "BAD", "message": format!("you sent {PAT} to https://h.test/a?sig=query-secret")});
     let script = [
