@@ -211,7 +211,7 @@ impl TableInfo {
 fn spelled(asked: &TableName, table: &Map<String, Value>) -> Option<TableName> {
     let part = |field: &str, asked: &str| {
         let answered = table.get(field)?.as_str()?;
-        answered.eq_ignore_ascii_case(asked).then(|| answered.to_string())
+        (answered.to_lowercase() == asked.to_lowercase()).then(|| answered.to_string())
     };
     Some(TableName::new(&part("catalog_name", &asked.catalog)?, &part("schema_name", &asked.schema)?, &part("name", &asked.table)?))
 }

@@ -22,6 +22,12 @@ pub trait Identities: Send + Sync {
     }
 }
 
+impl<F: Fn(&Principal) -> Identity + Send + Sync> Identities for F {
+    fn identity(&self, principal: &Principal) -> Identity {
+        self(principal)
+    }
+}
+
 /// What is asked of Unity Catalog.
 #[async_trait]
 pub(crate) trait UnityApi: Send + Sync {

@@ -485,11 +485,13 @@ impl Catalog for UnityCatalog {
             Some(free) => free.log.refresh().await.map(|_| ()),
             None => Ok(()),
         }
+    }
 
     async fn refresh_all(&self) {
-        self.inner.entries.invalidate_all();
+        let order = self.inner.next_order();
+        // Lookups under way hold entries of their own: what those were told is void, too.
+        self.inner.everybody.iter().filter_map(|shared| shared.value().upgrade()).for_each(|shared| shared.require(order));
         self.inner.refresh_logs().await;
-    }
     }
 }
 

@@ -170,3 +170,15 @@ async fn columns_without_a_type_here_are_refused_by_name() {
     assert_eq!(error.kind(), ErrorKind::NotEligible);
     assert!(error.message().contains("column `v` has the type variant"), "{error}");
 }
+
+#[tokio::test]
+async fn after_a_change_somewhere_everything_is_asked_anew() {
+    let fake = Fake::new();
+    let catalog = fake.catalog();
+    latest(&catalog, &ann()).await.unwrap();
+    fake.commit(1);
+    catalog.refresh_all().await;
+    assert!(catalog.cached_snapshot(&ann(), &sales()).is_none());
+    assert_eq!(latest(&catalog, &ann()).await.unwrap().version, 1);
+    assert_eq!(fake.table_calls.load(Ordering::SeqCst), 2);
+}

@@ -6,6 +6,7 @@ mod folders;
 mod golden;
 mod logs;
 mod parquet_tables;
+mod set;
 mod time_travel;
 
 mod support;
