@@ -33,6 +33,8 @@ enum Command {
     Check(commands::check::Args),
     /// Write benchmark tables as Delta tables.
     Populate(commands::populate::Args),
+    /// Stand in for an outside system: a simulated Databricks workspace.
+    Emulate(commands::emulate::Args),
     /// Read a password from standard input and print its hash for [[auth.users]].
     HashPassword,
 }
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => commands::explain::run(args),
         Command::Check(args) => commands::check::run(args),
         Command::Populate(args) => commands::populate::run(args),
+        Command::Emulate(args) => commands::emulate::run(args),
         Command::HashPassword => commands::hash_password::run(),
     };
     match result {

@@ -1,6 +1,7 @@
 //! One module per subcommand.
 
 pub mod check;
+pub mod emulate;
 pub mod explain;
 pub mod hash_password;
 pub mod populate;
