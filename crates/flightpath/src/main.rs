@@ -35,6 +35,8 @@ enum Command {
     Populate(commands::populate::Args),
     /// Stand in for an outside system: a simulated Databricks workspace.
     Emulate(commands::emulate::Args),
+    /// Show or lift the quarantine of query shapes that two engines disagreed on.
+    Quarantine(commands::quarantine::Args),
     /// Read a password from standard input and print its hash for [[auth.users]].
     HashPassword,
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Check(args) => commands::check::run(args),
         Command::Populate(args) => commands::populate::run(args),
         Command::Emulate(args) => commands::emulate::run(args),
+        Command::Quarantine(args) => commands::quarantine::run(args),
         Command::HashPassword => commands::hash_password::run(),
     };
     match result {

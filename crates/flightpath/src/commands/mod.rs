@@ -5,6 +5,7 @@ pub mod emulate;
 pub mod explain;
 pub mod hash_password;
 pub mod populate;
+pub mod quarantine;
 pub mod serve;
 pub mod sql;
 pub mod worker;
