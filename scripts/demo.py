@@ -58,8 +58,6 @@ def databricks(processes):
     print(f'{CYAN}$ flightpath explain "{governed}"{OFF}', flush=True)
     run("explain", "--uri", uri, governed)
     show(uri, governed, "--engine", "duckdb")
-    print(f"{DIM}what the planner doesn't understand goes to Databricks as it is{OFF}\n")
-    show(uri, "SELECT count(*) FROM main.default.nation TABLESAMPLE (100 PERCENT)")
     print(f"{DIM}answers are compared between engines in the background (shadow.share = 1 in this demo){OFF}\n")
     show(uri, "SELECT engine, shadow_engine, outcome, digest FROM system.shadow_runs")
     del os.environ["FLIGHTPATH_TOKEN"]

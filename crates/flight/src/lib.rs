@@ -29,6 +29,6 @@ mod status;
 mod wire;
 
 pub use auth::{Authenticator, StaticUser, StaticUsers};
-pub use config::{OnToken, Auth, Config, FunctionNames, Lifetimes, Limits, SigningKey, Tls};
+pub use config::{Auth, Config, FunctionNames, Lifetimes, Limits, OnToken, SigningKey, Tls};
 pub use server::serve;
 pub use status::{code_of, status_of};

@@ -95,7 +95,11 @@ macro_rules! impl_shadow_log {
                 insert.build().execute(&self.pool).await.map(|_| ()).map_err(|e| crate::database_error("writing", &e))
             }
 
-            async fn shadow_runs(&self, principal: Option<&str>, limit: usize) -> flightpath_types::Result<Vec<flightpath_types::ShadowRun>> {
+            async fn shadow_runs(
+                &self,
+                principal: Option<&str>,
+                limit: usize,
+            ) -> flightpath_types::Result<Vec<flightpath_types::ShadowRun>> {
                 let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {} FROM shadow_runs", crate::shadow::RUN_COLUMNS));
                 if let Some(principal) = principal {
                     select.push(" WHERE principal = ").push_bind(principal.to_string());

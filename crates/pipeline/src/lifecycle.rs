@@ -5,7 +5,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use flightpath_querylog::Recorder;
 use flightpath_types::{
-    Decision, Dialect, EngineId, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord, Session,
+    Candidate, Decision, Dialect, EngineId, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord,
+    RefusalClass, Session,
 };
 
 /// Arrived, nothing known yet.
@@ -148,7 +149,7 @@ impl Draft {
             Ok(()) => Outcome::Success,
             Err(error) => {
                 record.error_kind = Some(error.kind());
-                record.error_message = Some(error.to_string());
+                record.error_message = Some(recorded_error(error, record.decision.as_ref()));
                 match error.kind() {
                     ErrorKind::NotEligible | ErrorKind::PermissionDenied => Outcome::Refused,
                     ErrorKind::Cancelled => Outcome::Cancelled,
@@ -174,6 +175,19 @@ impl Drop for Draft {
             self.finish(Err(&Error::new(ErrorKind::Cancelled, "the client went away")));
         }
     }
+}
+
+/// What is kept of an error. One that a query over governed tables raised may hold a value that its
+/// asker may see and the log's readers may not: of it, class and SQL state are kept.
+fn recorded_error(error: &Error, decision: Option<&Decision>) -> String {
+    let refused_for_rules = |c: &Candidate| c.refusal.as_ref().is_some_and(|r| r.class == RefusalClass::Governance);
+    let governed = decision.is_some_and(|d| d.candidates.iter().any(refused_for_rules));
+    if !governed || error.kind() != ErrorKind::Raised {
+        return error.to_string();
+    }
+    let class = error.class().unwrap_or("error");
+    let state = error.sql_state().map(|state| format!(" SQLSTATE: {state}")).unwrap_or_default();
+    format!("[{class}] the message isn't kept: the query read governed tables{state}")
 }
 
 /// Longer statements are cut in the record; their length is kept.

@@ -20,12 +20,12 @@ use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 
 use crate::admission::{Admission, AdmissionConfig};
+use crate::explain_route;
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
 use crate::port::{Prepared, QueryService, Request, ResultStream, SessionHandle, Submitted};
 use crate::run::{Started, Tries, run_until_first_batch, wait_for_any};
 use crate::shadow::{Shadow, ShadowConfig};
 use crate::stream::{Registered, Registry, StampedStream};
-use crate::explain_route;
 
 #[derive(Debug, Clone)]
 pub struct PipelineConfig {
@@ -162,7 +162,12 @@ impl Pipeline {
     }
 
     async fn plan(&self, request: &Request) -> Result<PlannedStatement> {
-        let plan = PlanRequest { text: request.text.as_str().into(), session: request.settings.clone(), params: request.params.clone(), token: request.token.clone() };
+        let plan = PlanRequest {
+            text: request.text.as_str().into(),
+            session: request.settings.clone(),
+            params: request.params.clone(),
+            token: request.token.clone(),
+        };
         let planning = self.planner.plan(&plan);
         match request.deadline {
             None => planning.await,
@@ -264,7 +269,9 @@ impl Pipeline {
                     Ok(None)
                 }
                 (Statement::ExplainRoute(_) | Statement::Local(_), _) => Ok(None),
-                (Statement::Query(_) | Statement::PassThrough(_) | Statement::Write(_), None) => Err(Error::internal("a query without a decision")),
+                (Statement::Query(_) | Statement::PassThrough(_) | Statement::Write(_), None) => {
+                    Err(Error::internal("a query without a decision"))
+                }
             }
         };
         let started = tokio::select! {
@@ -274,9 +281,7 @@ impl Pipeline {
             started = work => started,
         };
         let (first, rest, permit, waited_us, observed): (_, flightpath_engine::BatchStream, _, _, _) = match started {
-            Ok(Some((Started { first, rest, permit, waited_us, engine: _ }, observed))) => {
-                (first, rest, Some(permit), waited_us, observed)
-            }
+            Ok(Some((Started { first, rest, permit, waited_us, engine: _ }, observed))) => (first, rest, Some(permit), waited_us, observed),
             Ok(None) => match local_batches(query) {
                 Ok(batches) => (None, stream::iter(batches.into_iter().map(Ok)).boxed(), None, 0, None),
                 Err(error) => {
@@ -380,7 +385,9 @@ impl QueryService for Pipeline {
         let (execution_id, token) = match token {
             Some(token) => (query_id, token),
             None if matches!(query.statement, Statement::Write(_)) => {
-                return Err(Error::invalid("this statement was run already and isn't run twice; execute it again if that's what is wanted"));
+                return Err(Error::invalid(
+                    "this statement was run already and isn't run twice; execute it again if that's what is wanted",
+                ));
             }
             None => self.replay_token(&query),
         };

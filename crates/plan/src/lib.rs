@@ -7,5 +7,7 @@
 mod planned;
 mod source;
 
-pub use planned::{BoundTable, CompiledSql, DatabricksText, LocalResult, PlannedQuery, ScanBinding, Statement, StatementKind, explain_route_schema};
+pub use planned::{
+    BoundTable, CompiledSql, DatabricksText, LocalResult, PlannedQuery, ScanBinding, Statement, StatementKind, explain_route_schema,
+};
 pub use source::{ScanId, SnapshotSource};

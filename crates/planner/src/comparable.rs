@@ -6,9 +6,33 @@ use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, WindowFrameUnits, Wi
 
 /// Aggregates whose value depends on the set of their inputs alone.
 const AGGREGATES: [&str; 27] = [
-    "avg", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "corr", "count", "count_if", "covar_pop", "covar_samp", "grouping",
-    "kurtosis", "max", "median", "min", "percentile", "percentile_cont", "percentile_disc", "skewness", "stddev_pop", "stddev_samp", "sum",
-    "try_avg", "try_sum", "var_pop", "var_samp",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "count_if",
+    "covar_pop",
+    "covar_samp",
+    "grouping",
+    "kurtosis",
+    "max",
+    "median",
+    "min",
+    "percentile",
+    "percentile_cont",
+    "percentile_disc",
+    "skewness",
+    "stddev_pop",
+    "stddev_samp",
+    "sum",
+    "try_avg",
+    "try_sum",
+    "var_pop",
+    "var_samp",
 ];
 /// Window functions that give peers the same value.
 const WINDOWS: [&str; 4] = ["rank", "dense_rank", "percent_rank", "cume_dist"];

@@ -37,7 +37,9 @@ enum Action {
 fn fingerprint(text: &str) -> Result<Fingerprint, String> {
     let digits = text.len() == 16 && text.chars().all(|c| c.is_ascii_hexdigit());
     let value = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-    value.map(Fingerprint::from_u64).ok_or_else(|| "a fingerprint is 16 hexadecimal digits, as `flightpath quarantine list` shows them".into())
+    value
+        .map(Fingerprint::from_u64)
+        .ok_or_else(|| "a fingerprint is 16 hexadecimal digits, as `flightpath quarantine list` shows them".into())
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
@@ -68,7 +70,10 @@ async fn lift(settings: &flightpath_server::settings::Settings, fingerprint: Fin
     let engine = engine.map(EngineId::new);
     let lifted = flightpath_server::lift_quarantine(settings, fingerprint, engine.as_ref()).await.map_err(Failure::failed)?;
     if lifted == 0 {
-        return Err(Failure::failed(format!("{fingerprint} isn't in quarantine{}", engine.map_or_else(String::new, |e| format!(" on {e}")))));
+        return Err(Failure::failed(format!(
+            "{fingerprint} isn't in quarantine{}",
+            engine.map_or_else(String::new, |e| format!(" on {e}"))
+        )));
     }
     writeln!(std::io::stdout(), "lifted {fingerprint} on {lifted} {}", if lifted == 1 { "engine" } else { "engines" })?;
     Ok(())

@@ -77,7 +77,8 @@ impl ResultDigest {
                 text.clear();
                 let null = column.is_null(row);
                 if !null {
-                    fmt::write(&mut text, format_args!("{}", formatter.value(row))).map_err(|_| Error::internal("digest: a value has no text"))?;
+                    fmt::write(&mut text, format_args!("{}", formatter.value(row)))
+                        .map_err(|_| Error::internal("digest: a value has no text"))?;
                 }
                 for hasher in &mut hashers {
                     (null, text.as_str()).hash(hasher);

@@ -6,9 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use flightpath_engine::BatchStream;
-use flightpath_types::{
-    Candidate, EngineFacts, EngineState, Features, Fingerprint, RefusalClass, Session,
-};
+use flightpath_types::{Candidate, EngineFacts, EngineState, Features, Fingerprint, RefusalClass, Session};
 use futures::stream;
 use parking_lot::Mutex;
 

@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use flightpath_catalog::{
-    AccessRules, AsOf, Catalog, Column, ColumnStats, CommitInfo, DataFile, Home, SystemTable, TableContents, TableFormat, TableKind, TableName,
-    TableSnapshot, TableSummary,
+    AccessRules, AsOf, Catalog, Column, ColumnStats, CommitInfo, DataFile, Home, SystemTable, TableContents, TableFormat, TableKind,
+    TableName, TableSnapshot, TableSummary,
 };
 use flightpath_types::{Error, Principal, Result};
 use parking_lot::Mutex;

@@ -131,7 +131,8 @@ impl DatabricksSettings {
                     ));
                 }
                 if self.principal.is_empty() {
-                    mistakes.push("databricks.principal is missing: the name of that principal in Databricks, whose permissions hold".into());
+                    mistakes
+                        .push("databricks.principal is missing: the name of that principal in Databricks, whose permissions hold".into());
                 }
             }
             Ok(_) => {}

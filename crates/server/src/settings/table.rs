@@ -236,8 +236,9 @@ const BASE: [Setting; 21] = [
     },
 ];
 
-pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> =
-    std::sync::LazyLock::new(|| BASE.into_iter().chain(local_engine!(datafusion)).chain(local_engine!(duckdb)).chain(super::databricks::settings()).collect());
+pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> = std::sync::LazyLock::new(|| {
+    BASE.into_iter().chain(local_engine!(datafusion)).chain(local_engine!(duckdb)).chain(super::databricks::settings()).collect()
+});
 
 /// Every setting's path, environment variable and meaning.
 pub fn documentation() -> Vec<(String, String, String)> {
