@@ -7,5 +7,7 @@ fn main() {
     if let Some(dir) = std::env::var_os("DUCKDB_LIB_DIR") {
         let dir = std::path::Path::new(&dir).canonicalize().unwrap_or_else(|_| dir.into());
         println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{}", dir.display());
+        // Checkouts may share a target folder, and one that is gone takes its library with it.
+        println!("cargo:rerun-if-changed={}", dir.join("libduckdb.so").display());
     }
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    println!("cargo:rerun-if-changed={}", root.display());
+    // Asked for now, not when this was compiled: checkouts may share a target folder.
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
+    println!("cargo:rerun-if-changed=../../proto");
     let descriptors = protox::compile(["flightpath/v1/worker.proto"], [&root])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())

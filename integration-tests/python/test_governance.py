@@ -1,14 +1,16 @@
 """No governed value leaves but through Databricks: a simulated workspace, three principals, many ways in."""
 
 import json
+import os
 import re
+import subprocess
 import threading
 import time
 
 import pyarrow.flight as flight
 import pytest
 
-from conftest import populate, wait_until
+from conftest import BINARY, populate, wait_until
 from simulation import Simulation, connect, settings
 
 PRINCIPALS = {"admin": "token-of-the-admin-01", "ana": "token-of-ana-00000001", "mallory": "token-of-mallory-0001"}
@@ -298,3 +300,58 @@ def fetch_as(server, token, sql):
     with connect(server, token) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
         return cursor.fetch_arrow_table().to_pylist()
+
+
+def test_check_tells_whether_the_workspace_answers(small_workspace, tmp_path):
+    _, simulation = small_workspace
+    config = tmp_path / "check.toml"
+
+    def check(text):
+        config.write_text('listen = "127.0.0.1:0"\n' + text)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("FLIGHTPATH_")} | {"FLIGHTPATH_STATE_DIR": str(tmp_path / "own")}
+        return subprocess.run([BINARY, "check", "--config", str(config)], capture_output=True, text=True, env=environment, timeout=120)
+
+    base = f'[databricks]\nhost = "{simulation.url}"\ncatalogs = ["main"]\n'
+    done = check(base + 'warehouse_id = "simulated"\nmonitor_token = "' + PRINCIPALS["admin"] + '"\n')
+    assert done.returncode == 0 and "warehouse simulated is RUNNING" in done.stdout, done.stdout + done.stderr
+    done = check(base + 'warehouse_id = "simulated"\n')
+    assert done.returncode == 0 and "the workspace answers" in done.stdout, done.stdout + done.stderr
+    done = check(base + 'warehouse_id = "nope"\nmonitor_token = "' + PRINCIPALS["admin"] + '"\n')
+    assert done.returncode == 1 and "FAIL  databricks" in done.stdout, done.stdout + done.stderr
+    done = check(base)
+    assert done.returncode == 2 and "databricks.warehouse_id is missing" in done.stderr
+    done = check(base + 'warehouse_id = "simulated"\nauth = "pat"\ntoken = "' + PRINCIPALS["admin"] + '"\n')
+    assert done.returncode == 2 and "shared_principal" in done.stderr and PRINCIPALS["admin"] not in done.stderr
+
+
+def test_an_answer_lost_after_execution_is_not_asked_for_again_as_a_new_statement(small_workspace):
+    server, simulation = small_workspace
+    sql = "SELECT count(*) AS n FROM main.default.nation WHERE n_nationkey >= 1"
+    simulation.call("POST", "/simulation/faults", {"match": "execute", "status": 500, "after_execution": True, "times": 1})
+    rows, error = execute(server, PRINCIPALS["ana"], sql, {"engine": "databricks"})
+    assert rows is None and error
+    assert simulation.counters()["executions_by_text"][sql] == 1
+    simulation.call("DELETE", "/simulation/faults")
+    assert count(server, sql, engine="databricks") == 24
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"match": "execute", "status": 429, "retry_after": "1", "times": 1},
+        {"match": "execute", "status": 503, "retry_after": "1", "times": 1},
+        {"match": "storage", "status": 403, "times": 1},
+        {"match": "storage", "drop_connection_mid_body": True, "times": 1},
+        {"match": "storage", "truncate_body": True, "times": 1},
+    ],
+    ids=lambda fault: "-".join(str(v) for v in fault.values()),
+)
+def test_passing_faults_of_the_workspace_leave_the_answer_whole(small_workspace, fault):
+    server, simulation = small_workspace
+    simulation.call("POST", "/simulation/settings", {"attachment_bytes_max": 0, "chunk_rows": 300})
+    sql = f"SELECT o_orderkey FROM main.default.orders /* {fault} */"
+    simulation.call("POST", "/simulation/faults", fault)
+    rows, error = execute(server, PRINCIPALS["ana"], sql, {"engine": "databricks"})
+    assert error is None, error
+    assert rows.count("o_orderkey") == 1500
+    assert simulation.counters()["executions_by_text"][sql] == 1

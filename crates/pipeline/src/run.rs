@@ -155,7 +155,8 @@ impl Attempts<'_> {
         if let Err(error) = &outcome {
             self.deaths += u32::from(reached);
             // Only an engine that was down or died may be alive again; out of memory stays out of memory.
-            self.may_retry = error.kind() == ErrorKind::Unavailable && self.deaths < DEATHS_MAX;
+            // What costs money by itself may have been carried out and isn't carried out twice.
+            self.may_retry = error.kind() == ErrorKind::Unavailable && self.deaths < DEATHS_MAX && !self.engine.is_metered();
         }
         outcome.map(|(first, rest)| (first, rest, permit))
     }

@@ -27,6 +27,9 @@ pub async fn check(settings: Settings) -> Vec<Finding> {
     add("listen", check_listen(&settings).await);
     add("auth", check_auth(&settings));
     add("data", check_data(&settings).await);
+    if let Some(found) = crate::databricks::check(&settings).await {
+        add("databricks", found);
+    }
     match StateDir::open(&settings.state_dir) {
         Ok(state) => {
             add("state_dir", Ok(settings.state_dir.display().to_string()));

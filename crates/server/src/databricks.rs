@@ -8,17 +8,18 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use dashmap::DashMap;
 use flightpath_catalog_unity::{Identities, UnityCatalog};
-use flightpath_databricks::{Client, ClientConfig, Identity};
+use flightpath_databricks::{Auth, Client, ClientConfig, Identity};
 use flightpath_engine_databricks::{DatabricksEngine, MonitorAccess, Prices};
 use flightpath_plan::DatabricksText;
 use flightpath_planner::RemoteDescriber;
-use flightpath_types::{Principal, Result, SecretToken, Session};
+use flightpath_types::{ErrorKind, Principal, Result, SecretToken, Session};
 use secrecy::SecretString;
 
 use crate::settings::{DatabricksSettings, Settings};
 
 /// How long learning a statement's columns may take; a sleeping warehouse starts within it.
 const DESCRIBE_MAX: Duration = Duration::from_secs(300);
+const CHECK_MAX: Duration = Duration::from_secs(20);
 
 /// What a configured workspace adds to the program.
 pub(crate) struct Databricks {
@@ -59,6 +60,31 @@ pub(crate) fn open(settings: &Settings) -> Result<Option<Databricks>> {
     Ok(Some(Databricks { engine, catalog, callers, describer }))
 }
 
+/// Whether the workspace answers and has the warehouse; `None` where none is configured.
+pub(crate) async fn check(settings: &Settings) -> Option<Result<String, String>> {
+    let own = settings.databricks.configured()?;
+    let asked = async {
+        // Without a credential of the server's own, that it is turned away shows that somebody is there.
+        let (auth, known) = match &settings.databricks.monitor_token {
+            Some(token) => (Auth::Pat(SecretString::from(token.expose())), true),
+            None if !own.auth.is_per_user() => (own.auth.clone(), true),
+            None => (Auth::Pat(SecretString::from("none")), false),
+        };
+        let client = Client::new(ClientConfig { tries_max: 1, ..ClientConfig::new(own.host.clone(), auth) })?;
+        let who = Identity::new(Principal::new(&settings.databricks.principal), None);
+        let path = format!("/api/2.0/sql/warehouses/{}", flightpath_databricks::segment(&own.warehouse_id));
+        let found = client.get::<serde_json::Value>(&who, &path, &[], Instant::now().checked_add(CHECK_MAX)).await;
+        match found {
+            Ok(warehouse) => Ok(format!("warehouse {} is {}", own.warehouse_id, warehouse["state"].as_str().unwrap_or("there"))),
+            Err(error) if !known && matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::PermissionDenied) => {
+                Ok("the workspace answers; set databricks.monitor_token to see its warehouse".to_string())
+            }
+            Err(error) => Err(error),
+        }
+    };
+    Some(asked.await.map_err(|e: flightpath_types::Error| e.to_string()))
+}
+
 /// Looking at the warehouse needs a credential of the server's own: the shared one, or one set for it.
 fn monitor(
     settings: &DatabricksSettings,
@@ -68,7 +94,7 @@ fn monitor(
     service: &Principal,
 ) -> Result<Option<MonitorAccess>> {
     if let Some(token) = &settings.monitor_token {
-        let auth = flightpath_databricks::Auth::Pat(SecretString::from(token.expose()));
+        let auth = Auth::Pat(SecretString::from(token.expose()));
         let client = Arc::new(Client::new(ClientConfig::new(host, auth))?);
         return Ok(Some(MonitorAccess { client, identity: Identity::new(service.clone(), None) }));
     }
