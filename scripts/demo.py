@@ -46,7 +46,7 @@ def databricks(processes):
     settings.write_text(
         f'listen = "127.0.0.1:0"\nstate_dir = "{STATE / "workspace"}"\n'
         f'[[auth.tokens]]\nprincipal = "ana"\ntoken_sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"\n'
-        f'[databricks]\nhost = "{started.split()[-1]}"\nwarehouse_id = "simulated"\ncatalogs = ["main"]\nlocal_roots = ["{DATA}"]\n'
+        f'[databricks]\nhost = "{started.split()[-1]}"\nwarehouse_id = "simulated"\ncatalogs = ["main"]\nmonitor_token = "{token}"\nmonitor_seconds = 0.5\nlocal_roots = ["{DATA}"]\n'
         "[shadow]\nshare = 1.0\n"
     )
     uri = start(processes, "workspace.log", "serve", "--config", settings).removeprefix("listening on ")
