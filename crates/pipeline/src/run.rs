@@ -19,6 +19,8 @@ const ROUNDS_MAX: u32 = 8;
 const DEATHS_MAX: u32 = 3;
 /// Pause before the second round; doubles. A worker's death is noticed within the first ones.
 const ROUND_PAUSE: Duration = Duration::from_millis(25);
+/// Bytes of a result that are here before any of them leaves.
+const HELD_BYTES: usize = 1 << 20;
 /// How long a query waits for an engine that is being restarted.
 pub(crate) const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(10);
 const RECOVERY_POLL: Duration = Duration::from_millis(20);
@@ -143,13 +145,9 @@ impl Attempts<'_> {
         *queued += arrived.elapsed();
         let mut reached = false;
         let outcome: Result<(Option<RecordBatch>, BatchStream)> = async {
-            let mut stream = self.engine.execute(query.clone(), execution.clone()).await?;
+            let stream = self.engine.execute(query.clone(), execution.clone()).await?;
             reached = true;
-            match stream.next().await {
-                Some(first) => Ok((Some(first?), stream)),
-                // A stream that has ended may not be polled again.
-                None => Ok((None, futures::stream::empty().boxed())),
-            }
+            hold(stream).await
         }
         .await;
         if let Err(error) = &outcome {
@@ -160,6 +158,29 @@ impl Attempts<'_> {
         }
         outcome.map(|(first, rest)| (first, rest, permit))
     }
+}
+
+/// Keeps the beginning of a result back: one that is small is here as a whole before any of it
+/// leaves, so that an engine's death in its midst can still be made good.
+async fn hold(mut stream: BatchStream) -> Result<(Option<RecordBatch>, BatchStream)> {
+    let (mut held, mut bytes) = (Vec::new(), 0);
+    while bytes < HELD_BYTES {
+        match stream.next().await {
+            Some(batch) => {
+                let batch = batch?;
+                bytes += batch.get_array_memory_size();
+                held.push(batch);
+            }
+            None => {
+                // A stream that has ended may not be polled again.
+                stream = futures::stream::empty().boxed();
+                break;
+            }
+        }
+    }
+    let mut held = held.into_iter();
+    let first = held.next();
+    Ok((first, futures::stream::iter(held.map(Ok)).chain(stream).boxed()))
 }
 
 /// True once one of the candidates takes work again, `pause` from now at the earliest.
