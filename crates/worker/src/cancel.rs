@@ -1,5 +1,8 @@
 //! Ending a query from outside: by its client, its deadline, an operator or the worker's shutdown.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use flightpath_types::{Error, ErrorKind};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +31,7 @@ impl Reason {
 /// comes before the query has started.
 #[derive(Default)]
 pub struct Cancel {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     token: CancellationToken,
 }
 
@@ -39,20 +42,49 @@ struct State {
     finished: bool,
 }
 
+/// An interrupt that comes between a query's last look at its flag and its start is forgotten by
+/// DuckDB, so that one is followed by others until the query has ended.
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
+
 impl Cancel {
     /// The first reason counts; nothing happens to a query that has ended.
     pub fn cancel(&self, reason: Reason) {
-        let interrupter = {
+        let (interrupter, first) = {
             let mut state = self.state.lock();
             if state.finished {
                 return;
             }
+            let first = state.reason.is_none();
             state.reason.get_or_insert(reason);
-            state.interrupter.clone()
+            (state.interrupter.clone(), first)
         };
         self.token.cancel();
         if let Some(interrupter) = interrupter {
             interrupter.interrupt();
+        }
+        if first {
+            self.keep_interrupting();
+        }
+    }
+
+    /// On a thread of its own: what is to be stopped may hold every other.
+    fn keep_interrupting(&self) {
+        let state = Arc::downgrade(&self.state);
+        let repeat = move || {
+            loop {
+                std::thread::sleep(INTERRUPT_AGAIN);
+                let Some(state) = state.upgrade() else { return };
+                let state = state.lock();
+                if state.finished {
+                    return;
+                }
+                if let Some(interrupter) = &state.interrupter {
+                    interrupter.interrupt();
+                }
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("interrupt".into()).spawn(repeat) {
+            tracing::warn!(%error, "no thread to repeat an interrupt on");
         }
     }
 
