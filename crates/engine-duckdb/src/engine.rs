@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::{PlannedQuery, ScanBinding};
-use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Refusal, RefusalClass, Result, Session};
+use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Pricing, Refusal, RefusalClass, Result, Session};
 use futures::Stream;
 
 use crate::Config;
@@ -76,13 +76,15 @@ pub fn facts(config: &Config, state: EngineState, running: u32) -> EngineFacts {
     EngineFacts {
         id: EngineId::new("duckdb"),
         state,
+        shape: format!("duckdb:{}c:{}MiB", config.threads, config.memory_bytes_max >> 20),
         memory_bytes_max: if config.user_slots == 0 { config.memory_bytes_max } else { config.memory_bytes_max / 4 * 3 },
         slots: config.slots,
         running,
+        queued: 0,
         cores: config.threads,
         overhead_ms: config.overhead_ms,
         scan_bytes_per_second_per_core: config.scan_bytes_per_second_per_core,
-        usd_per_hour: config.usd_per_hour,
+        pricing: Pricing::hourly(config.usd_per_hour),
     }
 }
 

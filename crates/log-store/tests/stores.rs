@@ -12,7 +12,7 @@ fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
     let candidate = |engine: &str, rank| Candidate {
         engine: EngineId::new(engine),
         refusal: None,
-        numbers: CandidateNumbers { latency_ms: 1.5, memory_bytes: 10, scan_bytes: 20, usd: 0.25 },
+        numbers: CandidateNumbers { latency_ms: 1.5, memory_bytes: 10, scan_bytes: 20, usd: 0.25, ..Default::default() },
         rank,
         reason: format!("because {engine}"),
     };
@@ -34,6 +34,9 @@ fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
             strategy: "rules".into(),
             candidates: vec![candidate("duckdb", Some(1)), candidate("datafusion", Some(2))],
             reason: "duckdb: fast".into(),
+            profile: Some("batch".into()),
+            propensity: Some(1.0),
+            arm: None,
         }),
         engine: Some("duckdb".into()),
         plan_cache_hit: true,

@@ -17,7 +17,7 @@ mod stream;
 
 pub use admission::AdmissionConfig;
 pub use explain_route::rows as explain_route_rows;
-pub use flightpath_router::{Contender, Policy, Strategy, route};
+pub use flightpath_router::{Contender, Policy, Predictor, RouteInput, Strategy, route};
 pub use port::{Prepared, QueryService, Request, ResultStream, SessionHandle, Submitted};
 pub use restamp::restamp;
 pub use service::{Pipeline, PipelineConfig};

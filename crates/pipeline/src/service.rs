@@ -12,7 +12,7 @@ use flightpath_engine::{Engine, Execution};
 use flightpath_plan::{LocalResult, PlannedQuery, Statement};
 use flightpath_planner::{PlanRequest, Planned as PlannedStatement, Planner};
 use flightpath_querylog::{Recorder, ShadowLog};
-use flightpath_router::{Contender, Policy, Strategy, route};
+use flightpath_router::{Contender, DEFAULT_PROFILE, Policy, Predictor, Profile, RouteInput, Strategy, route};
 use flightpath_types::{
     CandidateNumbers, Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, SecretToken, Session,
 };
@@ -64,6 +64,8 @@ pub struct Pipeline {
     submitted: DashMap<QueryId, Arc<SubmittedQuery>>,
     running: Registry,
     shadow: Arc<Shadow>,
+    predictor: Predictor,
+    profile: Arc<Profile>,
     draining: AtomicBool,
 }
 
@@ -98,6 +100,7 @@ impl Pipeline {
         let shadow = Shadow::new(config.shadow.clone(), engines.clone(), shadow_log);
         let slots = engines.iter().map(|engine| (engine.id().clone(), engine.facts().slots));
         let admission = Admission::new(slots, config.admission.clone());
+        let profile = Arc::new(Profile { strategy: config.strategy.clone(), ..Profile::named(DEFAULT_PROFILE) });
         Self {
             planner,
             engines,
@@ -108,6 +111,8 @@ impl Pipeline {
             submitted: DashMap::new(),
             running: Registry::default(),
             shadow,
+            predictor: Predictor::default(),
+            profile,
             draining: AtomicBool::new(false),
         }
     }
@@ -179,8 +184,8 @@ impl Pipeline {
 
     /// The decision on a query, waiting a little for engines that are being restarted when they
     /// alone could run it.
-    async fn decide(&self, query: &PlannedQuery, settings: &Session, deadline: Option<Instant>) -> Decision {
-        let decision = self.route(query, settings);
+    async fn decide(&self, query_id: QueryId, query: &PlannedQuery, settings: &Session, deadline: Option<Instant>) -> Decision {
+        let decision = self.route(query_id, query, settings);
         let recovering: Vec<EngineId> = decision
             .candidates
             .iter()
@@ -188,17 +193,25 @@ impl Pipeline {
             .map(|c| c.engine.clone())
             .collect();
         if decision.chosen().is_none() && wait_for_any(&self.engines, &recovering, deadline).await {
-            return self.route(query, settings);
+            return self.route(query_id, query, settings);
         }
         decision
     }
 
-    fn route(&self, query: &PlannedQuery, settings: &Session) -> Decision {
+    fn route(&self, query_id: QueryId, query: &PlannedQuery, settings: &Session) -> Decision {
         let refusal = |engine: &Arc<dyn Engine>| engine.eligible(query).err().or_else(|| self.shadow.refusal(query, engine.id()));
         let contenders: Vec<Contender> =
             self.engines.iter().map(|engine| Contender { facts: engine.facts(), refusal: refusal(engine) }).collect();
-        let policy = Policy { strategy: self.config.strategy.clone(), pinned: settings.engine.clone() };
-        route(&query.features, &contenders, &policy)
+        let policy = Policy { profile: self.profile.clone(), pinned: settings.engine.clone(), restriction: None };
+        route(&RouteInput {
+            features: &query.features,
+            fingerprint: Some(query.fingerprint),
+            query_id,
+            principal: &settings.principal,
+            contenders: &contenders,
+            policy: &policy,
+            predictor: &self.predictor,
+        })
     }
 
     fn remember(&self, query_id: QueryId, query: SubmittedQuery) {
@@ -335,7 +348,7 @@ impl QueryService for Pipeline {
             Statement::Local(_) | Statement::SetSession { .. } => None,
         };
         let decision = match &query {
-            Some(query) => Some(self.decide(query, &request.settings, request.deadline).await),
+            Some(query) => Some(self.decide(query_id, query, &request.settings, request.deadline).await),
             None => None,
         };
         let token = token.planned(PlanSummary {

@@ -7,10 +7,10 @@ use arrow::record_batch::RecordBatch;
 use flightpath_catalog::Catalog;
 use flightpath_engine::Engine;
 use flightpath_engine_datafusion::DataFusionEngine;
-use flightpath_pipeline::{Contender, Policy, explain_route_rows, route};
+use flightpath_pipeline::{Contender, Policy, Predictor, RouteInput, explain_route_rows, route};
 use flightpath_plan::Statement;
 use flightpath_planner::{PlanRequest, Planner};
-use flightpath_types::{EngineId, EngineState, Error, Principal, Result, Session};
+use flightpath_types::{EngineState, Error, Principal, QueryId, Result, Session};
 
 use crate::compose::{datafusion_config, duckdb_config, open_catalog};
 use crate::settings::Settings;
@@ -38,6 +38,14 @@ pub async fn explain_offline(settings: Settings, query: &str, engine: Option<&st
         let facts = flightpath_engine_duckdb::facts(&config, EngineState::Ready, 0);
         contenders.push(Contender { facts, refusal: flightpath_engine_duckdb::eligible(&config, &query).err() });
     }
-    let policy = Policy { strategy: settings.strategy.clone(), pinned: session.engine.as_ref().map(|e: &EngineId| e.clone()) };
-    explain_route_rows(&route(&query.features, &contenders, &policy))
+    let policy = Policy { pinned: session.engine.clone(), ..Policy::with_strategy(settings.strategy.clone()) };
+    explain_route_rows(&route(&RouteInput {
+        features: &query.features,
+        fingerprint: Some(query.fingerprint),
+        query_id: QueryId::generate(),
+        principal: &session.principal,
+        contenders: &contenders,
+        policy: &policy,
+        predictor: &Predictor::default(),
+    }))
 }

@@ -337,7 +337,7 @@ impl SystemTable for Engines {
             count(|r| r.running),
             count(|r| r.cores),
             long(&rows, |r| Some(r.memory_bytes_max)),
-            double(&rows, |r| r.usd_per_hour),
+            double(&rows, |r| r.pricing.usd_per_hour()),
         ];
         batch(self.schema(), columns)
     }

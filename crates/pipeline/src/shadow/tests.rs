@@ -36,13 +36,15 @@ impl Engine for Answers {
         EngineFacts {
             id: self.id.clone(),
             state: EngineState::Ready,
+            shape: "one".into(),
             memory_bytes_max: 1,
             slots: 1,
             running: 0,
+            queued: 0,
             cores: 1,
             overhead_ms: 1.0,
             scan_bytes_per_second_per_core: 1.0,
-            usd_per_hour: 0.0,
+            pricing: Default::default(),
         }
     }
 
@@ -133,7 +135,14 @@ async fn compared(engines: &[(&str, Option<i64>)]) -> (Vec<ShadowRun>, Vec<Strin
         rank: Some(1),
         reason: String::new(),
     });
-    let decision = Decision { strategy: "rules".into(), candidates: candidates.collect(), reason: String::new() };
+    let decision = Decision {
+        strategy: "rules".into(),
+        candidates: candidates.collect(),
+        reason: String::new(),
+        profile: None,
+        propensity: None,
+        arm: None,
+    };
     let execution =
         Execution { query_id: QueryId::generate(), principal: Principal::new("ann"), token: None, deadline: None, traceparent: None };
     let Some(mut observed) = shadow.observe(&query, &decision, all[0].id(), &execution) else { return (Vec::new(), Vec::new()) };
