@@ -23,7 +23,7 @@ use crate::ab::{fnv1a, mix};
 use crate::money::marginal_usd;
 use crate::number::{clamped, saturating_u64};
 use cache::Shapes;
-use model::Models;
+use model::{Model, Models};
 use prior::{LATENCY_MS_MAX, LATENCY_MS_MIN};
 
 pub use snapshot::{ModelState, PredictorSnapshot, Restored, ShapeState};
@@ -93,6 +93,10 @@ const MEMORY_BYTES_MIN: f64 = 1.0;
 const MEMORY_BYTES_MAX: f64 = 1e18;
 /// A result's bytes per row where nothing is known.
 const RESULT_ROW_BYTES: u64 = 64;
+/// While fewer runs than this were seen of an engine, more of them are repeated there: up to so many
+/// times the share that is set.
+const CURIOUS_RUNS: u32 = 100;
+const CURIOUS_FACTOR: f64 = 10.0;
 /// A query is given up on an engine at so many times its 95th percentile...
 const ESCALATE_FACTOR: f64 = 3.0;
 /// ...but not before this.
@@ -187,6 +191,14 @@ impl Predictor {
         }
         let usual_ms = self.models.read().get(engine).and_then(|model| model.usual_ms()).unwrap_or(run_ms);
         clamped(told + ahead as f64 / f64::from(facts.slots.max(1)) * usual_ms, 0.0, LATENCY_MS_MAX)
+    }
+
+    /// How often a run should be repeated in the background on this engine, for comparing and for
+    /// learning: the share that is set, and up to ten times that while little was seen of it.
+    pub fn shadow_share(&self, share: f64, facts: &EngineFacts) -> f64 {
+        let seen = self.models.read().get(engine_key(facts)).map_or(0, Model::seen);
+        let unknown = 1.0 - f64::from(seen.min(CURIOUS_RUNS)) / f64::from(CURIOUS_RUNS);
+        clamped(share * (1.0 + (CURIOUS_FACTOR - 1.0) * unknown), 0.0, 1.0)
     }
 
     /// Learns from one run.

@@ -29,6 +29,11 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// Runs that were timed.
+    pub fn seen(&self) -> u32 {
+        self.latency.seen
+    }
+
     pub fn shape_z(&self) -> f64 {
         self.shape_z
     }

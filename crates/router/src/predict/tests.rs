@@ -240,6 +240,18 @@ fn it_stays_within_its_bounds_and_forgets_the_oldest_first() {
 }
 
 #[test]
+fn an_engine_that_little_is_known_of_is_tried_more_often() {
+    let predictor = Predictor::default();
+    let engine = facts("duckdb", "2c");
+    assert!(close(predictor.shadow_share(0.02, &engine), 0.2, 1.001));
+    for number in 0..200 {
+        see(&predictor, shape(number), &mixed(number), &engine, Observed::Exactly(5.0));
+    }
+    assert!(close(predictor.shadow_share(0.02, &engine), 0.02, 1.001));
+    assert_eq!((predictor.shadow_share(0.0, &facts("x", "")), predictor.shadow_share(f64::NAN, &engine)), (0.0, 0.0));
+}
+
+#[test]
 fn escalation_waits_for_three_times_the_95th_percentile_and_at_least_a_second() {
     let numbers = |p95| CandidateNumbers { latency_p95_ms: p95, ..Default::default() };
     assert_eq!(escalate_after_ms(&numbers(2_000.0)), 6_000.0);
