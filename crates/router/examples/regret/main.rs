@@ -2,7 +2,8 @@
 //! through predictor and router as they are, and prints what was lost against a router that knows
 //! every time beforehand, beside simpler ways to route.
 //!
-//! `regret MATRIX.jsonl [--profile NAME | --strategy TEXT] [--shadow SHARE] [--warehouse asleep|idle|busy] [--gap SECONDS]...`
+//! `regret MATRIX.jsonl [--profile NAME | --strategy TEXT] [--shadow SHARE] [--warehouse asleep|idle|busy] [--gap SECONDS]...
+//! [--worst COUNT]`
 
 mod baselines;
 mod matrix;
@@ -27,12 +28,14 @@ pub(crate) struct Options {
     pub shadow: f64,
     pub warehouse: WarehouseActivity,
     pub gaps_s: Vec<f64>,
+    /// Queries to be listed that lost the most.
+    worst: usize,
 }
 
 fn options() -> Result<Options, String> {
     let mut path = None;
     let mut profile = Profile::shipped().into_iter().find(|p| p.name == "interactive").unwrap_or_else(|| Profile::named("interactive"));
-    let (mut shadow, mut warehouse, mut gaps_s) = (0.02, WarehouseActivity::Asleep, Vec::new());
+    let (mut shadow, mut warehouse, mut gaps_s, mut worst) = (0.02, WarehouseActivity::Asleep, Vec::new(), 0);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
@@ -44,6 +47,7 @@ fn options() -> Result<Options, String> {
             }
             "--strategy" => profile.strategy = Strategy::parse(&value()?)?,
             "--shadow" => shadow = number(&value()?)?,
+            "--worst" => worst = number(&value()?)? as usize,
             "--gap" => gaps_s.push(number(&value()?)?),
             "--warehouse" => {
                 warehouse = match value()?.as_str() {
@@ -59,7 +63,7 @@ fn options() -> Result<Options, String> {
     if gaps_s.is_empty() {
         gaps_s = vec![2.0, 30.0, 300.0];
     }
-    Ok(Options { path: path.ok_or("which matrix?")?, profile, shadow, warehouse, gaps_s })
+    Ok(Options { path: path.ok_or("which matrix?")?, profile, shadow, warehouse, gaps_s, worst })
 }
 
 fn number(text: &str) -> Result<f64, String> {
@@ -95,6 +99,7 @@ fn run(options: &Options) -> Result<(), String> {
         let plays = play(&matrix, options, &split);
         if !plays.is_empty() {
             print_split(&title, &matrix, &lines(&matrix, options, &split, &plays), &plays);
+            report::print_worst(&matrix, &Objective::of(&options.profile), &plays, options.worst);
         }
     }
     timeline::print(&matrix, options);

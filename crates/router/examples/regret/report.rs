@@ -77,6 +77,24 @@ pub(crate) fn print_split(title: &str, matrix: &Matrix, lines: &[Line], plays: &
     println!("Deciding: p50 {:.0} us, p99 {:.0} us, in the router's cost above.", quantile(&decide_us, 0.5), quantile(&decide_us, 0.99));
 }
 
+/// The decisions that lost the most, with what was predicted and what it was.
+pub(crate) fn print_worst(matrix: &Matrix, objective: &Objective, plays: &[Play], count: usize) {
+    let lost = |play: &Play| {
+        objective.cost(&Run::routed(matrix, play)) - objective.cost(&Run::on(matrix, play.query, matrix.oracle(objective, play.query)))
+    };
+    let mut sorted: Vec<&Play> = plays.iter().collect();
+    sorted.sort_by(|a, b| lost(b).total_cmp(&lost(a)));
+    for play in sorted.iter().take(count) {
+        let query = &matrix.queries[play.query];
+        let engines = play.predicted.iter().map(|(engine, numbers)| {
+            let (_, actual) = matrix.median_ms(play.query, *engine);
+            let (name, source) = (matrix.name(*engine), numbers.source.as_str());
+            format!("{name} {:.0} ms ({source}, {:.0} predicted)", actual, numbers.latency_ms - numbers.wait_ms)
+        });
+        println!("{}: lost ${:.7}; {}", query.id, lost(play), engines.collect::<Vec<_>>().join(", "));
+    }
+}
+
 fn shares(matrix: &Matrix, plays: &[Play]) -> String {
     let share = |engine: usize| {
         let count = plays.iter().filter(|play| play.engine == engine).count();

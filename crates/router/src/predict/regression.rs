@@ -19,6 +19,8 @@ const NOISE_SHAPE: f64 = 2.0;
 const NOISE_SCALE: f64 = NOISE_SHAPE * 0.36;
 /// An observation farther off than this many deviations counts as if it stood there.
 const OUTLIER_SD: f64 = 4.0;
+/// Added standard deviation per unit beyond what was seen.
+const BEYOND_SD: f64 = 0.5;
 /// A correction of the prior beyond a factor of 150 isn't believed.
 const MEAN_MAX: f64 = 5.0;
 const SD_MAX: f64 = 2.0;
@@ -32,6 +34,9 @@ pub(crate) struct Regression {
     /// Sum of the weights, forgotten along.
     weight: f64,
     pub seen: u32,
+    /// What each number was seen to be: beyond it nothing is known, and nothing is extrapolated.
+    low: Vector,
+    high: Vector,
     /// How many standard deviations above the mean 95 of 100 observations are found to lie.
     z: f64,
     /// Cholesky factor of xx + ridge, solution and noise that follow from the above.
@@ -48,6 +53,8 @@ impl Default for Regression {
             yy: 0.0,
             weight: 0.0,
             seen: 0,
+            low: [0.0; SIZE],
+            high: [0.0; SIZE],
             z: Z_95,
             factor: vec![0.0; TRIANGLE],
             solution: [0.0; SIZE],
@@ -71,11 +78,23 @@ impl Regression {
     }
 
     fn mean_and_sd(&self, x: &Vector) -> (f64, f64) {
+        let (x, beyond) = self.within(x);
+        let x = &x;
         let mean: f64 = self.solution.iter().zip(x).map(|(w, x)| w * x).sum();
         let solved = self.forward(x);
         let leverage: f64 = solved.iter().map(|v| v * v).sum();
-        let sd = (self.noise * (1.0 + leverage)).sqrt();
+        let sd = (self.noise * (1.0 + leverage)).sqrt() + BEYOND_SD * beyond;
         (clamped(mean, -MEAN_MAX, MEAN_MAX), clamped(sd, 0.05, SD_MAX))
+    }
+
+    /// The nearest place that was seen, and how far off it is.
+    fn within(&self, x: &Vector) -> (Vector, f64) {
+        let (mut nearest, mut beyond) = (*x, 0.0f64);
+        for i in 0..SIZE {
+            nearest[i] = clamped(x[i], self.low[i], self.high[i]);
+            beyond = beyond.max((x[i] - nearest[i]).abs());
+        }
+        (nearest, clamped(beyond, 0.0, SD_MAX))
     }
 
     /// `weight` between 0 and 1: what was seen often before says little new.
@@ -89,6 +108,12 @@ impl Regression {
         }
         let y = y.clamp(mean - OUTLIER_SD * sd, mean + OUTLIER_SD * sd);
         let weight = clamped(weight, 0.0, 1.0);
+        for i in 0..SIZE {
+            (self.low[i], self.high[i]) = match self.seen {
+                0 => (x[i], x[i]),
+                _ => (self.low[i].min(x[i]), self.high[i].max(x[i])),
+            };
+        }
         let keep = KEEP.powf(weight);
         for i in 0..SIZE {
             let at = row(i);
@@ -135,16 +160,29 @@ impl Regression {
     }
 
     pub fn export(&self) -> RegressionState {
-        RegressionState { xx: self.xx.clone(), xy: self.xy.to_vec(), yy: self.yy, weight: self.weight, seen: self.seen, z: self.z }
+        RegressionState {
+            xx: self.xx.clone(),
+            xy: self.xy.to_vec(),
+            yy: self.yy,
+            weight: self.weight,
+            seen: self.seen,
+            low: self.low.to_vec(),
+            high: self.high.to_vec(),
+            z: self.z,
+        }
     }
 
     /// `None` for what is damaged.
     pub fn restore(state: &RegressionState) -> Option<Self> {
-        let xy: Vector = state.xy.as_slice().try_into().ok()?;
+        let vector = |values: &[f64]| Vector::try_from(values).ok();
+        let (xy, low, high) = (vector(&state.xy)?, vector(&state.low)?, vector(&state.high)?);
         let finite = |values: &[f64]| values.iter().all(|v| v.is_finite() && v.abs() < 1e12);
         let fit = state.xx.len() == TRIANGLE
             && finite(&state.xx)
             && finite(&xy)
+            && finite(&low)
+            && finite(&high)
+            && (0..SIZE).all(|i| low[i] <= high[i])
             && finite(&[state.yy, state.weight])
             && state.yy >= 0.0
             && state.weight >= 0.0
@@ -154,7 +192,7 @@ impl Regression {
             return None;
         }
         let (xx, yy, weight, seen, z) = (state.xx.clone(), state.yy, state.weight, state.seen, state.z);
-        let mut regression = Self { xx, xy, yy, weight, seen, z, ..Self::default() };
+        let mut regression = Self { xx, xy, yy, weight, seen, low, high, z, ..Self::default() };
         regression.solve();
         let sound = finite(&regression.solution) && regression.noise.is_finite();
         sound.then_some(regression)

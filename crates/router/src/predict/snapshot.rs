@@ -60,5 +60,7 @@ pub(crate) struct RegressionState {
     pub yy: f64,
     pub weight: f64,
     pub seen: u32,
+    pub low: Vec<f64>,
+    pub high: Vec<f64>,
     pub z: f64,
 }
