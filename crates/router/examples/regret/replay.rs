@@ -167,7 +167,9 @@ impl<'a> Replay<'a> {
             let facts = &matrix.engines[*engine].facts;
             let cheap = matches!(facts.pricing.compute, ComputePrice::Hourly { .. });
             let other = cheap && *engine != play.engine && matrix.runs(play.query, *engine).is_some();
-            other && drawn(self.plays << 8 | *engine as u64) < self.predictor.shadow_share(self.shadow, facts)
+            let query = &matrix.queries[play.query];
+            let share = self.predictor.shadow_share(self.shadow, Some(query.fingerprint), &query.features, facts);
+            other && drawn(self.plays << 8 | *engine as u64) < share
         };
         if let Some(second) = (0..matrix.engines.len()).find(worth) {
             self.see(play.query, second, None);

@@ -93,10 +93,9 @@ const MEMORY_BYTES_MIN: f64 = 1.0;
 const MEMORY_BYTES_MAX: f64 = 1e18;
 /// A result's bytes per row where nothing is known.
 const RESULT_ROW_BYTES: u64 = 64;
-/// While fewer runs than this were seen of an engine, more of them are repeated there: up to so many
-/// times the share that is set.
-const CURIOUS_RUNS: u32 = 100;
-const CURIOUS_FACTOR: f64 = 10.0;
+/// While fewer runs than this were seen of an engine, more of them are repeated there.
+const CURIOUS_RUNS: u32 = 300;
+const CURIOUS_FACTOR: f64 = 25.0;
 /// A query is given up on an engine at so many times its 95th percentile...
 const ESCALATE_FACTOR: f64 = 3.0;
 /// ...but not before this.
@@ -193,12 +192,16 @@ impl Predictor {
         clamped(told + ahead as f64 / f64::from(facts.slots.max(1)) * usual_ms, 0.0, LATENCY_MS_MAX)
     }
 
-    /// How often a run should be repeated in the background on this engine, for comparing and for
-    /// learning: the share that is set, and up to ten times that while little was seen of it.
-    pub fn shadow_share(&self, share: f64, facts: &EngineFacts) -> f64 {
-        let seen = self.models.read().get(engine_key(facts)).map_or(0, Model::seen);
+    /// With what probability a run should be repeated in the background on this engine, for comparing
+    /// and for learning: the share that is set; of a shape that was never timed there up to
+    /// twenty-five times that, as long as little was seen of the engine.
+    pub fn shadow_share(&self, share: f64, fingerprint: Option<Fingerprint>, features: &Features, facts: &EngineFacts) -> f64 {
+        let engine = engine_key(facts);
+        let seen = self.models.read().get(engine).map_or(0, Model::seen);
         let unknown = 1.0 - f64::from(seen.min(CURIOUS_RUNS)) / f64::from(CURIOUS_RUNS);
-        clamped(share * (1.0 + (CURIOUS_FACTOR - 1.0) * unknown), 0.0, 1.0)
+        let new = fingerprint.is_none_or(|fingerprint| self.shapes.times(shape_key(engine, fingerprint), features) == 0);
+        let factor = if new { 1.0 + (CURIOUS_FACTOR - 1.0) * unknown } else { 1.0 };
+        clamped(share * factor, 0.0, 1.0)
     }
 
     /// Learns from one run.

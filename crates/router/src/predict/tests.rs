@@ -243,12 +243,15 @@ fn it_stays_within_its_bounds_and_forgets_the_oldest_first() {
 fn an_engine_that_little_is_known_of_is_tried_more_often() {
     let predictor = Predictor::default();
     let engine = facts("duckdb", "2c");
-    assert!(close(predictor.shadow_share(0.02, &engine), 0.2, 1.001));
-    for number in 0..200 {
+    let share = |share, number| predictor.shadow_share(share, shape(number), &mixed(number), &engine);
+    assert!(close(share(0.02, 1), 0.5, 1.001));
+    for number in 0..400 {
         see(&predictor, shape(number), &mixed(number), &engine, Observed::Exactly(5.0));
+        assert!(number > 0 || close(share(0.02, 0), 0.02, 1.001), "that shape is known");
+        assert!(number > 0 || share(0.02, 1) > 0.4, "the engine isn't");
     }
-    assert!(close(predictor.shadow_share(0.02, &engine), 0.02, 1.001));
-    assert_eq!((predictor.shadow_share(0.0, &facts("x", "")), predictor.shadow_share(f64::NAN, &engine)), (0.0, 0.0));
+    assert!(close(share(0.02, 5_000), 0.02, 1.001));
+    assert_eq!((share(0.0, 5_000), share(f64::NAN, 5_000)), (0.0, 0.0));
 }
 
 #[test]
