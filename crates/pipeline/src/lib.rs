@@ -7,18 +7,23 @@
 
 mod admission;
 mod explain_route;
+#[cfg(test)]
+mod fixtures;
+mod learn;
 mod lifecycle;
+mod policy;
 mod port;
 mod restamp;
 mod run;
 mod service;
 mod shadow;
 mod stream;
+mod submitted;
 
 pub use admission::AdmissionConfig;
 pub use explain_route::rows as explain_route_rows;
-pub use flightpath_router::{Contender, Policy, Predictor, RouteInput, Strategy, route};
 pub use port::{Prepared, QueryService, Request, ResultStream, SessionHandle, Submitted};
 pub use restamp::restamp;
-pub use service::{Pipeline, PipelineConfig};
+pub use run::{EscalationConfig, HoldConfig};
+pub use service::{LiveConfig, Pipeline, PipelineConfig};
 pub use shadow::ShadowConfig;

@@ -7,9 +7,10 @@ use flightpath_catalog::{Catalog, CatalogSet, LocalCatalog};
 use flightpath_engine::Engine;
 use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_engine_duckdb::DuckdbEngine;
-use flightpath_pipeline::{AdmissionConfig, Pipeline, PipelineConfig, ShadowConfig};
+use flightpath_pipeline::{HoldConfig, Pipeline, PipelineConfig, ShadowConfig};
 use flightpath_planner::Planner;
 use flightpath_querylog::{Recorder, RecorderConfig, Store};
+use flightpath_router::Predictor;
 use flightpath_types::{Error, Result};
 
 use crate::databricks::{self, Callers};
@@ -60,8 +61,9 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
     if let Some(workspace) = &workspace {
         planner = planner.with_remote(workspace.describer.clone());
     }
-    let config = pipeline_config(settings);
-    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store, config));
+    let config = pipeline_config(settings)?;
+    let predictor = Arc::new(Predictor::default());
+    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store, predictor, config));
     Ok(Parts { pipeline, engines, recorder, duckdb, callers: workspace.map(|w| w.callers), _state: state })
 }
 
@@ -118,11 +120,11 @@ pub(crate) fn duckdb_config(settings: &Settings, program: std::path::PathBuf, te
     }
 }
 
-pub(crate) fn pipeline_config(settings: &Settings) -> PipelineConfig {
-    PipelineConfig {
-        strategy: settings.strategy.clone(),
-        admission: AdmissionConfig { queue_max: usize::try_from(settings.queue_max).unwrap_or(usize::MAX), wait_max: settings.queue_wait },
-        timeout: settings.timeout,
+pub(crate) fn pipeline_config(settings: &Settings) -> Result<PipelineConfig> {
+    let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    Ok(PipelineConfig {
+        live: settings.live().map_err(|mistakes| Error::invalid(mistakes.to_string()))?,
+        hold: HoldConfig { bytes_max: bytes(settings.hold_bytes_max), total_bytes_max: bytes(settings.hold_total_bytes_max) },
         shadow: ShadowConfig {
             share: settings.shadow_share,
             rows_max: settings.shadow_rows_max,
@@ -130,7 +132,7 @@ pub(crate) fn pipeline_config(settings: &Settings) -> PipelineConfig {
             runs_max: usize::try_from(settings.shadow_runs_max).unwrap_or(1),
         },
         ..Default::default()
-    }
+    })
 }
 
 /// The log's database, opened now if it can be, so that migrations run at the start; if not, the

@@ -7,9 +7,10 @@ use arrow::record_batch::RecordBatch;
 use flightpath_catalog::Catalog;
 use flightpath_engine::Engine;
 use flightpath_engine_datafusion::DataFusionEngine;
-use flightpath_pipeline::{Contender, Policy, Predictor, RouteInput, explain_route_rows, route};
+use flightpath_pipeline::explain_route_rows;
 use flightpath_plan::Statement;
 use flightpath_planner::{PlanRequest, Planner};
+use flightpath_router::{Contender, Policy, Predictor, RouteInput, route};
 use flightpath_types::{EngineState, Error, Principal, QueryId, Result, Session};
 
 use crate::compose::{datafusion_config, duckdb_config, open_catalog};

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::compose::{Parts, compose};
+use crate::reload::{self, Load};
 use crate::settings::Settings;
 
 /// How often expired tickets are forgotten.
@@ -25,7 +26,8 @@ const WORKER_START_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM or SIGINT. Prints `listening on grpc://HOST:PORT` to standard output when
 /// clients can connect.
-pub async fn serve(settings: Settings) -> Result<()> {
+/// `load` reads the settings again, at SIGHUP.
+pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     start_logging(&settings.log_level);
     let tls = read_tls(&settings)?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|e| match e.kind() {
@@ -38,6 +40,8 @@ pub async fn serve(settings: Settings) -> Result<()> {
     let address = listener.local_addr().map_err(|e| Error::internal(format!("no local address: {e}")))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
+
+    let hangup = signal(SignalKind::hangup()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
 
     let parts = compose(&settings).await?;
     if let Some(duckdb) = &parts.duckdb {
@@ -55,6 +59,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
     let door = tokio::spawn(flightpath_flight::serve(listener, parts.pipeline.clone(), config, stop.clone().cancelled_owned()));
     let sweeper = tokio::spawn(forget_expired(parts.pipeline.clone()));
     let quarantine = tokio::spawn(keep_quarantine(parts.pipeline.clone()));
+    let reload = tokio::spawn(reload::on_signal(hangup, load, settings.clone(), parts.pipeline.clone()));
     println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });
 
     tokio::pin!(door);
@@ -65,6 +70,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
     };
     sweeper.abort();
     quarantine.abort();
+    reload.abort();
     let result = match ended {
         Some(Ok(result)) => result,
         Some(Err(e)) => Err(Error::internal(format!("the server's front door failed: {e}"))),

@@ -32,8 +32,12 @@ pub struct PhaseTimes {
     pub plan_us: u64,
     pub decide_us: u64,
     pub queue_us: u64,
-    /// From submitting to the engine to its first batch, over all tries.
+    /// From submitting to the engine until the beginning of the result was here, over all tries.
     pub first_batch_us: u64,
+    /// What the engine that answered took of it and was waited for afterwards: its own latency,
+    /// whatever failed before and however slowly the client reads.
+    #[serde(default)]
+    pub engine_us: u64,
     /// From the first batch to the end of the stream; includes waiting for a slow client.
     pub stream_us: u64,
     pub total_us: u64,

@@ -3,6 +3,7 @@
 
 mod auth;
 mod databricks;
+mod profiles;
 mod table;
 mod value;
 
@@ -12,11 +13,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flightpath_router::Strategy;
+use flightpath_pipeline::{AdmissionConfig, EscalationConfig, LiveConfig};
+use flightpath_router::{DEFAULT_PROFILE, OverBudget, Profile, Profiles, Strategy};
 use toml_edit::{Document, Item, TableLike};
 
 pub use auth::{TokenSetting, UserSetting};
 pub use databricks::DatabricksSettings;
+pub use profiles::ProfileSetting;
 use table::SETTINGS;
 pub use table::documentation;
 use value::Given;
@@ -47,7 +50,14 @@ pub struct Settings {
     /// Newest queries that `system.queries` and `system.decisions` show.
     pub log_read_rows_max: u64,
 
+    /// Of profile `default`.
     pub strategy: Strategy,
+    /// The profile of whoever has none.
+    pub default_profile: Option<String>,
+    pub profiles: Vec<ProfileSetting>,
+    pub escalation: EscalationConfig,
+    pub hold_bytes_max: u64,
+    pub hold_total_bytes_max: u64,
     pub timeout: Option<Duration>,
     pub queue_max: u64,
     pub queue_wait: Duration,
@@ -104,6 +114,11 @@ impl Default for Settings {
             log_spool_bytes_max: 512 << 20,
             log_read_rows_max: 100_000,
             strategy: Strategy::Rules,
+            default_profile: None,
+            profiles: Vec::new(),
+            escalation: EscalationConfig::default(),
+            hold_bytes_max: 32 << 20,
+            hold_total_bytes_max: 512 << 20,
             timeout: None,
             queue_max: 256,
             queue_wait: Duration::from_secs(60),
@@ -231,6 +246,62 @@ impl Settings {
         }
     }
 
+    /// The profiles that there are, with whom they are for.
+    fn routing(&self) -> Result<Profiles, Vec<String>> {
+        let assignments = profiles::assignments(&self.profiles, self.default_profile.clone()).map_err(|mistake| vec![mistake])?;
+        let mut own: Vec<Profile> = self.profiles.iter().map(|setting| setting.profile.clone()).collect();
+        if own.iter().all(|profile| profile.name != DEFAULT_PROFILE) {
+            own.push(Profile { strategy: self.strategy.clone(), ..Profile::named(DEFAULT_PROFILE) });
+        }
+        Profiles::new(own, assignments)
+    }
+
+    /// What takes effect without a restart.
+    pub fn live(&self) -> Result<LiveConfig, Mistakes> {
+        let mistake = |message| Mistake { place: "profiles".into(), message };
+        Ok(LiveConfig {
+            profiles: self.routing().map_err(|all| Mistakes(all.into_iter().map(mistake).collect()))?,
+            admission: AdmissionConfig { queue_max: usize::try_from(self.queue_max).unwrap_or(usize::MAX), wait_max: self.queue_wait },
+            escalation: self.escalation,
+            timeout: self.timeout,
+        })
+    }
+
+    /// Whether something differs that only a start takes on.
+    pub fn differs_at_start(&self, other: &Self) -> bool {
+        let mut settings = self.clone();
+        settings.strategy = other.strategy.clone();
+        settings.default_profile = other.default_profile.clone();
+        settings.profiles = other.profiles.clone();
+        settings.escalation = other.escalation;
+        settings.queue_max = other.queue_max;
+        settings.queue_wait = other.queue_wait;
+        settings.timeout = other.timeout;
+        format!("{settings:?}") != format!("{other:?}")
+    }
+
+    /// Engines that are switched on, by the names they go by.
+    fn engines(&self) -> Vec<&'static str> {
+        let all =
+            [("datafusion", self.datafusion.enabled), ("duckdb", self.duckdb.enabled), ("databricks", self.databricks.host.is_some())];
+        all.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
+    }
+
+    /// Engines that profiles name and that aren't there.
+    fn unknown_engines(&self) -> Vec<String> {
+        let engines = self.engines();
+        let own = self.profiles.iter().map(|setting| &setting.profile);
+        let in_profiles = own.flat_map(|profile| {
+            let over = match profile.budget.as_ref().map(|budget| &budget.over) {
+                Some(OverBudget::Engines(engines)) => engines.iter().collect(),
+                Some(OverBudget::Profile(_) | OverBudget::Refuse) | None => Vec::new(),
+            };
+            profile.strategy.engines().into_iter().chain(profile.engines.iter().flatten()).chain(over)
+        });
+        let named = self.strategy.engines().into_iter().chain(in_profiles).filter(|engine| !engines.contains(&engine.as_str()));
+        named.map(|engine| format!("there is no engine `{engine}`; engines that are on: {}", engines.join(", "))).collect()
+    }
+
     /// What no single setting can tell.
     fn check_together(&self, mistakes: &mut Vec<Mistake>) {
         let mut wrong = |place: &str, message: String| mistakes.push(Mistake { place: place.to_string(), message });
@@ -255,6 +326,12 @@ impl Settings {
             if !path.exists() {
                 wrong("data", format!("there is no folder {}", path.display()));
             }
+        }
+        for mistake in self.routing().err().unwrap_or_default() {
+            wrong("profiles", mistake);
+        }
+        for mistake in self.unknown_engines() {
+            wrong("profiles", mistake);
         }
         for mistake in self.databricks.mistakes() {
             wrong("databricks", mistake);
@@ -282,6 +359,7 @@ impl TomlReader<'_> {
             let outcome = match path.as_str() {
                 "auth.users" => auth::users(item).map(|users| self.settings.users = users),
                 "auth.tokens" => auth::tokens(item).map(|tokens| self.settings.tokens = tokens),
+                "profiles" => profiles::read(item).map(|profiles| self.settings.profiles = profiles),
                 _ => match SETTINGS.iter().find(|s| s.path == path) {
                     Some(setting) => match item.as_value() {
                         Some(value) => (setting.set)(self.settings, Given::Toml(value)),
@@ -310,7 +388,7 @@ fn is_section(path: &str) -> bool {
 }
 
 fn unknown_key(path: &str) -> String {
-    let known = SETTINGS.iter().map(|s| s.path).chain(["auth.users", "auth.tokens"]);
+    let known = SETTINGS.iter().map(|s| s.path).chain(["auth.users", "auth.tokens", "profiles"]);
     match nearest(path, known) {
         Some(near) => format!("unknown setting `{path}`; did you mean `{near}`?"),
         None => format!("unknown setting `{path}`"),
