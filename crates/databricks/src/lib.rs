@@ -14,6 +14,7 @@ mod config;
 mod error;
 mod oauth;
 mod retry;
+pub mod sizes;
 mod token;
 mod url_path;
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flightpath_databricks::segment;
+use flightpath_databricks::sizes::{QUERIES_PER_CLUSTER, USD_PER_DBU_CLASSIC, USD_PER_DBU_PRO, USD_PER_DBU_SERVERLESS, size};
 use flightpath_types::{EngineState, ErrorKind, Result};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{MonitorAccess, MonitorConfig, Prices};
-use crate::sizes::{QUERIES_PER_CLUSTER, USD_PER_DBU_CLASSIC, USD_PER_DBU_PRO, USD_PER_DBU_SERVERLESS, size};
 
 const HISTORY: &str = "/api/2.0/sql/history/queries";
 const HISTORY_PAGE: &str = "500";

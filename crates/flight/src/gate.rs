@@ -1,5 +1,5 @@
-//! The outermost layer: every call but the handshake is authenticated here, before its body is
-//! read, and ends here with DEADLINE_EXCEEDED when its deadline passes before it was answered.
+//! The outermost layer: every call but the handshake and what is declared open is authenticated
+//! here, before its body is read, and ends here with DEADLINE_EXCEEDED when its deadline passes before it was answered.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -62,12 +62,17 @@ where
     if request.uri().path() == HANDSHAKE_PATH {
         return inner.call(request).await;
     }
+    if door.is_open(request.uri().path()) {
+        return inner.call(request).await;
+    }
     let caller = match door.admit(request.headers(), request.extensions()).await {
         Ok(caller) => Arc::new(caller),
         Err(error) => return Ok(status_of(&error).into_http()),
     };
     let has_cookie = session_cookie(request.headers()).is_some();
     request.extensions_mut().insert(caller.clone());
+    // For the other front doors on this listener.
+    request.extensions_mut().insert(caller.shared());
     let call = inner.call(request);
     let mut response = match caller.deadline() {
         None => call.await?,

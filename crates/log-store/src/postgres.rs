@@ -32,3 +32,5 @@ impl PostgresLog {
 
 impl_log_store!(PostgresLog, sqlx::Postgres);
 impl_shadow_log!(PostgresLog, sqlx::Postgres);
+impl_query_history!(PostgresLog, sqlx::Postgres);
+impl_model_store!(PostgresLog, sqlx::Postgres);

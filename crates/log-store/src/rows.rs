@@ -5,7 +5,10 @@ use flightpath_types::{CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, 
 /// In the order that `store.rs` binds and reads them.
 pub(crate) const QUERY_COLUMNS: &str = "query_id, started_unix_ms, text, fingerprint, statement_kind, session_id, principal, catalog, \
      schema_name, dialect, profile, tag, engine, outcome, error_kind, error_message, plan_cache_hit, plan_us, decide_us, queue_us, \
-     first_batch_us, stream_us, total_us, result_rows, result_bytes, features, decision, failovers";
+     first_batch_us, stream_us, total_us, result_rows, result_bytes, features, decision, failovers, usd_actual";
+
+/// Written beside them, never read back: the decision holds the same.
+pub(crate) const FLAT_COLUMNS: &str = "predicted_ms, predicted_usd, predicted_bytes, predicted_memory_bytes, databricks_ms, databricks_usd";
 
 pub(crate) const CANDIDATE_COLUMNS: &str = "query_id, position, engine, eligible, chosen, rank, reason, predicted_ms, predicted_usd, \
      predicted_bytes, predicted_memory_bytes";
@@ -40,6 +43,7 @@ pub(crate) struct QueryRow {
     features: String,
     decision: Option<String>,
     failovers: String,
+    usd_actual: Option<f64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -69,6 +73,11 @@ pub(crate) fn storable(text: &str) -> String {
 pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
     let text = serde_json::to_string(value).map_err(|e| Error::internal(format!("query log: {e}")))?;
     Ok(text.replace("\\u0000", "\u{FFFD}"))
+}
+
+pub(crate) fn now_unix_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn damaged(what: &str) -> Error {
@@ -111,19 +120,14 @@ impl QueryRow {
             },
             rows: unsigned(self.result_rows),
             bytes: unsigned(self.result_bytes),
-            outcome: match self.outcome.as_str() {
-                "success" => Outcome::Success,
-                "error" => Outcome::Error,
-                "cancelled" => Outcome::Cancelled,
-                "refused" => Outcome::Refused,
-                _ => return Err(damaged("outcome")),
-            },
+            outcome: Outcome::parse(&self.outcome).ok_or_else(|| damaged("outcome"))?,
             error_kind: match self.error_kind {
                 Some(kind) => Some(ErrorKind::parse(&kind).ok_or_else(|| damaged("error_kind"))?),
                 None => None,
             },
             error_message: self.error_message,
             failovers: serde_json::from_str(&self.failovers).map_err(|_| damaged("failovers"))?,
+            usd_actual: self.usd_actual,
         })
     }
 }

@@ -38,3 +38,5 @@ impl SqliteLog {
 
 impl_log_store!(SqliteLog, sqlx::Sqlite);
 impl_shadow_log!(SqliteLog, sqlx::Sqlite);
+impl_query_history!(SqliteLog, sqlx::Sqlite);
+impl_model_store!(SqliteLog, sqlx::Sqlite);

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod caller;
 mod explain_route;
 mod lifecycle;
 mod port;
@@ -14,11 +15,14 @@ mod run;
 mod service;
 mod shadow;
 mod stream;
+mod watch;
 
 pub use admission::AdmissionConfig;
+pub use caller::Caller;
 pub use explain_route::rows as explain_route_rows;
 pub use flightpath_router::{Contender, Policy, Strategy, route};
-pub use port::{Prepared, QueryService, Request, ResultStream, SessionHandle, Submitted};
+pub use port::{Prepared, QueryService, Request, ResultStream, Routed, SessionHandle, Submitted};
 pub use restamp::restamp;
 pub use service::{Pipeline, PipelineConfig};
 pub use shadow::ShadowConfig;
+pub use watch::{DecisionEvent, DecisionWatch, Watched};

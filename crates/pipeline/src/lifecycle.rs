@@ -43,11 +43,9 @@ pub(crate) struct PlanSummary {
 
 impl QueryToken<Received> {
     pub fn receive(recorder: &Recorder, query_id: QueryId, text: &str, session_id: &str, settings: &Session) -> Self {
-        let started_unix_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)).unwrap_or(0);
         let record = QueryRecord {
             query_id,
-            started_unix_ms,
+            started_unix_ms: unix_ms(),
             text: recorded_text(text),
             fingerprint: None,
             statement_kind: "unknown".into(),
@@ -72,6 +70,7 @@ impl QueryToken<Received> {
             error_kind: None,
             error_message: None,
             failovers: Vec::new(),
+            usd_actual: None,
         };
         Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone() }, stage: Received }
     }
@@ -199,6 +198,11 @@ fn recorded_text(text: &str) -> String {
     }
     let end = (0..=TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("{}... ({} bytes in all)", &text[..end], text.len())
+}
+
+/// Now, in milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 pub(crate) fn micros(duration: std::time::Duration) -> u64 {

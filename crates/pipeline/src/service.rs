@@ -22,10 +22,11 @@ use parking_lot::Mutex;
 use crate::admission::{Admission, AdmissionConfig};
 use crate::explain_route;
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
-use crate::port::{Prepared, QueryService, Request, ResultStream, SessionHandle, Submitted};
+use crate::port::{Prepared, QueryService, Request, ResultStream, Routed, SessionHandle, Submitted};
 use crate::run::{Started, Tries, run_until_first_batch, wait_for_any};
 use crate::shadow::{Shadow, ShadowConfig};
 use crate::stream::{Registered, Registry, StampedStream};
+use crate::watch::{DecisionHub, DecisionWatch};
 
 #[derive(Debug, Clone)]
 pub struct PipelineConfig {
@@ -64,6 +65,7 @@ pub struct Pipeline {
     submitted: DashMap<QueryId, Arc<SubmittedQuery>>,
     running: Registry,
     shadow: Arc<Shadow>,
+    watchers: Arc<DecisionHub>,
     draining: AtomicBool,
 }
 
@@ -108,6 +110,7 @@ impl Pipeline {
             submitted: DashMap::new(),
             running: Registry::default(),
             shadow,
+            watchers: Arc::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -126,6 +129,7 @@ impl Pipeline {
     pub async fn drain(&self, limit: Duration) -> bool {
         self.draining.store(true, Ordering::SeqCst);
         self.shadow.stop();
+        self.watchers.close();
         self.submitted.clear();
         let until = Instant::now() + limit;
         while !self.running.is_empty() && Instant::now() < until {
@@ -347,6 +351,10 @@ impl QueryService for Pipeline {
             decide_us: micros(deciding.elapsed()),
             decision: decision.clone(),
         });
+        if let (Some(query), Some(decision)) = (&query, &decision) {
+            let kind = planned.statement.kind().as_str();
+            self.watchers.publish(query_id, &request.text, kind, Some(query.fingerprint), &request.settings, decision);
+        }
         let runs = matches!(planned.statement, Statement::Query(_) | Statement::PassThrough(_) | Statement::Write(_));
         if let Some(error) = decision.as_ref().filter(|_| runs).and_then(refused) {
             token.fail(&error);
@@ -422,6 +430,38 @@ impl QueryService for Pipeline {
 
     fn catalog(&self) -> Arc<dyn Catalog> {
         self.catalog.clone()
+    }
+
+    async fn route(&self, request: &Request) -> Result<Routed> {
+        self.check_open()?;
+        let planned = self.plan(request).await?;
+        let query = match &planned.statement {
+            Statement::Query(q) | Statement::ExplainRoute(q) | Statement::PassThrough(q) | Statement::Write(q) => Some(q.clone()),
+            Statement::Local(_) | Statement::SetSession { .. } => None,
+        };
+        let deciding = Instant::now();
+        let decision = query.as_ref().map(|query| self.route(query, &request.settings));
+        Ok(Routed {
+            statement_kind: planned.statement.kind().as_str(),
+            schema: planned.statement.schema(),
+            fingerprint: query.as_ref().map(|q| q.fingerprint),
+            features: query.map(|q| q.features.clone()).unwrap_or_default(),
+            decision,
+            plan_cache_hit: planned.cache_hit,
+            plan_us: planned.plan_us,
+            decide_us: micros(deciding.elapsed()),
+        })
+    }
+
+    fn engines(&self) -> Vec<EngineFacts> {
+        self.engine_facts()
+    }
+
+    fn watch(&self, principal: &Principal) -> Result<DecisionWatch> {
+        let watch = self.watchers.watch(principal)?;
+        // Only now: a watch that begins during the drain would never be ended.
+        self.check_open()?;
+        Ok(watch)
     }
 }
 

@@ -48,7 +48,7 @@ macro_rules! local_engine {
     };
 }
 
-const BASE: [Setting; 21] = [
+const BASE: [Setting; 22] = [
     Setting {
         path: "listen",
         help: "address and port of the Flight SQL server",
@@ -129,6 +129,15 @@ const BASE: [Setting; 21] = [
         help: "newest queries that system.queries shows",
         set: |s, v| {
             s.log_read_rows_max = v.whole(1, 10 * MANY)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "log.retention_days",
+        help: "days after which a query's record is deleted; 0 keeps records for ever",
+        set: |s, v| {
+            let days = v.number(0.0, 36_500.0)?;
+            s.log_retention = Some(Duration::from_secs_f64(days * DAY_SECONDS)).filter(|keep| *keep > Duration::ZERO);
             Ok(())
         },
     },

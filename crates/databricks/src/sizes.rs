@@ -2,18 +2,18 @@
 
 /// One cluster of a size.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Size {
+pub struct Size {
     pub dbu_per_hour: f64,
     /// Of its workers, with 8 each.
     pub cores: u32,
 }
 
 /// Queries that one cluster runs at once.
-pub(crate) const QUERIES_PER_CLUSTER: u32 = 10;
+pub const QUERIES_PER_CLUSTER: u32 = 10;
 /// List prices of a DBU in US dollars. Serverless includes the machines, the others don't.
-pub(crate) const USD_PER_DBU_SERVERLESS: f64 = 0.70;
-pub(crate) const USD_PER_DBU_PRO: f64 = 0.55;
-pub(crate) const USD_PER_DBU_CLASSIC: f64 = 0.22;
+pub const USD_PER_DBU_SERVERLESS: f64 = 0.70;
+pub const USD_PER_DBU_PRO: f64 = 0.55;
+pub const USD_PER_DBU_CLASSIC: f64 = 0.22;
 
 const SIZES: [(&str, f64, u32); 10] = [
     ("2X-Small", 4.0, 1),
@@ -30,8 +30,13 @@ const SIZES: [(&str, f64, u32); 10] = [
 ];
 
 /// A size's figures; of one that isn't known, those of the middle.
-pub(crate) fn size(name: &str) -> Size {
+pub fn size(name: &str) -> Size {
     let found = SIZES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name));
     let (_, dbu_per_hour, workers) = found.unwrap_or(&SIZES[3]);
     Size { dbu_per_hour: *dbu_per_hour, cores: workers * 8 }
+}
+
+/// Whether this is the name of a size.
+pub fn is_size(name: &str) -> bool {
+    SIZES.iter().any(|(known, ..)| known.eq_ignore_ascii_case(name))
 }
