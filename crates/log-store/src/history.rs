@@ -60,7 +60,7 @@ macro_rules! impl_query_history {
                 select.push(" ORDER BY started_unix_ms DESC, query_id DESC LIMIT ");
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
                 let rows: Vec<crate::rows::QueryRow> =
-                    select.build_query_as().fetch_all(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 rows.into_iter().map(crate::rows::QueryRow::into_record).collect()
             }
 
@@ -76,7 +76,7 @@ macro_rules! impl_query_history {
                     select.push(" AND principal = ").push_bind(principal.to_string());
                 }
                 let row: Option<crate::rows::QueryRow> =
-                    select.build_query_as().fetch_optional(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;
+                    select.build_query_as().fetch_optional(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 row.map(crate::rows::QueryRow::into_record).transpose()
             }
 
@@ -95,7 +95,7 @@ macro_rules! impl_query_history {
                 select.push(" GROUP BY started_unix_ms / 86400000 ORDER BY 1 DESC LIMIT ");
                 select.push_bind(i64::try_from(days_max).unwrap_or(i64::MAX));
                 let rows: Vec<crate::history::SavingsRow> =
-                    select.build_query_as().fetch_all(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 Ok(rows.into_iter().map(crate::history::SavingsRow::into_savings).collect())
             }
 

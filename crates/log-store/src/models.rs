@@ -8,7 +8,7 @@ macro_rules! impl_model_store {
                 let mut select = sqlx::QueryBuilder::<$database>::new("SELECT contents FROM models WHERE name = ");
                 select.push_bind(name.to_string());
                 let row: Option<(Vec<u8>,)> =
-                    select.build_query_as().fetch_optional(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;
+                    select.build_query_as().fetch_optional(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 Ok(row.map(|(contents,)| contents))
             }
 

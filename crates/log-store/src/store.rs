@@ -90,7 +90,7 @@ macro_rules! impl_log_store {
                 select.push(" ORDER BY started_unix_ms DESC, query_id DESC LIMIT ");
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
                 let rows: Vec<crate::rows::QueryRow> =
-                    select.build_query_as().fetch_all(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 rows.into_iter().map(crate::rows::QueryRow::into_record).collect()
             }
 
@@ -102,7 +102,7 @@ macro_rules! impl_log_store {
                 ));
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
                 let rows: Vec<crate::rows::CandidateRow> =
-                    select.build_query_as().fetch_all(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 rows.into_iter().map(crate::rows::CandidateRow::into_record).collect()
             }
         }

@@ -1,6 +1,7 @@
 //! Both stores answer the same. Postgres is a real one, started here.
 
 mod history;
+mod migrations;
 mod postgres;
 
 use std::sync::Arc;
