@@ -20,7 +20,7 @@ UPDATE queries SET
 
 CREATE INDEX queries_by_tag ON queries (tag, started_unix_ms) WHERE tag IS NOT NULL;
 -- Savings are summed from this index alone.
-CREATE INDEX queries_savings ON queries (principal, started_unix_ms, predicted_usd, usd_actual, databricks_usd)
+CREATE INDEX queries_savings ON queries (principal, started_unix_ms, outcome, predicted_usd, usd_actual, databricks_usd)
     WHERE databricks_usd IS NOT NULL AND outcome = 'success';
 
 -- What was learned, kept over restarts.
