@@ -151,6 +151,8 @@ def test_mistakes_are_answered_as_flight_sql_does(tpch, api):
     assert code == grpc.StatusCode.NOT_FOUND and "42P01" in message
     assert one.refused("Route", sql="SELECT 1", settings={"engine": "nosuch"})[0] == grpc.StatusCode.INVALID_ARGUMENT
     assert one.refused("Route", sql="SELECT 1 -- " + "x" * (1 << 20))[0] == grpc.StatusCode.RESOURCE_EXHAUSTED
+    code, message = one.refused("Route", sql="SELECT 1 -- " + "x" * (3 << 20))
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "too large" in message
     assert one.refused("GetQuery", query_id="no uuid")[0] == grpc.StatusCode.INVALID_ARGUMENT
     code, message = one.refused("ListQueries", page_size=5000)
     assert code == grpc.StatusCode.INVALID_ARGUMENT and "1000" in message

@@ -21,14 +21,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::body::Body;
-use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::config::{Auth, Config, Tls};
 use crate::door::{Door, Peer};
-use crate::gate::Gate;
+use crate::gate::{FLIGHT_PATHS, Gate};
 use crate::service::Service;
 use crate::session::SessionKey;
 
@@ -128,10 +127,9 @@ impl tower::Service<Request<Body>> for Doors {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let of_flight = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(FlightServiceServer::<Service>::NAME));
-        match of_flight {
-            Some(rest) if rest.starts_with('/') => self.flight.call(request),
-            _ => Box::pin(self.others.call(request)),
+        match request.uri().path().starts_with(FLIGHT_PATHS) {
+            true => self.flight.call(request),
+            false => Box::pin(self.others.call(request)),
         }
     }
 }

@@ -94,6 +94,10 @@ fn double<T>(rows: &[T], get: impl Fn(&T) -> f64) -> ArrayRef {
     Arc::new(rows.iter().map(|r| Some(get(r))).collect::<Float64Array>())
 }
 
+fn maybe_double<T>(rows: &[T], get: impl Fn(&T) -> Option<f64>) -> ArrayRef {
+    Arc::new(rows.iter().map(get).collect::<Float64Array>())
+}
+
 fn boolean<T>(rows: &[T], get: impl Fn(&T) -> bool) -> ArrayRef {
     Arc::new(rows.iter().map(|r| Some(get(r))).collect::<BooleanArray>())
 }
@@ -139,6 +143,9 @@ impl SystemTable for Queries {
             ("total_ms", Float64, false),
             ("result_rows", Int64, false),
             ("result_bytes", Int64, false),
+            ("predicted_ms", Float64, true),
+            ("predicted_usd", Float64, true),
+            ("actual_usd", Float64, true),
         ])
     }
 
@@ -182,6 +189,9 @@ impl SystemTable for Queries {
             double(&rows, |r| milliseconds(r.times.total_us)),
             long(&rows, |r| Some(r.rows)),
             long(&rows, |r| Some(r.bytes)),
+            maybe_double(&rows, |r| r.predicted().map(|n| n.latency_ms)),
+            maybe_double(&rows, |r| r.predicted().map(|n| n.usd)),
+            maybe_double(&rows, |r| r.usd_actual),
         ];
         batch(self.schema(), columns)
     }
