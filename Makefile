@@ -53,6 +53,8 @@ bench: build
 	scripts/setup python
 	.venv/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements-bench.txt
 	FLIGHTPATH_BINARY=$(RELEASE_BINARY) .venv/bin/python benchmarks/run.py
+	scripts/setup postgres
+	cargo run --release --quiet -p flightpath-log-store --example record_rate -- 2000 20
 
 FUZZ_STATEMENTS ?= 100000
 FUZZ_SEED ?= 1

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
-use flightpath_pipeline::{QueryService, SessionHandle};
+use flightpath_pipeline::{Caller as SharedCaller, QueryService, SessionHandle};
 use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session};
 use http::{Extensions, HeaderMap};
 
@@ -57,6 +57,18 @@ impl Caller {
             (a, b) => a.or(b),
         }
     }
+
+    /// What other front doors need of it.
+    pub fn shared(&self) -> SharedCaller {
+        SharedCaller {
+            principal: self.principal.clone(),
+            session: self.session.clone(),
+            settings: self.settings.clone(),
+            token: self.token.clone(),
+            deadline: self.deadline(),
+            traceparent: self.traceparent.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +88,8 @@ pub(crate) struct Door {
     pub prepared: PreparedStatements,
     authenticator: Arc<dyn Authenticator>,
     logins: LoginGuard,
+    /// Calls that need no authentication.
+    open_paths: Vec<&'static str>,
 }
 
 /// What the credentials of a call told.
@@ -92,7 +106,7 @@ enum Credentials {
 }
 
 impl Door {
-    pub fn new(queries: Arc<dyn QueryService>, config: Config) -> Result<Arc<Self>> {
+    pub fn new(queries: Arc<dyn QueryService>, config: Config, open_paths: Vec<&'static str>) -> Result<Arc<Self>> {
         let authenticator: Arc<dyn Authenticator> = match &config.auth {
             Auth::None => Arc::new(NoAuthentication),
             Auth::Users(users) => Arc::new(StaticUsers::new(users)?),
@@ -104,9 +118,14 @@ impl Door {
             prepared: PreparedStatements::new(&config, signer.clone()),
             logins: LoginGuard::new(&config.limits),
             authenticator,
+            open_paths,
             signer,
             config,
         }))
+    }
+
+    pub fn is_open(&self, path: &str) -> bool {
+        self.open_paths.contains(&path)
     }
 
     /// Authenticates a call and finds its session and settings.

@@ -30,5 +30,5 @@ mod wire;
 
 pub use auth::{Authenticator, StaticUser, StaticUsers};
 pub use config::{Auth, Config, FunctionNames, Lifetimes, Limits, OnToken, SigningKey, Tls};
-pub use server::serve;
+pub use server::{Neighbours, serve, serve_with};
 pub use status::{code_of, status_of};

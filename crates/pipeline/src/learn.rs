@@ -1,11 +1,11 @@
-//! What a run teaches the predictor: how long the engine itself took, whatever the client, the
+//! What a run teaches the predictor, and what it cost: how long the engine itself took, whatever the client, the
 //! queue and other engines did meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use flightpath_plan::PlannedQuery;
-use flightpath_router::{Observation, Observed, Predictor};
+use flightpath_router::{Observation, Observed, Predictor, marginal_usd};
 use flightpath_types::EngineFacts;
 
 /// One query on one engine, for as long as it runs. Dropped without a word (cancelled, failed), it
@@ -54,6 +54,22 @@ impl Lesson {
             latency_ms,
             memory_bytes,
         });
+    }
+}
+
+/// What a run costs, by the time it took.
+pub(crate) struct Bill {
+    /// The engine as it was when it took the query.
+    pub facts: EngineFacts,
+    pub scan_bytes: u64,
+}
+
+impl Bill {
+    /// US dollars that the run added.
+    pub fn usd(&self, engine_us: u64, result_bytes: u64) -> f64 {
+        let waited_ms = self.facts.pricing.wait_ms();
+        let run_ms = (engine_us as f64 / 1000.0 - waited_ms).max(0.0);
+        marginal_usd(run_ms, self.scan_bytes, result_bytes, &self.facts)
     }
 }
 

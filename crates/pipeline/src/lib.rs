@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod caller;
 mod explain_route;
 #[cfg(test)]
 mod fixtures;
@@ -19,11 +20,14 @@ mod service;
 mod shadow;
 mod stream;
 mod submitted;
+mod watch;
 
 pub use admission::AdmissionConfig;
+pub use caller::Caller;
 pub use explain_route::rows as explain_route_rows;
-pub use port::{Prepared, QueryService, Request, ResultStream, SessionHandle, Submitted};
+pub use port::{Prepared, QueryService, Request, ResultStream, Routed, SessionHandle, Submitted};
 pub use restamp::restamp;
 pub use run::{EscalationConfig, HoldConfig};
 pub use service::{LiveConfig, Pipeline, PipelineConfig};
 pub use shadow::ShadowConfig;
+pub use watch::{DecisionEvent, DecisionWatch, Watched};

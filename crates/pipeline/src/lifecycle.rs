@@ -9,6 +9,8 @@ use flightpath_types::{
     RefusalClass, Session,
 };
 
+use crate::learn::Bill;
+
 /// Arrived, nothing known yet.
 pub(crate) struct Received;
 /// Planned and decided.
@@ -43,11 +45,9 @@ pub(crate) struct PlanSummary {
 
 impl QueryToken<Received> {
     pub fn receive(recorder: &Recorder, query_id: QueryId, text: &str, session_id: &str, settings: &Session) -> Self {
-        let started_unix_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)).unwrap_or(0);
         let record = QueryRecord {
             query_id,
-            started_unix_ms,
+            started_unix_ms: unix_ms(),
             text: recorded_text(text),
             fingerprint: None,
             statement_kind: "unknown".into(),
@@ -72,6 +72,7 @@ impl QueryToken<Received> {
             error_kind: None,
             error_message: None,
             failovers: Vec::new(),
+            usd_actual: None,
         };
         Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone() }, stage: Received }
     }
@@ -138,12 +139,13 @@ impl QueryToken<Running> {
         }
     }
 
-    /// `waited`: for the engine, after the first batch.
-    pub fn finish(mut self, result: Result<(), &Error>, waited: Duration) {
+    /// `waited`: for the engine, after the first batch. A stream that is dropped before has no bill.
+    pub fn finish(mut self, result: Result<(), &Error>, waited: Duration, bill: Option<Bill>) {
         let stream_us = micros(self.stage.first_batch.elapsed());
         if let Some(record) = &mut self.draft.record {
             record.times.stream_us = stream_us;
             record.times.engine_us = record.times.engine_us.saturating_add(micros(waited));
+            record.usd_actual = bill.map(|bill| bill.usd(record.times.engine_us, record.bytes));
         }
         self.draft.finish(result);
     }
@@ -215,6 +217,11 @@ fn recorded_text(text: &str) -> String {
     format!("{}... ({} bytes in all)", &text[..end], text.len())
 }
 
-pub(crate) fn micros(duration: Duration) -> u64 {
+/// Now, in milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
+pub(crate) fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -20,14 +20,15 @@ use parking_lot::RwLock;
 
 use crate::admission::AdmissionConfig;
 use crate::explain_route;
-use crate::learn::Lesson;
+use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
 use crate::policy::Policies;
-use crate::port::{Prepared, QueryService, Request, ResultStream, Submitted};
+use crate::port::{Prepared, QueryService, Request, ResultStream, Routed, Submitted};
 use crate::run::{EscalationConfig, HoldConfig, Runner, Started, Tries, wait_for_any};
 use crate::shadow::{Shadow, ShadowConfig};
 use crate::stream::{Begun, Registered, Registry, StampedStream};
 use crate::submitted::{SubmittedQueries, SubmittedQuery, planned_of};
+use crate::watch::{DecisionHub, DecisionWatch};
 
 #[derive(Debug, Clone)]
 pub struct PipelineConfig {
@@ -74,6 +75,7 @@ pub struct Pipeline {
     submitted: SubmittedQueries,
     running: Registry,
     shadow: Arc<Shadow>,
+    watchers: Arc<DecisionHub>,
     draining: AtomicBool,
 }
 
@@ -102,6 +104,7 @@ impl Pipeline {
             submitted,
             running: Registry::default(),
             shadow,
+            watchers: Arc::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -138,6 +141,7 @@ impl Pipeline {
     pub async fn drain(&self, limit: Duration) -> bool {
         self.draining.store(true, Ordering::SeqCst);
         self.shadow.stop();
+        self.watchers.close();
         self.submitted.clear();
         let until = Instant::now() + limit;
         while !self.running.is_empty() && Instant::now() < until {
@@ -191,7 +195,7 @@ impl Pipeline {
     /// The decision on a query, waiting a little for engines that are being restarted when they
     /// alone could run it.
     async fn decide(&self, query_id: QueryId, query: &PlannedQuery, request: &Request, profile: &Arc<Profile>) -> Decision {
-        let decision = self.route(query_id, query, &request.settings, profile);
+        let decision = self.candidates(query_id, query, &request.settings, profile);
         let recovering: Vec<EngineId> = decision
             .candidates
             .iter()
@@ -199,12 +203,12 @@ impl Pipeline {
             .map(|c| c.engine.clone())
             .collect();
         if decision.chosen().is_none() && wait_for_any(&self.runner.engines, &recovering, request.deadline).await {
-            return self.route(query_id, query, &request.settings, profile);
+            return self.candidates(query_id, query, &request.settings, profile);
         }
         decision
     }
 
-    fn route(&self, query_id: QueryId, query: &PlannedQuery, settings: &Session, profile: &Arc<Profile>) -> Decision {
+    fn candidates(&self, query_id: QueryId, query: &PlannedQuery, settings: &Session, profile: &Arc<Profile>) -> Decision {
         let refusal = |engine: &Arc<dyn Engine>| engine.eligible(query).err().or_else(|| self.shadow.refusal(query, engine.id()));
         let contenders: Vec<Contender> =
             self.runner.engines.iter().map(|engine| Contender { facts: self.facts(engine), refusal: refusal(engine) }).collect();
@@ -276,6 +280,7 @@ impl Pipeline {
             () = sleep_until(deadline) => Err(Error::new(ErrorKind::DeadlineExceeded, "the query's deadline passed")),
             started = work => started,
         };
+        let scan_bytes = query.planned().map_or(0, |planned| planned.features.scan_bytes);
         let begun = match started {
             Ok(Some((started, observed, lesson))) => Ok(Begun {
                 first: started.first,
@@ -283,6 +288,7 @@ impl Pipeline {
                 permit: Some(started.permit),
                 observed,
                 lesson,
+                bill: Some(Bill { facts: started.facts, scan_bytes }),
                 waited_us: started.waited_us,
                 took: started.took,
             }),
@@ -353,6 +359,10 @@ impl QueryService for Pipeline {
             decide_us: micros(deciding.elapsed()),
             decision: decision.clone(),
         });
+        if let (Some(query), Some(decision)) = (&query, &decision) {
+            let kind = planned.statement.kind().as_str();
+            self.watchers.publish(query_id, &request.text, kind, Some(query.fingerprint), &request.settings, decision);
+        }
         let runs = matches!(planned.statement, Statement::Query(_) | Statement::PassThrough(_) | Statement::Write(_));
         if let Some(error) = decision.as_ref().filter(|_| runs).and_then(refused) {
             token.fail(&error);
@@ -422,6 +432,36 @@ impl QueryService for Pipeline {
 
     fn catalog(&self) -> Arc<dyn Catalog> {
         self.catalog.clone()
+    }
+
+    async fn route(&self, request: &Request) -> Result<Routed> {
+        self.check_open()?;
+        let planned = self.plan(request).await?;
+        let profile = self.policies.profile(&request.settings)?;
+        let query = planned_of(&planned.statement).cloned();
+        let deciding = Instant::now();
+        let decision = query.as_ref().map(|query| self.candidates(QueryId::generate(), query, &request.settings, &profile));
+        Ok(Routed {
+            statement_kind: planned.statement.kind().as_str(),
+            schema: planned.statement.schema(),
+            fingerprint: query.as_ref().map(|q| q.fingerprint),
+            features: query.map(|q| q.features.clone()).unwrap_or_default(),
+            decision,
+            plan_cache_hit: planned.cache_hit,
+            plan_us: planned.plan_us,
+            decide_us: micros(deciding.elapsed()),
+        })
+    }
+
+    fn engines(&self) -> Vec<EngineFacts> {
+        self.engine_facts()
+    }
+
+    fn watch(&self, principal: &Principal) -> Result<DecisionWatch> {
+        let watch = self.watchers.watch(principal)?;
+        // Only now: a watch that begins during the drain would never be ended.
+        self.check_open()?;
+        Ok(watch)
     }
 }
 

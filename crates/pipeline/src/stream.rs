@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::admission::Permit;
-use crate::learn::Lesson;
+use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{QueryToken, Running};
 use crate::restamp::restamp;
 use crate::shadow::Observed;
@@ -59,6 +59,7 @@ pub(crate) struct Begun {
     pub permit: Option<Permit>,
     pub observed: Option<Observed>,
     pub lesson: Option<Lesson>,
+    pub bill: Option<Bill>,
     pub waited_us: u64,
     /// What the engine took before the beginning was here.
     pub took: Duration,
@@ -68,7 +69,7 @@ impl Begun {
     /// What the router itself answers.
     pub fn local(batches: Vec<RecordBatch>) -> Self {
         let rest = stream::iter(batches.into_iter().map(Ok)).boxed();
-        Self { first: None, rest, permit: None, observed: None, lesson: None, waited_us: 0, took: Duration::ZERO }
+        Self { first: None, rest, permit: None, observed: None, lesson: None, bill: None, waited_us: 0, took: Duration::ZERO }
     }
 }
 
@@ -81,6 +82,7 @@ pub(crate) struct StampedStream {
     deadline: Option<Pin<Box<Sleep>>>,
     observed: Option<Observed>,
     lesson: Option<Lesson>,
+    bill: Option<Bill>,
     /// Rows that may still leave; `None` for no limit.
     rows_left: Option<u64>,
     /// Time that the engine was waited for, and since when it is now.
@@ -107,6 +109,7 @@ impl StampedStream {
             deadline: deadline.map(|d| Box::pin(tokio::time::sleep_until(d.into()))),
             observed: begun.observed,
             lesson: begun.lesson,
+            bill: begun.bill,
             rows_left: rows_max,
             engine_time: Duration::ZERO,
             waiting_since: None,
@@ -118,7 +121,7 @@ impl StampedStream {
     fn end(&mut self, result: Result<()>) -> Poll<Option<Result<RecordBatch>>> {
         if let Some((stream, token)) = self.running.take() {
             drop(stream);
-            token.finish(result.as_ref().map(|()| ()), self.engine_time);
+            token.finish(result.as_ref().map(|()| ()), self.engine_time, self.bill.take());
         }
         if let (Some(observed), Ok(())) = (self.observed.take(), &result) {
             observed.finish();

@@ -28,6 +28,8 @@ pub(crate) struct Parts {
     pub pipeline: Arc<Pipeline>,
     pub engines: Vec<Arc<dyn Engine>>,
     pub recorder: Recorder,
+    /// The log's database: the record read back, and what is kept over restarts.
+    pub store: Arc<dyn Store>,
     pub duckdb: Option<Arc<DuckdbEngine>>,
     /// Told of every caller's token, where a workspace is configured.
     pub callers: Option<Arc<Callers>>,
@@ -63,8 +65,8 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
     }
     let config = pipeline_config(settings)?;
     let predictor = Arc::new(Predictor::default());
-    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store, predictor, config));
-    Ok(Parts { pipeline, engines, recorder, duckdb, callers: workspace.map(|w| w.callers), _state: state })
+    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store.clone(), predictor, config));
+    Ok(Parts { pipeline, engines, recorder, store, duckdb, callers: workspace.map(|w| w.callers), _state: state })
 }
 
 pub(crate) async fn open_catalog(settings: &Settings) -> Result<Arc<LocalCatalog>> {

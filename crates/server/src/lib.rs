@@ -19,7 +19,7 @@ mod worker;
 
 pub use check::{Finding, check};
 pub use flightpath_functions::types::name as type_name;
-pub use offline::explain_offline;
+pub use offline::{Offline, OfflineRouter, explain_offline};
 pub use password::hash_password;
 pub use quarantine::{lift_quarantine, quarantine};
 pub use reload::Load;

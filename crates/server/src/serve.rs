@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flightpath_api::Api;
 use flightpath_engine::Engine;
-use flightpath_flight::{Auth, OnToken, StaticUser, Tls};
+use flightpath_flight::{Auth, Neighbours, OnToken, StaticUser, Tls};
 use flightpath_pipeline::Pipeline;
+use flightpath_querylog::{RetentionConfig, keep_retention};
 use flightpath_types::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,10 +58,14 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     if let Some(callers) = parts.callers.clone() {
         config.on_token = Some(OnToken::new(move |principal, token| callers.seen(principal, token)));
     }
-    let door = tokio::spawn(flightpath_flight::serve(listener, parts.pipeline.clone(), config, stop.clone().cancelled_owned()));
+    let Api { routes, health } = flightpath_api::api(parts.pipeline.clone(), parts.store.clone(), parts.recorder.clone()).await?;
+    let neighbours = Neighbours { routes, open_paths: flightpath_api::OPEN_PATHS.to_vec() };
+    let ended = stop.clone().cancelled_owned();
+    let door = tokio::spawn(flightpath_flight::serve_with(listener, parts.pipeline.clone(), neighbours, config, ended));
     let sweeper = tokio::spawn(forget_expired(parts.pipeline.clone()));
     let quarantine = tokio::spawn(keep_quarantine(parts.pipeline.clone()));
     let reload = tokio::spawn(reload::on_signal(hangup, load, settings.clone(), parts.pipeline.clone()));
+    let retention = settings.log_retention.map(|keep| tokio::spawn(keep_retention(parts.store.clone(), RetentionConfig::new(keep))));
     println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });
 
     tokio::pin!(door);
@@ -71,11 +77,13 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     sweeper.abort();
     quarantine.abort();
     reload.abort();
+    retention.inspect(|task| task.abort());
     let result = match ended {
         Some(Ok(result)) => result,
         Some(Err(e)) => Err(Error::internal(format!("the server's front door failed: {e}"))),
         None => {
             tracing::info!("draining: no new queries; running ones may finish");
+            health.draining().await;
             let finished = parts.pipeline.drain(settings.drain).await;
             if !finished {
                 tracing::warn!("some queries did not finish in time and were cancelled");

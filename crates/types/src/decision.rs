@@ -103,6 +103,11 @@ pub enum PredictionSource {
 }
 
 impl PredictionSource {
+    /// Inverse of [`PredictionSource::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [PredictionSource::Shape, PredictionSource::Model, PredictionSource::Prior].into_iter().find(|source| source.as_str() == text)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             PredictionSource::Shape => "shape",

@@ -111,6 +111,19 @@ pub enum WarehouseKind {
 }
 
 impl WarehouseKind {
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [WarehouseKind::Serverless, WarehouseKind::Pro, WarehouseKind::Classic];
+        all.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(text))
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WarehouseKind::Serverless => "serverless",
+            WarehouseKind::Pro => "pro",
+            WarehouseKind::Classic => "classic",
+        }
+    }
+
     /// List price of a DBU in US dollars, AWS US East, premium tier (databricks.com/product/pricing).
     /// Serverless includes the machines, the others don't: see [`WarehouseSize::machines_usd_per_hour`].
     pub fn usd_per_dbu(self) -> f64 {
@@ -166,6 +179,11 @@ impl WarehouseSize {
     /// A size by its name; of one that isn't known, the middle's.
     pub fn named(name: &str) -> Self {
         SIZES.iter().find(|size| size.name.eq_ignore_ascii_case(name)).copied().unwrap_or(SIZES[3])
+    }
+
+    /// Whether this is the name of a size.
+    pub fn is_known(name: &str) -> bool {
+        SIZES.iter().any(|size| size.name.eq_ignore_ascii_case(name))
     }
 
     pub fn cores(self) -> u32 {

@@ -49,6 +49,8 @@ pub struct Settings {
     pub log_spool_bytes_max: u64,
     /// Newest queries that `system.queries` and `system.decisions` show.
     pub log_read_rows_max: u64,
+    /// Older records are deleted; `None` keeps them for ever.
+    pub log_retention: Option<Duration>,
 
     /// Of profile `default`.
     pub strategy: Strategy,
@@ -113,6 +115,7 @@ impl Default for Settings {
             log_url: None,
             log_spool_bytes_max: 512 << 20,
             log_read_rows_max: 100_000,
+            log_retention: Some(Duration::from_secs(90 * 86_400)),
             strategy: Strategy::Rules,
             default_profile: None,
             profiles: Vec::new(),

@@ -134,6 +134,15 @@ const BASE: &[Setting] = &[
         },
     },
     Setting {
+        path: "log.retention_days",
+        help: "days after which a query's record is deleted; 0 keeps records for ever",
+        set: |s, v| {
+            let days = v.number(0.0, 36_500.0)?;
+            s.log_retention = Some(Duration::from_secs_f64(days * DAY_SECONDS)).filter(|keep| *keep > Duration::ZERO);
+            Ok(())
+        },
+    },
+    Setting {
         path: "routing.strategy",
         help: "strategy of profile `default`: `rules`, `cost`, `latency`, `cheapest_within_slo`, `always:<engine>` or `ab:<a>|<b>`",
         set: |s, v| {
