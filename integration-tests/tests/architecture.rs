@@ -25,6 +25,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("flight", &["types", "catalog", "plan", "pipeline"]),
     ("datagen", &["types"]),
     ("databricks", &["types"]),
+    ("telemetry", &["types"]),
     ("engine-databricks", &["types", "catalog", "plan", "engine", "databricks"]),
     ("catalog-unity", &["types", "catalog", "databricks"]),
     ("emulator", &["types", "catalog", "plan", "planner", "engine", "engine-datafusion"]),
@@ -49,6 +50,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "databricks",
             "engine-databricks",
             "catalog-unity",
+            "telemetry",
         ],
     ),
     ("flightpath", &["types", "server", "datagen", "worker", "emulator"]),
@@ -63,6 +65,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("delta_kernel", &["catalog"]),
     ("toml_edit", &["server"]),
     ("clap", &["flightpath"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("tracing-opentelemetry", &["telemetry"]),
+    ("prometheus", &["telemetry"]),
 ];
 
 fn metadata() -> Metadata {

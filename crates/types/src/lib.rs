@@ -10,6 +10,7 @@ mod id;
 mod record;
 mod session;
 mod shadow;
+pub mod trace;
 
 pub use decision::{Candidate, CandidateNumbers, Decision, EngineFacts, EngineState, Refusal, RefusalClass};
 pub use error::{Error, ErrorKind, RAISED_PREFIX, Result};
