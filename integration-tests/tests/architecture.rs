@@ -28,6 +28,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("datagen", &["types"]),
     ("databricks", &["types"]),
     ("audit", &["types"]),
+    ("telemetry", &["types"]),
     ("engine-databricks", &["types", "catalog", "plan", "engine", "databricks"]),
     ("catalog-unity", &["types", "catalog", "databricks"]),
     ("emulator", &["types", "catalog", "plan", "planner", "engine", "engine-datafusion"]),
@@ -53,6 +54,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "databricks",
             "engine-databricks",
             "catalog-unity",
+            "telemetry",
         ],
     ),
     ("flightpath", &["types", "server", "datagen", "worker", "emulator", "audit"]),
@@ -67,6 +69,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("delta_kernel", &["catalog"]),
     ("toml_edit", &["server"]),
     ("clap", &["flightpath"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("tracing-opentelemetry", &["telemetry"]),
+    ("prometheus", &["telemetry"]),
 ];
 
 fn metadata() -> Metadata {

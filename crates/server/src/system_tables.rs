@@ -193,6 +193,7 @@ impl SystemTable for Queries {
             maybe_double(&rows, |r| r.predicted().map(|n| n.latency_ms)),
             maybe_double(&rows, |r| r.predicted().map(|n| n.usd)),
             maybe_double(&rows, |r| r.usd_actual),
+            double(&rows, |r| milliseconds(r.times.engine_us)),
         ];
         batch(self.schema(), columns)
     }

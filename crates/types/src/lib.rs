@@ -11,6 +11,7 @@ mod pricing;
 mod record;
 mod session;
 mod shadow;
+pub mod trace;
 
 pub use decision::{Candidate, CandidateNumbers, Decision, EngineFacts, EngineState, PredictionSource, Refusal, RefusalClass};
 pub use error::{Error, ErrorKind, RAISED_PREFIX, Result};
