@@ -13,7 +13,7 @@ use flightpath_proto::v1::{
 use flightpath_types::{Error, ErrorKind, Result};
 use futures::{Stream, StreamExt};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
@@ -78,7 +78,9 @@ pub async fn serve(
             .map_err(|e| Error::invalid(format!("TLS certificate or key: {e}")))?;
     }
     let calls = Arc::new(Semaphore::new(config.workers_max + STRANGERS_MAX));
-    let service = FleetServer::new(Door { roster, config, calls }).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    // Gone with this call, however that ends.
+    let (_open, closed) = watch::channel(());
+    let service = FleetServer::new(Door { roster, config, calls, closed }).max_decoding_message_size(MESSAGE_BYTES_MAX);
     // Workers' calls go on for ever: they are cut, not waited for.
     let served = builder.add_service(service).serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     tokio::select! {
@@ -91,6 +93,7 @@ struct Door {
     roster: Arc<dyn Roster>,
     config: DoorConfig,
     calls: Arc<Semaphore>,
+    closed: watch::Receiver<()>,
 }
 
 #[tonic::async_trait]
@@ -108,9 +111,15 @@ impl Fleet for Door {
             answers: sender,
             _permit: permit,
         };
+        let mut closed = self.closed.clone();
         tokio::spawn(async move {
             let answers = stay.answers.clone();
-            if let Err(error) = stay.run().await {
+            let ended = tokio::select! {
+                ended = stay.run() => ended,
+                // Fails once nobody is left who could send.
+                _ = closed.changed() => Ok(()),
+            };
+            if let Err(error) = ended {
                 tracing::warn!(%peer, %error, "a worker's stay has ended");
                 // A caller that is gone needs no reason.
                 let _ = answers.send(Err(status(&error))).await;
@@ -134,11 +143,13 @@ impl Stay {
         let late = |_| Error::new(ErrorKind::DeadlineExceeded, "the worker took too long to join");
         let (seat, session, name) = tokio::time::timeout(HANDSHAKE_MAX, self.take_in()).await.map_err(late)??;
         tracing::info!(worker = name, "a worker has joined");
-        let mut sequence = 0;
+        let (mut sequence, mut draining) = (0, false);
         loop {
             let message = match tokio::time::timeout(self.config.forget, self.next()).await {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => break,
+                // It said that it would go.
+                Ok(Err(_)) if draining => break,
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {
                     let seconds = self.config.forget.as_secs();
@@ -154,6 +165,7 @@ impl Stay {
             }
             sequence = heartbeat.sequence;
             if let Some(status) = &heartbeat.status {
+                draining = status.draining;
                 seat.report(status);
             }
         }
