@@ -103,14 +103,23 @@ class Fleet:
         return self.routers[0]
 
     def add_router(self):
-        state = self.folder / f"router-{len(self.routers)}"
+        self.routers.append(self._router(len(self.routers), 0))
+        return self.routers[-1]
+
+    def replace_router(self, number):
+        """Ends a router and starts another where its workers look for it."""
+        port = self.routers[number].fleet_uri.rsplit(":", 1)[1]
+        self.routers[number].stop()
+        self.routers[number] = self._router(number, port)
+
+    def _router(self, number, fleet_port):
+        state = self.folder / f"router-{number}"
         settings = (
             f'listen = "127.0.0.1:0"\ndata = ["{self.data}"]\n'
             f'[engines.duckdb]\nworkers = 0\nslots = {SLOTS * 4}\n[engines.datafusion]\nmemory = "256MB"\n'
-            f'[fleet]\nlisten = "127.0.0.1:0"\nkey_file = "{self.key_file}"\n{self.settings}'
+            f'[fleet]\nlisten = "127.0.0.1:{fleet_port}"\nkey_file = "{self.key_file}"\n{self.settings}'
         )
-        self.routers.append(Router(state, settings=settings, env=self.environment))
-        return self.routers[-1]
+        return Router(state, settings=settings, env=self.environment)
 
     def add_worker(self, name, **kwargs):
         """Starts a worker of this name; an earlier one has to be dead."""
