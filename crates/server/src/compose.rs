@@ -49,6 +49,7 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
     let recorder = Recorder::start(store.clone(), spool)?;
     let rows_max = usize::try_from(settings.log_read_rows_max).unwrap_or(usize::MAX);
     system_tables::register(&catalog, LogSource { store: store.clone(), recorder: recorder.clone(), rows_max }, &engines);
+    system_tables::workers::register(&catalog, duckdb.as_ref());
 
     let mut shared: Arc<dyn Catalog> = catalog;
     if let Some(workspace) = &workspace {
@@ -108,17 +109,23 @@ pub(crate) fn datafusion_config(settings: &EngineSettings, temporary: &Path) -> 
     }
 }
 
+/// One worker's settings: the engine's share of the machine is divided among its own workers.
 pub(crate) fn duckdb_config(settings: &Settings, program: std::path::PathBuf, temporary: &Path) -> flightpath_engine_duckdb::Config {
     let own = &settings.duckdb;
+    let workers = settings.fleet.local_workers.max(1);
+    let memory = (own.memory_bytes / workers).max(flightpath_engine_duckdb::Config::MEMORY_BYTES_MIN);
     flightpath_engine_duckdb::Config {
-        slots: count(own.slots),
+        workers: count(settings.fleet.local_workers),
+        workers_max: count(settings.fleet.workers_max),
+        slots: count(own.slots.div_ceil(workers)),
         queue_max: count(settings.queue_max),
         queue_wait_max: settings.queue_wait,
         temp_dir: temporary.to_path_buf(),
-        temp_bytes_max: own.temp_bytes,
+        temp_bytes_max: own.temp_bytes / workers,
         drain_max: settings.drain,
-        usd_per_hour: own.usd_per_hour,
-        ..flightpath_engine_duckdb::Config::new(program, own.memory_bytes, count(own.threads))
+        silence_down: crate::fleet::LEASE,
+        usd_per_hour: own.usd_per_hour / workers as f64,
+        ..flightpath_engine_duckdb::Config::new(program, memory, count((own.threads / workers).max(1)))
     }
 }
 

@@ -6,6 +6,7 @@ mod check;
 mod compose;
 mod databricks;
 mod describe;
+mod fleet;
 mod lazy_log;
 mod offline;
 mod password;

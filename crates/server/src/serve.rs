@@ -11,10 +11,11 @@ use flightpath_querylog::{RetentionConfig, keep_retention};
 use flightpath_types::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::compose::{Parts, compose};
 use crate::reload::{self, Load};
+use crate::fleet;
 use crate::settings::Settings;
 
 /// How often expired tickets are forgotten.
@@ -45,8 +46,9 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
 
     let hangup = signal(SignalKind::hangup()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
 
+    let workers = fleet::Door::open(&settings, tls.as_ref()).await?;
     let parts = compose(&settings).await?;
-    if let Some(duckdb) = &parts.duckdb {
+    if let Some(duckdb) = parts.duckdb.as_ref().filter(|_| settings.fleet.local_workers > 0) {
         match tokio::time::timeout(WORKER_START_WAIT_MAX, duckdb.ready()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the DuckDB worker doesn't start; queries run on the other engines"),
@@ -66,6 +68,8 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     let quarantine = tokio::spawn(keep_quarantine(parts.pipeline.clone()));
     let reload = tokio::spawn(reload::on_signal(hangup, load, settings.clone(), parts.pipeline.clone()));
     let retention = settings.log_retention.map(|keep| tokio::spawn(keep_retention(parts.store.clone(), RetentionConfig::new(keep))));
+    // Workers stay known while queries drain: it ends with everything else.
+    let taking_in = take_workers_in(workers, &parts)?;
     println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });
 
     tokio::pin!(door);
@@ -97,7 +101,18 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
         }
     };
     shut_down(parts).await;
+    drop(taking_in);
     result
+}
+
+/// Where workers from elsewhere register, until what is returned is dropped. Prints `workers register
+/// at grpc://HOST:PORT`.
+fn take_workers_in(door: Option<fleet::Door>, parts: &Parts) -> Result<Option<DropGuard>> {
+    let (Some(door), Some(duckdb)) = (door, &parts.duckdb) else { return Ok(None) };
+    println!("workers register at {}", door.uri()?);
+    let stop = CancellationToken::new();
+    tokio::spawn(door.serve(duckdb.clone(), stop.clone().cancelled_owned()));
+    Ok(Some(stop.drop_guard()))
 }
 
 async fn shut_down(parts: Parts) {
@@ -153,7 +168,7 @@ fn flight_config(settings: &Settings, tls: Option<&Tls>) -> flightpath_flight::C
     config
 }
 
-fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
+pub(crate) fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
     let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else { return Ok(None) };
     let read = |path: &std::path::Path| {
         std::fs::read_to_string(path).map_err(|e| Error::invalid(format!("the TLS file {} can't be read: {e}", path.display())))

@@ -1,6 +1,8 @@
 //! `system.queries`, `system.decisions`, `system.savings`, `system.engines`, `system.tables`: what the server knows
 //! of itself, as tables.
 
+pub(crate) mod workers;
+
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 mod auth;
 mod databricks;
 mod profiles;
+mod fleet;
 mod table;
 mod value;
 
@@ -20,6 +21,7 @@ use toml_edit::{Document, Item, TableLike};
 pub use auth::{TokenSetting, UserSetting};
 pub use databricks::DatabricksSettings;
 pub use profiles::ProfileSetting;
+pub use fleet::FleetSettings;
 use table::SETTINGS;
 pub use table::documentation;
 use value::Given;
@@ -27,8 +29,16 @@ use value::Given;
 /// What environment variables of settings begin with.
 const PREFIX: &str = "FLIGHTPATH_";
 
-/// Environment variables that begin like a setting's but belong to the command line.
-const CLI_VARIABLES: [&str; 5] = ["FLIGHTPATH_URI", "FLIGHTPATH_CONFIG", "FLIGHTPATH_USER", "FLIGHTPATH_PASSWORD", "FLIGHTPATH_TOKEN"];
+/// Environment variables that begin like a setting's but belong to the command line, or hold a secret.
+const CLI_VARIABLES: [&str; 7] = [
+    "FLIGHTPATH_URI",
+    "FLIGHTPATH_CONFIG",
+    "FLIGHTPATH_USER",
+    "FLIGHTPATH_PASSWORD",
+    "FLIGHTPATH_TOKEN",
+    "FLIGHTPATH_FLEET_KEY",
+    "FLIGHTPATH_WORKER_KEY",
+];
 
 /// Everything `serve` and `worker` can be told.
 #[derive(Debug, Clone)]
@@ -77,6 +87,7 @@ pub struct Settings {
     pub datafusion: EngineSettings,
     pub duckdb: EngineSettings,
     pub databricks: DatabricksSettings,
+    pub fleet: FleetSettings,
 }
 
 /// One local engine's share of the machine.
@@ -136,6 +147,7 @@ impl Default for Settings {
             datafusion: engine(0.25),
             duckdb: engine(0.4),
             databricks: DatabricksSettings::default(),
+            fleet: FleetSettings::default(),
         }
     }
 }
@@ -338,6 +350,9 @@ impl Settings {
         }
         for mistake in self.databricks.mistakes() {
             wrong("databricks", mistake);
+        }
+        for (setting, mistake) in self.fleet.mistakes(self.duckdb.enabled, self.tls_certificate.is_some()) {
+            wrong(setting, mistake);
         }
         if !self.datafusion.enabled && !self.duckdb.enabled && self.databricks.host.is_none() {
             wrong("engines", "every engine is switched off; leave at least one on".into());

@@ -287,7 +287,13 @@ const BASE: &[Setting] = &[
 ];
 
 pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> = std::sync::LazyLock::new(|| {
-    BASE.iter().copied().chain(local_engine!(datafusion)).chain(local_engine!(duckdb)).chain(super::databricks::settings()).collect()
+    BASE.iter()
+        .copied()
+        .chain(local_engine!(datafusion))
+        .chain(local_engine!(duckdb))
+        .chain(super::databricks::settings())
+        .chain(super::fleet::settings())
+        .collect()
 });
 
 /// Every setting's path, environment variable and meaning.
