@@ -17,6 +17,7 @@ mod message;
 pub mod messages;
 mod metadata;
 mod outgoing;
+mod outside_tokens;
 mod params;
 mod prepared;
 mod puts;
@@ -30,5 +31,6 @@ mod wire;
 
 pub use auth::{Authenticator, StaticUser, StaticUsers};
 pub use config::{Auth, Config, FunctionNames, Lifetimes, Limits, OnToken, SigningKey, Tls};
+pub use outside_tokens::{OutsideTokens, TokenCheck};
 pub use server::serve;
 pub use status::{code_of, status_of};

@@ -77,6 +77,8 @@ struct SubmittedQuery {
     caller_token: Option<SecretToken>,
     traceparent: Option<String>,
     submitted: Instant,
+    /// What planning and deciding took of its time limit. The time until it's fetched is the client's.
+    spent: Duration,
     /// Taken by the first fetch.
     token: Mutex<Token>,
 }
@@ -161,6 +163,11 @@ impl Pipeline {
         }
     }
 
+    /// The most time that the server may work on a statement of this session.
+    fn time_limit(&self, settings: &Session) -> Option<Duration> {
+        settings.timeout().or(self.config.timeout)
+    }
+
     async fn plan(&self, request: &Request) -> Result<PlannedStatement> {
         let plan = PlanRequest {
             text: request.text.as_str().into(),
@@ -169,7 +176,8 @@ impl Pipeline {
             token: request.token.clone(),
         };
         let planning = self.planner.plan(&plan);
-        match request.deadline {
+        let limit = self.time_limit(&request.settings).and_then(|limit| Instant::now().checked_add(limit));
+        match [request.deadline, limit].into_iter().flatten().min() {
             None => planning.await,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), planning)
                 .await
@@ -320,6 +328,7 @@ impl QueryService for Pipeline {
 
     async fn submit(&self, request: Request) -> Result<Submitted> {
         self.check_open()?;
+        let begun = Instant::now();
         let query_id = QueryId::generate();
         let token = QueryToken::receive(&self.recorder, query_id, &request.text, request.session.id.as_str(), &request.settings);
         let planned = match self.plan(&request).await {
@@ -364,6 +373,7 @@ impl QueryService for Pipeline {
                 caller_token: request.token,
                 traceparent: request.traceparent,
                 submitted: Instant::now(),
+                spent: begun.elapsed(),
                 token: Mutex::new(Token::Fresh(token)),
             },
         );
@@ -373,7 +383,7 @@ impl QueryService for Pipeline {
     async fn fetch(&self, query_id: QueryId, principal: &Principal, deadline: Option<Instant>) -> Result<ResultStream> {
         self.check_open()?;
         let query = self.find(query_id, principal)?;
-        let limit = query.settings.timeout().or(self.config.timeout).and_then(|timeout| Instant::now().checked_add(timeout));
+        let limit = self.time_limit(&query.settings).and_then(|limit| Instant::now().checked_add(limit.saturating_sub(query.spent)));
         let deadline = [deadline, limit].into_iter().flatten().min();
         let token = {
             let mut token = query.token.lock();
@@ -418,6 +428,11 @@ impl QueryService for Pipeline {
             return Err(Error::invalid(format!("there is no profile `{profile}`; the only one is `default`")));
         }
         flightpath_planner::check_time_zone(&trial.time_zone)
+    }
+
+    async fn resolve_setting(&self, session: &Session, name: &str, value: &str) -> Result<Vec<(String, String)>> {
+        self.check_setting(session, name, value)?;
+        self.planner.setting(session, name, value).await
     }
 
     fn catalog(&self) -> Arc<dyn Catalog> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flightpath_engine::Engine;
-use flightpath_flight::{Auth, OnToken, StaticUser, Tls};
+use flightpath_flight::{Auth, OnToken, OutsideTokens, StaticUser, Tls};
 use flightpath_pipeline::Pipeline;
 use flightpath_types::{Error, Result};
 use tokio::net::TcpListener;
@@ -51,6 +51,9 @@ pub async fn serve(settings: Settings) -> Result<()> {
     let mut config = flight_config(&settings, tls.as_ref());
     if let Some(callers) = parts.callers.clone() {
         config.on_token = Some(OnToken::new(move |principal, token| callers.seen(principal, token)));
+    }
+    if let Some(check) = parts.tokens.clone() {
+        config.outside_tokens = Some(OutsideTokens { check, lifetime: settings.databricks.access_lifetime });
     }
     let door = tokio::spawn(flightpath_flight::serve(listener, parts.pipeline.clone(), config, stop.clone().cancelled_owned()));
     let sweeper = tokio::spawn(forget_expired(parts.pipeline.clone()));
@@ -136,6 +139,7 @@ fn flight_config(settings: &Settings, tls: Option<&Tls>) -> flightpath_flight::C
     };
     config.limits.connections = usize::try_from(settings.connections_max).unwrap_or(usize::MAX);
     config.lifetimes.drain = settings.drain;
+    config.lifetimes.session_idle = settings.session_idle;
     config
 }
 
@@ -144,7 +148,11 @@ fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
     let read = |path: &std::path::Path| {
         std::fs::read_to_string(path).map_err(|e| Error::invalid(format!("the TLS file {} can't be read: {e}", path.display())))
     };
-    Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem: None }))
+    let client_ca_pem = settings.tls_client_ca.as_deref().map(read).transpose()?;
+    if client_ca_pem.as_ref().is_some_and(|pem| !pem.contains("BEGIN CERTIFICATE")) {
+        return Err(Error::invalid("tls.client_ca holds no certificate; it takes PEM, as tls.certificate does"));
+    }
+    Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem }))
 }
 
 /// To standard error; standard output is for the address. A bare level is this program's own;

@@ -237,7 +237,12 @@ const BASE: [Setting; 21] = [
 ];
 
 pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> = std::sync::LazyLock::new(|| {
-    BASE.into_iter().chain(local_engine!(datafusion)).chain(local_engine!(duckdb)).chain(super::databricks::settings()).collect()
+    BASE.into_iter()
+        .chain(local_engine!(datafusion))
+        .chain(local_engine!(duckdb))
+        .chain(super::databricks::settings())
+        .chain(super::door::settings())
+        .collect()
 });
 
 /// Every setting's path, environment variable and meaning.
