@@ -27,6 +27,7 @@ mod session;
 mod sign;
 mod statement;
 mod status;
+mod unread;
 mod wire;
 
 pub use auth::{Authenticator, StaticUser, StaticUsers};

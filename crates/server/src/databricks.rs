@@ -21,6 +21,8 @@ use crate::settings::{DatabricksSettings, Settings};
 /// How long learning a statement's columns may take; a sleeping warehouse starts within it.
 const DESCRIBE_MAX: Duration = Duration::from_secs(300);
 const CHECK_MAX: Duration = Duration::from_secs(20);
+/// How long a call waits to learn whose its token is.
+const TOKEN_CHECK_MAX: Duration = Duration::from_secs(10);
 /// The user that a call is made as, by SCIM.
 const ME_PATH: &str = "/api/2.0/preview/scim/v2/Me";
 
@@ -154,7 +156,7 @@ impl TokenCheck for WorkspaceTokens {
     async fn principal(&self, token: &SecretToken) -> Result<Principal> {
         let nobody = || Error::new(ErrorKind::Unauthenticated, "the workspace knows no active user of this token");
         let who = Identity::new(Principal::new("unknown"), Some(SecretString::from(token.expose())));
-        let me: serde_json::Value = self.client.get(&who, ME_PATH, &[], Instant::now().checked_add(CHECK_MAX)).await?;
+        let me: serde_json::Value = self.client.get(&who, ME_PATH, &[], Instant::now().checked_add(TOKEN_CHECK_MAX)).await?;
         match me["userName"].as_str().filter(|name| !name.is_empty()) {
             Some(name) if me["active"] != serde_json::Value::Bool(false) => Ok(Principal::new(name)),
             _ => Err(nobody()),

@@ -274,3 +274,19 @@ async fn a_shutdown_cuts_what_does_not_finish() {
     assert!(cut.is_err(), "a cut result is an error");
     tokio::time::timeout(Duration::from_secs(20), server.ended).await.expect("the server ends").unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_stream_that_its_client_has_not_ended_is_answered_and_not_reset() {
+    let server = TestServer::start(users()).await;
+    let mut client = server.client().await;
+    let (send, messages) = futures::channel::mpsc::unbounded();
+    let request = with_header(messages, "authorization", "Bearer anns-static-token");
+    let mut answers = client.handshake(request).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().unwrap().payload.starts_with(b"fp1."));
+    // The answer is there, and the client still writes: a reset would be an error here.
+    send.unbounded_send(HandshakeRequest::default()).unwrap();
+    drop(send);
+    assert!(answers.message().await.unwrap().is_none());
+    // The connection is as good as before.
+    assert_eq!(run_as(&mut client, "Bearer anns-static-token", "SELECT 1").await.unwrap(), 2);
+}
