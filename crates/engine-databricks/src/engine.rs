@@ -75,6 +75,15 @@ impl DatabricksEngine {
         describe::schema(&batches)
     }
 
+    /// The columns of a statement that shows something and changes nothing: it is run for them, and
+    /// its rows are left alone.
+    pub async fn try_out(&self, text: &DatabricksText, who: Identity, deadline: Option<Instant>) -> Result<SchemaRef> {
+        let statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
+        let work = Work { statement, who, query_id: QueryId::generate(), deadline, returns_rows: true };
+        let finished = self.runner.run(work).await?;
+        describe::announced(&finished.answer.manifest.unwrap_or_default())
+    }
+
     async fn start(&self, work: Work, shape: Shape) -> Result<BatchStream> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Error::unavailable(format!("engine {} is shutting down", self.config.id)));

@@ -1,6 +1,8 @@
 //! A record as a row and back; the same for every database.
 
-use flightpath_types::{CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, PhaseTimes, PredictionSource, QueryId, QueryRecord, Result};
+use flightpath_types::{
+    CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, PhaseTimes, PredictionSource, QueryId, QueryRecord, Result,
+};
 
 /// In the order that `store.rs` binds and reads them.
 pub(crate) const QUERY_COLUMNS: &str = "query_id, started_unix_ms, text, fingerprint, statement_kind, session_id, principal, catalog, \

@@ -176,6 +176,12 @@ impl Pipeline {
         }
     }
 
+    /// The most time that the server may work on a statement of this session.
+    fn time_limit(&self, settings: &Session) -> Option<Duration> {
+        let of_profile = || self.policies.profile(settings).ok().and_then(|profile| profile.limits.timeout);
+        settings.timeout().or_else(of_profile).or(*self.timeout.read())
+    }
+
     async fn plan(&self, request: &Request) -> Result<PlannedStatement> {
         let plan = PlanRequest {
             text: request.text.as_str().into(),
@@ -184,7 +190,8 @@ impl Pipeline {
             token: request.token.clone(),
         };
         let planning = self.planner.plan(&plan);
-        match request.deadline {
+        let limit = self.time_limit(&request.settings).and_then(|limit| Instant::now().checked_add(limit));
+        match [request.deadline, limit].into_iter().flatten().min() {
             None => planning.await,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), planning)
                 .await
@@ -328,6 +335,7 @@ impl QueryService for Pipeline {
 
     async fn submit(&self, request: Request) -> Result<Submitted> {
         self.check_open()?;
+        let begun = Instant::now();
         let query_id = QueryId::generate();
         let token = QueryToken::receive(&self.recorder, query_id, &request.text, request.session.id.as_str(), &request.settings);
         let planned = match self.plan(&request).await {
@@ -378,6 +386,7 @@ impl QueryService for Pipeline {
             request.token,
             request.traceparent,
             profile.limits,
+            begun.elapsed(),
             token,
         );
         self.submitted.insert(query_id, query);
@@ -387,12 +396,7 @@ impl QueryService for Pipeline {
     async fn fetch(&self, query_id: QueryId, principal: &Principal, deadline: Option<Instant>) -> Result<ResultStream> {
         self.check_open()?;
         let query = self.submitted.find(query_id, principal)?;
-        let limit = query
-            .settings
-            .timeout()
-            .or(query.limits.timeout)
-            .or(*self.timeout.read())
-            .and_then(|timeout| Instant::now().checked_add(timeout));
+        let limit = self.time_limit(&query.settings).and_then(|limit| Instant::now().checked_add(limit.saturating_sub(query.spent)));
         let deadline = [deadline, limit].into_iter().flatten().min();
         let (execution_id, token) = match query.take_token() {
             Some(token) => (query_id, token),
@@ -428,6 +432,11 @@ impl QueryService for Pipeline {
             self.policies.check(profile)?;
         }
         flightpath_planner::check_time_zone(&trial.time_zone)
+    }
+
+    async fn resolve_setting(&self, session: &Session, name: &str, value: &str) -> Result<Vec<(String, String)>> {
+        self.check_setting(session, name, value)?;
+        self.planner.setting(session, name, value).await
     }
 
     fn catalog(&self) -> Arc<dyn Catalog> {

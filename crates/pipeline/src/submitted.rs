@@ -24,6 +24,8 @@ pub(crate) struct SubmittedQuery {
     /// Its profile's.
     pub limits: ProfileLimits,
     pub submitted: Instant,
+    /// What planning and deciding took of its time limit. The time until it's fetched is the client's.
+    pub spent: Duration,
     token: Mutex<Token>,
 }
 
@@ -43,10 +45,11 @@ impl SubmittedQuery {
         caller_token: Option<SecretToken>,
         traceparent: Option<String>,
         limits: ProfileLimits,
+        spent: Duration,
         token: QueryToken<Planned>,
     ) -> Self {
         let token = Mutex::new(Token::Fresh(Box::new(token)));
-        Self { text, statement, decision, session, settings, caller_token, traceparent, limits, submitted: Instant::now(), token }
+        Self { text, statement, decision, session, settings, caller_token, traceparent, limits, submitted: Instant::now(), spent, token }
     }
 
     /// The record in the making, for the first fetch; `None` for a later one.

@@ -14,6 +14,7 @@ mod optimize;
 pub mod parse;
 mod passthrough;
 mod planner;
+mod pool;
 mod prune;
 mod query;
 mod remote;

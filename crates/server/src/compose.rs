@@ -7,6 +7,7 @@ use flightpath_catalog::{Catalog, CatalogSet, LocalCatalog};
 use flightpath_engine::Engine;
 use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_engine_duckdb::DuckdbEngine;
+use flightpath_flight::TokenCheck;
 use flightpath_pipeline::{HoldConfig, Pipeline, PipelineConfig, ShadowConfig};
 use flightpath_planner::Planner;
 use flightpath_querylog::{Recorder, RecorderConfig, Store};
@@ -33,6 +34,8 @@ pub(crate) struct Parts {
     pub duckdb: Option<Arc<DuckdbEngine>>,
     /// Told of every caller's token, where a workspace is configured.
     pub callers: Option<Arc<Callers>>,
+    /// Says whose a bearer token is that settings don't list, where the workspace is to be asked.
+    pub tokens: Option<Arc<dyn TokenCheck>>,
     /// Keeps the folder locked until the end.
     pub _state: StateDir,
 }
@@ -67,7 +70,9 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
     let config = pipeline_config(settings)?;
     let predictor = Arc::new(Predictor::default());
     let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store.clone(), predictor, config));
-    Ok(Parts { pipeline, engines, recorder, store, duckdb, callers: workspace.map(|w| w.callers), _state: state })
+    let tokens = workspace.as_ref().and_then(|w| w.tokens.clone()).map(|tokens| tokens as Arc<dyn TokenCheck>);
+    let callers = workspace.map(|w| w.callers);
+    Ok(Parts { pipeline, engines, recorder, store, duckdb, callers, tokens, _state: state })
 }
 
 pub(crate) async fn open_catalog(settings: &Settings) -> Result<Arc<LocalCatalog>> {

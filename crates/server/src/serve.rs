@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use flightpath_api::Api;
 use flightpath_engine::Engine;
-use flightpath_flight::{Auth, Neighbours, OnToken, StaticUser, Tls};
+use flightpath_flight::{Auth, Neighbours, OnToken, OutsideTokens, StaticUser, Tls};
 use flightpath_pipeline::Pipeline;
 use flightpath_querylog::{RetentionConfig, keep_retention};
 use flightpath_types::{Error, Result};
@@ -14,8 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::compose::{Parts, compose};
-use crate::reload::{self, Load};
 use crate::fleet;
+use crate::reload::{self, Load};
 use crate::settings::Settings;
 
 /// How often expired tickets are forgotten.
@@ -59,6 +59,9 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     let mut config = flight_config(&settings, tls.as_ref());
     if let Some(callers) = parts.callers.clone() {
         config.on_token = Some(OnToken::new(move |principal, token| callers.seen(principal, token)));
+    }
+    if let Some(check) = parts.tokens.clone() {
+        config.outside_tokens = Some(OutsideTokens { check, lifetime: settings.databricks.access_lifetime });
     }
     let Api { routes, health } = flightpath_api::api(parts.pipeline.clone(), parts.store.clone(), parts.recorder.clone()).await?;
     let neighbours = Neighbours { routes, open_paths: flightpath_api::OPEN_PATHS.to_vec() };
@@ -165,6 +168,7 @@ fn flight_config(settings: &Settings, tls: Option<&Tls>) -> flightpath_flight::C
     };
     config.limits.connections = usize::try_from(settings.connections_max).unwrap_or(usize::MAX);
     config.lifetimes.drain = settings.drain;
+    config.lifetimes.session_idle = settings.session_idle;
     config
 }
 
@@ -173,7 +177,11 @@ pub(crate) fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
     let read = |path: &std::path::Path| {
         std::fs::read_to_string(path).map_err(|e| Error::invalid(format!("the TLS file {} can't be read: {e}", path.display())))
     };
-    Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem: None }))
+    let client_ca_pem = settings.tls_client_ca.as_deref().map(read).transpose()?;
+    if client_ca_pem.as_ref().is_some_and(|pem| !pem.contains("BEGIN CERTIFICATE")) {
+        return Err(Error::invalid("tls.client_ca holds no certificate; it takes PEM, as tls.certificate does"));
+    }
+    Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem }))
 }
 
 /// To standard error; standard output is for the address. A bare level is this program's own;

@@ -3,8 +3,9 @@
 
 mod auth;
 mod databricks;
-mod profiles;
+mod door;
 mod fleet;
+mod profiles;
 mod table;
 mod value;
 
@@ -20,8 +21,8 @@ use toml_edit::{Document, Item, TableLike};
 
 pub use auth::{TokenSetting, UserSetting};
 pub use databricks::DatabricksSettings;
-pub use profiles::ProfileSetting;
 pub use fleet::FleetSettings;
+pub use profiles::ProfileSetting;
 use table::SETTINGS;
 pub use table::documentation;
 use value::Given;
@@ -53,6 +54,11 @@ pub struct Settings {
     pub tokens: Vec<TokenSetting>,
     pub tls_certificate: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
+    /// Authorities one of which has to have signed a client's certificate.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether the workspace is asked about bearer tokens that aren't listed.
+    pub databricks_tokens: bool,
+    pub session_idle: Duration,
 
     /// `postgres://...` or a SQLite file; the file `log.sqlite` in `state_dir` by default.
     pub log_url: Option<String>,
@@ -123,6 +129,9 @@ impl Default for Settings {
             tokens: Vec::new(),
             tls_certificate: None,
             tls_key: None,
+            tls_client_ca: None,
+            databricks_tokens: false,
+            session_idle: Duration::from_secs(8 * 3600),
             log_url: None,
             log_spool_bytes_max: 512 << 20,
             log_read_rows_max: 100_000,
@@ -320,7 +329,7 @@ impl Settings {
     /// What no single setting can tell.
     fn check_together(&self, mistakes: &mut Vec<Mistake>) {
         let mut wrong = |place: &str, message: String| mistakes.push(Mistake { place: place.to_string(), message });
-        if !self.listen.ip().is_loopback() && self.users.is_empty() && self.tokens.is_empty() {
+        if !self.listen.ip().is_loopback() && self.users.is_empty() && self.tokens.is_empty() && !self.databricks_tokens {
             wrong(
                 "listen",
                 format!(
@@ -332,7 +341,18 @@ impl Settings {
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
             wrong("tls", "tls.certificate and tls.key are set together or not at all".into());
         }
-        for (setting, path) in [("tls.certificate", &self.tls_certificate), ("tls.key", &self.tls_key)] {
+        if self.tls_client_ca.is_some() && self.tls_certificate.is_none() {
+            wrong("tls.client_ca", "clients show certificates over TLS only: set tls.certificate and tls.key too".into());
+        }
+        if self.databricks_tokens && (self.databricks.host.is_none() || self.databricks.auth != "pass_through") {
+            wrong(
+                "auth.databricks_tokens",
+                "needs [databricks] with auth = \"pass_through\": the tokens are asked about there, and used there in their owners' names"
+                    .into(),
+            );
+        }
+        let files = [("tls.certificate", &self.tls_certificate), ("tls.key", &self.tls_key), ("tls.client_ca", &self.tls_client_ca)];
+        for (setting, path) in files {
             if let Some(path) = path.as_ref().filter(|p| !p.is_file()) {
                 wrong(setting, format!("there is no file {}", path.display()));
             }

@@ -292,6 +292,7 @@ pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> = std::sync::LazyL
         .chain(local_engine!(datafusion))
         .chain(local_engine!(duckdb))
         .chain(super::databricks::settings())
+        .chain(super::door::settings())
         .chain(super::fleet::settings())
         .collect()
 });
