@@ -8,8 +8,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::{PlannedQuery, ScanBinding};
-use flightpath_proto::v1::WorkerStatus;
-use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Pricing, Refusal, RefusalClass, Result, Session};
+use flightpath_proto::v1::{TableBinding, WorkerStatus};
+use flightpath_types::{EngineFacts, EngineId, EngineState, Error, ErrorKind, Pricing, QueryId, Refusal, RefusalClass, Result, Session};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,7 @@ use crate::{binding, ticket};
 
 /// Describing a statement only plans it.
 const DESCRIBE_MAX: Duration = Duration::from_secs(20);
+const DESCRIBE_TRIES: u32 = 3;
 /// How long a worker that registers may take to answer.
 const REACH_MAX: Duration = Duration::from_secs(5);
 /// Leases are looked at this often within one.
@@ -100,7 +101,7 @@ impl DuckdbEngine {
     }
 
     /// Ends a query by its id; whether there was one. Dropping its stream does the same.
-    pub async fn cancel(&self, query_id: flightpath_types::QueryId) -> Result<bool> {
+    pub async fn cancel(&self, query_id: QueryId) -> Result<bool> {
         self.ready().await?;
         let id = query_id.to_string();
         let members = self.roster.members();
@@ -127,10 +128,23 @@ impl DuckdbEngine {
             ticket::name_for_user(&mut table, scan);
             bound.push(table);
         }
-        let mut ticket = ticket::base(text.to_string(), bound);
+        // A worker that dies meanwhile is no reason to refuse the statement.
+        let query_id = QueryId::generate();
+        for _ in 1..DESCRIBE_TRIES {
+            match self.describe_once(query_id, text, bound.clone(), session).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable => {}
+                outcome => return outcome,
+            }
+        }
+        self.describe_once(query_id, text, bound, session).await
+    }
+
+    async fn describe_once(&self, query_id: QueryId, text: &str, tables: Vec<TableBinding>, session: &Session) -> Result<SchemaRef> {
+        // Each try has a ticket of its own: one is good for one use.
+        let mut ticket = ticket::base(text.to_string(), tables);
         ticket::make_user(&mut ticket, &session.catalog, &session.schema);
         let files = ticket.tables.iter().map(|t| t.files.len()).sum();
-        let mut attempt = self.begin(&Need { query_id: None, table: "", files, user: true }).await?;
+        let mut attempt = self.begin(&Need { query_id: Some(query_id), table: "", files, user: true }).await?;
         let client = attempt.member().client.clone();
         let described = tokio::time::timeout(DESCRIBE_MAX, guarded::answer(&mut attempt, client.describe(&ticket)));
         described.await.unwrap_or_else(|_| Err(Error::unavailable("the DuckDB worker didn't describe the statement in time")))

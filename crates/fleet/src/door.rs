@@ -15,11 +15,11 @@ use futures::{Stream, StreamExt};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::handshake::{FleetKey, NONCE_BYTES, Nonce, Seen, SessionKey, nonce};
+use crate::incoming::connections;
 use crate::{
     Joining, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, PURPOSE_HEARTBEAT, PURPOSE_REGISTRATION, Roster, check_description, check_name,
     choose_cryptography,
@@ -29,6 +29,8 @@ use crate::{
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Callers that haven't proved anything yet, beyond the workers that may be there.
 const STRANGERS_MAX: usize = 32;
+/// Calls on one connection: a worker makes one.
+const STREAMS_MAX: u32 = 4;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -69,7 +71,10 @@ pub async fn serve(
     if config.tls.is_none() && !address.ip().is_loopback() {
         return Err(Error::invalid(format!("without TLS the fleet's workers are taken in on loopback only, not on {address}")));
     }
-    let mut builder = Server::builder().http2_keepalive_interval(Some(KEEPALIVE_INTERVAL)).http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+    let mut builder = Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
     if let Some(tls) = &config.tls {
         choose_cryptography();
         let identity = Identity::from_pem(&tls.certificate_pem, &tls.key_pem);
@@ -77,12 +82,13 @@ pub async fn serve(
             .tls_config(ServerTlsConfig::new().identity(identity))
             .map_err(|e| Error::invalid(format!("TLS certificate or key: {e}")))?;
     }
-    let calls = Arc::new(Semaphore::new(config.workers_max + STRANGERS_MAX));
+    let calls_max = config.workers_max + STRANGERS_MAX;
+    let calls = Arc::new(Semaphore::new(calls_max));
     // Gone with this call, however that ends.
     let (_open, closed) = watch::channel(());
     let service = FleetServer::new(Door { roster, config, calls, closed }).max_decoding_message_size(MESSAGE_BYTES_MAX);
     // Workers' calls go on for ever: they are cut, not waited for.
-    let served = builder.add_service(service).serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+    let served = builder.add_service(service).serve_with_incoming(connections(listener, calls_max));
     tokio::select! {
         ended = served => ended.map_err(|e| Error::unavailable(format!("taking workers in failed: {e}"))),
         () = shutdown => Ok(()),

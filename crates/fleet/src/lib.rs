@@ -9,7 +9,7 @@
 //! | file | what |
 //! |---|---|
 //! | `handshake` | the key, proofs, and the keys that are made of them |
-//! | `door` | the router's end |
+//! | `door`, `incoming` | the router's end |
 //! | `agent` | the worker's end |
 
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@
 mod agent;
 mod door;
 mod handshake;
+mod incoming;
 
 use std::collections::BTreeMap;
 
