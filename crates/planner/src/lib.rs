@@ -6,6 +6,7 @@
 pub mod binder;
 mod cache;
 mod comparable;
+mod constants;
 mod eligible;
 mod features;
 mod fingerprint;
