@@ -137,7 +137,7 @@ pub(crate) fn engine(facts: EngineFacts) -> v1::Engine {
         running: facts.running,
         cores: facts.cores,
         memory_bytes: facts.memory_bytes_max,
-        usd_per_hour: facts.usd_per_hour,
+        usd_per_hour: facts.pricing.usd_per_hour(),
     }
 }
 

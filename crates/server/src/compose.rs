@@ -17,6 +17,7 @@ use flightpath_types::{Error, Result};
 use crate::databricks::{self, Callers};
 use crate::describe::DuckdbDescriber;
 use crate::lazy_log::LazyLog;
+use crate::learned;
 use crate::settings::{EngineSettings, Settings};
 use crate::state::StateDir;
 use crate::system_tables::{self, LogSource};
@@ -36,6 +37,8 @@ pub(crate) struct Parts {
     pub callers: Option<Arc<Callers>>,
     /// Says whose a bearer token is that settings don't list, where the workspace is to be asked.
     pub tokens: Option<Arc<dyn TokenCheck>>,
+    /// What was learned of the engines.
+    pub predictor: Arc<Predictor>,
     /// Keeps the folder locked until the end.
     pub _state: StateDir,
 }
@@ -69,10 +72,11 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
     }
     let config = pipeline_config(settings)?;
     let predictor = Arc::new(Predictor::default());
-    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store.clone(), predictor, config));
+    learned::restore(&store, &predictor).await;
+    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store.clone(), predictor.clone(), config));
     let tokens = workspace.as_ref().and_then(|w| w.tokens.clone()).map(|tokens| tokens as Arc<dyn TokenCheck>);
     let callers = workspace.map(|w| w.callers);
-    Ok(Parts { pipeline, engines, recorder, store, duckdb, callers, tokens, _state: state })
+    Ok(Parts { pipeline, engines, recorder, store, duckdb, callers, tokens, predictor, _state: state })
 }
 
 pub(crate) async fn open_catalog(settings: &Settings) -> Result<Arc<LocalCatalog>> {

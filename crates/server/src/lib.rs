@@ -8,6 +8,7 @@ mod databricks;
 mod describe;
 mod fleet;
 mod lazy_log;
+mod learned;
 mod offline;
 mod password;
 mod quarantine;

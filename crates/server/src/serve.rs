@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::compose::{Parts, compose};
 use crate::fleet;
+use crate::learned;
 use crate::reload::{self, Load};
 use crate::settings::Settings;
 
@@ -24,6 +25,8 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 const QUARANTINE_INTERVAL: Duration = Duration::from_secs(3);
 /// How long the log may take to be written at shutdown; the rest stays in the spool.
 const LOG_FLUSH_MAX: Duration = Duration::from_secs(5);
+/// How long saving what was learned may take at shutdown.
+const LEARNED_SAVE_MAX: Duration = Duration::from_secs(2);
 /// How long the start waits for the DuckDB worker; queries that need it wait by themselves later.
 const WORKER_START_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -73,6 +76,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     let retention = settings.log_retention.map(|keep| tokio::spawn(keep_retention(parts.store.clone(), RetentionConfig::new(keep))));
     // Workers stay known while queries drain: it ends with everything else.
     let taking_in = take_workers_in(workers, &parts)?;
+    let learning = tokio::spawn(learned::keep(parts.store.clone(), parts.predictor.clone(), parts.pipeline.clone()));
     println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });
 
     tokio::pin!(door);
@@ -84,6 +88,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     sweeper.abort();
     quarantine.abort();
     reload.abort();
+    learning.abort();
     retention.inspect(|task| task.abort());
     let result = match ended {
         Some(Ok(result)) => result,
@@ -122,6 +127,11 @@ async fn shut_down(parts: Parts) {
     let engines: Vec<Arc<dyn Engine>> = parts.engines.clone();
     for engine in &engines {
         engine.shutdown().await;
+    }
+    match tokio::time::timeout(LEARNED_SAVE_MAX, learned::save(&parts.store, &parts.predictor)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "what was learned can't be saved"),
+        Err(_) => tracing::warn!("what was learned isn't saved: the log's database doesn't answer"),
     }
     if !parts.recorder.shutdown(LOG_FLUSH_MAX).await {
         tracing::warn!("the query log's database didn't take all records; they wait in the spool for the next start");
