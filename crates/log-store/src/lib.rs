@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod insert;
 mod rows;
 #[macro_use]
 mod history;
@@ -35,6 +36,25 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
         return Err(Error::invalid("the log's url must begin with postgres:// or sqlite://"));
     }
     Ok(Arc::new(SqliteLog::open(Path::new(path)).await?))
+}
+
+/// Why records weren't written.
+pub(crate) enum InsertError {
+    /// A record can't be put into columns.
+    Record(Error),
+    Database(sqlx::Error),
+}
+
+impl From<Error> for InsertError {
+    fn from(error: Error) -> Self {
+        Self::Record(error)
+    }
+}
+
+impl From<sqlx::Error> for InsertError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
 }
 
 /// What a database error means for the recorder: connections and locks heal, the rest doesn't.

@@ -1,0 +1,138 @@
+//! Records as rows to be written, each value as its column takes it. How many rows go into one
+//! statement, and in which form, is each database's own.
+
+use flightpath_types::{QueryRecord, Result};
+
+use crate::history::DATABRICKS;
+use crate::rows::{json, signed, storable};
+
+/// A row of `queries`; fields in the order of `QUERY_COLUMNS` and `FLAT_COLUMNS`.
+#[derive(Default)]
+pub(crate) struct NewQuery {
+    pub query_id: String,
+    pub started_unix_ms: i64,
+    pub text: String,
+    pub fingerprint: Option<String>,
+    pub statement_kind: String,
+    pub session_id: Option<String>,
+    pub principal: String,
+    pub catalog: String,
+    pub schema_name: String,
+    pub dialect: String,
+    pub profile: Option<String>,
+    pub tag: Option<String>,
+    pub engine: Option<String>,
+    pub outcome: String,
+    pub error_kind: Option<String>,
+    pub error_message: Option<String>,
+    pub plan_cache_hit: bool,
+    pub plan_us: i64,
+    pub decide_us: i64,
+    pub queue_us: i64,
+    pub first_batch_us: i64,
+    pub stream_us: i64,
+    pub total_us: i64,
+    pub result_rows: i64,
+    pub result_bytes: i64,
+    pub features: String,
+    pub decision: Option<String>,
+    pub failovers: String,
+    pub usd_actual: Option<f64>,
+    pub engine_us: i64,
+    pub predicted_ms: Option<f64>,
+    pub predicted_usd: Option<f64>,
+    pub predicted_bytes: Option<i64>,
+    pub predicted_memory_bytes: Option<i64>,
+    pub databricks_ms: Option<f64>,
+    pub databricks_usd: Option<f64>,
+    pub predicted_p95_ms: Option<f64>,
+}
+
+/// A row of `candidates`; fields in the order of `CANDIDATE_COLUMNS`.
+#[derive(Default)]
+pub(crate) struct NewCandidate {
+    pub query_id: String,
+    pub position: i32,
+    pub engine: String,
+    pub eligible: bool,
+    pub chosen: bool,
+    pub rank: Option<i32>,
+    pub reason: String,
+    pub predicted_ms: f64,
+    pub predicted_usd: f64,
+    pub predicted_bytes: i64,
+    pub predicted_memory_bytes: i64,
+    pub predicted_p95_ms: f64,
+    pub predicted_memory_p95_bytes: i64,
+    pub source: String,
+    pub observations: i32,
+}
+
+impl NewQuery {
+    pub fn of(r: &QueryRecord) -> Result<Self> {
+        let (predicted, databricks) = (r.predicted(), r.predicted_on(DATABRICKS));
+        Ok(Self {
+            query_id: r.query_id.to_string(),
+            started_unix_ms: r.started_unix_ms,
+            text: storable(&r.text),
+            fingerprint: r.fingerprint.map(|f| f.to_string()),
+            statement_kind: storable(&r.statement_kind),
+            session_id: r.session_id.as_deref().map(storable),
+            principal: storable(&r.principal),
+            catalog: storable(&r.catalog),
+            schema_name: storable(&r.schema),
+            dialect: storable(&r.dialect),
+            profile: r.profile.as_deref().map(storable),
+            tag: r.tag.as_deref().map(storable),
+            engine: r.engine.as_deref().map(storable),
+            outcome: r.outcome.as_str().to_string(),
+            error_kind: r.error_kind.map(|k| k.as_str().to_string()),
+            error_message: r.error_message.as_deref().map(storable),
+            plan_cache_hit: r.plan_cache_hit,
+            plan_us: signed(r.times.plan_us),
+            decide_us: signed(r.times.decide_us),
+            queue_us: signed(r.times.queue_us),
+            first_batch_us: signed(r.times.first_batch_us),
+            stream_us: signed(r.times.stream_us),
+            total_us: signed(r.times.total_us),
+            result_rows: signed(r.rows),
+            result_bytes: signed(r.bytes),
+            features: json(&r.features)?,
+            decision: r.decision.as_ref().map(json).transpose()?,
+            failovers: json(&r.failovers)?,
+            usd_actual: r.usd_actual,
+            engine_us: signed(r.times.engine_us),
+            predicted_ms: predicted.map(|n| n.latency_ms),
+            predicted_usd: predicted.map(|n| n.usd),
+            predicted_bytes: predicted.map(|n| signed(n.scan_bytes)),
+            predicted_memory_bytes: predicted.map(|n| signed(n.memory_bytes)),
+            databricks_ms: databricks.map(|n| n.latency_ms),
+            databricks_usd: databricks.map(|n| n.usd),
+            predicted_p95_ms: predicted.map(|n| n.latency_p95_ms),
+        })
+    }
+}
+
+/// The candidates of all these records.
+pub(crate) fn candidates(records: &[QueryRecord]) -> Vec<NewCandidate> {
+    let of_record = |r: &QueryRecord| {
+        r.candidates().into_iter().zip(0..).map(|(c, position)| NewCandidate {
+            query_id: c.query_id.to_string(),
+            position,
+            engine: storable(&c.engine),
+            eligible: c.eligible,
+            chosen: c.chosen,
+            rank: c.rank.map(|rank| i32::try_from(rank).unwrap_or(i32::MAX)),
+            reason: storable(&c.reason),
+            predicted_ms: c.predicted_ms,
+            predicted_usd: c.predicted_usd,
+            predicted_bytes: signed(c.predicted_bytes),
+            predicted_memory_bytes: signed(c.predicted_memory_bytes),
+            predicted_p95_ms: c.predicted_p95_ms,
+            predicted_memory_p95_bytes: signed(c.predicted_memory_p95_bytes),
+            source: c.source.as_str().to_string(),
+            observations: i32::try_from(c.observations).unwrap_or(i32::MAX),
+        })
+    };
+    records.iter().flat_map(of_record).collect()
+}
