@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::breaker::Breaker;
 use crate::budget::RetryBudget;
-use crate::client::Client;
+use crate::client::{Client, Spoke};
 use crate::placement::{Choice, choose};
 
 /// Queries of which it is known where they have failed.
@@ -271,7 +271,7 @@ impl Roster {
         if state.failed.len() >= FAILED_MAX {
             state.failed.retain(|_, (at, _)| now.saturating_duration_since(*at) < FAILED_KEPT);
         }
-        Ok(Attempt { roster: self.clone(), member, query_id: need.query_id, decided: false })
+        Ok(Attempt { roster: self.clone(), member, query_id: need.query_id, spoke: Spoke::default(), decided: false })
     }
 
     pub fn members(&self) -> Vec<Arc<Member>> {
@@ -454,12 +454,18 @@ pub struct Attempt {
     roster: Arc<Roster>,
     member: Arc<Member>,
     query_id: Option<QueryId>,
+    spoke: Spoke,
     decided: bool,
 }
 
 impl Attempt {
     pub fn member(&self) -> &Arc<Member> {
         &self.member
+    }
+
+    /// Learns from the client whether the worker itself has told of a failure.
+    pub fn spoke(&self) -> Spoke {
+        self.spoke.clone()
     }
 
     pub fn lease(&self) -> Duration {
@@ -476,8 +482,12 @@ impl Attempt {
     pub fn failed(&mut self, error: &Error, now: Instant) {
         match error.kind() {
             ErrorKind::Unavailable => {
-                self.decided = true;
-                self.member.now.lock().breaker.failure(now);
+                // One that says what's wrong (it drains, a file can't be read) is alive; a table that is out
+                // of reach mustn't take one worker after the other out of service.
+                if !self.spoke.heard() {
+                    self.decided = true;
+                    self.member.now.lock().breaker.failure(now);
+                }
                 self.roster.failed_there(self.query_id, self.member.epoch);
                 self.roster.changed();
             }
