@@ -3,6 +3,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use super::*;
+use crate::client::Client;
 use crate::ticket::Signer;
 
 const LEASE: Duration = Duration::from_secs(3);
