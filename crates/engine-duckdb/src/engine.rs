@@ -16,7 +16,8 @@ use tokio::task::JoinHandle;
 use crate::Config;
 use crate::client::Client;
 use crate::guarded;
-use crate::roster::{Attempt, Candidate, Need, Roster, Seat, WorkerFacts};
+use crate::member::{Candidate, Need, WorkerFacts};
+use crate::roster::{Attempt, Roster, Seat};
 use crate::supervisor::Supervisor;
 use crate::ticket::{KEY_BYTES, Signer};
 use crate::{binding, ticket};
@@ -27,7 +28,7 @@ const DESCRIBE_TRIES: u32 = 3;
 /// How long a worker that registers may take to answer.
 const REACH_MAX: Duration = Duration::from_secs(5);
 /// Leases are looked at this often within one.
-const LOOKS_PER_LEASE: u32 = 12;
+const LOOKS_PER_LEASE: u32 = 60;
 
 pub struct DuckdbEngine {
     id: EngineId,
@@ -145,8 +146,8 @@ impl DuckdbEngine {
         ticket::make_user(&mut ticket, &session.catalog, &session.schema);
         let files = ticket.tables.iter().map(|t| t.files.len()).sum();
         let mut attempt = self.begin(&Need { query_id: Some(query_id), table: "", files, user: true }).await?;
-        let client = attempt.member().client.clone();
-        let described = tokio::time::timeout(DESCRIBE_MAX, guarded::answer(&mut attempt, client.describe(&ticket)));
+        let (client, spoke) = (attempt.member().client.clone(), attempt.spoke());
+        let described = tokio::time::timeout(DESCRIBE_MAX, guarded::answer(&mut attempt, client.describe(&ticket, &spoke)));
         described.await.unwrap_or_else(|_| Err(Error::unavailable("the DuckDB worker didn't describe the statement in time")))
     }
 
@@ -253,8 +254,8 @@ impl Engine for DuckdbEngine {
             user: query.session.dialect == flightpath_types::Dialect::Duckdb,
         };
         let mut attempt = self.begin(&need).await?;
-        let client = attempt.member().client.clone();
-        let stream = guarded::answer(&mut attempt, client.query(&ticket, deadline)).await?;
+        let (client, spoke) = (attempt.member().client.clone(), attempt.spoke());
+        let stream = guarded::answer(&mut attempt, client.query(&ticket, deadline, &spoke)).await?;
         Ok(guarded::watched(stream, attempt))
     }
 

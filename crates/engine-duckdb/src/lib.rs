@@ -15,6 +15,7 @@ mod client;
 mod config;
 mod engine;
 mod guarded;
+mod member;
 mod placement;
 mod roster;
 mod supervisor;
@@ -22,4 +23,5 @@ mod ticket;
 
 pub use config::{Config, Transport};
 pub use engine::{DuckdbEngine, RemoteWorker, eligible, facts};
-pub use roster::{Seat, WorkerFacts};
+pub use member::WorkerFacts;
+pub use roster::Seat;
