@@ -21,6 +21,8 @@ pub struct Config {
     pub signing_keys: Vec<SigningKey>,
     /// Mixed into every signature, so that one deployment's tickets mean nothing to another's.
     pub audience: String,
+    /// Whether statements that change something may be run, as GetSqlInfo says.
+    pub writes: bool,
     /// What GetSqlInfo lists.
     pub functions: FunctionNames,
     /// Who knows the bearer tokens that `auth` doesn't list. With it, everybody has to show who they are.

@@ -61,7 +61,7 @@ impl Default for Config {
             tables_max: 1_000,
             planning_threads: std::thread::available_parallelism().map_or(2, |n| n.get()).max(2),
             planning_queue_max: 1_000,
-            planning_time_max: Duration::from_secs(60),
+            planning_time_max: Duration::from_secs(120),
         }
     }
 }
@@ -384,11 +384,13 @@ impl Planner {
         }
         let mut text = remote::text(&request.text, request.params.as_deref(), sort != remote::Sort::Write)?;
         remote::place(&mut text, session, warehouse.as_ref());
+        let token = request.token.as_ref();
         let schema = match sort {
-            remote::Sort::Query => warehouse.describe(&text, session, request.token.as_ref()).await?,
-            remote::Sort::Listing => warehouse.try_out(&text, session, request.token.as_ref()).await?,
-            remote::Sort::Write => remote::write_schema(),
+            remote::Sort::Query => warehouse.describe(&text, session, token).await,
+            remote::Sort::Listing => warehouse.try_out(&text, session, token).await,
+            remote::Sort::Write => Ok(remote::write_schema()),
         };
+        let schema = schema.map_err(|error| remote::misplaced(error, session, warehouse.as_ref()))?;
         let tokens = parse::tokens(&request.text).unwrap_or_default();
         let fingerprint = if tokens.is_empty() { fingerprint::of_text(&request.text) } else { fingerprint::of_tokens(&tokens) };
         let refusal = Refusal::new(RefusalClass::Semantics, why.message().trim_start_matches("not eligible: ").to_string());
