@@ -13,10 +13,11 @@ use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::{PlannedQuery, ScanBinding};
 use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Refusal, RefusalClass, Result, Session};
 use futures::Stream;
+use tracing::Instrument;
 
 use crate::Config;
 use crate::supervisor::Supervisor;
-use crate::{binding, ticket};
+use crate::{binding, ticket, trace};
 
 /// Describing a statement only plans it.
 const DESCRIBE_MAX: Duration = Duration::from_secs(20);
@@ -120,8 +121,10 @@ impl Engine for DuckdbEngine {
         let running = RunningGuard::new(&self.running);
         let deadline = execution.deadline.map(tokio::time::Instant::from_std);
         let client = self.supervisor.client().await?;
-        let ticket = ticket::of_query(&query, &execution)?;
-        let stream = client.query(&ticket, deadline).await?;
+        let call = trace::call();
+        let mut ticket = ticket::of_query(&query, &execution)?;
+        ticket.traceparent = trace::traceparent(&call, execution.traceparent.as_deref());
+        let stream = client.query(&ticket, deadline).instrument(call).await?;
         Ok(Box::pin(Counted { stream, _running: running }))
     }
 

@@ -13,6 +13,7 @@ mod config;
 mod engine;
 mod supervisor;
 mod ticket;
+mod trace;
 
 pub use config::{Config, Transport};
 pub use engine::{DuckdbEngine, eligible, facts};

@@ -16,6 +16,7 @@ mod gate;
 mod message;
 pub mod messages;
 mod metadata;
+mod open;
 mod outgoing;
 mod params;
 mod prepared;
@@ -30,5 +31,6 @@ mod wire;
 
 pub use auth::{Authenticator, StaticUser, StaticUsers};
 pub use config::{Auth, Config, FunctionNames, Lifetimes, Limits, OnToken, SigningKey, Tls};
+pub use open::OpenConnections;
 pub use server::serve;
 pub use status::{code_of, status_of};

@@ -48,6 +48,11 @@ impl Admission {
         Self { gates, config }
     }
 
+    /// How many wait for each engine.
+    pub fn waiting(&self) -> Vec<(EngineId, usize)> {
+        self.gates.iter().map(|(id, gate)| (id.clone(), gate.waiting.load(Ordering::Relaxed))).collect()
+    }
+
     pub async fn admit(&self, engine: &EngineId, deadline: Option<Instant>) -> Result<Permit> {
         let gate = self.gates.get(engine).ok_or_else(|| Error::internal(format!("engine `{engine}` has no slots")))?;
         if let Ok(permit) = gate.slots.clone().try_acquire_owned() {

@@ -14,6 +14,7 @@ mod run;
 mod service;
 mod shadow;
 mod stream;
+mod trace;
 
 pub use admission::AdmissionConfig;
 pub use explain_route::rows as explain_route_rows;

@@ -8,6 +8,9 @@ use flightpath_types::{
     Candidate, Decision, Dialect, EngineId, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord,
     RefusalClass, Session,
 };
+use tracing::Span;
+
+use crate::trace::QueryTrace;
 
 /// Arrived, nothing known yet.
 pub(crate) struct Received;
@@ -28,6 +31,7 @@ struct Draft {
     record: Option<QueryRecord>,
     started: Instant,
     recorder: Recorder,
+    trace: QueryTrace,
 }
 
 /// What planning found out.
@@ -42,7 +46,15 @@ pub(crate) struct PlanSummary {
 }
 
 impl QueryToken<Received> {
-    pub fn receive(recorder: &Recorder, query_id: QueryId, text: &str, session_id: &str, settings: &Session) -> Self {
+    pub fn receive(
+        recorder: &Recorder,
+        query_id: QueryId,
+        text: &str,
+        session_id: &str,
+        settings: &Session,
+        traceparent: Option<&str>,
+    ) -> Self {
+        let trace = QueryTrace::begin(query_id, text, settings, traceparent);
         let started_unix_ms =
             SystemTime::now().duration_since(UNIX_EPOCH).map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)).unwrap_or(0);
         let record = QueryRecord {
@@ -73,7 +85,7 @@ impl QueryToken<Received> {
             error_message: None,
             failovers: Vec::new(),
         };
-        Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone() }, stage: Received }
+        Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone(), trace }, stage: Received }
     }
 
     pub fn planned(mut self, summary: PlanSummary) -> QueryToken<Planned> {
@@ -113,12 +125,18 @@ impl QueryToken<Planned> {
     pub fn running(mut self, waited_us: u64) -> QueryToken<Running> {
         if let Some(record) = &mut self.draft.record {
             record.times.first_batch_us = waited_us;
+            self.draft.trace.streaming(record.engine.as_deref());
         }
         QueryToken { draft: self.draft, stage: Running { first_batch: Instant::now() } }
     }
 }
 
 impl QueryToken<Running> {
+    /// What batches are handed out under.
+    pub fn stream_span(&self) -> &Span {
+        self.draft.trace.stream_span()
+    }
+
     pub fn sent(&mut self, rows: u64, bytes: u64) {
         if let Some(record) = &mut self.draft.record {
             record.rows += rows;
@@ -136,6 +154,11 @@ impl QueryToken<Running> {
 }
 
 impl<Stage> QueryToken<Stage> {
+    /// What is done for the query is part of this.
+    pub fn span(&self) -> &Span {
+        self.draft.trace.span()
+    }
+
     pub fn fail(mut self, error: &Error) {
         self.draft.finish(Err(error));
     }
@@ -165,6 +188,7 @@ impl Draft {
                 }
             }
         };
+        self.trace.end(&record, result);
         self.recorder.record(&record);
     }
 }

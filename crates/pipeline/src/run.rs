@@ -9,9 +9,11 @@ use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::PlannedQuery;
 use flightpath_types::{Decision, EngineId, EngineState, Error, ErrorKind, Result};
 use futures::StreamExt;
+use tracing::Instrument;
 
 use crate::admission::{Admission, Permit};
 use crate::lifecycle::{Planned, QueryToken, micros};
+use crate::trace;
 
 /// How often the whole list is gone through again when every candidate died under the query.
 const ROUNDS_MAX: u32 = 8;
@@ -141,15 +143,23 @@ impl Attempts<'_> {
         queued: &mut Duration,
     ) -> Result<(Option<RecordBatch>, BatchStream, Permit)> {
         let arrived = Instant::now();
-        let permit = admission.admit(self.engine.id(), execution.deadline).await.inspect_err(|_| self.may_retry = false)?;
+        let permit = admission
+            .admit(self.engine.id(), execution.deadline)
+            .instrument(trace::queue(self.engine.id()))
+            .await
+            .inspect_err(|_| self.may_retry = false)?;
         *queued += arrived.elapsed();
         let mut reached = false;
+        let span = trace::execute(self.engine.id());
+        let execution = trace::carried_by(&span, execution);
         let outcome: Result<(Option<RecordBatch>, BatchStream)> = async {
-            let stream = self.engine.execute(query.clone(), execution.clone()).await?;
+            let stream = self.engine.execute(query.clone(), execution).await?;
             reached = true;
             hold(stream).await
         }
+        .instrument(span.clone())
         .await;
+        trace::executed(&span, &outcome);
         if let Err(error) = &outcome {
             self.deaths += u32::from(reached);
             // Only an engine that was down or died may be alive again; out of memory stays out of memory.

@@ -18,6 +18,7 @@ use flightpath_types::{
 };
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
+use tracing::Instrument;
 
 use crate::admission::{Admission, AdmissionConfig};
 use crate::explain_route;
@@ -26,6 +27,7 @@ use crate::port::{Prepared, QueryService, Request, ResultStream, SessionHandle, 
 use crate::run::{Started, Tries, run_until_first_batch, wait_for_any};
 use crate::shadow::{Shadow, ShadowConfig};
 use crate::stream::{Registered, Registry, StampedStream};
+use crate::trace;
 
 #[derive(Debug, Clone)]
 pub struct PipelineConfig {
@@ -119,6 +121,11 @@ impl Pipeline {
 
     pub fn running_queries(&self) -> usize {
         self.running.len()
+    }
+
+    /// Queries that wait for each engine's slot now.
+    pub fn queued(&self) -> Vec<(EngineId, usize)> {
+        self.admission.waiting()
     }
 
     /// Takes no new queries, waits for the running ones up to `limit`, cancels what is left then.
@@ -239,6 +246,7 @@ impl Pipeline {
         let registered = Registered::enter(&self.running, query_id, ticket, query.settings.principal.clone());
         let cancelled = registered.cancel.clone();
         let schema = query.statement.schema();
+        let span = token.span().clone();
         let work = async {
             match (&query.statement, &query.decision) {
                 (Statement::Query(planned) | Statement::PassThrough(planned) | Statement::Write(planned), Some(decision)) => {
@@ -274,6 +282,7 @@ impl Pipeline {
                 }
             }
         };
+        let work = work.instrument(span);
         let started = tokio::select! {
             biased;
             () = cancelled.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the query was cancelled")),
@@ -305,9 +314,10 @@ impl QueryService for Pipeline {
     async fn prepare(&self, request: &Request) -> Result<Prepared> {
         self.check_open()?;
         // A statement that can't be planned is never submitted: its record is written here.
-        let planned = self.plan(request).await.inspect_err(|error| {
+        let traceparent = request.traceparent.as_deref();
+        let planned = self.plan(request).instrument(trace::prepare(traceparent)).await.inspect_err(|error| {
             let id = QueryId::generate();
-            QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings).fail(error);
+            QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings, traceparent).fail(error);
         })?;
         let changes_session = matches!(planned.statement, Statement::SetSession { .. });
         Ok(Prepared {
@@ -321,8 +331,9 @@ impl QueryService for Pipeline {
     async fn submit(&self, request: Request) -> Result<Submitted> {
         self.check_open()?;
         let query_id = QueryId::generate();
-        let token = QueryToken::receive(&self.recorder, query_id, &request.text, request.session.id.as_str(), &request.settings);
-        let planned = match self.plan(&request).await {
+        let (session_id, traceparent) = (request.session.id.as_str(), request.traceparent.as_deref());
+        let token = QueryToken::receive(&self.recorder, query_id, &request.text, session_id, &request.settings, traceparent);
+        let planned = match self.plan(&request).instrument(token.span().clone()).await {
             Ok(planned) => planned,
             Err(error) => {
                 token.fail(&error);
@@ -334,10 +345,13 @@ impl QueryService for Pipeline {
             Statement::Query(q) | Statement::ExplainRoute(q) | Statement::PassThrough(q) | Statement::Write(q) => Some(q.clone()),
             Statement::Local(_) | Statement::SetSession { .. } => None,
         };
+        let span = trace::decide(token.span());
         let decision = match &query {
-            Some(query) => Some(self.decide(query, &request.settings, request.deadline).await),
+            Some(query) => Some(self.decide(query, &request.settings, request.deadline).instrument(span.clone()).await),
             None => None,
         };
+        trace::decided(&span, decision.as_ref());
+        drop(span);
         let token = token.planned(PlanSummary {
             statement_kind: planned.statement.kind().as_str(),
             fingerprint: query.as_ref().map(|q| q.fingerprint),
@@ -445,16 +459,23 @@ impl Pipeline {
             Statement::Local(_) | Statement::SetSession { .. } => None,
         };
         let query_id = QueryId::generate();
-        let token =
-            QueryToken::receive(&self.recorder, query_id, &query.text, query.session.id.as_str(), &query.settings).planned(PlanSummary {
-                statement_kind: query.statement.kind().as_str(),
-                fingerprint: planned.map(|q| q.fingerprint),
-                features: planned.map(|q| q.features.clone()).unwrap_or_default(),
-                cache_hit: true,
-                plan_us: 0,
-                decide_us: 0,
-                decision: query.decision.clone(),
-            });
+        let token = QueryToken::receive(
+            &self.recorder,
+            query_id,
+            &query.text,
+            query.session.id.as_str(),
+            &query.settings,
+            query.traceparent.as_deref(),
+        )
+        .planned(PlanSummary {
+            statement_kind: query.statement.kind().as_str(),
+            fingerprint: planned.map(|q| q.fingerprint),
+            features: planned.map(|q| q.features.clone()).unwrap_or_default(),
+            cache_hit: true,
+            plan_us: 0,
+            decide_us: 0,
+            decision: query.decision.clone(),
+        });
         (query_id, token)
     }
 }

@@ -107,9 +107,9 @@ impl Stream for StampedStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.running.is_none() {
+        let Some(span) = this.running.as_ref().map(|(_, token)| token.stream_span().clone()) else {
             return Poll::Ready(None);
-        }
+        };
         if this.cancelled.as_mut().poll(cx).is_ready() {
             return this.end(Err(Error::new(ErrorKind::Cancelled, "the query was cancelled")));
         }
@@ -118,11 +118,12 @@ impl Stream for StampedStream {
         }
         let next = match this.first.take() {
             Some(batch) => Some(Ok(batch)),
-            None => match this.running.as_mut().map(|(stream, _)| stream.poll_next_unpin(cx)) {
+            None => match this.running.as_mut().map(|(stream, _)| span.in_scope(|| stream.poll_next_unpin(cx))) {
                 Some(Poll::Ready(next)) => next,
                 Some(Poll::Pending) | None => return Poll::Pending,
             },
         };
+        drop(span);
         match next {
             None => this.end(Ok(())),
             Some(Err(error)) => this.end(Err(error)),

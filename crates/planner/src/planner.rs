@@ -15,6 +15,7 @@ use flightpath_catalog::{AsOf, Catalog, TableName, TableSnapshot};
 use flightpath_plan::{BoundTable, CompiledSql, PlannedQuery, ScanBinding, ScanId, Statement};
 use flightpath_types::{Dialect, Error, ErrorKind, Fingerprint, Refusal, RefusalClass, Result, SecretToken, Session};
 use futures::stream::{StreamExt, iter};
+use tracing::{Instrument, Span};
 
 use crate::binder::{BindInput, Parameters, ResolvedTables, TableRequest, referenced_tables};
 use crate::cache::{CacheKey, CachedPlan, PlanCache};
@@ -23,7 +24,7 @@ use crate::parse::Parsed;
 use crate::query::{Compile, Compiled};
 use crate::remote::RemoteDescriber;
 use crate::statements::{self, Asking, Command};
-use crate::{eligible, features, fingerprint, parse, passthrough, remote};
+use crate::{eligible, features, fingerprint, parse, passthrough, remote, trace};
 
 /// Tables that are resolved at the same time.
 const RESOLVING_MAX: usize = 32;
@@ -124,6 +125,13 @@ impl Planner {
     }
 
     pub async fn plan(&self, request: &PlanRequest) -> Result<Planned> {
+        let span = trace::plan();
+        let planned = self.plan_timed(request).instrument(span.clone()).await;
+        trace::planned(&span, &planned);
+        planned
+    }
+
+    async fn plan_timed(&self, request: &PlanRequest) -> Result<Planned> {
         let started = Instant::now();
         let outcome = match self.cached(&request.text, request) {
             Some(outcome) => outcome,
@@ -213,7 +221,7 @@ impl Planner {
     }
 
     async fn plan_databricks(&self, text: &Arc<str>, fingerprint: Fingerprint, request: &PlanRequest) -> Result<Outcome> {
-        let parsed = parse::parse(text)?;
+        let parsed = trace::parse(text.len()).in_scope(|| parse::parse(text))?;
         let query = as_query(&parsed)?;
         let requests = referenced_tables(query, &request.session.time_zone)?;
         if requests.len() > self.config.tables_max {
@@ -236,7 +244,8 @@ impl Planner {
         let compiled = if text.len() < BIG_TEXT_BYTES {
             work.run()?
         } else {
-            let done = tokio::task::spawn_blocking(move || work.run()).await;
+            let span = Span::current();
+            let done = tokio::task::spawn_blocking(move || span.in_scope(|| work.run())).await;
             done.map_err(|_| Error::internal("planning failed on this statement; it is a defect of the planner"))??
         };
         if compiled.cacheable {

@@ -11,7 +11,7 @@ mod spool;
 use async_trait::async_trait;
 use flightpath_types::{CandidateRecord, QueryRecord, Result};
 
-pub use recorder::{Recorder, RecorderConfig, RecorderStats};
+pub use recorder::{RecordObserver, Recorder, RecorderConfig, RecorderStats};
 pub use shadow::{ShadowLog, Store};
 
 /// Where records end up.

@@ -7,9 +7,11 @@ use flightpath_catalog::{Catalog, CatalogSet, LocalCatalog};
 use flightpath_engine::Engine;
 use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_engine_duckdb::DuckdbEngine;
+use flightpath_flight::OpenConnections;
 use flightpath_pipeline::{AdmissionConfig, Pipeline, PipelineConfig, ShadowConfig};
 use flightpath_planner::Planner;
-use flightpath_querylog::{Recorder, RecorderConfig, Store};
+use flightpath_querylog::{Recorder, RecorderConfig, ShadowLog, Store};
+use flightpath_telemetry::Telemetry;
 use flightpath_types::{Error, Result};
 
 use crate::databricks::{self, Callers};
@@ -18,6 +20,7 @@ use crate::lazy_log::LazyLog;
 use crate::settings::{EngineSettings, Settings};
 use crate::state::StateDir;
 use crate::system_tables::{self, LogSource};
+use crate::telemetry::{self, CountedShadowLog, Now};
 
 /// The catalog of local folders.
 const LOCAL_CATALOG: &str = "lake";
@@ -30,11 +33,13 @@ pub(crate) struct Parts {
     pub duckdb: Option<Arc<DuckdbEngine>>,
     /// Told of every caller's token, where a workspace is configured.
     pub callers: Option<Arc<Callers>>,
+    /// To be kept true by the front door.
+    pub connections: OpenConnections,
     /// Keeps the folder locked until the end.
     pub _state: StateDir,
 }
 
-pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
+pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Result<Parts> {
     let state = StateDir::open(&settings.state_dir)?;
     let catalog = open_catalog(settings).await?;
     let (mut engines, duckdb) = engines(settings, &state.temporary())?;
@@ -43,7 +48,12 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
 
     let store = open_log(settings, &state).await;
     let spool = RecorderConfig { spool_bytes_max: settings.log_spool_bytes_max, ..RecorderConfig::new(state.spool()) };
-    let recorder = Recorder::start(store.clone(), spool)?;
+    let mut recorder = Recorder::start(store.clone(), spool)?;
+    let mut shadow_log: Arc<dyn ShadowLog> = store.clone();
+    if let Some(metrics) = telemetry.query_metrics() {
+        recorder = recorder.observed_by(telemetry::observer(metrics.clone()));
+        shadow_log = Arc::new(CountedShadowLog { log: shadow_log, metrics });
+    }
     let rows_max = usize::try_from(settings.log_read_rows_max).unwrap_or(usize::MAX);
     system_tables::register(&catalog, LogSource { store: store.clone(), recorder: recorder.clone(), rows_max }, &engines);
 
@@ -61,8 +71,11 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
         planner = planner.with_remote(workspace.describer.clone());
     }
     let config = pipeline_config(settings);
-    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store, config));
-    Ok(Parts { pipeline, engines, recorder, duckdb, callers: workspace.map(|w| w.callers), _state: state })
+    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), shadow_log, config));
+    let connections = OpenConnections::default();
+    let now = Now { pipeline: Arc::downgrade(&pipeline), recorder: recorder.clone(), connections: connections.clone() };
+    telemetry.watch(Arc::new(now));
+    Ok(Parts { pipeline, engines, recorder, duckdb, callers: workspace.map(|w| w.callers), connections, _state: state })
 }
 
 pub(crate) async fn open_catalog(settings: &Settings) -> Result<Arc<LocalCatalog>> {
@@ -83,7 +96,9 @@ fn engines(settings: &Settings, temporary: &Path) -> Result<(Vec<Arc<dyn Engine>
     let mut duckdb = None;
     if settings.duckdb.enabled {
         let program = std::env::current_exe().map_err(|e| Error::internal(format!("this program's own path isn't known: {e}")))?;
-        let engine = Arc::new(DuckdbEngine::start(duckdb_config(settings, program, temporary)));
+        let config = duckdb_config(settings, program, temporary);
+        let engine =
+            Arc::new(DuckdbEngine::start(flightpath_engine_duckdb::Config { environment: telemetry::for_worker(settings)?, ..config }));
         engines.push(engine.clone());
         duckdb = Some(engine);
     }

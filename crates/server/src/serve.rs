@@ -6,6 +6,7 @@ use std::time::Duration;
 use flightpath_engine::Engine;
 use flightpath_flight::{Auth, OnToken, StaticUser, Tls};
 use flightpath_pipeline::Pipeline;
+use flightpath_telemetry::Role;
 use flightpath_types::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +27,7 @@ const WORKER_START_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Runs until SIGTERM or SIGINT. Prints `listening on grpc://HOST:PORT` to standard output when
 /// clients can connect.
 pub async fn serve(settings: Settings) -> Result<()> {
-    start_logging(&settings.log_level);
+    let telemetry = crate::telemetry::start(&settings, Role::Router).await?;
     let tls = read_tls(&settings)?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|e| match e.kind() {
         std::io::ErrorKind::AddrInUse => Error::unavailable(format!(
@@ -39,7 +40,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
 
-    let parts = compose(&settings).await?;
+    let parts = compose(&settings, &telemetry).await?;
     if let Some(duckdb) = &parts.duckdb {
         match tokio::time::timeout(WORKER_START_WAIT_MAX, duckdb.ready()).await {
             Ok(Ok(())) => {}
@@ -52,6 +53,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
     if let Some(callers) = parts.callers.clone() {
         config.on_token = Some(OnToken::new(move |principal, token| callers.seen(principal, token)));
     }
+    config.open_connections = parts.connections.clone();
     let door = tokio::spawn(flightpath_flight::serve(listener, parts.pipeline.clone(), config, stop.clone().cancelled_owned()));
     let sweeper = tokio::spawn(forget_expired(parts.pipeline.clone()));
     let quarantine = tokio::spawn(keep_quarantine(parts.pipeline.clone()));
@@ -83,6 +85,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
         }
     };
     shut_down(parts).await;
+    telemetry.shutdown().await;
     result
 }
 
@@ -145,16 +148,4 @@ fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
         std::fs::read_to_string(path).map_err(|e| Error::invalid(format!("the TLS file {} can't be read: {e}", path.display())))
     };
     Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem: None }))
-}
-
-/// To standard error; standard output is for the address. A bare level is this program's own;
-/// libraries then tell warnings only. A second call in one process is ignored.
-pub(crate) fn start_logging(level: &str) {
-    let directives = match level.parse::<tracing::Level>() {
-        Ok(level) => format!("warn,flightpath={level}"),
-        Err(_) => level.to_string(),
-    };
-    let filter = tracing_subscriber::EnvFilter::try_new(directives).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
 }

@@ -1,10 +1,10 @@
 //! `flightpath worker`: a DuckDB worker as a process of its own.
 
+use flightpath_telemetry::Role;
 use flightpath_types::{Error, Result};
 use flightpath_worker::{Config, Key, Listener};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::serve::start_logging;
 use crate::settings::Settings;
 
 /// The variable that holds a worker's key, 64 hex digits or more, shared with its router.
@@ -12,13 +12,15 @@ const KEY_VARIABLE: &str = "FLIGHTPATH_WORKER_KEY";
 
 /// A worker that `serve` started: it is told everything on standard input.
 pub async fn run_supervised_worker() -> Result<()> {
-    start_logging("warn");
-    flightpath_worker::run_supervised().await
+    let telemetry = crate::telemetry::start_supervised().await;
+    let result = flightpath_worker::run_supervised().await;
+    telemetry.shutdown().await;
+    result
 }
 
 /// A worker that a person started. Prints `listening on ADDRESS` when routers can connect.
 pub async fn run_worker(settings: Settings, listen: &str) -> Result<()> {
-    start_logging(&settings.log_level);
+    let telemetry = crate::telemetry::start(&settings, Role::Worker).await?;
     let key = std::env::var(KEY_VARIABLE).ok().and_then(|text| hex::decode(text.trim()).ok());
     let key =
         key.ok_or_else(|| Error::invalid(format!("set {KEY_VARIABLE} to the key that router and worker share: at least 64 hex digits")))?;
@@ -35,11 +37,13 @@ pub async fn run_worker(settings: Settings, listen: &str) -> Result<()> {
     println!("listening on {}", listener.address()?);
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
-    flightpath_worker::serve(config, listener, async move {
+    let stopped = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    })
-    .await
+    };
+    let result = flightpath_worker::serve(config, listener, stopped).await;
+    telemetry.shutdown().await;
+    result
 }

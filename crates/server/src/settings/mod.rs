@@ -4,6 +4,7 @@
 mod auth;
 mod databricks;
 mod table;
+mod telemetry;
 mod value;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub use auth::{TokenSetting, UserSetting};
 pub use databricks::DatabricksSettings;
 use table::SETTINGS;
 pub use table::documentation;
+pub use telemetry::TelemetrySettings;
 use value::Given;
 
 /// What environment variables of settings begin with.
@@ -35,6 +37,7 @@ pub struct Settings {
     /// The query log's file and spool, and temporary files, unless set apart.
     pub state_dir: PathBuf,
     pub log_level: String,
+    pub log_format: flightpath_telemetry::LogFormat,
 
     pub users: Vec<UserSetting>,
     pub tokens: Vec<TokenSetting>,
@@ -65,6 +68,7 @@ pub struct Settings {
     pub datafusion: EngineSettings,
     pub duckdb: EngineSettings,
     pub databricks: DatabricksSettings,
+    pub telemetry: TelemetrySettings,
 }
 
 /// One local engine's share of the machine.
@@ -96,6 +100,7 @@ impl Default for Settings {
             data: Vec::new(),
             state_dir: default_state_dir(),
             log_level: "info".into(),
+            log_format: Default::default(),
             users: Vec::new(),
             tokens: Vec::new(),
             tls_certificate: None,
@@ -118,6 +123,7 @@ impl Default for Settings {
             datafusion: engine(0.25),
             duckdb: engine(0.4),
             databricks: DatabricksSettings::default(),
+            telemetry: TelemetrySettings::default(),
         }
     }
 }
@@ -191,6 +197,8 @@ impl Settings {
                 Err(e) => mistakes.push(Mistake { place: file.display().to_string(), message: format!("can't be read: {e}") }),
             }
         }
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        settings.telemetry.read_environment(&environment);
         settings.read_environment(environment, &mut mistakes);
         overrides(&mut settings);
         settings.check_together(&mut mistakes);
@@ -258,6 +266,9 @@ impl Settings {
         }
         for mistake in self.databricks.mistakes() {
             wrong("databricks", mistake);
+        }
+        for mistake in self.telemetry.mistakes() {
+            wrong("telemetry", mistake);
         }
         if !self.datafusion.enabled && !self.duckdb.enabled && self.databricks.host.is_none() {
             wrong("engines", "every engine is switched off; leave at least one on".into());

@@ -48,7 +48,7 @@ macro_rules! local_engine {
     };
 }
 
-const BASE: [Setting; 21] = [
+const BASE: [Setting; 22] = [
     Setting {
         path: "listen",
         help: "address and port of the Flight SQL server",
@@ -79,10 +79,16 @@ const BASE: [Setting; 21] = [
         help: "what is written to standard error: error, warn, info, debug, trace, or tracing directives",
         set: |s, v| {
             let text = v.text()?;
-            text.parse::<tracing_subscriber::filter::Targets>().map_err(|_| {
-                format!("must be error, warn, info, debug, trace or directives such as \"info,flightpath_worker=debug\", not \"{text}\"")
-            })?;
+            flightpath_telemetry::check_level(&text)?;
             s.log_level = text;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "log_format",
+        help: "how it is written there: `text` or `json`",
+        set: |s, v| {
+            s.log_format = flightpath_telemetry::LogFormat::parse(&v.text()?)?;
             Ok(())
         },
     },
@@ -237,7 +243,12 @@ const BASE: [Setting; 21] = [
 ];
 
 pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> = std::sync::LazyLock::new(|| {
-    BASE.into_iter().chain(local_engine!(datafusion)).chain(local_engine!(duckdb)).chain(super::databricks::settings()).collect()
+    BASE.into_iter()
+        .chain(local_engine!(datafusion))
+        .chain(local_engine!(duckdb))
+        .chain(super::databricks::settings())
+        .chain(super::telemetry::settings())
+        .collect()
 });
 
 /// Every setting's path, environment variable and meaning.
