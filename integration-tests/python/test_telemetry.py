@@ -3,18 +3,23 @@
 import collections
 import concurrent.futures
 import json
+import os
 import re
 import secrets
 import signal
 import socket
+import subprocess
 import threading
 import urllib.request
 
+import adbc_driver_flightsql.dbapi as flightsql
 import grpc
 import pytest
-from conftest import wait_until
+from conftest import BINARY, wait_until
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from simulation import Simulation
+from simulation import settings as workspace
 
 PHASES = {"parse", "plan", "prune", "decide", "queue", "execute", "stream"}
 CALL = "arrow.flight.protocol.FlightService/DoGet"
@@ -209,6 +214,30 @@ def test_a_clients_trace_goes_through_router_and_worker(server, collector, ended
     assert query.attributes["flightpath.query_id"] in {r["query_id"] for r in log}
 
 
+def test_a_clients_trace_reaches_the_warehouse_as_a_tag(server, collector, ended, tpch_dir, tmp_path):
+    principals = {"ana": "token-of-ana"}
+    simulation = Simulation(tmp_path / "simulation", tpch_dir, principals)
+    try:
+        own = workspace(simulation, principals, tpch_dir)
+        one = server(env=SOON, settings=own + settings(collector.port))
+        trace_id, _, parent = traceparent()
+        headers = {"adbc.flight.sql.authorization_header": "Bearer token-of-ana", "adbc.flight.sql.rpc.call_header.traceparent": parent}
+        headers["adbc.flight.sql.rpc.call_header.flightpath-engine"] = "databricks"
+        with flightsql.connect(one.uri, db_kwargs=headers, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM main.default.nation")
+            assert cursor.fetchall() == [(25,)]
+        spans = ended(trace_id, ["query", "decide", "execute"])
+        query = next(s for s in spans if s.name == "query")
+        execute = next(s for s in spans if s.name == "execute")
+        assert execute.attributes["db.system.name"] == "databricks" and execute.attributes["server.address"] == "127.0.0.1"
+        history = urllib.request.Request(f"{simulation.url}/api/2.0/sql/history/queries", headers={"Authorization": "Bearer token-of-ana"})
+        with urllib.request.urlopen(history, timeout=30) as answer:
+            run = [{t["key"]: t["value"] for t in entry["query_tags"]} for entry in json.load(answer)["res"]]
+        assert {"flightpath_query_id": query.attributes["flightpath.query_id"], "flightpath_trace_id": trace_id} in run
+    finally:
+        simulation.stop()
+
+
 def test_what_a_trace_says_of_errors_and_of_clients_that_leave(server, collector, ended, tpch_dir):
     one = server("--data", tpch_dir, env=SOON, settings=settings(collector.port, more="query_text = true\n"))
     trace_id, _, parent = traceparent()
@@ -281,6 +310,15 @@ def test_the_page_counts_what_was_run(server, tpch_dir):
     assert log == [{"n": 13}] and total(page(port), "flightpath_queries_total") == 14
 
 
+def test_comparisons_are_counted_and_change_no_querys_count(server, tpch_dir):
+    port = free_port()
+    one = server("--data", tpch_dir, env={"FLIGHTPATH_SHADOW_SHARE": "1"}, settings=settings(page_port=port))
+    one.query("SELECT l_returnflag, sum(l_quantity) FROM lineitem GROUP BY l_returnflag", engine="duckdb")
+    labels = {"flightpath_engine": "duckdb", "flightpath_shadow_engine": "datafusion", "flightpath_outcome": "same"}
+    wait_until(lambda: total(page(port), "flightpath_shadow_runs_total", **labels) == 1, what="the comparison's count")
+    assert total(page(port), "flightpath_queries_total") == 1
+
+
 def test_a_page_for_other_machines_needs_a_token_and_a_bad_setting_is_told(server, tpch_dir):
     port = free_port()
     with pytest.raises(RuntimeError, match="prometheus_token_sha256"):
@@ -336,6 +374,21 @@ def test_the_standards_variables_switch_it_on(server, collector, ended, tpch_dir
     traced(one, "SELECT count(*) FROM nation", parent, engine="duckdb")
     ended(trace_id, ["query"], "by-variable")
     ended(trace_id, [CALL], "by-variable-worker")
+
+
+def test_check_tells_whether_anybody_is_there(collector, tmp_path, tpch_dir):
+    def check(port):
+        config = tmp_path / "flightpath.toml"
+        config.write_text(settings(port, free_port()))
+        environment = {"FLIGHTPATH_STATE_DIR": str(tmp_path / "state"), "FLIGHTPATH_LISTEN": "127.0.0.1:0", "PATH": os.environ["PATH"]}
+        command = [BINARY, "check", "--config", str(config), "--data", str(tpch_dir)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        return done.returncode, next(line for line in done.stdout.splitlines() if "telemetry" in line)
+
+    code, line = check(collector.port)
+    assert code == 0 and line.startswith("ok ") and "takes connections" in line, line
+    code, line = check(free_port())
+    assert code != 0 and line.startswith("FAIL") and "can't be reached" in line, line
 
 
 def test_log_lines_are_json_and_name_their_trace(server, collector, tpch_dir):

@@ -244,6 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_takes_is_passed_over_by_its_level_alone() {
+        use tracing::Subscriber;
+        let config = LogConfig { level: "info".into(), format: LogFormat::Text };
+        let log = || tracing_subscriber::registry().with(layer_to(&config, std::io::sink, false));
+        assert_eq!(log().max_level_hint(), Some(tracing::level_filters::LevelFilter::INFO));
+        let tracer = SdkTracerProvider::builder().build().tracer("test");
+        let both = log().with(spans::layer(tracer));
+        assert_eq!(both.max_level_hint(), Some(tracing::level_filters::LevelFilter::INFO));
+    }
+
+    #[test]
     fn directives_are_checked() {
         assert!(check_level("info").is_ok() && check_level("info,flightpath_worker=debug").is_ok());
         assert!(check_level("flightpath=loud").unwrap_err().contains("must be error"));
