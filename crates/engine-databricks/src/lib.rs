@@ -21,7 +21,6 @@ mod monitor;
 mod parameters;
 mod result;
 mod run;
-mod sizes;
 mod sql_error;
 mod statement;
 mod type_text;

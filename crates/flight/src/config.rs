@@ -8,6 +8,7 @@ use flightpath_types::{Principal, SecretToken};
 
 use crate::auth::StaticUser;
 use crate::open::OpenConnections;
+use crate::outside_tokens::OutsideTokens;
 
 /// Everything [`crate::serve`] and [`crate::FrontDoor`] need.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,8 @@ pub struct Config {
     pub audience: String,
     /// What GetSqlInfo lists.
     pub functions: FunctionNames,
+    /// Who knows the bearer tokens that `auth` doesn't list. With it, everybody has to show who they are.
+    pub outside_tokens: Option<OutsideTokens>,
     /// Told of each caller whose bearer token isn't of our making.
     pub on_token: Option<OnToken>,
     /// Kept true by [`crate::serve`]; whoever holds a clone may look.
@@ -154,7 +157,8 @@ pub struct Lifetimes {
     pub prepared: Duration,
     /// A token that a handshake gave, and a session cookie.
     pub token: Duration,
-    /// A session that nobody uses.
+    /// A session that nobody uses. One with settings of its own is then an error to whoever comes back
+    /// to it, never a session without them.
     pub session_idle: Duration,
     /// A client that takes nothing of a waiting result for so long loses it.
     pub client_stall: Duration,

@@ -1,5 +1,5 @@
-//! The outermost layer: every call but the handshake is authenticated here, before its body is
-//! read, and ends here with DEADLINE_EXCEEDED when its deadline passes before it was answered.
+//! The outermost layer: every call but the handshake and what is declared open is authenticated
+//! here, before its body is read, and ends here with DEADLINE_EXCEEDED when its deadline passes before it was answered.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,7 +16,9 @@ use crate::door::{Caller, Door, SESSION_COOKIE, SessionOrigin, session_cookie};
 use crate::message::Handoff;
 use crate::status::status_of;
 
-const HANDSHAKE_PATH: &str = "/arrow.flight.protocol.FlightService/Handshake";
+/// What paths of Flight's own calls begin with.
+pub(crate) const FLIGHT_PATHS: &str = "/arrow.flight.protocol.FlightService/";
+const HANDSHAKE: &str = "Handshake";
 
 /// Put into a response's extensions by a handler that closed the session.
 #[derive(Clone, Copy)]
@@ -59,15 +61,21 @@ async fn pass<S>(mut inner: S, door: Arc<Door>, mut request: Request<Body>) -> R
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    if request.uri().path() == HANDSHAKE_PATH {
+    let of_flight = request.uri().path().strip_prefix(FLIGHT_PATHS);
+    if of_flight == Some(HANDSHAKE) || door.is_open(request.uri().path()) {
         return inner.call(request).await;
     }
+    let of_flight = of_flight.is_some();
     let caller = match door.admit(request.headers(), request.extensions()).await {
         Ok(caller) => Arc::new(caller),
         Err(error) => return Ok(status_of(&error).into_http()),
     };
     let has_cookie = session_cookie(request.headers()).is_some();
-    request.extensions_mut().insert(caller.clone());
+    if of_flight {
+        request.extensions_mut().insert(caller.clone());
+    } else {
+        request.extensions_mut().insert(caller.shared());
+    }
     let call = inner.call(request);
     let mut response = match caller.deadline() {
         None => call.await?,
@@ -76,9 +84,13 @@ where
             Err(_) => status_of(&Error::new(ErrorKind::DeadlineExceeded, "the deadline passed before the call was answered")).into_http(),
         },
     };
-    // tonic's words for a message over the decode limit; nothing here uses that code.
-    if response.extensions().get::<Status>().is_some_and(|status| status.code() == Code::OutOfRange) {
-        response = too_large(door.config.limits.request_bytes).into_http();
+    // tonic's code for a message over the decode limit; nothing here uses that code.
+    if let Some(status) = response.extensions().get::<Status>().filter(|status| status.code() == Code::OutOfRange) {
+        response = match of_flight {
+            true => too_large(door.config.limits.request_bytes).into_http(),
+            // Others have limits of their own, which tonic's words name.
+            false => Status::resource_exhausted(status.message()).into_http(),
+        };
     }
     if let Some(body) = response.extensions_mut().remove::<Handoff>().and_then(Handoff::into_body) {
         *response.body_mut() = body;

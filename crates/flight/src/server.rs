@@ -1,6 +1,7 @@
 //! Listening: connections, their limits, TLS, HTTP/2, and the end. Never serves anything but
 //! loopback without authentication.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,17 +13,21 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use flightpath_pipeline::QueryService;
 use flightpath_types::{Error, ErrorKind, Result};
 use futures::Stream;
+use futures::future::BoxFuture;
+use http::{Request, Response};
 use rustls::crypto::CryptoProvider;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::body::Body;
+use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::config::{Auth, Config, Tls};
 use crate::door::{Door, Peer};
-use crate::gate::Gate;
+use crate::gate::{FLIGHT_PATHS, Gate};
 use crate::open::{Open, OpenConnections};
 use crate::service::Service;
 use crate::session::SessionKey;
@@ -36,11 +41,31 @@ const LINGER_MAX: Duration = Duration::from_secs(10);
 /// After a failed accept (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Other gRPC services on the same listener, behind the same gate: each call's caller is in its
+/// request's extensions as [`flightpath_pipeline::Caller`].
+#[derive(Debug, Clone, Default)]
+pub struct Neighbours {
+    pub routes: Routes,
+    /// Paths of calls that need no authentication; their requests hold no caller.
+    pub open_paths: Vec<&'static str>,
+}
+
 /// Serves until `shutdown` resolves and the running calls have ended, at the latest after
 /// `config.lifetimes.drain`, when what is left is cut.
 pub async fn serve(
     listener: TcpListener,
     queries: Arc<dyn QueryService>,
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    serve_with(listener, queries, Neighbours::default(), config, shutdown).await
+}
+
+/// [`serve`], with other services beside Flight SQL.
+pub async fn serve_with(
+    listener: TcpListener,
+    queries: Arc<dyn QueryService>,
+    neighbours: Neighbours,
     config: Config,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
@@ -55,13 +80,14 @@ pub async fn serve(
         .http2_max_header_list_size(config.limits.header_bytes);
     if let Some(tls) = &config.tls {
         choose_cryptography();
-        builder = builder.tls_config(tls_config(tls)).map_err(|e| Error::invalid(format!("TLS certificate or key: {e}")))?;
+        builder =
+            builder.tls_config(tls_config(tls)).map_err(|e| Error::invalid(format!("TLS certificate, key or client_ca: {}", chain(&e))))?;
     }
     let (request_bytes, drain, connections) = (config.limits.request_bytes, config.lifetimes.drain, config.limits.connections);
     let open = config.open_connections.clone();
-    let door = Door::new(queries, config)?;
+    let door = Door::new(queries, config, neighbours.open_paths)?;
     let flight = FlightServiceServer::new(Service::new(door.clone())).max_decoding_message_size(request_bytes);
-    let gate = Gate::new(flight, door);
+    let gate = Gate::new(Doors { flight, others: neighbours.routes }, door);
 
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
@@ -86,9 +112,34 @@ pub async fn serve(
     served.await.map_err(|e| Error::unavailable(format!("serving Flight SQL failed: {e}")))
 }
 
+/// Flight's calls go straight to it, the rest to whoever has their path.
+#[derive(Clone)]
+struct Doors {
+    flight: FlightServiceServer<Service>,
+    others: Routes,
+}
+
+impl tower::Service<Request<Body>> for Doors {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    /// Both are always ready.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match request.uri().path().starts_with(FLIGHT_PATHS) {
+            true => self.flight.call(request),
+            false => Box::pin(self.others.call(request)),
+        }
+    }
+}
+
 fn refuse_open_door(config: &Config, address: SocketAddr) -> Result<()> {
     match config.auth {
-        Auth::None if !address.ip().is_loopback() => Err(Error::new(
+        Auth::None if !address.ip().is_loopback() && config.outside_tokens.is_none() => Err(Error::new(
             ErrorKind::PermissionDenied,
             format!("refusing to listen on {address} without authentication: configure users, or listen on 127.0.0.1"),
         )),
@@ -102,6 +153,17 @@ fn choose_cryptography() {
     if CryptoProvider::get_default().is_none() && rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("another thread chose the cryptography provider first");
     }
+}
+
+/// An error and its causes: tonic's own text names none.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn tls_config(tls: &Tls) -> ServerTlsConfig {

@@ -5,6 +5,7 @@
 mod client;
 mod commands;
 mod output;
+mod statements;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,10 @@ enum Command {
     Sql(commands::sql::Args),
     /// Say which engine would run a query, and why, without running it.
     Explain(commands::explain::Args),
+    /// Show where every statement of a workload would run and what that would cost, without running it.
+    RouteReport(commands::route_report::Args),
+    /// Say from exported Databricks query history what would have been saved; needs no server.
+    Audit(commands::audit::Args),
     /// Check settings, and that everything they name can be reached.
     Check(commands::check::Args),
     /// Write benchmark tables as Delta tables.
@@ -50,6 +55,8 @@ fn main() -> ExitCode {
         Command::Worker(args) => commands::worker::run(args),
         Command::Sql(args) => commands::sql::run(args),
         Command::Explain(args) => commands::explain::run(args),
+        Command::RouteReport(args) => commands::route_report::run(args),
+        Command::Audit(args) => commands::audit::run(args),
         Command::Check(args) => commands::check::run(args),
         Command::Populate(args) => commands::populate::run(args),
         Command::Emulate(args) => commands::emulate::run(args),

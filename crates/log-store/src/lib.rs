@@ -5,6 +5,10 @@
 
 mod rows;
 #[macro_use]
+mod history;
+#[macro_use]
+mod models;
+#[macro_use]
 mod shadow;
 #[macro_use]
 mod store;

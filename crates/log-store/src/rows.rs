@@ -1,14 +1,21 @@
 //! A record as a row and back; the same for every database.
 
-use flightpath_types::{CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord, Result};
+use flightpath_types::{
+    CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, PhaseTimes, PredictionSource, QueryId, QueryRecord, Result,
+};
 
 /// In the order that `store.rs` binds and reads them.
 pub(crate) const QUERY_COLUMNS: &str = "query_id, started_unix_ms, text, fingerprint, statement_kind, session_id, principal, catalog, \
      schema_name, dialect, profile, tag, engine, outcome, error_kind, error_message, plan_cache_hit, plan_us, decide_us, queue_us, \
-     first_batch_us, stream_us, total_us, result_rows, result_bytes, features, decision, failovers";
+     first_batch_us, stream_us, total_us, result_rows, result_bytes, features, decision, failovers, usd_actual, \
+     engine_us";
+
+/// Written beside them, never read back: the decision holds the same.
+pub(crate) const FLAT_COLUMNS: &str = "predicted_ms, predicted_usd, predicted_bytes, predicted_memory_bytes, databricks_ms, databricks_usd, \
+     predicted_p95_ms";
 
 pub(crate) const CANDIDATE_COLUMNS: &str = "query_id, position, engine, eligible, chosen, rank, reason, predicted_ms, predicted_usd, \
-     predicted_bytes, predicted_memory_bytes";
+     predicted_bytes, predicted_memory_bytes, predicted_p95_ms, predicted_memory_p95_bytes, source, observations";
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct QueryRow {
@@ -40,6 +47,8 @@ pub(crate) struct QueryRow {
     features: String,
     decision: Option<String>,
     failovers: String,
+    usd_actual: Option<f64>,
+    engine_us: i64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -54,6 +63,10 @@ pub(crate) struct CandidateRow {
     predicted_usd: f64,
     predicted_bytes: i64,
     predicted_memory_bytes: i64,
+    predicted_p95_ms: f64,
+    predicted_memory_p95_bytes: i64,
+    source: String,
+    observations: i32,
 }
 
 /// Databases' integers are signed; a count beyond 2^63 stands as 2^63 - 1.
@@ -69,6 +82,11 @@ pub(crate) fn storable(text: &str) -> String {
 pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
     let text = serde_json::to_string(value).map_err(|e| Error::internal(format!("query log: {e}")))?;
     Ok(text.replace("\\u0000", "\u{FFFD}"))
+}
+
+pub(crate) fn now_unix_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn damaged(what: &str) -> Error {
@@ -106,24 +124,20 @@ impl QueryRow {
                 decide_us: unsigned(self.decide_us),
                 queue_us: unsigned(self.queue_us),
                 first_batch_us: unsigned(self.first_batch_us),
+                engine_us: unsigned(self.engine_us),
                 stream_us: unsigned(self.stream_us),
                 total_us: unsigned(self.total_us),
             },
             rows: unsigned(self.result_rows),
             bytes: unsigned(self.result_bytes),
-            outcome: match self.outcome.as_str() {
-                "success" => Outcome::Success,
-                "error" => Outcome::Error,
-                "cancelled" => Outcome::Cancelled,
-                "refused" => Outcome::Refused,
-                _ => return Err(damaged("outcome")),
-            },
+            outcome: Outcome::parse(&self.outcome).ok_or_else(|| damaged("outcome"))?,
             error_kind: match self.error_kind {
                 Some(kind) => Some(ErrorKind::parse(&kind).ok_or_else(|| damaged("error_kind"))?),
                 None => None,
             },
             error_message: self.error_message,
             failovers: serde_json::from_str(&self.failovers).map_err(|_| damaged("failovers"))?,
+            usd_actual: self.usd_actual,
         })
     }
 }
@@ -141,6 +155,10 @@ impl CandidateRow {
             predicted_usd: self.predicted_usd,
             predicted_bytes: unsigned(self.predicted_bytes),
             predicted_memory_bytes: unsigned(self.predicted_memory_bytes),
+            predicted_p95_ms: self.predicted_p95_ms,
+            predicted_memory_p95_bytes: unsigned(self.predicted_memory_p95_bytes),
+            source: PredictionSource::parse(&self.source).ok_or_else(|| damaged("source"))?,
+            observations: u32::try_from(self.observations).unwrap_or(0),
         })
     }
 }

@@ -107,7 +107,7 @@ macro_rules! impl_shadow_log {
                 select.push(" ORDER BY ended_unix_ms DESC, query_id DESC LIMIT ");
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
                 let rows: Vec<crate::shadow::RunRow> =
-                    select.build_query_as().fetch_all(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 rows.into_iter().map(crate::shadow::RunRow::into_run).collect()
             }
 
@@ -115,7 +115,7 @@ macro_rules! impl_shadow_log {
                 let columns = crate::shadow::QUARANTINE_COLUMNS;
                 let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {columns} FROM quarantine ORDER BY since_unix_ms"));
                 let rows: Vec<crate::shadow::QuarantineRow> =
-                    select.build_query_as().fetch_all(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 rows.into_iter().map(crate::shadow::QuarantineRow::into_entry).collect()
             }
 

@@ -7,7 +7,9 @@ use flightpath_types::{Error, ErrorKind, Result};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 pub struct SqliteLog {
+    /// For writing, which SQLite does one at a time. Readers don't wait for it, nor it for them.
     pool: SqlitePool,
+    readers: SqlitePool,
 }
 
 impl SqliteLog {
@@ -26,15 +28,19 @@ impl SqliteLog {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new()
-            .max_connections(4)
+            .max_connections(1)
             .acquire_timeout(Duration::from_secs(10))
-            .connect_with(options)
+            .connect_with(options.clone())
             .await
             .map_err(|e| crate::database_error(&format!("opening {}", path.display()), &e))?;
         sqlx::migrate!("migrations/sqlite").run(&pool).await.map_err(|e| crate::migration_error(&e))?;
-        Ok(Self { pool })
+        let readers =
+            SqlitePoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(10)).connect_lazy_with(options.read_only(true));
+        Ok(Self { pool, readers })
     }
 }
 
 impl_log_store!(SqliteLog, sqlx::Sqlite);
 impl_shadow_log!(SqliteLog, sqlx::Sqlite);
+impl_query_history!(SqliteLog, sqlx::Sqlite);
+impl_model_store!(SqliteLog, sqlx::Sqlite);

@@ -1,6 +1,6 @@
 //! Writing and reading, once for both databases: sqlx has no trait that would let a function say it.
 
-/// Rows per INSERT: 28 columns each, under both databases' limits of bound parameters.
+/// Rows per INSERT: 37 columns each, under both databases' limits of bound parameters.
 pub(crate) const ROWS_PER_INSERT: usize = 500;
 
 macro_rules! impl_log_store {
@@ -8,7 +8,7 @@ macro_rules! impl_log_store {
         #[async_trait::async_trait]
         impl flightpath_querylog::LogStore for $store {
             async fn append(&self, records: &[flightpath_types::QueryRecord]) -> flightpath_types::Result<()> {
-                use crate::rows::{CANDIDATE_COLUMNS, QUERY_COLUMNS, json, signed, storable};
+                use crate::rows::{CANDIDATE_COLUMNS, FLAT_COLUMNS, QUERY_COLUMNS, json, signed, storable};
                 let failed = |e: sqlx::Error| crate::database_error("writing", &e);
                 let mut transaction = self.pool.begin().await.map_err(failed)?;
                 for chunk in records.chunks(crate::store::ROWS_PER_INSERT) {
@@ -16,8 +16,10 @@ macro_rules! impl_log_store {
                         .iter()
                         .map(|r| Ok((r, json(&r.features)?, r.decision.as_ref().map(json).transpose()?, json(&r.failovers)?)))
                         .collect::<flightpath_types::Result<_>>()?;
-                    let mut insert = sqlx::QueryBuilder::<$database>::new(format!("INSERT INTO queries ({QUERY_COLUMNS}) "));
+                    let mut insert =
+                        sqlx::QueryBuilder::<$database>::new(format!("INSERT INTO queries ({QUERY_COLUMNS}, {FLAT_COLUMNS}) "));
                     insert.push_values(rows, |mut row, (r, features, decision, failovers)| {
+                        let (predicted, databricks) = (r.predicted(), r.predicted_on(crate::history::DATABRICKS));
                         row.push_bind(r.query_id.to_string())
                             .push_bind(r.started_unix_ms)
                             .push_bind(storable(&r.text))
@@ -45,7 +47,16 @@ macro_rules! impl_log_store {
                             .push_bind(signed(r.bytes))
                             .push_bind(features)
                             .push_bind(decision)
-                            .push_bind(failovers);
+                            .push_bind(failovers)
+                            .push_bind(r.usd_actual)
+                            .push_bind(signed(r.times.engine_us))
+                            .push_bind(predicted.map(|n| n.latency_ms))
+                            .push_bind(predicted.map(|n| n.usd))
+                            .push_bind(predicted.map(|n| signed(n.scan_bytes)))
+                            .push_bind(predicted.map(|n| signed(n.memory_bytes)))
+                            .push_bind(databricks.map(|n| n.latency_ms))
+                            .push_bind(databricks.map(|n| n.usd))
+                            .push_bind(predicted.map(|n| n.latency_p95_ms));
                     });
                     insert.push(" ON CONFLICT DO NOTHING");
                     insert.build().execute(&mut *transaction).await.map_err(failed)?;
@@ -64,7 +75,11 @@ macro_rules! impl_log_store {
                                 .push_bind(c.predicted_ms)
                                 .push_bind(c.predicted_usd)
                                 .push_bind(signed(c.predicted_bytes))
-                                .push_bind(signed(c.predicted_memory_bytes));
+                                .push_bind(signed(c.predicted_memory_bytes))
+                                .push_bind(c.predicted_p95_ms)
+                                .push_bind(signed(c.predicted_memory_p95_bytes))
+                                .push_bind(c.source.as_str())
+                                .push_bind(i32::try_from(c.observations).unwrap_or(i32::MAX));
                         });
                         insert.push(" ON CONFLICT DO NOTHING");
                         insert.build().execute(&mut *transaction).await.map_err(failed)?;
@@ -81,7 +96,7 @@ macro_rules! impl_log_store {
                 select.push(" ORDER BY started_unix_ms DESC, query_id DESC LIMIT ");
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
                 let rows: Vec<crate::rows::QueryRow> =
-                    select.build_query_as().fetch_all(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 rows.into_iter().map(crate::rows::QueryRow::into_record).collect()
             }
 
@@ -93,7 +108,7 @@ macro_rules! impl_log_store {
                 ));
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
                 let rows: Vec<crate::rows::CandidateRow> =
-                    select.build_query_as().fetch_all(&self.pool).await.map_err(|e| crate::database_error("reading", &e))?;
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 rows.into_iter().map(crate::rows::CandidateRow::into_record).collect()
             }
         }

@@ -1,7 +1,7 @@
 //! A query's record in the making. The stages are types, so that a stage can't be skipped; the
 //! record is written exactly once: by `finish`, or by `Drop`, which means the client went away.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flightpath_querylog::Recorder;
 use flightpath_types::{
@@ -11,6 +11,8 @@ use flightpath_types::{
 use tracing::Span;
 
 use crate::trace::QueryTrace;
+
+use crate::learn::Bill;
 
 /// Arrived, nothing known yet.
 pub(crate) struct Received;
@@ -55,11 +57,9 @@ impl QueryToken<Received> {
         traceparent: Option<&str>,
     ) -> Self {
         let trace = QueryTrace::begin(query_id, text, settings, traceparent);
-        let started_unix_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).map(|d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)).unwrap_or(0);
         let record = QueryRecord {
             query_id,
-            started_unix_ms,
+            started_unix_ms: unix_ms(),
             text: recorded_text(text),
             fingerprint: None,
             statement_kind: "unknown".into(),
@@ -84,6 +84,7 @@ impl QueryToken<Received> {
             error_kind: None,
             error_message: None,
             failovers: Vec::new(),
+            usd_actual: None,
         };
         Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone(), trace }, stage: Received }
     }
@@ -96,6 +97,10 @@ impl QueryToken<Received> {
             record.plan_cache_hit = summary.cache_hit;
             record.times.plan_us = summary.plan_us;
             record.times.decide_us = summary.decide_us;
+            // What was asked for, or assigned; a budget may have handed it down.
+            if let Some(profile) = summary.decision.as_ref().and_then(|d| d.profile.clone()) {
+                record.profile = Some(profile);
+            }
             record.decision = summary.decision;
         }
         QueryToken { draft: self.draft, stage: Planned }
@@ -121,10 +126,18 @@ impl QueryToken<Planned> {
         }
     }
 
-    /// `waited_us`: from the first try to the first batch, waiting for slots excluded.
-    pub fn running(mut self, waited_us: u64) -> QueryToken<Running> {
+    /// Who failed before, with the error.
+    #[cfg(test)]
+    pub fn failovers(&self) -> &[String] {
+        self.draft.record.as_ref().map_or(&[], |record| &record.failovers)
+    }
+
+    /// `waited_us`: from the first try to the first batch, waiting for slots excluded; `engine_us`
+    /// of it on the engine that answers.
+    pub fn running(mut self, waited_us: u64, engine_us: u64) -> QueryToken<Running> {
         if let Some(record) = &mut self.draft.record {
             record.times.first_batch_us = waited_us;
+            record.times.engine_us = engine_us;
             self.draft.trace.streaming(record.engine.as_deref());
         }
         QueryToken { draft: self.draft, stage: Running { first_batch: Instant::now() } }
@@ -144,10 +157,13 @@ impl QueryToken<Running> {
         }
     }
 
-    pub fn finish(mut self, result: Result<(), &Error>) {
+    /// `waited`: for the engine, after the first batch. A stream that is dropped before has no bill.
+    pub fn finish(mut self, result: Result<(), &Error>, waited: Duration, bill: Option<Bill>) {
         let stream_us = micros(self.stage.first_batch.elapsed());
         if let Some(record) = &mut self.draft.record {
             record.times.stream_us = stream_us;
+            record.times.engine_us = record.times.engine_us.saturating_add(micros(waited));
+            record.usd_actual = bill.map(|bill| bill.usd(record.times.engine_us, record.bytes));
         }
         self.draft.finish(result);
     }
@@ -223,6 +239,11 @@ fn recorded_text(text: &str) -> String {
     }
     let end = (0..=TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     format!("{}... ({} bytes in all)", &text[..end], text.len())
+}
+
+/// Now, in milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 pub(crate) fn micros(duration: std::time::Duration) -> u64 {

@@ -10,9 +10,11 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
 use flightpath_catalog::Catalog;
-use flightpath_types::{Error, Principal, QueryId, Result, SecretToken, Session, SessionId};
+use flightpath_types::{Decision, EngineFacts, Error, Features, Fingerprint, Principal, QueryId, Result, SecretToken, Session, SessionId};
 use futures::Stream;
 use parking_lot::RwLock;
+
+use crate::watch::DecisionWatch;
 
 /// What a front door may ask.
 #[async_trait]
@@ -38,7 +40,30 @@ pub trait QueryService: Send + Sync {
     /// Checks a session setting before it is stored: the engine and time zone exist...
     fn check_setting(&self, session: &Session, name: &str, value: &str) -> Result<()>;
 
+    /// What a setting comes to, for a front door that sets it without a statement: names and values
+    /// as they are to be stored, in order. `NotFound` where it names a place that isn't there.
+    async fn resolve_setting(&self, session: &Session, name: &str, value: &str) -> Result<Vec<(String, String)>> {
+        self.check_setting(session, name, value)?;
+        Ok(vec![(name.to_string(), value.to_string())])
+    }
+
     fn catalog(&self) -> Arc<dyn Catalog>;
+
+    /// Plans and decides, runs nothing and keeps no record. That every engine refuses is a decision,
+    /// not an error.
+    async fn route(&self, _request: &Request) -> Result<Routed> {
+        Err(Error::not_eligible("decisions can't be asked for here"))
+    }
+
+    /// What every engine is now.
+    fn engines(&self) -> Vec<EngineFacts> {
+        Vec::new()
+    }
+
+    /// This principal's decisions from now on. `ResourceExhausted` when too many are watching.
+    fn watch(&self, _principal: &Principal) -> Result<DecisionWatch> {
+        Err(Error::not_eligible("decisions can't be watched here"))
+    }
 }
 
 /// A session that outlives one call; `SET` and `USE` change it. Clones share it.
@@ -107,6 +132,22 @@ pub struct Submitted {
     pub predicted_usd: Option<f64>,
     /// Rows have an order that is part of the answer.
     pub ordered: bool,
+}
+
+/// A decision that was only asked for.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// `query`, `show`, `set`...
+    pub statement_kind: &'static str,
+    /// What the client would be promised.
+    pub schema: SchemaRef,
+    pub fingerprint: Option<Fingerprint>,
+    pub features: Features,
+    /// `None` for statements that no engine runs (`SET`, `SHOW`).
+    pub decision: Option<Decision>,
+    pub plan_cache_hit: bool,
+    pub plan_us: u64,
+    pub decide_us: u64,
 }
 
 /// Batches of exactly `schema`. Dropping it cancels the query.

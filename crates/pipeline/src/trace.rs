@@ -183,8 +183,13 @@ pub(crate) fn carried_by(span: &Span, execution: &Execution) -> Execution {
     Execution { traceparent: trace::hand_on(span, execution.traceparent.as_deref()), ..execution.clone() }
 }
 
-pub(crate) fn executed<T>(span: &Span, outcome: &Result<T>) {
-    if let Err(error) = outcome {
-        failed(span, error, Outcome::Error);
+/// `None`: it was taken from the engine for being slow.
+pub(crate) fn executed<T>(span: &Span, outcome: Option<&Result<T>>) {
+    match outcome {
+        Some(Ok(_)) => {}
+        Some(Err(error)) => failed(span, error, Outcome::Error),
+        None => {
+            span.record("error.type", "too_slow").record("otel.status_code", "ERROR").record("otel.status_description", "too_slow");
+        }
     }
 }

@@ -5,4 +5,7 @@
 /// `proto/flightpath/v1`
 pub mod v1 {
     tonic::include_proto!("flightpath.v1");
+
+    /// `query_api.proto` as a serialized `FileDescriptorSet`, for reflection.
+    pub const QUERY_API_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/query_api.bin"));
 }

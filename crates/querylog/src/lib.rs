@@ -1,17 +1,23 @@
-//! The query log's two ports and the spool between a query and its record. The log is never in a
+//! The query log's ports and the spool between a query and its record. The log is never in a
 //! query's way: a log database that is down or slow costs a query nothing, and a record that was
 //! taken is on disk until the database has it.
 
 #![forbid(unsafe_code)]
 
+mod history;
+mod models;
 mod recorder;
+mod retention;
 mod shadow;
 mod spool;
 
 use async_trait::async_trait;
 use flightpath_types::{CandidateRecord, QueryRecord, Result};
 
+pub use history::{DaySavings, HistoryFilter, PageKey, QueryHistory};
+pub use models::{MODEL_BYTES_MAX, ModelStore};
 pub use recorder::{RecordObserver, Recorder, RecorderConfig, RecorderStats};
+pub use retention::{RetentionConfig, forget, keep_retention};
 pub use shadow::{ShadowLog, Store};
 
 /// Where records end up.

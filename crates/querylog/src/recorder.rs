@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::LogStore;
-use crate::spool::{AppendError, Spool};
+use crate::spool::{self, AppendError, Cursor, Spool, SpoolReader};
 
 #[derive(Debug, Clone)]
 pub struct RecorderConfig {
@@ -102,7 +102,8 @@ impl Recorder {
         if let Some(observer) = &self.observer {
             observer(record);
         }
-        let appended = self.shared.spool.lock().append(record);
+        // Made into text before the lock is taken: other queries wait for it.
+        let appended = spool::line(record).map_err(AppendError::Io).and_then(|line| self.shared.spool.lock().append(&line));
         match appended {
             Ok(()) => {
                 self.shared.taken.fetch_add(1, Ordering::Relaxed);
@@ -164,7 +165,8 @@ impl Recorder {
 async fn drain(shared: Arc<Shared>, store: Arc<dyn LogStore>, config: RecorderConfig, mut stopped: watch::Receiver<bool>) {
     let mut pause = config.retry_pause;
     loop {
-        let batch = shared.spool.lock().read(config.batch_records_max);
+        let reader = shared.spool.lock().reader();
+        let batch = reader.read(config.batch_records_max);
         let outcome = match batch {
             Ok((records, _, 0)) if records.is_empty() => {
                 shared.drained.notify_waiters();
@@ -179,7 +181,7 @@ async fn drain(shared: Arc<Shared>, store: Arc<dyn LogStore>, config: RecorderCo
                     tracing::warn!(damaged, "the query log's spool held lines that aren't records; passed over");
                     shared.dropped.fetch_add(damaged as u64, Ordering::Relaxed);
                 }
-                store_batch(&shared, store.as_ref(), &records, cursor).await
+                store_batch(&shared, store.as_ref(), &records, &reader, cursor).await
             }
             Err(error) => Err(Error::unavailable(format!("the spool can't be read: {error}"))),
         };
@@ -199,7 +201,7 @@ async fn drain(shared: Arc<Shared>, store: Arc<dyn LogStore>, config: RecorderCo
 
 /// One write. When the store says that a record itself is the trouble, the records are tried one
 /// by one, so that one bad record can't block all behind it.
-async fn store_batch(shared: &Shared, store: &dyn LogStore, records: &[QueryRecord], cursor: crate::spool::Cursor) -> Result<()> {
+async fn store_batch(shared: &Shared, store: &dyn LogStore, records: &[QueryRecord], reader: &SpoolReader, cursor: Cursor) -> Result<()> {
     let mut stored = records.len() as u64;
     match store.append(records).await {
         Ok(()) => {}
@@ -219,5 +221,7 @@ async fn store_batch(shared: &Shared, store: &dyn LogStore, records: &[QueryReco
         }
     }
     shared.stored.fetch_add(stored, Ordering::Relaxed);
-    shared.spool.lock().advance(cursor).map_err(|e| Error::unavailable(format!("the spool's cursor can't be written: {e}")))
+    // The files are written and deleted without the lock, which queries wait for.
+    let kept = reader.keep(cursor).and_then(|()| shared.spool.lock().advance(cursor)).and_then(|()| reader.delete_before(cursor));
+    kept.map_err(|e| Error::unavailable(format!("the spool's cursor can't be written: {e}")))
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use flightpath_types::{EngineId, Fingerprint, Quarantined, Result, ShadowRun};
 
-use crate::LogStore;
+use crate::{LogStore, ModelStore, QueryHistory};
 
 /// Shadow runs and the quarantine. Several routers may share one.
 #[async_trait]
@@ -24,7 +24,7 @@ pub trait ShadowLog: Send + Sync {
     async fn lift_quarantine(&self, fingerprint: Fingerprint, engine: Option<&EngineId>) -> Result<u64>;
 }
 
-/// A database that keeps both.
-pub trait Store: LogStore + ShadowLog {}
+/// A database that keeps everything.
+pub trait Store: LogStore + QueryHistory + ShadowLog + ModelStore {}
 
-impl<T: LogStore + ShadowLog> Store for T {}
+impl<T: LogStore + QueryHistory + ShadowLog + ModelStore> Store for T {}

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use flightpath_types::QueryRecord;
 
-/// One read stops beyond this: it is made while queries wait to append.
-const READ_BYTES_MAX: u64 = 1 << 20;
+/// One read stops beyond this.
+const READ_BYTES_MAX: u64 = 4 << 20;
 /// A new segment starts beyond this.
 const SEGMENT_BYTES_MAX: u64 = 8 << 20;
 const CURSOR_FILE: &str = "cursor";
@@ -84,16 +84,15 @@ impl Spool {
         }
     }
 
-    pub fn append(&mut self, record: &QueryRecord) -> Result<(), AppendError> {
-        let mut line = serde_json::to_vec(record).map_err(|e| AppendError::Io(io::Error::other(e)))?;
-        line.push(b'\n');
+    /// Takes one [`line`].
+    pub fn append(&mut self, line: &[u8]) -> Result<(), AppendError> {
         if self.pending_bytes() + line.len() as u64 > self.bytes_max {
             return Err(AppendError::Full);
         }
         if self.end.offset >= SEGMENT_BYTES_MAX {
             self.rotate().map_err(AppendError::Io)?;
         }
-        if let Err(error) = self.writer.write_all(&line) {
+        if let Err(error) = self.writer.write_all(line) {
             // A half-written line would swallow the next record.
             let _ = self.writer.set_len(self.end.offset);
             return Err(AppendError::Io(error));
@@ -101,6 +100,66 @@ impl Spool {
         self.end.offset += line.len() as u64;
         if self.cursor.segment == self.end.segment {
             self.cursor_segment_bytes = self.end.offset;
+        }
+        Ok(())
+    }
+
+    /// What can be read now. Reading takes no lock: what is written whole doesn't change, and only
+    /// the reader's own `advance` deletes.
+    pub fn reader(&self) -> SpoolReader {
+        SpoolReader { dir: self.dir.clone(), cursor: self.cursor, end: self.end }
+    }
+
+    /// Reading goes on from `cursor`, which was kept with [`SpoolReader::keep`].
+    pub fn advance(&mut self, cursor: Cursor) -> io::Result<()> {
+        if cursor.segment != self.cursor.segment {
+            self.middle_bytes = (cursor.segment + 1..self.end.segment)
+                .map(|s| fs::metadata(segment_path(&self.dir, s)).map(|m| m.len()).unwrap_or(0))
+                .sum();
+            self.cursor_segment_bytes = if cursor.segment == self.end.segment {
+                self.end.offset
+            } else {
+                fs::metadata(segment_path(&self.dir, cursor.segment))?.len()
+            };
+        }
+        self.cursor = cursor;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let next = self.end.segment + 1;
+        let writer = OpenOptions::new().create(true).append(true).read(true).open(segment_path(&self.dir, next))?;
+        if self.end.segment != self.cursor.segment {
+            self.middle_bytes += self.end.offset;
+        }
+        self.writer = writer;
+        self.end = Cursor { segment: next, offset: 0 };
+        Ok(())
+    }
+}
+
+/// A stretch of the spool that is written whole.
+pub(crate) struct SpoolReader {
+    dir: PathBuf,
+    cursor: Cursor,
+    end: Cursor,
+}
+
+impl SpoolReader {
+    /// Everything before `cursor` is in the database: kept for the next start. Whole segments before
+    /// it are deleted once the spool has advanced, by [`SpoolReader::delete_before`].
+    pub fn keep(&self, cursor: Cursor) -> io::Result<()> {
+        let temporary = self.dir.join("cursor.new");
+        fs::write(&temporary, format!("{} {}", cursor.segment, cursor.offset))?;
+        fs::rename(&temporary, self.dir.join(CURSOR_FILE))
+    }
+
+    pub fn delete_before(&self, cursor: Cursor) -> io::Result<()> {
+        for segment in self.cursor.segment..cursor.segment {
+            match fs::remove_file(segment_path(&self.dir, segment)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -140,42 +199,13 @@ impl Spool {
         }
         Ok((records, at, damaged))
     }
+}
 
-    /// Everything before `cursor` is in the database: whole segments before it are deleted.
-    pub fn advance(&mut self, cursor: Cursor) -> io::Result<()> {
-        let temporary = self.dir.join("cursor.new");
-        fs::write(&temporary, format!("{} {}", cursor.segment, cursor.offset))?;
-        fs::rename(&temporary, self.dir.join(CURSOR_FILE))?;
-        for segment in self.cursor.segment..cursor.segment {
-            match fs::remove_file(segment_path(&self.dir, segment)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-        }
-        if cursor.segment != self.cursor.segment {
-            self.middle_bytes = (cursor.segment + 1..self.end.segment)
-                .map(|s| fs::metadata(segment_path(&self.dir, s)).map(|m| m.len()).unwrap_or(0))
-                .sum();
-            self.cursor_segment_bytes = if cursor.segment == self.end.segment {
-                self.end.offset
-            } else {
-                fs::metadata(segment_path(&self.dir, cursor.segment))?.len()
-            };
-        }
-        self.cursor = cursor;
-        Ok(())
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        let next = self.end.segment + 1;
-        let writer = OpenOptions::new().create(true).append(true).read(true).open(segment_path(&self.dir, next))?;
-        if self.end.segment != self.cursor.segment {
-            self.middle_bytes += self.end.offset;
-        }
-        self.writer = writer;
-        self.end = Cursor { segment: next, offset: 0 };
-        Ok(())
-    }
+/// A record as the spool keeps it.
+pub(crate) fn line(record: &QueryRecord) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 fn segment_path(dir: &Path, segment: u64) -> PathBuf {

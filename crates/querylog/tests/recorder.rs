@@ -67,6 +67,7 @@ fn record(text: &str) -> QueryRecord {
         error_kind: None,
         error_message: None,
         failovers: Vec::new(),
+        usd_actual: None,
     }
 }
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use flightpath_querylog::{LogStore, ShadowLog, Store};
-use flightpath_types::{CandidateRecord, EngineId, Fingerprint, Quarantined, QueryRecord, Result, ShadowRun};
+use flightpath_querylog::{DaySavings, HistoryFilter, LogStore, ModelStore, PageKey, QueryHistory, ShadowLog, Store};
+use flightpath_types::{CandidateRecord, EngineId, Fingerprint, Quarantined, QueryId, QueryRecord, Result, ShadowRun};
 use tokio::sync::OnceCell;
 
 pub(crate) struct LazyLog {
@@ -38,6 +38,40 @@ impl LogStore for LazyLog {
 
     async fn candidates(&self, limit: usize) -> Result<Vec<CandidateRecord>> {
         self.store().await?.candidates(limit).await
+    }
+}
+
+#[async_trait]
+impl QueryHistory for LazyLog {
+    async fn page(&self, filter: &HistoryFilter, after: Option<PageKey>, limit: usize) -> Result<Vec<QueryRecord>> {
+        self.store().await?.page(filter, after, limit).await
+    }
+
+    async fn query(&self, query_id: QueryId, principal: Option<&str>) -> Result<Option<QueryRecord>> {
+        self.store().await?.query(query_id, principal).await
+    }
+
+    async fn savings(&self, principal: Option<&str>, days_max: usize) -> Result<Vec<DaySavings>> {
+        self.store().await?.savings(principal, days_max).await
+    }
+
+    async fn record_costs(&self, costs: &[(QueryId, f64)]) -> Result<u64> {
+        self.store().await?.record_costs(costs).await
+    }
+
+    async fn delete_before(&self, unix_ms: i64, limit: usize) -> Result<u64> {
+        self.store().await?.delete_before(unix_ms, limit).await
+    }
+}
+
+#[async_trait]
+impl ModelStore for LazyLog {
+    async fn load(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.store().await?.load(name).await
+    }
+
+    async fn save(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.store().await?.save(name, bytes).await
     }
 }
 

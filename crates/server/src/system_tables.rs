@@ -1,10 +1,12 @@
-//! `system.queries`, `system.decisions`, `system.engines`, `system.tables`: what the server knows
+//! `system.queries`, `system.decisions`, `system.savings`, `system.engines`, `system.tables`: what the server knows
 //! of itself, as tables.
+
+pub(crate) mod workers;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -35,6 +37,7 @@ pub(crate) fn register(catalog: &Arc<LocalCatalog>, log: LogSource, engines: &[A
     let log = Arc::new(log);
     catalog.register_system("queries", Arc::new(Queries { log: log.clone() }));
     catalog.register_system("decisions", Arc::new(Decisions { log: log.clone() }));
+    catalog.register_system("savings", Arc::new(Savings { log: log.clone() }));
     catalog.register_system("shadow_runs", Arc::new(ShadowRuns { log: log.clone() }));
     catalog.register_system("quarantine", Arc::new(QuarantineTable { log }));
     catalog.register_system("engines", Arc::new(Engines { engines: engines.iter().map(Arc::downgrade).collect() }));
@@ -46,6 +49,10 @@ struct Queries {
 }
 
 struct Decisions {
+    log: Arc<LogSource>,
+}
+
+struct Savings {
     log: Arc<LogSource>,
 }
 
@@ -87,6 +94,10 @@ fn long<T>(rows: &[T], get: impl Fn(&T) -> Option<u64>) -> ArrayRef {
 
 fn double<T>(rows: &[T], get: impl Fn(&T) -> f64) -> ArrayRef {
     Arc::new(rows.iter().map(|r| Some(get(r))).collect::<Float64Array>())
+}
+
+fn maybe_double<T>(rows: &[T], get: impl Fn(&T) -> Option<f64>) -> ArrayRef {
+    Arc::new(rows.iter().map(get).collect::<Float64Array>())
 }
 
 fn boolean<T>(rows: &[T], get: impl Fn(&T) -> bool) -> ArrayRef {
@@ -134,6 +145,10 @@ impl SystemTable for Queries {
             ("total_ms", Float64, false),
             ("result_rows", Int64, false),
             ("result_bytes", Int64, false),
+            ("predicted_ms", Float64, true),
+            ("predicted_usd", Float64, true),
+            ("actual_usd", Float64, true),
+            ("engine_ms", Float64, false),
         ])
     }
 
@@ -177,6 +192,10 @@ impl SystemTable for Queries {
             double(&rows, |r| milliseconds(r.times.total_us)),
             long(&rows, |r| Some(r.rows)),
             long(&rows, |r| Some(r.bytes)),
+            maybe_double(&rows, |r| r.predicted().map(|n| n.latency_ms)),
+            maybe_double(&rows, |r| r.predicted().map(|n| n.usd)),
+            maybe_double(&rows, |r| r.usd_actual),
+            double(&rows, |r| milliseconds(r.times.engine_us)),
         ];
         batch(self.schema(), columns)
     }
@@ -211,6 +230,9 @@ impl SystemTable for Decisions {
             ("predicted_usd", Float64, false),
             ("predicted_bytes", Int64, false),
             ("predicted_memory_bytes", Int64, false),
+            ("predicted_p95_ms", Float64, false),
+            ("source", Utf8, false),
+            ("observations", Int64, false),
         ])
     }
 
@@ -229,6 +251,39 @@ impl SystemTable for Decisions {
             double(&rows, |r| r.predicted_usd),
             long(&rows, |r| Some(r.predicted_bytes)),
             long(&rows, |r| Some(r.predicted_memory_bytes)),
+            double(&rows, |r| r.predicted_p95_ms),
+            text(&rows, |r| Some(r.source.as_str())),
+            long(&rows, |r| Some(u64::from(r.observations))),
+        ];
+        batch(self.schema(), columns)
+    }
+}
+
+/// Days that `system.savings` shows.
+const SAVINGS_DAYS_MAX: usize = 3_660;
+
+#[async_trait]
+impl SystemTable for Savings {
+    fn schema(&self) -> SchemaRef {
+        use DataType::{Date32, Float64, Int64};
+        schema(&[
+            ("day", Date32, false),
+            ("queries", Int64, false),
+            ("usd", Float64, false),
+            ("databricks_usd", Float64, false),
+            ("saved_usd", Float64, false),
+        ])
+    }
+
+    async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
+        self.log.recorder.flush(CATCH_UP_MAX).await;
+        let rows = self.log.store.savings(Some(principal.as_str()), SAVINGS_DAYS_MAX).await?;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(rows.iter().map(|r| Some(i32::try_from(r.day).unwrap_or(i32::MAX))).collect::<Date32Array>()),
+            long(&rows, |r| Some(r.queries)),
+            double(&rows, |r| r.usd),
+            double(&rows, |r| r.databricks_usd),
+            double(&rows, |r| r.databricks_usd - r.usd),
         ];
         batch(self.schema(), columns)
     }
@@ -337,7 +392,7 @@ impl SystemTable for Engines {
             count(|r| r.running),
             count(|r| r.cores),
             long(&rows, |r| Some(r.memory_bytes_max)),
-            double(&rows, |r| r.usd_per_hour),
+            double(&rows, |r| r.pricing.usd_per_hour()),
         ];
         batch(self.schema(), columns)
     }

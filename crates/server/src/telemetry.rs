@@ -102,10 +102,8 @@ pub(crate) struct Now {
 impl Levels for Now {
     fn engines(&self) -> Vec<EngineLevel> {
         let Some(pipeline) = self.pipeline.upgrade() else { return Vec::new() };
-        let queued = pipeline.queued();
-        let waiting = |id: &EngineId| queued.iter().find(|(engine, _)| engine == id).map_or(0, |(_, count)| *count as u64);
         let level = |facts: flightpath_types::EngineFacts| EngineLevel {
-            queued: waiting(&facts.id),
+            queued: facts.queued.into(),
             engine: facts.id.to_string(),
             running: facts.running.into(),
             slots: facts.slots.into(),

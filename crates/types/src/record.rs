@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decision, ErrorKind, Features, Fingerprint, QueryId};
+use crate::{CandidateNumbers, Decision, ErrorKind, Features, Fingerprint, PredictionSource, QueryId, RefusalClass};
 
 /// How a query ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +24,11 @@ impl Outcome {
             Outcome::Refused => "refused",
         }
     }
+
+    /// Inverse of [`Outcome::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Outcome::Success, Outcome::Error, Outcome::Cancelled, Outcome::Refused].into_iter().find(|o| o.as_str() == text)
+    }
 }
 
 /// Wall-clock times by phase, in microseconds; 0 for a phase that wasn't reached.
@@ -32,8 +37,12 @@ pub struct PhaseTimes {
     pub plan_us: u64,
     pub decide_us: u64,
     pub queue_us: u64,
-    /// From submitting to the engine to its first batch, over all tries.
+    /// From submitting to the engine until the beginning of the result was here, over all tries.
     pub first_batch_us: u64,
+    /// What the engine that answered took of it and was waited for afterwards: its own latency,
+    /// whatever failed before and however slowly the client reads.
+    #[serde(default)]
+    pub engine_us: u64,
     /// From the first batch to the end of the stream; includes waiting for a slow client.
     pub stream_us: u64,
     pub total_us: u64,
@@ -70,6 +79,9 @@ pub struct QueryRecord {
     pub error_message: Option<String>,
     /// Engines that failed before the one that answered, in order, with the error.
     pub failovers: Vec<String>,
+    /// US dollars it turned out to cost; `None` until that is known.
+    #[serde(default)]
+    pub usd_actual: Option<f64>,
 }
 
 /// One candidate of one query, flattened for `system.decisions`.
@@ -85,9 +97,26 @@ pub struct CandidateRecord {
     pub predicted_usd: f64,
     pub predicted_bytes: u64,
     pub predicted_memory_bytes: u64,
+    pub predicted_p95_ms: f64,
+    pub predicted_memory_p95_bytes: u64,
+    pub source: PredictionSource,
+    /// Runs that the prediction rests on.
+    pub observations: u32,
 }
 
 impl QueryRecord {
+    /// What was predicted for the engine that was chosen.
+    pub fn predicted(&self) -> Option<&CandidateNumbers> {
+        self.decision.as_ref()?.chosen().map(|c| &c.numbers)
+    }
+
+    /// What was predicted for another engine, if it could have run the query or was left out by
+    /// settings alone.
+    pub fn predicted_on(&self, engine: &str) -> Option<&CandidateNumbers> {
+        let candidate = self.decision.as_ref()?.candidates.iter().find(|c| c.engine.as_str() == engine)?;
+        candidate.refusal.as_ref().is_none_or(|r| r.class == RefusalClass::Policy).then_some(&candidate.numbers)
+    }
+
     /// The candidates as rows.
     pub fn candidates(&self) -> Vec<CandidateRecord> {
         let Some(decision) = &self.decision else { return Vec::new() };
@@ -105,6 +134,10 @@ impl QueryRecord {
                 predicted_usd: c.numbers.usd,
                 predicted_bytes: c.numbers.scan_bytes,
                 predicted_memory_bytes: c.numbers.memory_bytes,
+                predicted_p95_ms: c.numbers.latency_p95_ms,
+                predicted_memory_p95_bytes: c.numbers.memory_p95_bytes,
+                source: c.numbers.source,
+                observations: c.numbers.observations,
             })
             .collect()
     }

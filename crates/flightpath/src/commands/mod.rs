@@ -1,11 +1,13 @@
 //! One module per subcommand.
 
+pub mod audit;
 pub mod check;
 pub mod emulate;
 pub mod explain;
 pub mod hash_password;
 pub mod populate;
 pub mod quarantine;
+pub mod route_report;
 pub mod serve;
 pub mod sql;
 pub mod worker;

@@ -6,7 +6,7 @@ use futures::StreamExt;
 
 use crate::client::{Client, Connection, failure};
 use crate::output::{Format, Printer};
-use crate::{Failure, commands};
+use crate::{Failure, commands, statements};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -36,7 +36,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             text
         }
     };
-    let statements = split(&text);
+    let statements = statements::split(&text);
     if statements.is_empty() {
         return Err(Failure::usage("there is no statement to run"));
     }
@@ -46,7 +46,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     commands::block_on(async {
         let mut client = Client::connect(&args.connection, &settings).await?;
         for statement in statements {
-            run_one(&mut client, statement, args.format).await?;
+            run_one(&mut client, statement.text, args.format).await?;
         }
         Ok(())
     })
@@ -72,66 +72,4 @@ async fn run_one(client: &mut Client, statement: &str, format: Format) -> Result
         writeln!(std::io::stdout(), "{rows} {plural} in {elapsed_ms:.1} ms{by}")?;
     }
     Ok(())
-}
-
-/// Parts a text at each `;` that stands outside quotes and comments.
-fn split(text: &str) -> Vec<&str> {
-    let bytes = text.as_bytes();
-    let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\'' | b'"' => {
-                let quote = bytes[at];
-                at += 1;
-                while at < bytes.len() && bytes[at] != quote {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-            }
-            b'`' => {
-                at += 1;
-                while at < bytes.len() && bytes[at] != b'`' {
-                    at += 1;
-                }
-            }
-            b'-' if bytes.get(at + 1) == Some(&b'-') => {
-                while at < bytes.len() && bytes[at] != b'\n' {
-                    at += 1;
-                }
-            }
-            b'/' if bytes.get(at + 1) == Some(&b'*') => {
-                let mut depth = 1;
-                at += 2;
-                while at < bytes.len() && depth > 0 {
-                    match &bytes[at..(at + 2).min(bytes.len())] {
-                        b"*/" => (depth, at) = (depth - 1, at + 2),
-                        b"/*" => (depth, at) = (depth + 1, at + 2),
-                        _ => at += 1,
-                    }
-                }
-                continue;
-            }
-            b';' => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    parts.push(&text[start.min(text.len())..]);
-    parts.into_iter().map(str::trim).filter(|p| !p.is_empty()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split;
-
-    #[test]
-    fn statements_part_at_semicolons_outside_quotes_and_comments() {
-        assert_eq!(split("SELECT 1; SELECT 2;\n"), ["SELECT 1", "SELECT 2"]);
-        assert_eq!(split(r"SELECT 'a;\';b', `c;d` -- e;f"), [r"SELECT 'a;\';b', `c;d` -- e;f"]);
-        assert_eq!(split("/* a; /* b; */ c; */ SELECT ';';"), ["/* a; /* b; */ c; */ SELECT ';'"]);
-        assert!(split(" ;; ").is_empty());
-        assert_eq!(split("SELECT 'open;"), ["SELECT 'open;"]);
-    }
 }

@@ -1,18 +1,21 @@
 //! Both stores answer the same. Postgres is a real one, started here.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod history;
+mod migrations;
+mod postgres;
 
-use flightpath_querylog::LogStore;
+use std::sync::Arc;
+
+use flightpath_querylog::{LogStore, Store};
 use flightpath_types::*;
 
-fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
+use crate::postgres::Postgres;
+
+pub fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
     let candidate = |engine: &str, rank| Candidate {
         engine: EngineId::new(engine),
         refusal: None,
-        numbers: CandidateNumbers { latency_ms: 1.5, memory_bytes: 10, scan_bytes: 20, usd: 0.25 },
+        numbers: CandidateNumbers { latency_ms: 1.5, memory_bytes: 10, scan_bytes: 20, usd: 0.25, ..Default::default() },
         rank,
         reason: format!("because {engine}"),
     };
@@ -34,6 +37,9 @@ fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
             strategy: "rules".into(),
             candidates: vec![candidate("duckdb", Some(1)), candidate("datafusion", Some(2))],
             reason: "duckdb: fast".into(),
+            profile: Some("batch".into()),
+            propensity: Some(1.0),
+            arm: None,
         }),
         engine: Some("duckdb".into()),
         plan_cache_hit: true,
@@ -44,6 +50,7 @@ fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
         error_kind: Some(ErrorKind::Unavailable),
         error_message: Some("gone".into()),
         failovers: vec!["duckdb: gone".into()],
+        usd_actual: None,
     }
 }
 
@@ -84,9 +91,10 @@ async fn sqlite() {
     let store = flightpath_log_store::open(path.to_str().unwrap()).await.unwrap();
     reads_back_what_was_written(store.as_ref()).await;
     takes_text_with_nul_and_a_batch_larger_than_one_insert(store.as_ref()).await;
+    history::everything(store.as_ref()).await;
     drop(store);
     let reopened = flightpath_log_store::open(&format!("sqlite://{}", path.display())).await.unwrap();
-    assert_eq!(reopened.queries(None, 5000).await.unwrap().len(), 1203);
+    assert_eq!(reopened.queries(None, 5000).await.unwrap().len(), history::LEFT);
 }
 
 #[tokio::test]
@@ -95,8 +103,9 @@ async fn postgres_and_its_absence() {
     let store = flightpath_log_store::open(&server.url()).await.unwrap();
     reads_back_what_was_written(store.as_ref()).await;
     takes_text_with_nul_and_a_batch_larger_than_one_insert(store.as_ref()).await;
+    history::everything(store.as_ref()).await;
     // A second router migrates the same database without harm.
-    let again: Arc<dyn LogStore> = flightpath_log_store::open(&server.url()).await.unwrap();
+    let again: Arc<dyn Store> = flightpath_log_store::open(&server.url()).await.unwrap();
     assert_eq!(again.queries(None, 1).await.unwrap().len(), 1);
     drop(server);
     let error = store.append(&[record("SELECT 3", 1)]).await.unwrap_err();
@@ -110,79 +119,4 @@ async fn a_bad_url_is_explained_without_its_password() {
     assert!(!error.to_string().contains("secret"));
     let error = flightpath_log_store::open("postgres://u:secret@h:notaport/d").await.err().unwrap();
     assert!(!error.to_string().contains("secret"), "{error}");
-}
-
-/// A Postgres of this test's own, in a temporary folder, on a port of its own.
-struct Postgres {
-    child: Child,
-    port: u16,
-    _dir: tempfile::TempDir,
-}
-
-impl Postgres {
-    fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("fp-pg").tempdir().unwrap();
-        let bin = bin_dir();
-        let data = dir.path().join("data");
-        let root = nix::unistd::geteuid().is_root();
-        // Postgres refuses to run as root: it gets the folder and the user `postgres`.
-        let command = |program: &str| {
-            let program = bin.join(program);
-            if root {
-                let mut c = Command::new("setpriv");
-                c.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
-                c
-            } else {
-                Command::new(program)
-            }
-        };
-        if root {
-            let status = Command::new("chown").arg("postgres").arg(dir.path()).status().unwrap();
-            assert!(status.success());
-        }
-        let made = command("initdb").args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "-D"]).arg(&data).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = command("postgres")
-            .arg("-D")
-            .arg(&data)
-            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-F", "-k", ""])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { child, port, _dir: dir };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !Command::new(bin.join("pg_isready")).args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q"]).status().unwrap().success() {
-            assert!(Instant::now() < deadline, "postgres did not start");
-            std::thread::yield_now();
-        }
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        // SIGINT is Postgres' fast shutdown; its children end with it.
-        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
-        let _ = self.child.wait();
-    }
-}
-
-/// Debian keeps the server's programs outside PATH.
-fn bin_dir() -> PathBuf {
-    let mut candidates: Vec<PathBuf> =
-        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|e| e.path().join("bin")).collect();
-    candidates.sort();
-    candidates.reverse();
-    candidates.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    candidates
-        .into_iter()
-        .find(|dir: &PathBuf| Path::new(dir).join("initdb").exists())
-        .expect("PostgreSQL's server isn't installed: apt-get install postgresql")
 }

@@ -1,0 +1,153 @@
+//! `flightpath audit`: what exported query history says would have been saved, before anything is
+//! installed.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use chrono::{SecondsFormat, TimeZone};
+use clap::ValueEnum;
+use flightpath_audit::{Assumptions, Estimate, History, Report, WarehouseEstimate, Warehouses, estimate};
+
+use crate::Failure;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Answer of `GET /api/2.0/sql/warehouses`: sizes, auto-stops and kinds.
+    #[arg(long, value_name = "FILE")]
+    warehouses: Option<PathBuf>,
+    /// `ID=SIZE[,AUTO_STOP_MINUTES[,KIND[,CLUSTERS_MAX]]]`, as `abc123=Small,10,serverless,4`; may be given more than once.
+    #[arg(long, value_name = "WAREHOUSE")]
+    warehouse: Vec<String>,
+    /// Of the shapes of queries that read, the shares that may run elsewhere: low, expected, high.
+    #[arg(long, value_name = "LOW,EXPECTED,HIGH", value_delimiter = ',', num_args = 1)]
+    share: Vec<f64>,
+    /// Price of an hour of a machine with 4 cores and 16 GB.
+    #[arg(long, value_name = "USD")]
+    machine_usd_per_hour: Option<f64>,
+    /// Price of a DBU; the list price of each warehouse's kind by default.
+    #[arg(long, value_name = "USD")]
+    usd_per_dbu: Option<f64>,
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Answers of `GET /api/2.0/sql/history/queries?include_metrics=true`: pages, arrays of pages or
+    /// queries, or one query a line. `-` reads standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    let mut assumptions = Assumptions { usd_per_dbu: args.usd_per_dbu, ..Default::default() };
+    if let Some(usd) = args.machine_usd_per_hour {
+        assumptions.machine_usd_per_hour = usd;
+    }
+    if !args.share.is_empty() {
+        assumptions.share = args.share.try_into().map_err(|_| Failure::usage("--share wants three numbers, as 0.4,0.7,0.95"))?;
+    }
+    assumptions.check().map_err(Failure::usage)?;
+    let mut warehouses = Warehouses::default();
+    if let Some(path) = &args.warehouses {
+        let file = File::open(path).map_err(|e| Failure::usage(format!("{} can't be read: {e}", path.display())))?;
+        warehouses.read(file).map_err(|e| Failure::usage(format!("{} {e}", path.display())))?;
+    }
+    for one in &args.warehouse {
+        warehouses.add(one).map_err(Failure::usage)?;
+    }
+    let mut history = History::default();
+    for path in &args.files {
+        let read = if path.as_os_str() == "-" {
+            if std::io::stdin().is_terminal() {
+                return Err(Failure::usage("`-` reads standard input: pipe an export into it"));
+            }
+            history.read(std::io::stdin().lock())
+        } else {
+            let file = File::open(path).map_err(|e| Failure::usage(format!("{} can't be read: {e}", path.display())))?;
+            history.read(file)
+        };
+        read.map_err(|e| Failure::failed(format!("{} {e}", path.display())))?;
+    }
+    let report = estimate(&mut history, &warehouses, &assumptions).map_err(Failure::failed)?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match args.format {
+        Format::Table => print(&mut out, &report)?,
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut out, &report).map_err(|e| Failure::from(std::io::Error::from(e)))?;
+            writeln!(out)?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    let date =
+        |ms| chrono::Utc.timestamp_millis_opt(ms).single().map_or_else(String::new, |t| t.to_rfc3339_opts(SecondsFormat::Secs, true));
+    writeln!(
+        out,
+        "{} queries in {:.1} days, {} to {}: {} read tables, {} ask about them, {} write or do something else",
+        report.queries,
+        report.days,
+        date(report.from_unix_ms),
+        date(report.until_unix_ms),
+        report.selects,
+        report.metadata,
+        report.others
+    )?;
+    for (why, count) in &report.skipped {
+        writeln!(out, "not counted: {count} {why}")?;
+    }
+    if report.selects_of_unknown_size > 0 {
+        writeln!(out, "how much they read isn't known of {} queries (export with include_metrics=true)", report.selects_of_unknown_size)?;
+    }
+    for warehouse in &report.warehouses {
+        print_warehouse(out, warehouse)?;
+    }
+    writeln!(out, "\nall warehouses            {:>14} {:>14} {:>14}", "low", "expected", "high")?;
+    let line = |out: &mut dyn Write, name: &str, get: &dyn Fn(&Estimate) -> f64| -> std::io::Result<()> {
+        let values: Vec<String> = report.estimates.iter().map(|e| format!("{:>14.2}", get(e))).collect();
+        writeln!(out, "  {name:<24}{}", values.join(" "))
+    };
+    line(out, "USD now", &|e| e.warehouses.usd_now)?;
+    line(out, "USD of warehouses after", &|e| e.warehouses.usd_after)?;
+    line(out, "USD of machines after", &|e| e.machines_usd)?;
+    line(out, "USD saved", &|e| e.saved_usd)?;
+    line(out, "USD saved in 30 days", &|e| e.saved_usd_per_30_days)?;
+    writeln!(out, "\nThis is an estimate. It assumes:")?;
+    for assumption in &report.assumptions {
+        writeln!(out, "- {assumption}")?;
+    }
+    Ok(())
+}
+
+fn print_warehouse(out: &mut impl Write, warehouse: &WarehouseEstimate) -> std::io::Result<()> {
+    let name = warehouse.name.as_ref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
+    let size = warehouse.size.as_deref().unwrap_or("size not known");
+    let stop = match warehouse.auto_stop_minutes {
+        Some(minutes) if minutes > 0.0 => format!("stops after {minutes} minutes"),
+        Some(_) => "never stops by itself".into(),
+        None => "auto-stop not known".into(),
+    };
+    writeln!(out, "\nwarehouse {}{name}: {size}, {}, {stop}, {} queries", warehouse.id, warehouse.kind, warehouse.queries)?;
+    writeln!(
+        out,
+        "  {:<10} {:>10} {:>12} {:>12} {:>12} {:>12} {:>8} {:>8}",
+        "", "leave", "hours now", "hours after", "USD now", "USD after", "wakes", "after"
+    )?;
+    for l in &warehouse.levels {
+        writeln!(
+            out,
+            "  {:<10} {:>10} {:>12.1} {:>12.1} {:>12.2} {:>12.2} {:>8} {:>8}",
+            l.level, l.leaving, l.hours_now, l.hours_after, l.usd_now, l.usd_after, l.wakes_now, l.wakes_after
+        )?;
+    }
+    if warehouse.starts_seen > 0 {
+        writeln!(out, "  (the export shows {} queries that waited for it to start)", warehouse.starts_seen)?;
+    }
+    Ok(())
+}

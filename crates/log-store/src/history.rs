@@ -1,0 +1,136 @@
+//! Reading the record back, forgetting it, and what queries turned out to cost; written once for
+//! both databases as in `store.rs`.
+
+use flightpath_querylog::DaySavings;
+
+/// The engine that savings are counted against.
+pub(crate) const DATABRICKS: &str = "databricks";
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct SavingsRow {
+    day: i64,
+    queries: i64,
+    usd: f64,
+    databricks_usd: f64,
+}
+
+impl SavingsRow {
+    pub fn into_savings(self) -> DaySavings {
+        DaySavings { day: self.day, queries: u64::try_from(self.queries).unwrap_or(0), usd: self.usd, databricks_usd: self.databricks_usd }
+    }
+}
+
+macro_rules! impl_query_history {
+    ($store:ty, $database:ty) => {
+        #[async_trait::async_trait]
+        impl flightpath_querylog::QueryHistory for $store {
+            async fn page(
+                &self,
+                filter: &flightpath_querylog::HistoryFilter,
+                after: Option<flightpath_querylog::PageKey>,
+                limit: usize,
+            ) -> flightpath_types::Result<Vec<flightpath_types::QueryRecord>> {
+                let columns = crate::rows::QUERY_COLUMNS;
+                let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {columns} FROM queries WHERE 1 = 1"));
+                if let Some(principal) = &filter.principal {
+                    select.push(" AND principal = ").push_bind(principal.clone());
+                }
+                if let Some(from) = filter.from_unix_ms {
+                    select.push(" AND started_unix_ms >= ").push_bind(from);
+                }
+                if let Some(until) = filter.until_unix_ms {
+                    select.push(" AND started_unix_ms < ").push_bind(until);
+                }
+                if let Some(engine) = &filter.engine {
+                    select.push(" AND engine = ").push_bind(engine.to_string());
+                }
+                if let Some(fingerprint) = filter.fingerprint {
+                    select.push(" AND fingerprint = ").push_bind(fingerprint.to_string());
+                }
+                if let Some(outcome) = filter.outcome {
+                    select.push(" AND outcome = ").push_bind(outcome.as_str());
+                }
+                if let Some(tag) = &filter.tag {
+                    select.push(" AND tag = ").push_bind(tag.clone());
+                }
+                if let Some(after) = after {
+                    select.push(" AND (started_unix_ms, query_id) < (").push_bind(after.started_unix_ms);
+                    select.push(", ").push_bind(after.query_id.to_string()).push(")");
+                }
+                select.push(" ORDER BY started_unix_ms DESC, query_id DESC LIMIT ");
+                select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+                let rows: Vec<crate::rows::QueryRow> =
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                rows.into_iter().map(crate::rows::QueryRow::into_record).collect()
+            }
+
+            async fn query(
+                &self,
+                query_id: flightpath_types::QueryId,
+                principal: Option<&str>,
+            ) -> flightpath_types::Result<Option<flightpath_types::QueryRecord>> {
+                let columns = crate::rows::QUERY_COLUMNS;
+                let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {columns} FROM queries WHERE query_id = "));
+                select.push_bind(query_id.to_string());
+                if let Some(principal) = principal {
+                    select.push(" AND principal = ").push_bind(principal.to_string());
+                }
+                let row: Option<crate::rows::QueryRow> =
+                    select.build_query_as().fetch_optional(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                row.map(crate::rows::QueryRow::into_record).transpose()
+            }
+
+            async fn savings(
+                &self,
+                principal: Option<&str>,
+                days_max: usize,
+            ) -> flightpath_types::Result<Vec<flightpath_querylog::DaySavings>> {
+                let mut select = sqlx::QueryBuilder::<$database>::new(
+                    "SELECT started_unix_ms / 86400000 AS day, COUNT(*) AS queries, SUM(COALESCE(usd_actual, predicted_usd, 0.0)) AS usd, \
+                     SUM(databricks_usd) AS databricks_usd FROM queries WHERE databricks_usd IS NOT NULL AND outcome = 'success'",
+                );
+                if let Some(principal) = principal {
+                    select.push(" AND principal = ").push_bind(principal.to_string());
+                }
+                select.push(" GROUP BY started_unix_ms / 86400000 ORDER BY 1 DESC LIMIT ");
+                select.push_bind(i64::try_from(days_max).unwrap_or(i64::MAX));
+                let rows: Vec<crate::history::SavingsRow> =
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                Ok(rows.into_iter().map(crate::history::SavingsRow::into_savings).collect())
+            }
+
+            async fn record_costs(&self, costs: &[(flightpath_types::QueryId, f64)]) -> flightpath_types::Result<u64> {
+                let failed = |e: sqlx::Error| crate::database_error("writing", &e);
+                let mut transaction = self.pool.begin().await.map_err(failed)?;
+                let mut noted = 0;
+                for (query_id, usd) in costs {
+                    let mut update = sqlx::QueryBuilder::<$database>::new("UPDATE queries SET usd_actual = ");
+                    update.push_bind(*usd).push(" WHERE query_id = ").push_bind(query_id.to_string());
+                    noted += update.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+                }
+                transaction.commit().await.map_err(failed)?;
+                Ok(noted)
+            }
+
+            async fn delete_before(&self, unix_ms: i64, limit: usize) -> flightpath_types::Result<u64> {
+                let failed = |e: sqlx::Error| crate::database_error("deleting", &e);
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                let mut transaction = self.pool.begin().await.map_err(failed)?;
+                // Candidates go with their queries.
+                let mut queries = sqlx::QueryBuilder::<$database>::new(
+                    "DELETE FROM queries WHERE query_id IN (SELECT query_id FROM queries WHERE started_unix_ms < ",
+                );
+                queries.push_bind(unix_ms).push(" ORDER BY started_unix_ms LIMIT ").push_bind(limit).push(")");
+                let mut deleted = queries.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+                let mut runs = sqlx::QueryBuilder::<$database>::new(
+                    "DELETE FROM shadow_runs WHERE (query_id, shadow_engine) IN \
+                     (SELECT query_id, shadow_engine FROM shadow_runs WHERE ended_unix_ms < ",
+                );
+                runs.push_bind(unix_ms).push(" ORDER BY ended_unix_ms LIMIT ").push_bind(limit).push(")");
+                deleted += runs.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+                transaction.commit().await.map_err(failed)?;
+                Ok(deleted)
+            }
+        }
+    };
+}

@@ -1,0 +1,136 @@
+//! What consoles ask of the record, of either store. The store holds other tests' records too; these
+//! are found by a principal of their own.
+
+use std::time::Duration;
+
+use flightpath_querylog::{HistoryFilter, MODEL_BYTES_MAX, PageKey, RetentionConfig, Store, forget};
+use flightpath_types::*;
+
+use crate::record;
+
+const DAY_MS: i64 = 86_400_000;
+/// Old enough that nobody else's records are around.
+const OLD_MS: i64 = 1_000_000 * 1_000;
+/// What the store holds after [`everything`].
+pub const LEFT: usize = 3;
+
+pub async fn everything(store: &dyn Store) {
+    pages_hold_every_match_once_and_in_order(store).await;
+    filters_narrow_and_principals_are_kept_apart(store).await;
+    savings_are_by_day_and_count_what_was_paid(store).await;
+    a_model_is_replaced_whole(store).await;
+    what_is_past_its_time_goes_in_batches_and_nothing_else(store).await;
+}
+
+fn zoe(text: &str, started_unix_ms: i64) -> QueryRecord {
+    QueryRecord { principal: "zoe".into(), outcome: Outcome::Success, ..record(text, started_unix_ms) }
+}
+
+fn of_zoe() -> HistoryFilter {
+    HistoryFilter { principal: Some("zoe".into()), ..Default::default() }
+}
+
+async fn pages_hold_every_match_once_and_in_order(store: &dyn Store) {
+    // Many of one millisecond: pages part between them.
+    let records: Vec<QueryRecord> = (0..23).map(|i| zoe("SELECT 7", OLD_MS + i / 10)).collect();
+    store.append(&records).await.unwrap();
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.page(&of_zoe(), after, 4).await.unwrap();
+        assert!(page.len() <= 4);
+        let Some(last) = page.last() else { break };
+        after = Some(PageKey::of(last));
+        seen.extend(page.iter().map(|r| (r.started_unix_ms, r.query_id)));
+    }
+    let mut expected: Vec<_> = records.iter().map(|r| (r.started_unix_ms, r.query_id)).collect();
+    expected.sort_unstable();
+    expected.reverse();
+    assert_eq!(seen, expected);
+
+    let one = &records[3];
+    assert_eq!(store.query(one.query_id, Some("zoe")).await.unwrap().unwrap().query_id, one.query_id);
+    assert!(store.query(one.query_id, Some("eve")).await.unwrap().is_none());
+    assert!(store.query(QueryId::generate(), None).await.unwrap().is_none());
+}
+
+async fn filters_narrow_and_principals_are_kept_apart(store: &dyn Store) {
+    let mut special = zoe("SELECT special", OLD_MS + 1_000);
+    special.engine = Some("datafusion".into());
+    special.outcome = Outcome::Cancelled;
+    special.tag = Some("nightly".into());
+    special.fingerprint = Some(Fingerprint::of("special"));
+    store.append(std::slice::from_ref(&special)).await.unwrap();
+    let filters = [
+        HistoryFilter { engine: Some(EngineId::new("datafusion")), ..of_zoe() },
+        HistoryFilter { outcome: Some(Outcome::Cancelled), ..of_zoe() },
+        HistoryFilter { tag: Some("nightly".into()), ..of_zoe() },
+        HistoryFilter { fingerprint: special.fingerprint, ..of_zoe() },
+        HistoryFilter { from_unix_ms: Some(OLD_MS + 1_000), until_unix_ms: Some(OLD_MS + 1_001), ..of_zoe() },
+    ];
+    for filter in filters {
+        let found = store.page(&filter, None, 10).await.unwrap();
+        assert_eq!(found.iter().map(|r| r.query_id).collect::<Vec<_>>(), [special.query_id], "{filter:?}");
+    }
+    let nobody = HistoryFilter { principal: Some("eve".into()), tag: Some("nightly".into()), ..Default::default() };
+    assert!(store.page(&nobody, None, 10).await.unwrap().is_empty());
+    let injected = HistoryFilter { principal: Some("' OR 1 = 1 --".into()), ..Default::default() };
+    assert!(store.page(&injected, None, 10).await.unwrap().is_empty());
+}
+
+async fn savings_are_by_day_and_count_what_was_paid(store: &dyn Store) {
+    let with_warehouse = |started, class: Option<RefusalClass>| {
+        let mut r = zoe("SELECT 9", started);
+        r.principal = "saver".into();
+        let decision = r.decision.as_mut().unwrap();
+        let mut other = decision.candidates[1].clone();
+        other.engine = EngineId::new("databricks");
+        other.numbers.usd = 4.0;
+        other.refusal = class.map(|class| Refusal::new(class, "no"));
+        decision.candidates.push(other);
+        r
+    };
+    let day = OLD_MS / DAY_MS * DAY_MS;
+    let records = [
+        with_warehouse(day, None),
+        with_warehouse(day + 1, Some(RefusalClass::Policy)),
+        // Could never have run there: not compared.
+        with_warehouse(day + 2, Some(RefusalClass::TableFeature)),
+        with_warehouse(day + DAY_MS, None),
+        QueryRecord { outcome: Outcome::Error, ..with_warehouse(day + DAY_MS, None) },
+    ];
+    store.append(&records).await.unwrap();
+    let costs = [(records[3].query_id, 1.0), (QueryId::generate(), 9.0)];
+    assert_eq!(store.record_costs(&costs).await.unwrap(), 1);
+    assert_eq!(store.query(records[3].query_id, None).await.unwrap().unwrap().usd_actual, Some(1.0));
+    let days = store.savings(Some("saver"), 10).await.unwrap();
+    let days: Vec<_> = days.iter().map(|d| (d.day, d.queries, d.usd, d.databricks_usd)).collect();
+    assert_eq!(days, [(day / DAY_MS + 1, 1, 1.0, 4.0), (day / DAY_MS, 2, 0.5, 8.0)]);
+    assert_eq!(store.savings(Some("saver"), 1).await.unwrap().len(), 1);
+    assert!(store.savings(Some("eve"), 10).await.unwrap().is_empty());
+}
+
+async fn a_model_is_replaced_whole(store: &dyn Store) {
+    assert_eq!(store.load("latency").await.unwrap(), None);
+    store.save("latency", &[1, 0, 2]).await.unwrap();
+    store.save("latency", &[]).await.unwrap();
+    store.save("memory", &[7; 100_000]).await.unwrap();
+    assert_eq!(store.load("latency").await.unwrap(), Some(vec![]));
+    assert_eq!(store.load("memory").await.unwrap(), Some(vec![7; 100_000]));
+    let error = store.save("latency", &vec![0; MODEL_BYTES_MAX + 1]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+}
+
+async fn what_is_past_its_time_goes_in_batches_and_nothing_else(store: &dyn Store) {
+    let now = OLD_MS + 30 * DAY_MS;
+    let kept: Vec<QueryRecord> = (0..LEFT as i64).map(|i| zoe("SELECT kept", now - i)).collect();
+    store.append(&kept).await.unwrap();
+    let before = store.queries(None, 10_000).await.unwrap().len() as u64;
+    let config = RetentionConfig { batch: 100, pause: Duration::ZERO, ..RetentionConfig::new(Duration::from_secs(10 * 86_400)) };
+    assert_eq!(forget(store, &config, now).await.unwrap(), before - LEFT as u64);
+    assert_eq!(forget(store, &config, now).await.unwrap(), 0);
+    let left: Vec<QueryId> = store.queries(None, 10_000).await.unwrap().iter().map(|r| r.query_id).collect();
+    assert_eq!(left, kept.iter().map(|r| r.query_id).collect::<Vec<_>>());
+    // No candidate outlives its query.
+    assert_eq!(store.candidates(10_000).await.unwrap().len(), 2 * LEFT);
+}

@@ -1,0 +1,132 @@
+"""`flightpath route-report` and `flightpath audit`: what a workload would take, and what it would have saved."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import urllib.request
+
+import pytest
+from conftest import BINARY, Server, populate
+from simulation import Simulation, connect, settings
+
+PRINCIPALS = {"admin": "token-of-the-admin-01", "ana": "token-of-ana-00000001"}
+
+WORKLOAD = r"""-- A workload; its comments part nothing.
+USE lake.default;
+SELECT count(*) FROM nation WHERE n_comment <> 'a;b';
+/* the second; one */ SELECT r_name FROM region
+WHERE r_comment <> r'\';
+SELECT * FROM nowhere;
+SHOW TABLES;;
+SELECT n_name, count(*) FROM nation GROUP BY 1
+"""
+
+
+def run(*args, stdin=None, env=None):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FLIGHTPATH_")} | (env or {})
+    return subprocess.run([BINARY, *map(str, args)], capture_output=True, input=stdin, timeout=120, env=environment, text=True)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    root = tmp_path_factory.mktemp("reports")
+    populate("tpch", 0.01, root / "data")
+    simulation = Simulation(root / "simulation", root / "data", PRINCIPALS)
+    server = Server(root / "state", settings=settings(simulation, PRINCIPALS, root / "data"))
+    yield server, simulation
+    server.stop()
+    simulation.stop()
+
+
+@pytest.fixture
+def workload(tmp_path):
+    path = tmp_path / "workload.sql"
+    path.write_text(WORKLOAD)
+    return path
+
+
+def test_a_workload_is_reported_with_and_without_a_server(tpch, tpch_dir, workload):
+    outcomes = ["local", "routed", "routed", "failed", "local", "routed"]
+    for where in [["--uri", tpch.uri], ["--offline", "--data", tpch_dir]]:
+        done = run("route-report", *where, "--format", "csv", workload)
+        rows = list(csv.DictReader(io.StringIO(done.stdout)))
+        assert [r["outcome"] for r in rows] == outcomes, done.stderr
+        assert [int(r["line"]) for r in rows] == [2, 3, 4, 6, 7, 8]
+        assert rows[2]["statement"].startswith("SELECT r_name") and "42P01" in rows[3]["reason"]
+        assert all(float(r["predicted_ms"]) > 0 and r["reason"] for r in rows if r["outcome"] == "routed")
+        assert "6 statements: 3 routed, 0 refused, 1 failed, 2 answered by the router itself" in done.stderr
+        lines = run("route-report", *where, "--format", "json", workload).stdout.splitlines()
+        assert [json.loads(line)["engine"] for line in lines] == [r["engine"] or None for r in rows]
+    assert float(rows[1]["databricks_usd"]) > float(rows[1]["predicted_usd"])
+    table = run("route-report", "--offline", "--data", tpch_dir, workload, workload)
+    assert "file" in table.stdout and "12 statements: 6 routed" in table.stdout and "all on a warm Small warehouse" in table.stdout
+
+
+def test_refusals_are_listed_and_files_that_cannot_be_used_are_named(tpch, tmp_path):
+    refused = tmp_path / "refused.sql"
+    refused.write_text("SELECT * FROM system.engines")
+    done = run("route-report", "--uri", tpch.uri, "--engine", "duckdb", "--format", "json", refused)
+    row = json.loads(done.stdout)
+    assert row["outcome"] == "refused" and row["engine"] is None and "duckdb: " in row["reason"]
+    empty = tmp_path / "empty.sql"
+    empty.write_text("-- nothing; here\n")
+    assert run("route-report", "--uri", tpch.uri, empty).returncode == 2
+    assert "missing.sql" in run("route-report", "--uri", tpch.uri, tmp_path / "missing.sql").stderr
+    assert run("route-report", "--uri", "grpc://127.0.0.1:1", refused).returncode == 3
+
+
+def test_savings_are_counted_against_databricks_and_its_history_can_be_audited(workspace, tmp_path):
+    server, simulation = workspace
+    with connect(server, PRINCIPALS["ana"]) as connection, connection.cursor() as cursor:
+        for number in range(3):
+            cursor.execute(f"SELECT count(*) FROM main.default.nation WHERE n_nationkey > {number}")
+            cursor.fetchall()
+        cursor.execute("SELECT queries, usd, databricks_usd, saved_usd FROM system.savings")
+        [(queries, usd, databricks_usd, saved_usd)] = cursor.fetchall()
+    assert queries == 3 and databricks_usd >= usd >= 0 and saved_usd == pytest.approx(databricks_usd - usd)
+    asked = tmp_path / "asked.sql"
+    asked.write_text("SELECT count(*) FROM main.default.nation")
+    done = run("route-report", "--uri", server.uri, "--format", "json", asked, env={"FLIGHTPATH_TOKEN": PRINCIPALS["ana"]})
+    assert json.loads(done.stdout)["databricks_usd"] > 0 and "all on Databricks" in done.stderr, done.stderr
+
+    # What the workspace itself says of its history.
+    with connect(server, PRINCIPALS["ana"], engine="databricks") as connection, connection.cursor() as cursor:
+        for number in range(3):
+            cursor.execute(f"SELECT count(*) FROM main.default.nation WHERE n_nationkey > {number}")
+            cursor.fetchall()
+    request = urllib.request.Request(
+        simulation.url + "/api/2.0/sql/history/queries?include_metrics=true&max_results=500", headers={"authorization": "Bearer " + PRINCIPALS["ana"]}
+    )
+    exported = tmp_path / "history.json"
+    exported.write_bytes(urllib.request.urlopen(request, timeout=30).read())
+    done = run("audit", "--warehouse", "simulated=Small,10,serverless", "--format", "json", exported)
+    report = json.loads(done.stdout)
+    assert report["queries"] >= 3 and report["selects"] >= 3, done.stderr
+    [warehouse] = report["warehouses"]
+    assert warehouse["id"] == "simulated" and warehouse["size"] == "Small" and [e["warehouses"]["level"] for e in report["estimates"]] == ["low", "expected", "high"]
+
+
+def test_audit_says_what_it_assumes_and_what_it_left_out(tmp_path):
+    start = 1_760_000_000_000
+    page = {"next_page_token": "t", "res": [
+        {"query_id": f"q{i}", "status": "FINISHED", "statement_type": "SELECT", "query_text": f"SELECT {i}", "warehouse_id": "w1",
+         "query_start_time_ms": start + i * 60_000, "duration": 1_000, "metrics": {"read_bytes": 10_000_000}}
+        for i in range(100)
+    ] + [{"query_id": "r", "status": "RUNNING", "query_start_time_ms": start}]}
+    first, second = tmp_path / "one.json", tmp_path / "two.json"
+    first.write_text(json.dumps(page))
+    second.write_text(json.dumps(page))
+    done = run("audit", first, second)
+    assert done.returncode == 0, done.stderr
+    for expected in ["100 queries", "100 exported twice", "2 not ended", "USD saved in 30 days", "NOT KNOWN: size of w1", "This is an estimate"]:
+        assert expected in done.stdout, expected
+    piped = run("audit", "--share", "0.5,0.6,0.7", "-", stdin=json.dumps(page))
+    assert "50%, 60%, 70%" in piped.stdout
+    second.write_text(json.dumps(page)[:-20])
+    torn = run("audit", second)
+    assert torn.returncode == 1 and "two.json ends in the middle" in torn.stderr
+    assert run("audit", "--share", "0.9,0.5,1", first).returncode == 2
+    assert run("audit", "--warehouse", "w1=Huge", first).returncode == 2
+    assert run("audit", tmp_path / "none.json").returncode == 2
