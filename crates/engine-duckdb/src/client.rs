@@ -81,10 +81,14 @@ impl Client {
 
     /// Starts a query; returns once it has its first rows, or has failed.
     pub async fn query(self: &Arc<Self>, ticket: &WorkerTicket, deadline: Option<Instant>, spoke: &Spoke) -> Result<BatchStream> {
-        let ticket = Ticket { ticket: self.signer.sign(PURPOSE_QUERY, ticket).into() };
+        let mut request = tonic::Request::new(Ticket { ticket: self.signer.sign(PURPOSE_QUERY, ticket).into() });
+        // For whoever stands between; the worker goes by the signed ticket's.
+        if let Some(traceparent) = ticket.traceparent.parse().ok().filter(|_| !ticket.traceparent.is_empty()) {
+            request.metadata_mut().insert("traceparent", traceparent);
+        }
         let connection = self.connection().await?;
         let mut service = service(&connection);
-        let call = async move { service.do_get(ticket).await };
+        let call = async move { service.do_get(request).await };
         let response = match deadline {
             Some(at) => tokio::time::timeout_at(at, call).await.map_err(|_| deadline_passed())?,
             None => call.await,

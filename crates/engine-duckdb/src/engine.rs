@@ -12,6 +12,7 @@ use flightpath_proto::v1::{TableBinding, WorkerStatus};
 use flightpath_types::{EngineFacts, EngineId, EngineState, Error, ErrorKind, Pricing, QueryId, Refusal, RefusalClass, Result, Session};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::Config;
 use crate::client::Client;
@@ -20,7 +21,7 @@ use crate::member::{Candidate, Need, WorkerFacts};
 use crate::roster::{Attempt, Roster, Seat};
 use crate::supervisor::Supervisor;
 use crate::ticket::{KEY_BYTES, Signer};
-use crate::{binding, ticket};
+use crate::{binding, ticket, trace};
 
 /// Describing a statement only plans it.
 const DESCRIBE_MAX: Duration = Duration::from_secs(20);
@@ -245,7 +246,9 @@ impl Engine for DuckdbEngine {
         self.eligible(&query).map_err(|refusal| Error::not_eligible(refusal.reason))?;
         let compiled = query.duckdb.as_ref().map_err(|refusal| Error::not_eligible(&refusal.reason))?;
         let deadline = execution.deadline.map(tokio::time::Instant::from_std);
-        let ticket = ticket::of_query(&query, &execution)?;
+        let call = trace::call();
+        let mut ticket = ticket::of_query(&query, &execution)?;
+        ticket.traceparent = trace::traceparent(&call, execution.traceparent.as_deref());
         let table = ticket::largest_table(&query, compiled);
         let need = Need {
             query_id: Some(execution.query_id),
@@ -255,7 +258,7 @@ impl Engine for DuckdbEngine {
         };
         let mut attempt = self.begin(&need).await?;
         let (client, spoke) = (attempt.member().client.clone(), attempt.spoke());
-        let stream = guarded::answer(&mut attempt, client.query(&ticket, deadline, &spoke)).await?;
+        let stream = guarded::answer(&mut attempt, client.query(&ticket, deadline, &spoke).instrument(call)).await?;
         Ok(guarded::watched(stream, attempt))
     }
 

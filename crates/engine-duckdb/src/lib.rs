@@ -20,6 +20,7 @@ mod placement;
 mod roster;
 mod supervisor;
 mod ticket;
+mod trace;
 
 pub use config::{Config, Transport};
 pub use engine::{DuckdbEngine, RemoteWorker, eligible, facts};

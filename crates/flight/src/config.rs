@@ -7,6 +7,7 @@ use std::time::Duration;
 use flightpath_types::{Principal, SecretToken};
 
 use crate::auth::StaticUser;
+use crate::open::OpenConnections;
 use crate::outside_tokens::OutsideTokens;
 
 /// Everything [`crate::serve`] and [`crate::FrontDoor`] need.
@@ -29,6 +30,8 @@ pub struct Config {
     pub outside_tokens: Option<OutsideTokens>,
     /// Told of each caller whose bearer token isn't of our making.
     pub on_token: Option<OnToken>,
+    /// Kept true by [`crate::serve`]; whoever holds a clone may look.
+    pub open_connections: OpenConnections,
 }
 
 /// Takes note of who showed which token, for asking outside systems in the caller's name.

@@ -15,6 +15,7 @@ use flightpath_catalog::{AsOf, Catalog, TableName, TableSnapshot};
 use flightpath_plan::{BoundTable, CompiledSql, PlannedQuery, ScanBinding, ScanId, Statement};
 use flightpath_types::{Dialect, Error, ErrorKind, Fingerprint, Refusal, RefusalClass, Result, SecretToken, Session};
 use futures::stream::{StreamExt, iter};
+use tracing::Instrument;
 
 use crate::binder::{BindInput, Parameters, ResolvedTables, TableRequest, referenced_tables};
 use crate::cache::{CacheKey, CachedPlan, PlanCache};
@@ -24,7 +25,7 @@ use crate::pool::PlanningPool;
 use crate::query::{Compile, Compiled};
 use crate::remote::RemoteDescriber;
 use crate::statements::{self, Asking, Command};
-use crate::{eligible, features, fingerprint, parse, passthrough, remote};
+use crate::{eligible, features, fingerprint, parse, passthrough, remote, trace};
 
 /// Tables that are resolved at the same time.
 const RESOLVING_MAX: usize = 32;
@@ -140,6 +141,13 @@ impl Planner {
     }
 
     pub async fn plan(&self, request: &PlanRequest) -> Result<Planned> {
+        let span = trace::plan();
+        let planned = self.plan_timed(request).instrument(span.clone()).await;
+        trace::planned(&span, &planned);
+        planned
+    }
+
+    async fn plan_timed(&self, request: &PlanRequest) -> Result<Planned> {
         let started = Instant::now();
         let outcome = match self.cached(&request.text, request) {
             Some(outcome) => outcome,
@@ -290,7 +298,7 @@ impl Planner {
         let (text, time_zone) = (text.clone(), time_zone.to_string());
         self.pool
             .run(move || {
-                let parsed = parse::parse(&text)?;
+                let parsed = trace::parse(text.len()).in_scope(|| parse::parse(&text))?;
                 let requests = referenced_tables(as_query(&parsed)?, &time_zone)?;
                 Ok((parsed, requests))
             })

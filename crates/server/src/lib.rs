@@ -17,6 +17,7 @@ mod serve;
 pub mod settings;
 mod state;
 mod system_tables;
+mod telemetry;
 mod worker;
 
 pub use check::{Finding, check};

@@ -8,6 +8,7 @@ use flightpath_engine::Engine;
 use flightpath_flight::{Auth, Neighbours, OnToken, OutsideTokens, StaticUser, Tls};
 use flightpath_pipeline::Pipeline;
 use flightpath_querylog::{RetentionConfig, keep_retention};
+use flightpath_telemetry::Role;
 use flightpath_types::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,7 +35,7 @@ const WORKER_START_WAIT_MAX: Duration = Duration::from_secs(10);
 /// clients can connect.
 /// `load` reads the settings again, at SIGHUP.
 pub async fn serve(settings: Settings, load: Load) -> Result<()> {
-    start_logging(&settings.log_level);
+    let telemetry = crate::telemetry::start(&settings, Role::Router).await?;
     let tls = read_tls(&settings)?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|e| match e.kind() {
         std::io::ErrorKind::AddrInUse => Error::unavailable(format!(
@@ -50,7 +51,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     let hangup = signal(SignalKind::hangup()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
 
     let workers = fleet::Door::open(&settings, tls.as_ref()).await?;
-    let parts = compose(&settings).await?;
+    let parts = compose(&settings, &telemetry).await?;
     if let Some(duckdb) = parts.duckdb.as_ref().filter(|_| settings.fleet.local_workers > 0) {
         match tokio::time::timeout(WORKER_START_WAIT_MAX, duckdb.ready()).await {
             Ok(Ok(())) => {}
@@ -63,6 +64,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     if let Some(callers) = parts.callers.clone() {
         config.on_token = Some(OnToken::new(move |principal, token| callers.seen(principal, token)));
     }
+    config.open_connections = parts.connections.clone();
     if let Some(check) = parts.tokens.clone() {
         config.outside_tokens = Some(OutsideTokens { check, lifetime: settings.databricks.access_lifetime });
     }
@@ -110,6 +112,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     };
     shut_down(parts).await;
     drop(taking_in);
+    telemetry.shutdown().await;
     result
 }
 
@@ -193,16 +196,4 @@ pub(crate) fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
         return Err(Error::invalid("tls.client_ca holds no certificate; it takes PEM, as tls.certificate does"));
     }
     Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem }))
-}
-
-/// To standard error; standard output is for the address. A bare level is this program's own;
-/// libraries then tell warnings only. A second call in one process is ignored.
-pub(crate) fn start_logging(level: &str) {
-    let directives = match level.parse::<tracing::Level>() {
-        Ok(level) => format!("warn,flightpath={level}"),
-        Err(_) => level.to_string(),
-    };
-    let filter = tracing_subscriber::EnvFilter::try_new(directives).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
 }
