@@ -25,6 +25,8 @@ over_budget_engines = ["datafusion"]
 engines = ["duckdb"]
 """
 
+COOKIES = {"adbc.flight.sql.rpc.with_cookie_middleware": "true"}
+
 BIG = "SELECT l_suppkey, sum(l_extendedprice * (1 - l_discount)) AS s FROM lineitem GROUP BY l_suppkey ORDER BY s DESC LIMIT 3"
 
 
@@ -49,13 +51,14 @@ def test_a_profile_is_chosen_by_header_set_and_tag(server, tpch_dir):
     assert one.query(f"{many} LIMIT 100", headers={"tag": "tiles"}).num_rows == 100
     # The session's own word comes before the tag's.
     assert one.query(many, headers={"tag": "tiles", "profile": "default"}).num_rows > 100
-    with one.connect() as connection, connection.cursor() as cursor:
+    with one.connect(**COOKIES) as connection, connection.cursor() as cursor:
         cursor.execute("SET profile = 'tiny'")
+        cursor.fetch_arrow_table()
         cursor.execute(f"{many} LIMIT 100")
         assert cursor.fetch_arrow_table().num_rows == 100
         said = error_of(lambda: (cursor.execute(many), cursor.fetch_arrow_table()))
         assert "more rows than this profile allows" in said
-        said = error_of(lambda: cursor.execute("SET profile = 'fast'"))
+        said = error_of(lambda: (cursor.execute("SET profile = 'fast'"), cursor.fetch_arrow_table()))
         assert "there is no profile `fast`" in said and "interactive" in said
     used = one.query("SELECT DISTINCT profile FROM system.queries WHERE outcome = 'success'")["profile"].to_pylist()
     assert {"tiny", "default"} <= set(used)
