@@ -177,7 +177,14 @@ mod tests {
     use super::*;
 
     fn decide(hub: &DecisionHub, principal: &str, text: &str) {
-        let decision = Decision { strategy: "rules".into(), candidates: Vec::new(), reason: "none".into() };
+        let decision = Decision {
+            strategy: "rules".into(),
+            candidates: Vec::new(),
+            reason: "none".into(),
+            profile: None,
+            propensity: None,
+            arm: None,
+        };
         hub.publish(QueryId::generate(), text, "query", None, &Session::new(Principal::new(principal)), &decision);
     }
 

@@ -87,7 +87,7 @@ async fn run(engines: Vec<Arc<dyn Engine>>) -> Ran {
     let hold = HoldConfig { bytes_max: 30_000, total_bytes_max: 1 << 20 };
     let escalation = EscalationConfig { factor: 3.0, after_min: LIMIT };
     let runner = Runner::new(engines, Arc::default(), AdmissionConfig::default(), hold, escalation);
-    let token = QueryToken::receive(&recorder, execution.query_id, "SELECT n", "s", &query.session);
+    let token = QueryToken::receive(&recorder, execution.query_id, "SELECT n", "s", &query.session, None);
     let mut token = token.planned(PlanSummary {
         statement_kind: "query",
         fingerprint: None,
