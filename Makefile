@@ -6,13 +6,14 @@ export CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 DEBUG_BINARY := $(CARGO_TARGET_DIR)/debug/flightpath
 RELEASE_BINARY := $(CARGO_TARGET_DIR)/release/flightpath
 
-.PHONY: help demo test test-rust test-python build lint fmt bench fuzz setup
+.PHONY: help demo test test-rust test-python build lint fmt bench fuzz chaos setup
 
 help:
 	@echo "make demo    a server on generated tables, and a session with it"
 	@echo "make test    every test"
 	@echo "make build   an optimized binary: $(RELEASE_BINARY)"
 	@echo "make fuzz    random statements on both engines, compared: FUZZ_STATEMENTS of them, from FUZZ_SEED"
+	@echo "make chaos   parts of a fleet killed, stopped and overloaded, and what must hold: CHAOS_FACTOR of the promised trials"
 	@echo "make lint    formatting, clippy, licences and advisories (with cargo-deny, if installed)"
 	@echo "make bench   measurements against other servers; prints tables"
 
@@ -65,3 +66,13 @@ fuzz: setup
 	cd integration-tests/python && FLIGHTPATH_BINARY=$(DEBUG_BINARY) ../../.venv/bin/python -m differential \
 		--statements $(FUZZ_STATEMENTS) --seed $(FUZZ_SEED) --out $(CARGO_TARGET_DIR)/fuzz.txt
 	@echo "$(CARGO_TARGET_DIR)/fuzz.txt"
+
+CHAOS_FACTOR ?= 0.01
+CHAOS_OPTIONS ?=
+
+chaos: setup
+	scripts/setup python postgres
+	cargo build -p flightpath
+	cd integration-tests/python && FLIGHTPATH_BINARY=$(DEBUG_BINARY) ../../.venv/bin/python -m chaos \
+		--factor $(CHAOS_FACTOR) --out $(CARGO_TARGET_DIR)/chaos.txt $(CHAOS_OPTIONS)
+	@echo "$(CARGO_TARGET_DIR)/chaos.txt"

@@ -235,6 +235,13 @@ def bench_planning(server):
             print(f"| {title} ({len(plans)}) | {plans[len(plans) // 2]:.3f} ms | {plans[int(len(plans) * 0.99)]:.3f} ms | {decides[len(decides) // 2]:.3f} ms |")
 
 
+def bench_deciding():
+    """The router alone: from features to a decision, warm. The example is built optimized."""
+    print("\n### Deciding, features to decision\n", flush=True)
+    command = ["cargo", "run", "--release", "--quiet", "-p", "flightpath-router", "--example", "decide"]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
 def machine():
     model = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -245,7 +252,7 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--scale", type=float, default=1.0)
     arguments.add_argument("--rounds", type=int, default=7)
-    arguments.add_argument("--only", choices=["latency", "tpch", "fetch", "planning"])
+    arguments.add_argument("--only", choices=["latency", "tpch", "fetch", "planning", "deciding"])
     options = arguments.parse_args()
     print(f"TPC-H scale {options.scale:g}; {machine()}; DuckDB {duckdb.__version__}; {pathlib.Path(BINARY).parent.name} build")
     with tempfile.TemporaryDirectory() as folder:
@@ -264,6 +271,8 @@ def main():
                 bench_planning(server)
         finally:
             server.stop()
+    if options.only in (None, "deciding"):
+        bench_deciding()
 
 
 if __name__ == "__main__":

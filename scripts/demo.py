@@ -47,7 +47,8 @@ def databricks(processes):
         f'listen = "127.0.0.1:0"\nstate_dir = "{STATE / "workspace"}"\n'
         f'[[auth.tokens]]\nprincipal = "ana"\ntoken_sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"\n'
         f'[databricks]\nhost = "{started.split()[-1]}"\nwarehouse_id = "simulated"\ncatalogs = ["main"]\nmonitor_token = "{token}"\nmonitor_seconds = 0.5\nlocal_roots = ["{DATA}"]\n'
-        "[shadow]\nshare = 1.0\n"
+        # Small on purpose: a tenth of a gigabyte is big then.
+        '[shadow]\nshare = 1.0\n[engines.duckdb]\nmemory = "64MiB"\n[engines.datafusion]\nmemory = "64MiB"\n'
     )
     uri = start(processes, "workspace.log", "serve", "--config", settings).removeprefix("listening on ")
     os.environ["FLIGHTPATH_TOKEN"] = token
@@ -60,6 +61,20 @@ def databricks(processes):
     show(uri, governed, "--engine", "duckdb")
     print(f"{DIM}answers are compared between engines in the background (shadow.share = 1 in this demo){OFF}\n")
     show(uri, "SELECT engine, shadow_engine, outcome, digest FROM system.shadow_runs")
+    print(f"{DIM}a big query: the small engines (64 MiB each here) could only spill it, the warehouse has room{OFF}\n")
+    big = ("SELECT what, day, sum(price) OVER (PARTITION BY what ORDER BY day, id) AS so_far FROM ("
+           "SELECT 'ordered' AS what, o_orderdate AS day, o_totalprice AS price, o_orderkey AS id FROM main.default.orders UNION ALL "
+           "SELECT 'shipped', l_shipdate, l_extendedprice, l_orderkey FROM main.default.lineitem UNION ALL "
+           "SELECT 'received', l_receiptdate, l_extendedprice, l_orderkey FROM main.default.lineitem)")
+    print(f'{CYAN}$ flightpath explain "{big}"{OFF}', flush=True)
+    run("explain", "--uri", uri, big)
+    with flightsql.connect(uri, autocommit=True, db_kwargs={"adbc.flight.sql.authorization_header": f"Bearer {token}"}) as connection:
+        with connection.cursor() as cursor:
+            begun = time.perf_counter()
+            cursor.execute(big)
+            table = cursor.fetch_arrow_table()
+            print(f"fetched {table.num_rows:,} rows in {time.perf_counter() - begun:.2f} s\n")
+    show(uri, "SELECT engine, outcome, result_rows, left(text, 40) AS query FROM system.queries WHERE text LIKE 'SELECT what, day%'")
     del os.environ["FLIGHTPATH_TOKEN"]
 
 

@@ -17,11 +17,11 @@ WAREHOUSE = {"id": "simulated", "start_delay_ms": 0, "base_latency_ms": 0, "runn
 class Simulation:
     """Catalog `main` over `data`; principals are `name: token`."""
 
-    def __init__(self, folder, data, principals, tables=None, settings=None, warehouse=None):
+    def __init__(self, folder, data, principals, tables=None, settings=None, warehouse=None, groups=None):
         folder.mkdir(parents=True, exist_ok=True)
         config = {
             "catalogs": [{"name": "main", "data": [str(data)]}],
-            "principals": [{"name": name, "tokens": [token]} for name, token in principals.items()],
+            "principals": [{"name": name, "tokens": [token], "groups": (groups or {}).get(name, [])} for name, token in principals.items()],
             "warehouses": [{**WAREHOUSE, **(warehouse or {})}],
             "tables": tables or {},
             "settings": settings or {},

@@ -13,6 +13,5 @@ mod timeline;
 mod warehouse;
 
 pub use estimate::{Assumptions, Estimate, Level, Report, WarehouseEstimate, estimate};
-pub use flightpath_databricks::sizes::is_size;
 pub use read::{History, QUERIES_MAX};
-pub use warehouse::{Kind, Warehouse, Warehouses};
+pub use warehouse::{Warehouse, Warehouses};

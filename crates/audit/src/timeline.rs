@@ -1,8 +1,9 @@
 //! When a warehouse is up, and with how many clusters: from the first query on, until nothing has
 //! come for its auto-stop. You pay for that time, whatever runs in it.
 
+use flightpath_types::QUERIES_PER_CLUSTER;
+
 use crate::warehouse::Warehouse;
-use flightpath_databricks::sizes::QUERIES_PER_CLUSTER;
 
 /// What one timeline comes to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

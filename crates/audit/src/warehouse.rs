@@ -4,44 +4,8 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use flightpath_databricks::sizes::{USD_PER_DBU_CLASSIC, USD_PER_DBU_PRO, USD_PER_DBU_SERVERLESS, is_size};
-use flightpath_types::{Error, Result};
+use flightpath_types::{Error, Result, WarehouseKind as Kind, WarehouseSize};
 use serde::Deserialize;
-
-/// How a warehouse is billed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Serverless,
-    Pro,
-    Classic,
-}
-
-impl Kind {
-    fn parse(text: &str) -> Option<Self> {
-        match text.to_ascii_lowercase().as_str() {
-            "serverless" => Some(Kind::Serverless),
-            "pro" => Some(Kind::Pro),
-            "classic" => Some(Kind::Classic),
-            _ => None,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Serverless => "serverless",
-            Kind::Pro => "pro",
-            Kind::Classic => "classic",
-        }
-    }
-
-    pub fn usd_per_dbu(self) -> f64 {
-        match self {
-            Kind::Serverless => USD_PER_DBU_SERVERLESS,
-            Kind::Pro => USD_PER_DBU_PRO,
-            Kind::Classic => USD_PER_DBU_CLASSIC,
-        }
-    }
-}
 
 /// One warehouse; what is `None` is assumed.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,7 +67,7 @@ impl Warehouses {
             let clusters_min = one.min_num_clusters.unwrap_or(1).max(1);
             let known = Warehouse {
                 name: one.name,
-                size: one.cluster_size.filter(|size| is_size(size)),
+                size: one.cluster_size.filter(|size| WarehouseSize::is_known(size)),
                 auto_stop_minutes: one.auto_stop_mins.map(|m| m.max(0.0)),
                 kind,
                 clusters_min,
@@ -125,7 +89,7 @@ impl Warehouses {
         let (id, rest) = text.split_once('=').ok_or_else(|| usage("no `=`"))?;
         let mut parts = rest.split(',').map(str::trim);
         let size = parts.next().unwrap_or_default();
-        if id.is_empty() || !is_size(size) {
+        if id.is_empty() || !WarehouseSize::is_known(size) {
             return Err(usage("no id, or no size such as Small or 2X-Large,"));
         }
         let mut warehouse = Warehouse { size: Some(size.into()), ..Warehouse::assumed(id) };

@@ -239,15 +239,26 @@ pub(crate) struct Permissions {
     pub select: Option<bool>,
 }
 
-/// The privileges that `principal` is said to hold, in Unity Catalog's spelling with underscores.
-/// Assignments to others aren't counted, should the answer have any.
-pub(crate) fn privileges(principal: &str, assignments: &[Value]) -> BTreeSet<String> {
-    let own = assignments
-        .iter()
-        .filter(|assignment| assignment.get("principal").and_then(Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case(principal)));
+/// The privileges that any of `holders` is said to hold, in Unity Catalog's spelling with
+/// underscores. Assignments to others aren't counted, should the answer have any.
+pub(crate) fn privileges(holders: &[String], assignments: &[Value]) -> BTreeSet<String> {
+    let own = assignments.iter().filter(|assignment| holder(assignment).is_some_and(|name| is_one_of(name, holders)));
     own.filter_map(|assignment| assignment.get("privileges")?.as_array())
         .flatten()
         .filter_map(|privilege| privilege.get("privilege").unwrap_or(privilege).as_str())
         .map(|name| name.replace(' ', "_").to_ascii_uppercase())
         .collect()
+}
+
+/// Whether somebody else is said to hold something: a group, it may be, that the user is in.
+pub(crate) fn names_others(user: &str, assignments: &[Value]) -> bool {
+    assignments.iter().any(|assignment| holder(assignment).is_some_and(|name| !name.eq_ignore_ascii_case(user)))
+}
+
+fn holder(assignment: &Value) -> Option<&str> {
+    assignment.get("principal")?.as_str()
+}
+
+fn is_one_of(name: &str, holders: &[String]) -> bool {
+    holders.iter().any(|holder| holder.eq_ignore_ascii_case(name))
 }

@@ -10,6 +10,8 @@ use flightpath_types::{Principal, Result};
 use serde_json::{Value, json};
 
 pub(crate) const ROOT: &str = "/api/2.1/unity-catalog";
+/// The user that a call is made as, by SCIM.
+const ME_PATH: &str = "/api/2.0/preview/scim/v2/Me";
 
 /// Who a principal of this server is in Databricks.
 pub trait Identities: Send + Sync {
@@ -37,6 +39,9 @@ pub(crate) trait UnityApi: Send + Sync {
     /// Read credentials for one table.
     async fn vend(&self, principal: &Principal, table_id: &str, deadline: Instant) -> Result<Value>;
 
+    /// Names of the groups that the principal is in.
+    async fn groups(&self, principal: &Principal, deadline: Instant) -> Result<Vec<String>>;
+
     fn databricks_name(&self, principal: &Principal) -> String;
 }
 
@@ -57,6 +62,18 @@ impl UnityApi for ClientApi {
         let body = json!({ "table_id": table_id, "operation": "READ" });
         let path = format!("{ROOT}/temporary-table-credentials");
         self.client.post(&identity, &path, &body, Idempotency::Safe, Some(deadline)).await
+    }
+
+    async fn groups(&self, principal: &Principal, deadline: Instant) -> Result<Vec<String>> {
+        let identity = self.identities.identity(principal);
+        let me: Value = self.client.get(&identity, ME_PATH, &[], Some(deadline)).await?;
+        // Whose token it was matters: another's groups say nothing of this principal's rights.
+        let wanted = self.identities.databricks_name(principal);
+        if !me["userName"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(&wanted)) {
+            return Ok(Vec::new());
+        }
+        let groups = me["groups"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(groups.iter().filter_map(|group| group["display"].as_str().map(str::to_string)).collect())
     }
 
     fn databricks_name(&self, principal: &Principal) -> String {

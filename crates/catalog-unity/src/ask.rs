@@ -1,7 +1,6 @@
 //! The questions behind one answer: the table, the policies that can be seen, the principal's
 //! effective privileges, and read credentials, which are asked for only when all else is clear.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -9,14 +8,18 @@ use std::time::{Instant, SystemTime};
 use flightpath_catalog::{AccessRules, StorageCredentials, TableName};
 use flightpath_types::{Error, Principal, Result};
 use futures::try_join;
+use serde_json::Value;
 use url::Url;
 
-use crate::answers::{Permissions, TableInfo, privileges};
+use crate::answers::{Permissions, TableInfo, names_others, privileges};
 use crate::catalog::{CREDENTIALS_LEFT_MIN, Inner, full_name, is_down};
 use crate::credentials::{self, Vended};
 use crate::eligibility::{Evidence, Policies, Vending, eligibility, whoever_asks};
 use crate::entry::{Description, Entry, Free, Known, Reading};
 use crate::listing::Pager;
+
+/// The group that every user of an account is in, whatever else is told of their groups.
+const EVERYBODY_IN_THE_ACCOUNT: &str = "account users";
 
 impl Inner {
     /// Asks everything; `order` and `asked` were taken before. An error that isn't about this table
@@ -78,11 +81,21 @@ impl Inner {
     fn place_of(&self, location: Option<&str>) -> Result<PathBuf, String> {
         let url = location.and_then(|location| Url::parse(location).ok()).ok_or("where it is stored isn't known")?;
         if url.scheme() != "file" {
-            return Err(format!("its storage isn't readable here yet ({}:)", url.scheme()));
+            return Err(format!("it is stored in {}, which Databricks alone reads so far", place_name(url.scheme())));
         }
         let path = url.to_file_path().ok().and_then(|path| path.canonicalize().ok());
         path.filter(|path| self.local_roots.iter().any(|root| path.starts_with(root)))
             .ok_or_else(|| "its storage isn't readable here: it lies in no folder of the settings".to_string())
+    }
+}
+
+fn place_name(scheme: &str) -> String {
+    match scheme {
+        "s3" | "s3a" | "s3n" => "Amazon S3".into(),
+        "abfs" | "abfss" | "wasb" | "wasbs" => "Azure storage".into(),
+        "gs" => "Google Cloud Storage".into(),
+        "r2" => "Cloudflare R2".into(),
+        other => format!("`{other}:`"),
     }
 }
 
@@ -107,12 +120,19 @@ impl Asking<'_> {
     async fn permissions(&self) -> Result<Permissions> {
         let TableName { catalog, schema, table } = self.name;
         let (on_catalog, on_schema, on_table) = try_join!(
-            self.privileges("catalog", full_name(&[catalog])),
-            self.privileges("schema", full_name(&[catalog, schema])),
-            self.privileges("table", full_name(&[catalog, schema, table]))
+            self.assignments("catalog", full_name(&[catalog])),
+            self.assignments("schema", full_name(&[catalog, schema])),
+            self.assignments("table", full_name(&[catalog, schema, table]))
         )?;
-        let holds = |held: &Option<BTreeSet<String>>, wanted: &str, by_all: bool| {
-            held.as_ref().map(|held| held.contains(wanted) || (by_all && held.contains("ALL_PRIVILEGES")))
+        let user = self.inner.api.databricks_name(self.principal);
+        let others = [&on_catalog, &on_schema, &on_table].into_iter().flatten().any(|found| names_others(&user, found));
+        let mut holders = vec![user];
+        if others {
+            holders.extend(self.groups().await?);
+        }
+        let holds = |found: &Option<Vec<Value>>, wanted: &str, by_all: bool| {
+            let held = found.as_ref().map(|found| privileges(&holders, found))?;
+            Some(held.contains(wanted) || (by_all && held.contains("ALL_PRIVILEGES")))
         };
         Ok(Permissions {
             use_catalog: holds(&on_catalog, "USE_CATALOG", true),
@@ -123,15 +143,27 @@ impl Asking<'_> {
         })
     }
 
-    /// `None` when the question was refused.
-    async fn privileges(&self, kind: &str, full_name: String) -> Result<Option<BTreeSet<String>>> {
+    /// What is held on an object; `None` when the question was refused.
+    async fn assignments(&self, kind: &str, full_name: String) -> Result<Option<Vec<Value>>> {
         let user = self.inner.api.databricks_name(self.principal);
         let path = format!("/effective-permissions/{kind}/{full_name}");
-        let assignments = self.pager().all(&path, &[("principal", user.clone())], "privilege_assignments").await;
-        match assignments {
-            Ok(assignments) => Ok(Some(privileges(&user, &assignments))),
+        match self.pager().all(&path, &[("principal", user)], "privilege_assignments").await {
+            Ok(assignments) => Ok(Some(assignments)),
             Err(error) if is_down(&error) => Err(error),
             Err(_) => Ok(None),
+        }
+    }
+
+    /// The groups that the principal is in, as the workspace tells the principal itself; none where
+    /// that was refused.
+    async fn groups(&self) -> Result<Vec<String>> {
+        match self.inner.api.groups(self.principal, self.deadline).await {
+            Ok(mut groups) => {
+                groups.push(EVERYBODY_IN_THE_ACCOUNT.into());
+                Ok(groups)
+            }
+            Err(error) if is_down(&error) => Err(error),
+            Err(_) => Ok(Vec::new()),
         }
     }
 

@@ -471,7 +471,7 @@ impl Catalog for UnityCatalog {
         let known = self.inner.current(&entry, 0).await?;
         match known.free() {
             Some(free) => free.log.history(limit).await,
-            None => Err(governed(name, &known.access).context("the history can't be read here")),
+            None => Err(Error::not_eligible(format!("the history can't be read here: {}", governed(name, &known.access).message()))),
         }
     }
 

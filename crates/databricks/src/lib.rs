@@ -14,7 +14,6 @@ mod config;
 mod error;
 mod oauth;
 mod retry;
-pub mod sizes;
 mod token;
 mod url_path;
 

@@ -199,6 +199,8 @@ pub struct Settings {
     pub history_calls_per_second: u32,
     /// What everybody holds on tables without grants of their own.
     pub default_privileges: Vec<String>,
+    /// Effective permissions show what a group holds under the group's name, not under the one who asks.
+    pub privileges_by_holder: bool,
     /// Capabilities stand in the older top-level field.
     pub top_level_capabilities: bool,
 }
@@ -224,6 +226,7 @@ impl Default for Settings {
             oauth_token_lifetime_ms: 3_600_000,
             history_calls_per_second: 10,
             default_privileges: ["SELECT", "MODIFY", "EXTERNAL_USE_SCHEMA"].map(String::from).to_vec(),
+            privileges_by_holder: false,
             top_level_capabilities: false,
         }
     }

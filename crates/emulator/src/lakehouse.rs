@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::auth::{Accounts, User};
 use crate::config::{Config, Settings};
 use crate::guarded::{Catalogs, Guarded, Purpose, RAW_MARK};
+use crate::listings;
 use crate::literals::Parameter;
 use crate::rewrite::{Place, Rewriter};
 use crate::rules::RuleBook;
@@ -86,6 +87,9 @@ impl Lakehouse {
                 self.run(self.plan(asked, prefix, query).await?, asked).await
             }
             Form::Command => {
+                if let Some(listing) = listings::run(self, asked).await? {
+                    return Ok(listing);
+                }
                 let statement = self.planned(&self.describing, asked, asked.text.clone()).await?;
                 match statement {
                     // Planned without the rules: it may be looked at, never run.

@@ -27,7 +27,7 @@ use crate::spool::Spool;
 use crate::state::{App, Workspace};
 use crate::warehouses::Warehouses;
 use crate::wire::{ApiError, SIMULATION, SIMULATION_HEADER};
-use crate::{history, oauth, simulation, statements, storage, unity, warehouses};
+use crate::{history, identity, oauth, simulation, statements, storage, unity, warehouses};
 
 /// Statements up to 16 MiB, in JSON.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -136,6 +136,7 @@ fn routes(app: App) -> Router {
         .nest("/api/2.0/sql", sql)
         .nest("/api/2.1/unity-catalog", unity)
         .nest("/simulation", simulation)
+        .route("/api/2.0/preview/scim/v2/Me", get(identity::me))
         .route("/oidc/.well-known/oauth-authorization-server", get(oauth::discovery))
         .route("/oidc/v1/token", post(oauth::token))
         .route("/storage/{id}", get(storage::get))

@@ -238,6 +238,10 @@ pub(crate) async fn effective_permissions(
     if privileges.is_empty() {
         return Ok(Json(json!({})).into_response());
     }
+    if let ("TABLE", [catalog, schema, table], true) = (from.0, parts.as_slice(), settings.privileges_by_holder) {
+        let rules = app.rules.of(&TableName::new(catalog, schema, table));
+        return Ok(Json(json!({"privilege_assignments": by_holder(&asked, &rules)})).into_response());
+    }
     let assigned: Vec<Value> = privileges
         .iter()
         .map(|privilege| match privilege == EXTERNAL_USE_SCHEMA && from.0 == "TABLE" {
@@ -246,6 +250,17 @@ pub(crate) async fn effective_permissions(
         })
         .collect();
     Ok(Json(json!({"privilege_assignments": [{"principal": of, "privileges": assigned}]})).into_response())
+}
+
+/// Each holder's own grants: the user's, and those of its groups.
+fn by_holder(user: &User, rules: &TableRules) -> Vec<Value> {
+    let holders = std::iter::once(&user.name).chain(&user.groups);
+    let held = holders.filter_map(|holder| Some((holder, rules.grants.as_ref()?.get(holder)?)));
+    held.map(|(holder, privileges)| {
+        let privileges: Vec<Value> = privileges.iter().map(|privilege| json!({"privilege": privilege})).collect();
+        json!({"principal": holder, "privileges": privileges})
+    })
+    .collect()
 }
 
 pub(crate) async fn policies(State(app): State<App>, headers: HeaderMap, Path((_, full_name)): Path<(String, String)>) -> Answered {

@@ -159,7 +159,7 @@ fn quoted(name: &TableName) -> String {
 }
 
 /// The table's name that begins at or after `at`, and where it ends.
-fn target(asked: &Asked, text: &str, at: usize) -> Result<(TableName, usize)> {
+pub(crate) fn target(asked: &Asked, text: &str, at: usize) -> Result<(TableName, usize)> {
     let mut parts = Vec::new();
     let mut at = at;
     loop {

@@ -9,10 +9,21 @@ use arrow::record_batch::RecordBatch;
 use flightpath_types::{Error, Result};
 
 use crate::type_text;
+use crate::wire::Manifest;
 
 /// The statement that describes `sql`. A line of its own: `sql` may start with a comment.
 pub(crate) fn statement(sql: &str) -> String {
     format!("DESCRIBE QUERY\n{}", sql.trim_end().trim_end_matches(';'))
+}
+
+/// The schema that a statement's own result was announced with.
+pub(crate) fn announced(manifest: &Manifest) -> Result<SchemaRef> {
+    let columns = manifest.schema.as_ref().map(|schema| schema.columns.as_slice()).unwrap_or_default();
+    if columns.is_empty() {
+        return Err(Error::unavailable("Databricks ended the statement without saying which columns it answers with"));
+    }
+    let fields = columns.iter().map(|column| Ok(Field::new(&column.name, type_text::parse(&column.type_text)?, true)));
+    Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?)))
 }
 
 /// The schema that rows of `col_name, data_type, ...` tell. Whether a column may be NULL isn't told.

@@ -75,11 +75,20 @@ impl DatabricksEngine {
         describe::schema(&batches)
     }
 
+    /// The columns of a statement that shows something and changes nothing: it is run for them, and
+    /// its rows are left alone.
+    pub async fn try_out(&self, text: &DatabricksText, who: Identity, deadline: Option<Instant>) -> Result<SchemaRef> {
+        let statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
+        let work = Work { statement, who, query_id: QueryId::generate(), deadline, returns_rows: true };
+        let finished = self.runner.run(work).await?;
+        describe::announced(&finished.answer.manifest.unwrap_or_default())
+    }
+
     async fn start(&self, work: Work, shape: Shape) -> Result<BatchStream> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Error::unavailable(format!("engine {} is shutting down", self.config.id)));
         }
-        let running = Running::new(&self.running);
+        let running = Running::new(&self.running, &self.monitor);
         let Finished { statement_id, answer } = self.runner.run(work.clone()).await?;
         let links = Links::new(self.runner.client.clone(), work.who.clone(), statement_id, self.config.link_renew_before);
         let manifest = match answer.manifest {
@@ -109,18 +118,23 @@ fn identity(execution: &Execution) -> Identity {
 }
 
 /// One query, counted while it lives.
-struct Running(Arc<AtomicU32>);
+struct Running {
+    count: Arc<AtomicU32>,
+    monitor: Arc<Monitor>,
+}
 
 impl Running {
-    fn new(count: &Arc<AtomicU32>) -> Self {
+    fn new(count: &Arc<AtomicU32>, monitor: &Arc<Monitor>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
+        monitor.worked();
+        Self { count: count.clone(), monitor: monitor.clone() }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.monitor.worked();
     }
 }
 
@@ -131,7 +145,7 @@ impl Engine for DatabricksEngine {
     }
 
     fn facts(&self) -> EngineFacts {
-        let outlook = self.monitor.state().outlook(&self.config.prices);
+        let outlook = self.monitor.state().outlook(&self.config.prices, self.running.load(Ordering::Relaxed));
         let state = if self.draining.load(Ordering::Relaxed) {
             EngineState::Draining
         } else if self.runner.client.breaker_state() == BreakerState::Open {
@@ -142,13 +156,15 @@ impl Engine for DatabricksEngine {
         EngineFacts {
             id: self.config.id.clone(),
             state,
+            shape: outlook.shape,
             memory_bytes_max: outlook.memory_bytes_max,
             slots: outlook.slots,
-            running: outlook.running.max(self.running.load(Ordering::Relaxed)),
+            running: outlook.running,
+            queued: outlook.queued,
             cores: outlook.cores,
             overhead_ms: outlook.overhead_ms,
             scan_bytes_per_second_per_core: self.config.prices.scan_bytes_per_second_per_core,
-            usd_per_hour: outlook.usd_per_hour,
+            pricing: outlook.pricing,
         }
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flightpath_databricks::segment;
-use flightpath_databricks::sizes::{QUERIES_PER_CLUSTER, USD_PER_DBU_CLASSIC, USD_PER_DBU_PRO, USD_PER_DBU_SERVERLESS, size};
-use flightpath_types::{EngineState, ErrorKind, Result};
+use flightpath_types::{
+    ComputePrice, EngineState, ErrorKind, Pricing, QUERIES_PER_CLUSTER, Result, WarehouseActivity, WarehouseKind, WarehouseSize,
+};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,12 @@ pub struct WarehouseState {
     pub health: Option<String>,
     /// How long its latest start took, in milliseconds, when one was seen.
     pub start_ms: Option<f64>,
+    /// Idle minutes after which it stops; 0 when it never does.
+    pub auto_stop_minutes: Option<u32>,
+    /// Since when it starts, while it does.
+    pub starting: Option<Instant>,
+    /// When a query was last seen on it, or when it came up.
+    pub worked: Option<Instant>,
     pub seen: Option<Instant>,
 }
 
@@ -64,46 +71,92 @@ pub struct WarehouseState {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Outlook {
     pub state: EngineState,
+    pub shape: String,
     pub slots: u32,
     pub running: u32,
+    pub queued: u32,
     pub cores: u32,
     pub memory_bytes_max: u64,
     pub overhead_ms: f64,
-    pub usd_per_hour: f64,
+    pub pricing: Pricing,
 }
 
 impl WarehouseState {
-    pub(crate) fn outlook(&self, prices: &Prices) -> Outlook {
+    fn kind(&self) -> WarehouseKind {
+        match (self.serverless, self.pro) {
+            (true, _) => WarehouseKind::Serverless,
+            (false, true) => WarehouseKind::Pro,
+            (false, false) => WarehouseKind::Classic,
+        }
+    }
+
+    /// `own`: queries of this router that it runs, which the history may not show yet.
+    pub(crate) fn outlook(&self, prices: &Prices, own: u32) -> Outlook {
         let clusters = self.clusters.max(self.clusters_min).max(1);
-        let size = size(self.size.as_deref().unwrap_or_default());
+        let size = WarehouseSize::named(self.size.as_deref().unwrap_or_default());
         let slots = QUERIES_PER_CLUSTER * clusters;
-        let usd_per_dbu = prices.usd_per_dbu.unwrap_or(match (self.serverless, self.pro) {
-            (true, _) => USD_PER_DBU_SERVERLESS,
-            (false, true) => USD_PER_DBU_PRO,
-            (false, false) => USD_PER_DBU_CLASSIC,
+        let kind = self.kind();
+        let start_ms = self.start_ms.unwrap_or(match kind {
+            WarehouseKind::Serverless => prices.start_serverless_ms,
+            WarehouseKind::Pro | WarehouseKind::Classic => prices.start_classic_ms,
         });
-        let prior = if self.serverless { prices.start_serverless_ms } else { prices.start_classic_ms };
-        let start_ms = self.start_ms.unwrap_or(prior);
-        let waiting_ms = match &self.phase {
-            WarehousePhase::Asleep => start_ms,
-            // Somewhere in the middle of it.
-            WarehousePhase::Starting => start_ms / 2.0,
-            WarehousePhase::Queued => f64::from(self.queued) * prices.queued_query_ms / f64::from(slots),
-            WarehousePhase::Unknown | WarehousePhase::Warm | WarehousePhase::Gone(_) => 0.0,
+        let running = self.running.max(own);
+        let activity = match &self.phase {
+            WarehousePhase::Unknown | WarehousePhase::Gone(_) => WarehouseActivity::Unknown,
+            WarehousePhase::Asleep => WarehouseActivity::Asleep,
+            WarehousePhase::Starting => {
+                let remaining_ms = match self.starting {
+                    Some(since) => (start_ms - millis(since.elapsed())).max(0.0),
+                    // Somewhere in the middle of it.
+                    None => start_ms / 2.0,
+                };
+                WarehouseActivity::Starting { remaining_ms }
+            }
+            WarehousePhase::Queued => {
+                WarehouseActivity::Queued { wait_ms: f64::from(self.queued) * prices.queued_query_ms / f64::from(slots) }
+            }
+            WarehousePhase::Warm if running > 0 => WarehouseActivity::Busy,
+            WarehousePhase::Warm => WarehouseActivity::Idle { idle_ms: self.worked.map_or(0.0, |at| millis(at.elapsed())) },
         };
+        let auto_stop_minutes = self.auto_stop_minutes.unwrap_or(kind.auto_stop_minutes());
+        let usd_per_dbu = prices.usd_per_dbu.unwrap_or(kind.usd_per_dbu());
+        let usd_per_hour = (size.dbu_per_hour * usd_per_dbu + size.machines_usd_per_hour(kind)) * f64::from(clusters);
         Outlook {
             state: match &self.phase {
                 WarehousePhase::Gone(why) => EngineState::Down(why.clone()),
                 _ => EngineState::Ready,
             },
+            shape: format!("databricks:{}:{}", self.size.as_deref().unwrap_or("unknown"), kind_text(kind)),
             slots,
-            running: self.running.saturating_add(self.queued),
-            cores: size.cores,
+            running,
+            queued: self.queued,
+            cores: size.cores(),
             memory_bytes_max: MEMORY_BYTES,
-            overhead_ms: prices.warm_ms + waiting_ms,
-            usd_per_hour: size.dbu_per_hour * usd_per_dbu * f64::from(clusters),
+            overhead_ms: prices.warm_ms,
+            pricing: Pricing {
+                compute: ComputePrice::Warehouse {
+                    usd_per_hour,
+                    activity,
+                    start_ms,
+                    auto_stop_ms: (auto_stop_minutes > 0).then(|| f64::from(auto_stop_minutes) * 60_000.0),
+                },
+                egress_usd_per_gb: prices.egress_usd_per_gb,
+                storage_usd_per_gb: 0.0,
+            },
         }
     }
+}
+
+fn kind_text(kind: WarehouseKind) -> &'static str {
+    match kind {
+        WarehouseKind::Serverless => "serverless",
+        WarehouseKind::Pro => "pro",
+        WarehouseKind::Classic => "classic",
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
 }
 
 #[derive(Deserialize)]
@@ -117,6 +170,7 @@ struct Seen {
     #[serde(default)]
     enable_serverless_compute: bool,
     warehouse_type: Option<String>,
+    auto_stop_mins: Option<u32>,
     health: Option<Health>,
 }
 
@@ -161,13 +215,17 @@ impl Monitor {
         state
     }
 
+    /// A query of this router started or ended there.
+    pub fn worked(&self) {
+        self.seen.lock().worked = Some(Instant::now());
+    }
+
     /// Looks until `closing`.
     pub async fn watch(self: Arc<Self>, access: MonitorAccess, closing: CancellationToken) {
-        let mut starting: Option<Instant> = None;
         let mut queue_next = Instant::now();
         loop {
             let look = async {
-                self.look(&access, &mut starting).await;
+                self.look(&access).await;
                 if Instant::now() >= queue_next && self.is_up() {
                     queue_next = Instant::now() + self.config.queue_every;
                     self.count(&access).await;
@@ -185,11 +243,11 @@ impl Monitor {
         matches!(self.seen.lock().phase, WarehousePhase::Warm | WarehousePhase::Queued)
     }
 
-    async fn look(&self, access: &MonitorAccess, starting: &mut Option<Instant>) {
+    async fn look(&self, access: &MonitorAccess) {
         let path = format!("/api/2.0/sql/warehouses/{}", segment(&self.warehouse_id));
         let seen: Result<Seen> = access.client.get(&access.identity, &path, &[], Some(self.patience())).await;
         match seen {
-            Ok(seen) => self.note(seen, starting),
+            Ok(seen) => self.note(seen),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let mut state = self.seen.lock();
                 state.phase = WarehousePhase::Gone(format!("the warehouse {} doesn't exist", self.warehouse_id));
@@ -200,7 +258,7 @@ impl Monitor {
         }
     }
 
-    fn note(&self, seen: Seen, starting: &mut Option<Instant>) {
+    fn note(&self, seen: Seen) {
         let mut state = self.seen.lock();
         let queued = state.queued;
         let (phase, up) = match seen.state.as_deref() {
@@ -210,18 +268,22 @@ impl Monitor {
             Some("DELETED" | "DELETING") => (WarehousePhase::Gone(format!("the warehouse {} is deleted", self.warehouse_id)), false),
             _ => (WarehousePhase::Unknown, false),
         };
-        match (&phase, *starting) {
-            (WarehousePhase::Starting, None) => *starting = Some(Instant::now()),
+        match (&phase, state.starting) {
+            (WarehousePhase::Starting, None) => state.starting = Some(Instant::now()),
             (WarehousePhase::Starting, Some(_)) => {}
             (_, began) => {
                 if let (true, Some(began)) = (up, began) {
-                    state.start_ms = Some(began.elapsed().as_secs_f64() * 1_000.0);
+                    state.start_ms = Some(millis(began.elapsed()));
+                    state.worked = Some(Instant::now());
                 }
-                *starting = None;
+                state.starting = None;
             }
         }
         if !up {
             (state.queued, state.running) = (0, 0);
+            state.worked = None;
+        } else if state.worked.is_none() {
+            state.worked = Some(Instant::now());
         }
         state.phase = phase;
         state.clusters = seen.num_clusters;
@@ -229,6 +291,7 @@ impl Monitor {
         state.size = seen.cluster_size;
         state.serverless = seen.enable_serverless_compute;
         state.pro = seen.warehouse_type.as_deref() == Some("PRO");
+        state.auto_stop_minutes = seen.auto_stop_mins;
         state.health = seen.health.and_then(|health| {
             let status = health.status.filter(|status| status != "HEALTHY")?;
             Some(health.summary.map_or(status.clone(), |summary| format!("{status}: {summary}")))
@@ -271,6 +334,9 @@ impl Monitor {
         }
         let mut state = self.seen.lock();
         (state.queued, state.running) = (queued, running);
+        if queued + running > 0 {
+            state.worked = Some(Instant::now());
+        }
         if matches!(state.phase, WarehousePhase::Warm | WarehousePhase::Queued) {
             state.phase = if queued > 0 { WarehousePhase::Queued } else { WarehousePhase::Warm };
         }
@@ -292,15 +358,33 @@ mod tests {
     #[test]
     fn the_outlook_follows_the_state() {
         let prices = Prices::default();
-        let warm = state(WarehousePhase::Warm).outlook(&prices);
+        let warm = state(WarehousePhase::Warm).outlook(&prices, 0);
         assert_eq!((warm.slots, warm.cores, warm.overhead_ms), (20, 32, 250.0));
-        assert!((warm.usd_per_hour - 12.0 * 0.70 * 2.0).abs() < 1e-9);
-        assert_eq!(state(WarehousePhase::Asleep).outlook(&prices).overhead_ms, 4_250.0);
-        let queued = WarehouseState { queued: 40, running: 20, ..state(WarehousePhase::Queued) }.outlook(&prices);
-        assert_eq!((queued.running, queued.overhead_ms), (60, 4_250.0));
+        assert_eq!(warm.shape, "databricks:Small:serverless");
+        assert!((warm.pricing.usd_per_hour() - 12.0 * 0.70 * 2.0).abs() < 1e-9);
+        assert_eq!(warm.pricing.wait_ms(), 0.0);
+        let asleep = state(WarehousePhase::Asleep).outlook(&prices, 0);
+        assert_eq!((asleep.overhead_ms, asleep.pricing.wait_ms()), (250.0, 4_000.0));
+        let queued = WarehouseState { queued: 40, running: 20, ..state(WarehousePhase::Queued) }.outlook(&prices, 0);
+        assert_eq!((queued.running, queued.queued, queued.pricing.wait_ms()), (20, 40, 4_000.0));
         let classic = WarehouseState { serverless: false, start_ms: Some(1_000.0), ..state(WarehousePhase::Asleep) };
-        assert_eq!(classic.outlook(&prices).overhead_ms, 1_250.0);
-        let gone = state(WarehousePhase::Gone("deleted".into())).outlook(&prices);
+        assert_eq!(classic.outlook(&prices, 0).pricing.wait_ms(), 1_000.0);
+        let gone = state(WarehousePhase::Gone("deleted".into())).outlook(&prices, 0);
         assert_eq!(gone.state, EngineState::Down("deleted".into()));
+    }
+
+    #[test]
+    fn what_it_does_now_and_when_it_stops_decide_its_price() {
+        let prices = Prices::default();
+        let compute = |state: &WarehouseState, own| match state.outlook(&prices, own).pricing.compute {
+            ComputePrice::Warehouse { activity, auto_stop_ms, .. } => (activity, auto_stop_ms),
+            ComputePrice::Hourly { .. } => panic!("a warehouse isn't paid like a machine"),
+        };
+        let warm = state(WarehousePhase::Warm);
+        assert_eq!(compute(&warm, 0), (WarehouseActivity::Idle { idle_ms: 0.0 }, Some(600_000.0)));
+        assert_eq!(compute(&warm, 1).0, WarehouseActivity::Busy);
+        assert_eq!(compute(&WarehouseState { auto_stop_minutes: Some(0), ..warm.clone() }, 0).1, None);
+        assert_eq!(compute(&WarehouseState { auto_stop_minutes: Some(1), ..warm }, 0).1, Some(60_000.0));
+        assert_eq!(compute(&state(WarehousePhase::Unknown), 0).0, WarehouseActivity::Unknown);
     }
 }

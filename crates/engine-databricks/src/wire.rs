@@ -94,6 +94,7 @@ pub(crate) struct StatusError {
 
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Manifest {
+    pub schema: Option<ManifestSchema>,
     #[serde(default)]
     pub total_chunk_count: u64,
     #[serde(default)]
@@ -105,6 +106,18 @@ pub(crate) struct Manifest {
     #[serde(default)]
     pub chunks: Option<Vec<ChunkInfo>>,
     pub result_compression: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ManifestSchema {
+    #[serde(default)]
+    pub columns: Vec<ColumnInfo>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ColumnInfo {
+    pub name: String,
+    pub type_text: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

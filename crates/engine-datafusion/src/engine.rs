@@ -26,7 +26,7 @@ use datafusion::prelude::SessionConfig;
 use flightpath_catalog::{AccessRules, TableContents};
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::{PlannedQuery, ScanId, SnapshotSource};
-use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Refusal, RefusalClass, Result};
+use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Pricing, Refusal, RefusalClass, Result};
 
 use crate::files::Footers;
 use crate::memory::{QueryMemory, SharedMemory};
@@ -177,13 +177,15 @@ impl Engine for DataFusionEngine {
         EngineFacts {
             id: self.id.clone(),
             state: if self.draining.load(Ordering::Acquire) { EngineState::Draining } else { EngineState::Ready },
+            shape: format!("datafusion:{}c:{}MiB", self.config.cores, self.config.query_memory_bytes_max >> 20),
             memory_bytes_max: self.config.query_memory_bytes_max as u64,
             slots: self.config.slots,
             running: self.running.load(Ordering::Acquire),
+            queued: 0,
             cores: u32::try_from(self.config.cores).unwrap_or(u32::MAX),
             overhead_ms: OVERHEAD_MS,
             scan_bytes_per_second_per_core: SCAN_BYTES_PER_SECOND_PER_CORE,
-            usd_per_hour: self.config.usd_per_hour,
+            pricing: Pricing::hourly(self.config.usd_per_hour),
         }
     }
 

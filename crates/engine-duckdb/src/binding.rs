@@ -55,7 +55,7 @@ pub fn table(scan: &ScanBinding, name: String) -> Bound<TableBinding> {
     let partitions: Vec<usize> =
         scan.columns.iter().filter_map(|index| snapshot.partition_columns.iter().position(|partition| partition == index)).collect();
     let files = scan.files.iter().map(|file| file_binding(snapshot, file, &partitions)).collect::<Bound<Vec<_>>>()?;
-    Ok(TableBinding { name, schema: String::new(), catalog: String::new(), columns, files })
+    Ok(TableBinding { name, schema: String::new(), catalog: String::new(), columns, files, cache_key: String::new() })
 }
 
 fn refuse(snapshot: &TableSnapshot, reason: &str) -> Refusal {

@@ -18,7 +18,7 @@ use futures::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
 use crate::ticket::{Signer, expires_unix_ms};
@@ -47,19 +47,28 @@ pub struct Client {
 }
 
 impl Client {
-    /// `address` as the worker announces it: `unix:/path` or `tcp:host:port`.
-    pub fn new(address: &str, signer: Signer) -> Result<Self> {
+    /// `address` as the worker announces it: `unix:/path` or `tcp:host:port`. With the authority of its
+    /// certificate (PEM) it is spoken to over TLS. One that doesn't answer for `silence_max` is given up.
+    pub fn new(address: &str, ca_pem: Option<&str>, signer: Signer, silence_max: Duration) -> Result<Self> {
+        let scheme = if ca_pem.is_some() { "https" } else { "http" };
         let uri = match address.strip_prefix("tcp:") {
-            Some(host_port) => format!("http://{host_port}"),
+            Some(host_port) => format!("{scheme}://{host_port}"),
             None => address.to_string(),
         };
-        let endpoint = Endpoint::from_shared(uri)
+        let mut endpoint = Endpoint::from_shared(uri)
             .map_err(|e| Error::unavailable(format!("the DuckDB worker announced the address {address}: {e}")))?
-            .connect_timeout(CONNECT_MAX)
+            .connect_timeout(CONNECT_MAX.min(silence_max))
             .tcp_nodelay(true)
+            .http2_keep_alive_interval(silence_max / 3)
+            .keep_alive_timeout(silence_max - silence_max / 3)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES);
+        if let Some(ca) = ca_pem {
+            endpoint = endpoint
+                .tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)))
+                .map_err(|e| Error::invalid(format!("the authority of the workers' certificates: {e}")))?;
+        }
         Ok(Self { endpoint, signer, idle: Mutex::default() })
     }
 

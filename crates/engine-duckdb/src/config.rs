@@ -20,6 +20,11 @@ pub struct Config {
     /// Given to the worker beside the few variables that it inherits.
     pub environment: Vec<(String, String)>,
     pub transport: Transport,
+    /// Workers that are started and kept alive here; 0 where all register from elsewhere. The settings
+    /// below are each one's.
+    pub workers: u32,
+    /// Workers there may be, those from elsewhere included.
+    pub workers_max: u32,
     pub slots: u32,
     /// Of these, for SQL in the `duckdb` dialect; 0 refuses it.
     pub user_slots: u32,
@@ -58,6 +63,8 @@ impl Config {
             arguments: vec!["worker".into(), "--supervised".into()],
             environment: Vec::new(),
             transport: Transport::Unix,
+            workers: 1,
+            workers_max: 64,
             slots: 8,
             user_slots: 2,
             queue_max: 64,

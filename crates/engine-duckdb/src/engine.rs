@@ -1,53 +1,120 @@
-//! The `Engine` that runs queries on a supervised DuckDB worker.
+//! The `Engine` that runs queries on DuckDB workers.
 
-use std::pin::Pin;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::{PlannedQuery, ScanBinding};
-use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Refusal, RefusalClass, Result, Session};
-use futures::Stream;
+use flightpath_proto::v1::{TableBinding, WorkerStatus};
+use flightpath_types::{EngineFacts, EngineId, EngineState, Error, ErrorKind, Pricing, QueryId, Refusal, RefusalClass, Result, Session};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::Config;
+use crate::client::Client;
+use crate::guarded;
+use crate::roster::{Attempt, Candidate, Need, Roster, Seat, WorkerFacts};
 use crate::supervisor::Supervisor;
+use crate::ticket::{KEY_BYTES, Signer};
 use crate::{binding, ticket};
 
 /// Describing a statement only plans it.
 const DESCRIBE_MAX: Duration = Duration::from_secs(20);
+const DESCRIBE_TRIES: u32 = 3;
+/// How long a worker that registers may take to answer.
+const REACH_MAX: Duration = Duration::from_secs(5);
+/// Leases are looked at this often within one.
+const LOOKS_PER_LEASE: u32 = 12;
 
 pub struct DuckdbEngine {
     id: EngineId,
     config: Config,
-    supervisor: Supervisor,
-    running: Arc<AtomicU32>,
+    roster: Arc<Roster>,
+    supervisors: Vec<Supervisor>,
+    watch: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A worker that registers from elsewhere.
+pub struct RemoteWorker {
+    /// Unique in the fleet.
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    /// `host:port`
+    pub address: String,
+    /// PEM text of its certificate's authority; `None` without TLS.
+    pub ca_pem: Option<String>,
+    /// Signs tickets for it.
+    pub ticket_key: [u8; KEY_BYTES],
 }
 
 impl DuckdbEngine {
-    /// Starts the worker in the background; needs a tokio runtime. See [`DuckdbEngine::ready`].
+    /// Starts its own workers in the background; needs a tokio runtime. See [`DuckdbEngine::ready`].
     pub fn start(config: Config) -> Self {
-        let supervisor = Supervisor::start(config.clone());
-        Self { id: EngineId::new("duckdb"), config, supervisor, running: Arc::default() }
+        let roster = Roster::new(config.silence_down, config.workers_max.max(config.workers) as usize);
+        let supervisors = (0..config.workers).map(|n| Supervisor::start(format!("local-{n}"), config.clone(), roster.clone())).collect();
+        let watch = tokio::spawn(watch_leases(Arc::downgrade(&roster), config.silence_down));
+        Self { id: EngineId::new("duckdb"), config, roster, supervisors, watch: Mutex::new(Some(watch)) }
     }
 
-    /// Waits until the worker takes queries; the reason if it can't be started.
+    /// Waits until a worker takes queries; the reason if none can be started. Doesn't wait for workers
+    /// from elsewhere.
     pub async fn ready(&self) -> Result<()> {
-        self.supervisor.client().await.map(drop)
+        self.roster.ready(self.config.start_max).await
     }
 
-    /// The worker's process id; none while there is no worker.
+    /// The first own worker's process id; none while there is no such worker.
     pub fn pid(&self) -> Option<u32> {
-        self.supervisor.pid()
+        self.pids().first().copied()
+    }
+
+    /// Its own workers' process ids.
+    pub fn pids(&self) -> Vec<u32> {
+        self.supervisors.iter().filter_map(Supervisor::pid).collect()
+    }
+
+    /// Every worker that belongs to the fleet now, by name.
+    pub fn workers(&self) -> Vec<WorkerFacts> {
+        self.roster.facts(Instant::now())
+    }
+
+    /// Takes in a worker from elsewhere, once it has answered, until its seat is dropped.
+    pub async fn join(&self, worker: RemoteWorker) -> Result<Seat> {
+        let address = format!("tcp:{}", worker.address);
+        let client = Arc::new(Client::new(&address, worker.ca_pem.as_deref(), Signer::new(&worker.ticket_key)?, self.config.silence_down)?);
+        let unreachable = |why: &str| {
+            Error::unavailable(format!(
+                "the router can't reach the worker at {}: {why}; set worker.advertise to where it can",
+                worker.address
+            ))
+        };
+        let status = match tokio::time::timeout(REACH_MAX, client.status()).await {
+            Ok(Ok(status)) => status,
+            Ok(Err(error)) => return Err(unreachable(error.message())),
+            Err(_) => return Err(unreachable("no answer")),
+        };
+        check_shape(&status)?;
+        let candidate = Candidate { name: worker.name, labels: worker.labels, client, status, shared: true };
+        self.roster.join(candidate, Instant::now())
     }
 
     /// Ends a query by its id; whether there was one. Dropping its stream does the same.
-    pub async fn cancel(&self, query_id: flightpath_types::QueryId) -> Result<bool> {
-        self.supervisor.client().await?.cancel(&query_id.to_string()).await
+    pub async fn cancel(&self, query_id: QueryId) -> Result<bool> {
+        self.ready().await?;
+        let id = query_id.to_string();
+        let members = self.roster.members();
+        let answers = futures::future::join_all(members.iter().filter(|m| !m.is_lost()).map(|m| m.client.cancel(&id))).await;
+        let mut failure = None;
+        for answer in answers {
+            match answer {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(false), Err)
     }
 
     /// The schema that a user's DuckDB text would give over these tables, without running it.
@@ -61,28 +128,76 @@ impl DuckdbEngine {
             ticket::name_for_user(&mut table, scan);
             bound.push(table);
         }
-        let mut ticket = ticket::base(text.to_string(), bound);
+        // A worker that dies meanwhile is no reason to refuse the statement.
+        let query_id = QueryId::generate();
+        for _ in 1..DESCRIBE_TRIES {
+            match self.describe_once(query_id, text, bound.clone(), session).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable => {}
+                outcome => return outcome,
+            }
+        }
+        self.describe_once(query_id, text, bound, session).await
+    }
+
+    async fn describe_once(&self, query_id: QueryId, text: &str, tables: Vec<TableBinding>, session: &Session) -> Result<SchemaRef> {
+        // Each try has a ticket of its own: one is good for one use.
+        let mut ticket = ticket::base(text.to_string(), tables);
         ticket::make_user(&mut ticket, &session.catalog, &session.schema);
-        let client = self.supervisor.client().await?;
-        match tokio::time::timeout(DESCRIBE_MAX, client.describe(&ticket)).await {
-            Ok(schema) => schema,
-            Err(_) => Err(Error::unavailable("the DuckDB worker didn't describe the statement in time")),
+        let files = ticket.tables.iter().map(|t| t.files.len()).sum();
+        let mut attempt = self.begin(&Need { query_id: Some(query_id), table: "", files, user: true }).await?;
+        let client = attempt.member().client.clone();
+        let described = tokio::time::timeout(DESCRIBE_MAX, guarded::answer(&mut attempt, client.describe(&ticket)));
+        described.await.unwrap_or_else(|_| Err(Error::unavailable("the DuckDB worker didn't describe the statement in time")))
+    }
+
+    /// A worker for a query; waits for one that is starting, not for one that is down.
+    async fn begin(&self, need: &Need<'_>) -> Result<Attempt> {
+        if self.roster.state(Instant::now()) != EngineState::Ready {
+            self.ready().await?;
+        }
+        self.roster.begin(need, Instant::now())
+    }
+}
+
+impl Drop for DuckdbEngine {
+    fn drop(&mut self) {
+        if let Some(watch) = self.watch.lock().take() {
+            watch.abort();
         }
     }
 }
 
-/// What the router is told of an engine with these settings.
+/// What no worker may tell of itself.
+fn check_shape(status: &WorkerStatus) -> Result<()> {
+    if status.slots == 0 || status.threads == 0 || status.memory_bytes_max == 0 {
+        return Err(Error::invalid("a worker has at least one slot, one thread and some memory"));
+    }
+    Ok(())
+}
+
+async fn watch_leases(roster: std::sync::Weak<Roster>, lease: Duration) {
+    let mut interval = tokio::time::interval(lease / LOOKS_PER_LEASE);
+    loop {
+        interval.tick().await;
+        let Some(roster) = roster.upgrade() else { return };
+        roster.expire(Instant::now());
+    }
+}
+
+/// What the router is told of an engine with these settings and nothing but its own workers.
 pub fn facts(config: &Config, state: EngineState, running: u32) -> EngineFacts {
     EngineFacts {
         id: EngineId::new("duckdb"),
         state,
+        shape: format!("duckdb:{}c:{}MiB", config.threads, config.memory_bytes_max >> 20),
         memory_bytes_max: if config.user_slots == 0 { config.memory_bytes_max } else { config.memory_bytes_max / 4 * 3 },
-        slots: config.slots,
+        slots: config.slots.saturating_mul(config.workers.max(1)),
         running,
+        queued: 0,
         cores: config.threads,
         overhead_ms: config.overhead_ms,
         scan_bytes_per_second_per_core: config.scan_bytes_per_second_per_core,
-        usd_per_hour: config.usd_per_hour,
+        pricing: Pricing::hourly(config.usd_per_hour),
     }
 }
 
@@ -107,8 +222,18 @@ impl Engine for DuckdbEngine {
         &self.id
     }
 
+    /// Slots and running queries of all ready workers; memory and cores of the smallest, where the
+    /// query may land.
     fn facts(&self) -> EngineFacts {
-        facts(&self.config, self.supervisor.state(), self.running.load(Ordering::Relaxed))
+        let now = Instant::now();
+        let mut facts = facts(&self.config, self.roster.state(now), self.roster.in_flight());
+        if let Some(totals) = self.roster.totals(now) {
+            facts.slots = totals.slots;
+            facts.running = totals.running;
+            facts.cores = totals.cores_min;
+            facts.memory_bytes_max = totals.memory_bytes_min;
+        }
+        facts
     }
 
     fn eligible(&self, query: &PlannedQuery) -> Result<(), Refusal> {
@@ -117,44 +242,24 @@ impl Engine for DuckdbEngine {
 
     async fn execute(&self, query: Arc<PlannedQuery>, execution: Execution) -> Result<BatchStream> {
         self.eligible(&query).map_err(|refusal| Error::not_eligible(refusal.reason))?;
-        let running = RunningGuard::new(&self.running);
+        let compiled = query.duckdb.as_ref().map_err(|refusal| Error::not_eligible(&refusal.reason))?;
         let deadline = execution.deadline.map(tokio::time::Instant::from_std);
-        let client = self.supervisor.client().await?;
         let ticket = ticket::of_query(&query, &execution)?;
-        let stream = client.query(&ticket, deadline).await?;
-        Ok(Box::pin(Counted { stream, _running: running }))
+        let table = ticket::largest_table(&query, compiled);
+        let need = Need {
+            query_id: Some(execution.query_id),
+            table: &table,
+            files: ticket.tables.iter().map(|t| t.files.len()).sum(),
+            user: query.session.dialect == flightpath_types::Dialect::Duckdb,
+        };
+        let mut attempt = self.begin(&need).await?;
+        let client = attempt.member().client.clone();
+        let stream = guarded::answer(&mut attempt, client.query(&ticket, deadline)).await?;
+        Ok(guarded::watched(stream, attempt))
     }
 
     async fn shutdown(&self) {
-        self.supervisor.shutdown().await;
-    }
-}
-
-struct RunningGuard(Arc<AtomicU32>);
-
-impl RunningGuard {
-    fn new(running: &Arc<AtomicU32>) -> Self {
-        running.fetch_add(1, Ordering::Relaxed);
-        Self(running.clone())
-    }
-}
-
-impl Drop for RunningGuard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts as running until it's dropped.
-struct Counted {
-    stream: BatchStream,
-    _running: RunningGuard,
-}
-
-impl Stream for Counted {
-    type Item = Result<RecordBatch>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.as_mut().poll_next(cx)
+        self.roster.stop();
+        futures::future::join_all(self.supervisors.iter().map(Supervisor::shutdown)).await;
     }
 }

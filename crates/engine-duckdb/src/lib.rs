@@ -1,5 +1,6 @@
-//! The DuckDB engine: sends a query's DuckDB SQL with its exact files to a worker process and
-//! streams the answer back.
+//! The DuckDB engine: sends a query's DuckDB SQL with its exact files to one of its workers and
+//! streams the answer back. Workers are processes: some are started and kept alive here, others
+//! have registered from elsewhere; `roster` knows them all alike.
 //!
 //! DuckDB never runs in this process. Nothing is sent that the planner didn't compile for DuckDB
 //! (or, in the `duckdb` dialect, that the user didn't write for it), a table that can't be bound
@@ -8,11 +9,17 @@
 #![forbid(unsafe_code)]
 
 mod binding;
+mod breaker;
+mod budget;
 mod client;
 mod config;
 mod engine;
+mod guarded;
+mod placement;
+mod roster;
 mod supervisor;
 mod ticket;
 
 pub use config::{Config, Transport};
-pub use engine::{DuckdbEngine, eligible, facts};
+pub use engine::{DuckdbEngine, RemoteWorker, eligible, facts};
+pub use roster::{Seat, WorkerFacts};

@@ -2,15 +2,16 @@
 //! growing waits when it dies, and ends it at shutdown. Never leaves a process behind: a worker
 //! ends when its standard input does, which is when this process is gone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use flightpath_proto::v1::WorkerLaunch;
-use flightpath_types::{EngineState, Error, Result};
+use flightpath_proto::v1::{WorkerLaunch, WorkerStatus};
+use flightpath_types::{Error, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::Client;
+use crate::roster::{Candidate, Local, Roster, Seat};
 use crate::ticket::{KEY_BYTES, Signer};
 use crate::{Config, Transport};
 
@@ -35,71 +37,28 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 const LAST_LINES: usize = 5;
 /// A worker that lived this long starts its back-off anew.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
-
-#[derive(Clone)]
-enum State {
-    Starting,
-    Ready {
-        client: Arc<Client>,
-        pid: u32,
-    },
-    /// A worker runs but doesn't answer.
-    Silent {
-        pid: u32,
-    },
-    Down(String),
-    Stopped,
-}
+/// No process has this id.
+const NO_PROCESS: u32 = 0;
 
 pub struct Supervisor {
-    state: watch::Receiver<State>,
+    pid: Arc<AtomicU32>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
-    start_max: Duration,
 }
 
 impl Supervisor {
-    pub fn start(config: Config) -> Self {
-        let (state_sender, state) = watch::channel(State::Starting);
+    /// Starts a worker that belongs to the roster, under this name, whenever it runs.
+    pub fn start(name: String, config: Config, roster: Arc<Roster>) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let start_max = config.start_max;
-        let task = tokio::spawn(supervise(config, state_sender, stopped));
-        Self { state, stop, task: Mutex::new(Some(task)), start_max }
-    }
-
-    /// The worker's client; waits for a worker that is starting, not for one that is down.
-    pub async fn client(&self) -> Result<Arc<Client>> {
-        let mut state = self.state.clone();
-        let settled = state.wait_for(|s| !matches!(s, State::Starting));
-        let settled = match timeout(self.start_max, settled).await {
-            Ok(Ok(state)) => state.clone(),
-            Ok(Err(_)) => State::Stopped,
-            Err(_) => State::Starting,
-        };
-        match settled {
-            State::Ready { client, .. } => Ok(client),
-            State::Starting => Err(Error::unavailable("the DuckDB worker is still starting")),
-            State::Silent { .. } => Err(Error::unavailable("the DuckDB worker doesn't answer")),
-            State::Down(reason) => Err(Error::unavailable(format!("the DuckDB worker is down: {reason}"))),
-            State::Stopped => Err(Error::unavailable("the DuckDB worker was shut down")),
-        }
-    }
-
-    pub fn state(&self) -> EngineState {
-        match &*self.state.borrow() {
-            State::Ready { .. } => EngineState::Ready,
-            State::Starting => EngineState::Down("the DuckDB worker is starting".into()),
-            State::Silent { .. } => EngineState::Down("the DuckDB worker doesn't answer".into()),
-            State::Down(reason) => EngineState::Down(format!("the DuckDB worker is down: {reason}")),
-            State::Stopped => EngineState::Draining,
-        }
+        let pid = Arc::new(AtomicU32::new(NO_PROCESS));
+        roster.local(&name, Some(Local::Starting));
+        let supervised = Supervised { name, config, roster, pid: pid.clone() };
+        let task = tokio::spawn(supervised.run(stopped));
+        Self { pid, stop, task: Mutex::new(Some(task)) }
     }
 
     pub fn pid(&self) -> Option<u32> {
-        match &*self.state.borrow() {
-            State::Ready { pid, .. } | State::Silent { pid } => Some(*pid),
-            State::Starting | State::Down(_) | State::Stopped => None,
-        }
+        Some(self.pid.load(Ordering::Acquire)).filter(|pid| *pid != NO_PROCESS)
     }
 
     /// Ends the worker and waits for it.
@@ -113,41 +72,66 @@ impl Supervisor {
     }
 }
 
-async fn supervise(config: Config, state: watch::Sender<State>, mut stop: watch::Receiver<bool>) {
-    let mut backoff = config.backoff_min;
-    loop {
-        let started = Instant::now();
-        let launched = tokio::select! {
-            launched = launch(&config) => launched,
-            // The launch is dropped, and its child killed.
-            () = stopped(&mut stop) => break,
-        };
-        let reason = match launched {
-            Ok(mut worker) => {
-                tracing::info!(pid = worker.pid, "the DuckDB worker is ready");
-                state.send_replace(State::Ready { client: worker.client.clone(), pid: worker.pid });
-                let Some(reason) = watch_over(&config, &mut worker, &state, &mut stop).await else {
-                    state.send_replace(State::Stopped);
-                    worker.end(config.drain_max).await;
-                    break;
-                };
-                reason
+/// What the task that keeps one worker alive works with.
+struct Supervised {
+    name: String,
+    config: Config,
+    roster: Arc<Roster>,
+    pid: Arc<AtomicU32>,
+}
+
+impl Supervised {
+    async fn run(self, mut stop: watch::Receiver<bool>) {
+        let config = &self.config;
+        let mut backoff = config.backoff_min;
+        loop {
+            let started = Instant::now();
+            let launched = tokio::select! {
+                launched = launch(config) => launched,
+                // The launch is dropped, and its child killed.
+                () = stopped(&mut stop) => break,
+            };
+            let reason = match launched {
+                Ok((mut worker, status)) => {
+                    let ended = self.serve(&mut worker, status, &mut stop).await;
+                    let Some(reason) = ended else {
+                        worker.end(config.drain_max).await;
+                        self.pid.store(NO_PROCESS, Ordering::Release);
+                        break;
+                    };
+                    self.pid.store(NO_PROCESS, Ordering::Release);
+                    reason
+                }
+                Err(error) => error.message().to_string(),
+            };
+            if started.elapsed() >= STABLE_AFTER {
+                backoff = config.backoff_min;
             }
-            Err(error) => error.message().to_string(),
-        };
-        if started.elapsed() >= STABLE_AFTER {
-            backoff = config.backoff_min;
+            tracing::warn!(worker = self.name, reason, backoff_ms = backoff.as_millis() as u64, "the DuckDB worker is down");
+            // Until it is ready again the last reason stands: nobody should wait for it.
+            self.roster.local(&self.name, Some(Local::Down(reason)));
+            tokio::select! {
+                () = sleep(backoff) => {}
+                () = stopped(&mut stop) => break,
+            }
+            backoff = (backoff * 2).min(config.backoff_max);
         }
-        tracing::warn!(reason, backoff_ms = backoff.as_millis() as u64, "the DuckDB worker is down");
-        state.send_replace(State::Down(reason));
-        tokio::select! {
-            () = sleep(backoff) => {}
-            () = stopped(&mut stop) => break,
-        }
-        backoff = (backoff * 2).min(config.backoff_max);
-        // Until it is ready again the last reason stands: nobody should wait for it.
+        self.roster.local(&self.name, None);
     }
-    state.send_replace(State::Stopped);
+
+    /// The worker's stay in the fleet. Returns why it is no more, or `None` when it is to be stopped.
+    async fn serve(&self, worker: &mut Worker, status: WorkerStatus, stop: &mut watch::Receiver<bool>) -> Option<String> {
+        tracing::info!(worker = self.name, pid = worker.pid, "the DuckDB worker is ready");
+        self.pid.store(worker.pid, Ordering::Release);
+        let candidate =
+            Candidate { name: self.name.clone(), labels: BTreeMap::new(), client: worker.client.clone(), status, shared: false };
+        let seat = match self.roster.join(candidate, Instant::now().into_std()) {
+            Ok(seat) => seat,
+            Err(error) => return Some(error.message().to_string()),
+        };
+        self.roster.local(&self.name, Some(Local::Up));
+        watch_over(&self.config, worker, &seat, stop).await
+    }
 }
 
 /// Completes when the worker is to be stopped, also when nobody is left who could say so.
@@ -178,12 +162,7 @@ impl Worker {
 }
 
 /// Returns why the worker is no more, or `None` when it is to be stopped.
-async fn watch_over(
-    config: &Config,
-    worker: &mut Worker,
-    state: &watch::Sender<State>,
-    stop: &mut watch::Receiver<bool>,
-) -> Option<String> {
+async fn watch_over(config: &Config, worker: &mut Worker, seat: &Seat, stop: &mut watch::Receiver<bool>) -> Option<String> {
     let mut heard = Instant::now();
     loop {
         let ping = async {
@@ -194,24 +173,20 @@ async fn watch_over(
             status = worker.child.wait() => return Some(end_text(status, &worker.errors)),
             () = stopped(stop) => return None,
             answer = ping => {
-                if matches!(answer, Ok(Ok(_))) {
+                if let Ok(Ok(status)) = answer {
                     heard = Instant::now();
-                    if !matches!(&*state.borrow(), State::Ready { .. }) {
-                        state.send_replace(State::Ready { client: worker.client.clone(), pid: worker.pid });
-                    }
+                    seat.report(&status, heard.into_std());
                 } else if heard.elapsed() >= config.silence_kill {
                     // Also ends one that was stopped by a signal.
                     let _ = worker.child.kill().await;
                     return Some(format!("it didn't answer for {} s and was killed", heard.elapsed().as_secs()));
-                } else if heard.elapsed() >= config.silence_down {
-                    state.send_replace(State::Silent { pid: worker.pid });
                 }
             }
         }
     }
 }
 
-async fn launch(config: &Config) -> Result<Worker> {
+async fn launch(config: &Config) -> Result<(Worker, WorkerStatus)> {
     let folder = Folder::create(&config.temp_dir)?;
     let key: [u8; KEY_BYTES] = rand::random();
     let socket = folder.0.join("socket");
@@ -255,9 +230,9 @@ async fn launch(config: &Config) -> Result<Worker> {
         }
         Err(_) => return Err(Error::unavailable(format!("it didn't start within {} s", config.start_max.as_secs()))),
     };
-    let client = Arc::new(Client::new(&address, Signer::new(&key)?)?);
+    let client = Arc::new(Client::new(&address, None, Signer::new(&key)?, config.silence_down)?);
     match timeout(config.start_max, client.status()).await {
-        Ok(Ok(_)) => Ok(Worker { child, pid, client, stdin, errors, _folder: folder }),
+        Ok(Ok(status)) => Ok((Worker { child, pid, client, stdin, errors, _folder: folder }, status)),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(Error::unavailable("it started and doesn't answer")),
     }

@@ -1,9 +1,10 @@
 //! What is sent to a worker, signed with the key that only it and this process know.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flightpath_engine::Execution;
-use flightpath_plan::PlannedQuery;
+use flightpath_plan::{CompiledSql, PlannedQuery};
 use flightpath_proto::v1::{SignedTicket, SqlOrigin, TableBinding, WorkerTicket};
 use flightpath_types::{Dialect, Error, Result};
 use hmac::{Hmac, KeyInit, Mac};
@@ -53,6 +54,7 @@ pub fn of_query(query: &PlannedQuery, execution: &Execution) -> Result<WorkerTic
     for id in &compiled.scans {
         let scan = query.scans.get(id).ok_or_else(|| Error::internal(format!("scan {} has no binding", id.0)))?;
         let mut table = binding::table(scan, format!("s{}", id.0)).map_err(|refusal| Error::not_eligible(refusal.reason))?;
+        table.cache_key = scan.snapshot.name.to_string();
         if user {
             name_for_user(&mut table, scan);
         }
@@ -67,6 +69,15 @@ pub fn of_query(query: &PlannedQuery, execution: &Execution) -> Result<WorkerTic
         make_user(&mut ticket, &query.session.catalog, &query.session.schema);
     }
     Ok(ticket)
+}
+
+/// The table of which a query reads most, by which it is placed; empty where it reads none.
+pub fn largest_table(query: &PlannedQuery, compiled: &CompiledSql) -> String {
+    let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
+    for scan in compiled.scans.iter().filter_map(|id| query.scans.get(id)) {
+        *bytes.entry(scan.snapshot.name.to_string()).or_default() += scan.files.iter().map(|f| f.size_bytes).sum::<u64>();
+    }
+    bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(name, _)| name).unwrap_or_default()
 }
 
 /// A user's relation goes by its own name. A table that is named twice is bound once.

@@ -73,7 +73,7 @@ pub(crate) async fn run(door: &Door, caller: &Caller, action: Action) -> Result<
             door.prepared.close(&caller.principal, &request.prepared_statement_handle)?;
             Ok(Answer::nothing())
         }
-        "SetSessionOptions" => Ok(Answer::message(&set_options(door, caller, read(&body)?.0)?)),
+        "SetSessionOptions" => Ok(Answer::message(&set_options(door, caller, read(&body)?.0).await)),
         "GetSessionOptions" => Ok(Answer::message(&get_options(caller))),
         "CloseSession" => {
             let for_good = matches!(caller.session_origin, SessionOrigin::Cookie | SessionOrigin::IssuedToken);
@@ -167,44 +167,52 @@ fn statement_handle(ticket: &Ticket) -> Result<Option<Bytes>> {
 }
 
 /// Each option by itself: what can be set is, what can't is named in the answer.
-fn set_options(door: &Door, caller: &Caller, request: SetSessionOptionsRequest) -> Result<SetSessionOptionsResult> {
+async fn set_options(door: &Door, caller: &Caller, request: SetSessionOptionsRequest) -> SetSessionOptionsResult {
     let mut options: Vec<(String, SessionOptionValue)> = request.session_options.into_iter().collect();
     // By name, so that `catalog` holds when `schema` is checked.
     options.sort_by(|a, b| a.0.cmp(&b.0));
     let mut errors = HashMap::new();
     for (name, value) in options {
-        let outcome = option_text(value).and_then(|text| {
-            let known = caller.settings.get(&name).is_some();
-            if !known {
-                return Err(SetSessionOptionErrorValue::InvalidName);
-            }
-            let mut settings = caller.session.settings();
-            let set = settings
-                .set(&name, &text)
-                .and_then(|()| door.queries.check_setting(&settings, &name, &text))
-                .and_then(|()| caller.session.set(&name, &text));
-            set.map_err(|error| {
-                tracing::debug!(option = %name, error = %error, "a session option was refused");
-                match error.kind() {
-                    ErrorKind::InvalidArgument | ErrorKind::NotFound => SetSessionOptionErrorValue::InvalidValue,
-                    ErrorKind::NotEligible
-                    | ErrorKind::PermissionDenied
-                    | ErrorKind::Unauthenticated
-                    | ErrorKind::Raised
-                    | ErrorKind::ResourceExhausted
-                    | ErrorKind::DeadlineExceeded
-                    | ErrorKind::Cancelled
-                    | ErrorKind::Unavailable
-                    | ErrorKind::DataLoss
-                    | ErrorKind::Internal => SetSessionOptionErrorValue::Error,
-                }
-            })
-        });
-        if let Err(value) = outcome {
+        if let Err(value) = set_option(door, caller, &name, value).await {
             errors.insert(name, SetSessionOptionError { value: value.into() });
         }
     }
-    Ok(SetSessionOptionsResult { errors })
+    SetSessionOptionsResult { errors }
+}
+
+async fn set_option(
+    door: &Door,
+    caller: &Caller,
+    name: &str,
+    value: SessionOptionValue,
+) -> std::result::Result<(), SetSessionOptionErrorValue> {
+    let text = option_text(value)?;
+    if caller.settings.get(name).is_none() {
+        return Err(SetSessionOptionErrorValue::InvalidName);
+    }
+    let settings = caller.session.settings();
+    // Checked as a whole before any of it is stored.
+    let outcome = async {
+        settings.clone().set(name, &text)?;
+        let assignments = door.queries.resolve_setting(&settings, name, &text).await?;
+        assignments.iter().try_for_each(|(name, value)| caller.session.set(name, value))
+    };
+    outcome.await.map_err(|error: Error| {
+        tracing::debug!(option = %name, error = %error, "a session option was refused");
+        match error.kind() {
+            ErrorKind::InvalidArgument | ErrorKind::NotFound => SetSessionOptionErrorValue::InvalidValue,
+            ErrorKind::NotEligible
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Unauthenticated
+            | ErrorKind::Raised
+            | ErrorKind::ResourceExhausted
+            | ErrorKind::DeadlineExceeded
+            | ErrorKind::Cancelled
+            | ErrorKind::Unavailable
+            | ErrorKind::DataLoss
+            | ErrorKind::Internal => SetSessionOptionErrorValue::Error,
+        }
+    })
 }
 
 /// Every setting is text; no value unsets.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use flightpath_types::{Principal, SecretToken};
 
 use crate::auth::StaticUser;
+use crate::outside_tokens::OutsideTokens;
 
 /// Everything [`crate::serve`] and [`crate::FrontDoor`] need.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub audience: String,
     /// What GetSqlInfo lists.
     pub functions: FunctionNames,
+    /// Who knows the bearer tokens that `auth` doesn't list. With it, everybody has to show who they are.
+    pub outside_tokens: Option<OutsideTokens>,
     /// Told of each caller whose bearer token isn't of our making.
     pub on_token: Option<OnToken>,
 }
@@ -151,7 +154,8 @@ pub struct Lifetimes {
     pub prepared: Duration,
     /// A token that a handshake gave, and a session cookie.
     pub token: Duration,
-    /// A session that nobody uses.
+    /// A session that nobody uses. One with settings of its own is then an error to whoever comes back
+    /// to it, never a session without them.
     pub session_idle: Duration,
     /// A client that takes nothing of a waiting result for so long loses it.
     pub client_stall: Duration,

@@ -13,6 +13,7 @@ use http::{Extensions, HeaderMap};
 
 use crate::auth::{Authenticator, LoginGuard, NoAuthentication, StaticUsers, anonymous};
 use crate::config::{Auth, Config};
+use crate::outside_tokens::OutsideUsers;
 use crate::prepared::PreparedStatements;
 use crate::session::{SessionKey, Sessions};
 use crate::sign::{Purpose, Signer, fixed};
@@ -107,9 +108,11 @@ enum Credentials {
 
 impl Door {
     pub fn new(queries: Arc<dyn QueryService>, config: Config, open_paths: Vec<&'static str>) -> Result<Arc<Self>> {
-        let authenticator: Arc<dyn Authenticator> = match &config.auth {
-            Auth::None => Arc::new(NoAuthentication),
-            Auth::Users(users) => Arc::new(StaticUsers::new(users)?),
+        let authenticator: Arc<dyn Authenticator> = match (&config.auth, &config.outside_tokens) {
+            (Auth::None, None) => Arc::new(NoAuthentication),
+            (Auth::Users(users), None) => Arc::new(StaticUsers::new(users)?),
+            (Auth::None, Some(outside)) => Arc::new(OutsideUsers::new(StaticUsers::new(&[])?, outside)),
+            (Auth::Users(users), Some(outside)) => Arc::new(OutsideUsers::new(StaticUsers::new(users)?, outside)),
         };
         let signer = Arc::new(Signer::new(&config.signing_keys, &config.audience));
         Ok(Arc::new(Self {
@@ -145,6 +148,7 @@ impl Door {
         if closes_for_good && self.sessions.is_closed(session_key) {
             return Err(Error::new(ErrorKind::Unauthenticated, "this session was closed; log in again"));
         }
+        self.refuse_lost(session_key, session_origin)?;
         let session = self.sessions.get(session_key, &identity.principal)?;
         let mut settings = session.settings();
         self.apply_overrides(headers, &mut settings)?;
@@ -167,7 +171,30 @@ impl Door {
             Some((user, password)) => self.by_password(&user, &password, address).await?,
             None => self.identify(headers, address).await?,
         };
-        Ok(self.issue_token(&identity.principal))
+        let key = SessionKey::random();
+        if let Some(token) = identity.token {
+            self.sessions.keep_credential(key, token);
+        }
+        Ok(self.issue_token(&identity.principal, key))
+    }
+
+    /// A session whose settings were dropped for not being used is told once as such: going on with
+    /// others would be an answer from another catalog, or another engine.
+    fn refuse_lost(&self, key: SessionKey, origin: SessionOrigin) -> Result<()> {
+        if !self.sessions.is_lost(key) {
+            return Ok(());
+        }
+        let idle = self.config.lifetimes.session_idle.as_secs();
+        let (kind, how) = match origin {
+            SessionOrigin::Cookie | SessionOrigin::IssuedToken => (ErrorKind::Unauthenticated, "connect again and set them anew"),
+            SessionOrigin::Connection => (ErrorKind::NotFound, "connect again and set them anew"),
+            // Its token stays the same: from the next call on, the session is a fresh one.
+            SessionOrigin::OtherToken => {
+                self.sessions.forget_loss(key);
+                (ErrorKind::NotFound, "set them anew")
+            }
+        };
+        Err(Error::new(kind, format!("this session wasn't used for {idle} s and its settings were dropped; {how}")))
     }
 
     pub fn cookie_for(&self, caller: &Caller) -> String {
@@ -212,11 +239,19 @@ impl Door {
         let (key, name) = opened.payload.split_at_checked(16).ok_or_else(bad)?;
         let principal = Principal::new(std::str::from_utf8(name).map_err(|_| bad())?);
         opened.payload_of(&principal)?;
-        Ok(Identity { principal, token_session: Some((SessionKey(fixed(key)), SessionOrigin::IssuedToken)), token: None })
+        let key = SessionKey(fixed(key));
+        let token = self.sessions.credential(key);
+        // What the session was opened with has to be good still.
+        if let Some(credential) = &token
+            && self.authenticator.bearer(credential.expose()).await? != principal
+        {
+            return Err(bad());
+        }
+        Ok(Identity { principal, token_session: Some((key, SessionOrigin::IssuedToken)), token })
     }
 
-    fn issue_token(&self, principal: &Principal) -> String {
-        let mut payload = SessionKey::random().0.to_vec();
+    fn issue_token(&self, principal: &Principal, key: SessionKey) -> String {
+        let mut payload = key.0.to_vec();
         payload.extend_from_slice(principal.as_str().as_bytes());
         let sealed = self.signer.seal(Purpose::Token, principal, self.config.lifetimes.token, &payload);
         format!("{TOKEN_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(sealed))

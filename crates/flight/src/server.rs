@@ -79,7 +79,8 @@ pub async fn serve_with(
         .http2_max_header_list_size(config.limits.header_bytes);
     if let Some(tls) = &config.tls {
         choose_cryptography();
-        builder = builder.tls_config(tls_config(tls)).map_err(|e| Error::invalid(format!("TLS certificate or key: {e}")))?;
+        builder =
+            builder.tls_config(tls_config(tls)).map_err(|e| Error::invalid(format!("TLS certificate, key or client_ca: {}", chain(&e))))?;
     }
     let (request_bytes, drain, connections) = (config.limits.request_bytes, config.lifetimes.drain, config.limits.connections);
     let door = Door::new(queries, config, neighbours.open_paths)?;
@@ -136,7 +137,7 @@ impl tower::Service<Request<Body>> for Doors {
 
 fn refuse_open_door(config: &Config, address: SocketAddr) -> Result<()> {
     match config.auth {
-        Auth::None if !address.ip().is_loopback() => Err(Error::new(
+        Auth::None if !address.ip().is_loopback() && config.outside_tokens.is_none() => Err(Error::new(
             ErrorKind::PermissionDenied,
             format!("refusing to listen on {address} without authentication: configure users, or listen on 127.0.0.1"),
         )),
@@ -150,6 +151,17 @@ fn choose_cryptography() {
     if CryptoProvider::get_default().is_none() && rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("another thread chose the cryptography provider first");
     }
+}
+
+/// An error and its causes: tonic's own text names none.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn tls_config(tls: &Tls) -> ServerTlsConfig {

@@ -29,6 +29,7 @@ use crate::outgoing::{self, OutgoingLimits};
 use crate::puts;
 use crate::statement::{self, Bound};
 use crate::status::status_of;
+use crate::unread::Unread;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -103,12 +104,13 @@ impl FlightService for Service {
     /// and as the payload, for clients that look at one or the other.
     async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
         let address = request.extensions().get::<Peer>().and_then(|peer| peer.address).map(|a| a.ip());
-        let (metadata, _, mut messages) = request.into_parts();
+        let (metadata, _, messages) = request.into_parts();
+        let mut messages = Unread::new(messages);
         let headers = metadata.into_headers();
         let mut protocol_version = 0;
         let mut payload = None;
         if !headers.contains_key(http::header::AUTHORIZATION)
-            && let Some(first) = messages.message().await?
+            && let Some(first) = messages.next().await.transpose()?
         {
             protocol_version = first.protocol_version;
             payload = BasicAuth::decode(first.payload).ok().filter(|a| !a.username.is_empty()).map(|a| (a.username, a.password));
@@ -116,7 +118,8 @@ impl FlightService for Service {
         let token = self.door.log_in(&headers, payload, address).await.map_err(|e| status_of(&e))?;
         let header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|e| crate::status::internal("a token as header", e))?;
         let answer = HandshakeResponse { protocol_version, payload: token.into() };
-        let mut response = Response::new(once(Ok(answer)));
+        let end = futures::stream::once(messages.ended()).filter_map(|()| std::future::ready(None));
+        let mut response = Response::new(once(Ok(answer)).chain(end).boxed());
         response.metadata_mut().as_mut().insert(http::header::AUTHORIZATION, header);
         Ok(response)
     }
@@ -154,7 +157,7 @@ impl FlightService for Service {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let (caller, messages) = parts(request)?;
-        let result = puts::run(&self.door, &caller, messages).await?;
+        let result = puts::run(&self.door, &caller, Unread::new(messages)).await?;
         Ok(Response::new(once(Ok(result))))
     }
 

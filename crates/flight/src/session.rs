@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use flightpath_pipeline::SessionHandle;
-use flightpath_types::{Error, ErrorKind, Principal, Result, Session, SessionId};
+use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session, SessionId};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -47,6 +47,11 @@ pub(crate) struct Sessions {
     held: DashMap<SessionKey, Held>,
     /// Sessions that were closed and whose token is still unexpired.
     closed: Cache<SessionKey, ()>,
+    /// Sessions that were dropped for not being used, with settings that their clients believe in.
+    lost: Cache<SessionKey, ()>,
+    /// The bearer tokens that sessions were opened with, for asking outside systems in the caller's
+    /// name. In this process only: a token that another replica issued comes without.
+    credentials: Cache<SessionKey, SecretToken>,
     limits: Limits,
     idle: Duration,
     swept: Mutex<Instant>,
@@ -59,6 +64,8 @@ impl Sessions {
         Arc::new(Self {
             held: DashMap::new(),
             closed: Cache::builder().max_capacity(100_000).time_to_live(config.lifetimes.token).build(),
+            lost: Cache::builder().max_capacity(100_000).time_to_live(config.lifetimes.token).build(),
+            credentials: Cache::builder().max_capacity(config.limits.sessions as u64).time_to_live(config.lifetimes.token).build(),
             limits: config.limits.clone(),
             idle: config.lifetimes.session_idle,
             swept: Mutex::new(Instant::now()),
@@ -85,9 +92,28 @@ impl Sessions {
         self.closed.contains_key(&key)
     }
 
+    /// Whether this session had settings that aren't kept any more.
+    pub fn is_lost(&self, key: SessionKey) -> bool {
+        self.lost.contains_key(&key) && !self.held.contains_key(&key)
+    }
+
+    /// The next call begins the session anew.
+    pub fn forget_loss(&self, key: SessionKey) {
+        self.lost.invalidate(&key);
+    }
+
+    pub fn keep_credential(&self, key: SessionKey, token: SecretToken) {
+        self.credentials.insert(key, token);
+    }
+
+    pub fn credential(&self, key: SessionKey) -> Option<SecretToken> {
+        self.credentials.get(&key)
+    }
+
     /// Forgets the settings. With `for_good` the key is refused from now on.
     pub fn close(&self, key: SessionKey, for_good: bool) {
         self.held.remove(&key);
+        self.credentials.invalidate(&key);
         if for_good {
             self.closed.insert(key, ());
         }
@@ -124,13 +150,16 @@ impl Sessions {
     /// Drops what is idle for too long, and what nobody uses and nobody would miss.
     fn sweep(&self) {
         let crowded = self.held.len() >= self.limits.sessions.min(self.limits.sessions_per_principal);
-        self.held.retain(|_, held| {
+        self.held.retain(|key, held| {
             if held.handle.is_in_use() {
                 return true;
             }
-            let unchanged = || held.handle.settings() == Session::new(held.principal.clone());
+            let unchanged = held.handle.settings() == Session::new(held.principal.clone());
             let expired = held.used.elapsed() > self.idle;
-            let dispensable = (crowded || held.used.elapsed() > SWEEP_EVERY) && unchanged();
+            if expired && !unchanged {
+                self.lost.insert(*key, ());
+            }
+            let dispensable = (crowded || held.used.elapsed() > SWEEP_EVERY) && unchanged;
             !(expired || dispensable)
         });
     }
@@ -162,6 +191,23 @@ mod tests {
         assert_eq!(sessions.get(key, &Principal::new("bob")).unwrap_err().kind(), ErrorKind::PermissionDenied);
         sessions.close(key, true);
         assert!(sessions.is_closed(key));
+    }
+
+    #[test]
+    fn what_was_dropped_with_settings_is_known_to_be_lost() {
+        let lifetimes = crate::config::Lifetimes { session_idle: Duration::ZERO, ..Default::default() };
+        let limits = Limits { sessions: 2, ..Limits::default() };
+        let sessions = Sessions::new(&Config { limits, lifetimes, ..Config::default() });
+        let (ann, changed, plain) = (Principal::new("ann"), SessionKey::random(), SessionKey::random());
+        sessions.get(changed, &ann).unwrap().set("tag", "x").unwrap();
+        drop(sessions.get(plain, &ann).unwrap());
+        assert!(!sessions.is_lost(changed));
+        // The server is full: idle ones go.
+        drop(sessions.get(SessionKey::random(), &ann).unwrap());
+        assert!(sessions.is_lost(changed));
+        assert!(!sessions.is_lost(plain));
+        sessions.forget_loss(changed);
+        assert_eq!(sessions.get(changed, &ann).unwrap().settings().get("tag").unwrap(), "");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Writing DuckDB SQL: type names, literals, identifiers and errors. DuckDB text is made here and
 //! in the definitions' rules only.
 
+use arrow::array::Array;
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::ScalarValue;
 use flightpath_types::RAISED_PREFIX;
@@ -48,7 +49,9 @@ pub fn type_name(ty: &DataType) -> Result<String, String> {
         DataType::Date32 => "DATE".into(),
         DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => "TIMESTAMPTZ".into(),
         DataType::Timestamp(TimeUnit::Microsecond, None) => "TIMESTAMP".into(),
-        DataType::Interval(IntervalUnit::YearMonth) | DataType::Duration(TimeUnit::Microsecond) => "INTERVAL".into(),
+        DataType::Interval(IntervalUnit::YearMonth | IntervalUnit::MonthDayNano) | DataType::Duration(TimeUnit::Microsecond) => {
+            "INTERVAL".into()
+        }
         DataType::List(item) => format!("{}[]", type_name(item.data_type())?),
         DataType::Struct(fields) => {
             let parts: Result<Vec<String>, String> =
@@ -110,7 +113,47 @@ pub fn literal(value: &ScalarValue) -> Result<String, String> {
             format!("make_timestamptz(CAST({us} AS BIGINT))")
         }
         ScalarValue::IntervalYearMonth(Some(months)) => format!("to_months(CAST({months} AS INTEGER))"),
+        ScalarValue::IntervalMonthDayNano(Some(i)) => {
+            format!("(to_months({}) + to_days({}) + to_microseconds(CAST({} AS BIGINT)))", i.months, i.days, i.nanoseconds / 1_000)
+        }
         ScalarValue::DurationMicrosecond(Some(us)) => format!("to_microseconds(CAST({us} AS BIGINT))"),
+        ScalarValue::List(_) | ScalarValue::Struct(_) | ScalarValue::Map(_) => return nested_literal(value, &ty),
+        _ => return Err(format!("a literal of type {ty} isn't known on DuckDB")),
+    })
+}
+
+/// An array, struct or map that isn't NULL, with its type written out.
+fn nested_literal(value: &ScalarValue, ty: &DataType) -> Result<String, String> {
+    let name = type_name(ty)?;
+    let items = |array: &dyn Array| -> Result<String, String> {
+        let value = |i| ScalarValue::try_from_array(array, i).map_err(|e| e.to_string());
+        let texts = (0..array.len()).map(|i| literal(&value(i)?)).collect::<Result<Vec<_>, String>>()?;
+        Ok(texts.join(", "))
+    };
+    Ok(match value {
+        ScalarValue::List(list) => format!("CAST([{}] AS {name})", items(list.value(0).as_ref())?),
+        ScalarValue::Map(map) => {
+            let entries = map.value(0);
+            let list_of = |i: usize| -> Result<String, String> {
+                let column = entries.column(i);
+                Ok(format!("CAST([{}] AS {}[])", items(column.as_ref())?, type_name(column.data_type())?))
+            };
+            format!("map({}, {})", list_of(0)?, list_of(1)?)
+        }
+        ScalarValue::Struct(fields) => {
+            let mut names: Vec<String> = fields.fields().iter().map(|f| f.name().to_lowercase()).collect();
+            names.sort();
+            names.dedup();
+            if names.len() != fields.num_columns() {
+                return Err("structs with two fields of one name aren't known on DuckDB".into());
+            }
+            let of_field = |(field, column): (&arrow::datatypes::FieldRef, &arrow::array::ArrayRef)| -> Result<String, String> {
+                let value = ScalarValue::try_from_array(column, 0).map_err(|e| e.to_string())?;
+                Ok(format!("{} := {}", identifier(field.name()), literal(&value)?))
+            };
+            let parts = fields.fields().iter().zip(fields.columns()).map(of_field).collect::<Result<Vec<_>, String>>()?;
+            format!("struct_pack({})", parts.join(", "))
+        }
         _ => return Err(format!("a literal of type {ty} isn't known on DuckDB")),
     })
 }

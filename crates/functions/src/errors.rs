@@ -92,6 +92,14 @@ pub(crate) fn interval_overflow() -> Error {
     Error::raised("INTERVAL_ARITHMETIC_OVERFLOW", "22015", "Integer overflow while operating with intervals.")
 }
 
+pub(crate) fn microseconds_on_date() -> Error {
+    Error::raised(
+        "INVALID_INTERVAL_WITH_MICROSECONDS_ADDITION",
+        "22006",
+        "Cannot add an interval to a date because its microseconds part is not 0. If necessary, cast the date to a timestamp first.",
+    )
+}
+
 pub(crate) fn datetime_overflow() -> Error {
     Error::raised("DATETIME_OVERFLOW", "22008", "Datetime operation overflow.")
 }

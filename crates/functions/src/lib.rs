@@ -12,6 +12,7 @@ mod datetime;
 mod def;
 pub mod duckdb;
 mod errors;
+pub mod fold;
 mod json;
 pub mod lambda;
 pub mod lazy;
@@ -19,6 +20,7 @@ mod math;
 mod misc;
 mod nested;
 pub mod ops;
+pub mod order;
 #[cfg(test)]
 mod recorded_tests;
 mod regexp;
@@ -33,5 +35,5 @@ pub use def::{
     AggregateCall, AggregateDef, BindContext, Bound, BoundAggregate, DuckAggregate, DuckAggregateSql, DuckCall, FpScalar, FunctionDef,
     Invocation, RewriteDef, ScalarDef, Typed, WindowDef,
 };
-pub use misc::RECURSION_LEVEL;
+pub use misc::{RECURSION_LEVEL, RECURSION_ROW};
 pub use registry::{all, families, lookup, nearest};

@@ -1,6 +1,6 @@
 //! Hashes, and what a session says of itself.
 
-use arrow::datatypes::DataType::{Int32, Int64, Utf8};
+use arrow::datatypes::DataType::{Boolean, Int32, Int64, Utf8};
 use datafusion::common::ScalarValue;
 use flightpath_types::{Error, Result};
 use sha2::Digest;
@@ -137,6 +137,40 @@ fn next_level_duckdb(c: &crate::DuckCall<'_>) -> std::result::Result<String, Str
     Ok(duck::once(&c.args[0], |n| format!("CASE WHEN {n} >= {} THEN {raise} ELSE {n} + 1 END", LEVELS_MAX - 1)))
 }
 
+/// TRUE for the number of each row that a recursive query may make; no query can name it.
+pub const RECURSION_ROW: &str = "recursion row";
+
+const ROWS_MAX: i64 = 1_000_000;
+
+fn rows_message() -> String {
+    format!(
+        "Recursion row limit {ROWS_MAX} reached but query has not exhausted, try setting a larger LIMIT value when querying the CTE relation."
+    )
+}
+
+fn allowed_row(number: i64) -> Result<bool> {
+    if number > ROWS_MAX {
+        return Err(Error::raised("RECURSION_ROW_LIMIT_EXCEEDED", "42836", rows_message()));
+    }
+    Ok(true)
+}
+
+fn allowed_row_duckdb(c: &crate::DuckCall<'_>) -> std::result::Result<String, String> {
+    let raise = crate::duckdb::raise("RECURSION_ROW_LIMIT_EXCEEDED", "42836", &crate::duckdb::string(&rows_message()));
+    Ok(format!("CASE WHEN {} > {ROWS_MAX} THEN {raise} ELSE TRUE END", c.args[0]))
+}
+
+/// Byte by byte, by the table of all remainders of one byte.
+fn crc32_duckdb(blob: &str) -> String {
+    let remainder = |byte: u32| (0..8).fold(byte, |c, _| if c & 1 == 1 { (c >> 1) ^ 0xEDB8_8320 } else { c >> 1 });
+    let table: Vec<String> = (0..256).map(|byte| remainder(byte).to_string()).collect();
+    let bytes = format!("list_transform(regexp_extract_all(hex({blob}), '..'), lambda fp_h: CAST('0x' || fp_h AS UINTEGER))");
+    let step = format!("xor(fp_c >> 8, list_extract(CAST([{}] AS UINTEGER[]), (xor(fp_c, fp_b) & 255) + 1))", table.join(", "));
+    format!(
+        "CAST(xor(list_reduce({bytes}, lambda fp_c, fp_b: {step}, CAST(4294967295 AS UINTEGER)), CAST(4294967295 AS UINTEGER)) AS BIGINT)"
+    )
+}
+
 pub(crate) static MISC: &[FunctionDef] = &[
     scalar!("md5", [], [Bin] => strict(Utf8), eval: eval!(texts; b: binary => md5(b)), duckdb: |c| hash_duckdb(c, "md5"), proof: "text-043, format-008, format-012, format-013, hard-003"),
     scalar!("sha1", ["sha"], [Bin] => strict(Utf8), eval: eval!(texts; b: binary => sha1(b)), duckdb: |c| hash_duckdb(c, "sha1"), proof: "format-008, format-012"),
@@ -148,9 +182,10 @@ pub(crate) static MISC: &[FunctionDef] = &[
         },
         proof: "hard-003"),
     scalar!("crc32", [], [Bin] => strict(Int64), eval: |i| { let f = Frame::new(i)?; let b = f.binary(0)?; f.longs(|row| Ok(b.get(row).map(crc32))) },
-        duckdb: |_| duck::unknown("crc32"), proof: "format-008, format-012, format-013, hard-003"),
+        duckdb: |c| Ok(crc32_duckdb(&c.args[0])), proof: "format-008, format-012, format-013, hard-003"),
     scalar!("recursion level", [], bind: |ctx, args| Ok(crate::def::Bound { nullable: false, ..sig::call(ctx, RECURSION_LEVEL, args, &[sig::P::Int], strict(Int32))? }),
         eval: eval!(ints; level: int => next_level(level)?), duckdb: next_level_duckdb, proof: "subquery-009, bi-018, slt: recursion"),
+    scalar!("recursion row", [], [Long] => strict(Boolean), eval: eval!(booleans; number: long => allowed_row(number)?), duckdb: allowed_row_duckdb, proof: "slt: recursion"),
     rewrite!("current_user", ["user", "session_user"], bind: bind_user, proof: "unit tests"),
     rewrite!("current_catalog", [], bind: |ctx, args| { no_arguments("current_catalog", &args)?; Ok(text(ctx.catalog.clone())) }, proof: "unit tests"),
     rewrite!("current_database", ["current_schema"], bind: |ctx, args| { no_arguments("current_database", &args)?; Ok(text(ctx.schema.clone())) }, proof: "unit tests"),

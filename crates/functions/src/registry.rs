@@ -40,6 +40,7 @@ static FAMILIES: &[(&str, &[FunctionDef])] = families![
     datetime::NOW,
     datetime::MAKE,
     datetime::ZONES,
+    datetime::WINDOWS,
     json::JSON,
     misc::MISC,
 ];

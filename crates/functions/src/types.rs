@@ -13,6 +13,8 @@ pub const TIMESTAMP_NTZ: DataType = DataType::Timestamp(TimeUnit::Microsecond, N
 /// Every INTERVAL of days to seconds.
 pub const DAY_TIME: DataType = DataType::Duration(TimeUnit::Microsecond);
 /// Every INTERVAL of years and months.
+/// Months, days and microseconds beside each other, as `make_interval` gives them.
+pub const MIXED_INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 pub const YEAR_MONTH: DataType = DataType::Interval(IntervalUnit::YearMonth);
 pub const MAX_PRECISION: u8 = 38;
 /// Digits behind the point that decimal arithmetic keeps when a result is too wide for 38 digits.
@@ -55,6 +57,7 @@ pub fn name(ty: &DataType) -> String {
         DataType::Timestamp(_, Some(_)) => "timestamp".into(),
         DataType::Timestamp(_, None) => "timestamp_ntz".into(),
         DataType::Interval(IntervalUnit::YearMonth) => "interval year to month".into(),
+        DataType::Interval(IntervalUnit::MonthDayNano) => "interval".into(),
         DataType::Duration(_) => "interval day to second".into(),
         DataType::List(item) => format!("array<{}>", name(item.data_type())),
         DataType::Struct(fields) => {

@@ -6,7 +6,41 @@ use flightpath_types::{QueryRecord, Result};
 use crate::history::DATABRICKS;
 use crate::rows::{json, signed, storable};
 
-/// A row of `queries`; fields in the order of `QUERY_COLUMNS` and `FLAT_COLUMNS`.
+/// Gives a macro the columns of `queries`, which are the fields of [`NewQuery`], with PostgreSQL's
+/// names of their types: whatever is written is written in this order.
+macro_rules! query_columns {
+    ($with:ident $($before:tt)*) => {
+        $with! { $($before)*
+            query_id: text, started_unix_ms: int8, text: text, fingerprint: text, statement_kind: text, session_id: text,
+            principal: text, catalog: text, schema_name: text, dialect: text, profile: text, tag: text, engine: text,
+            outcome: text, error_kind: text, error_message: text, plan_cache_hit: bool, plan_us: int8, decide_us: int8,
+            queue_us: int8, first_batch_us: int8, stream_us: int8, total_us: int8, result_rows: int8, result_bytes: int8,
+            features: text, decision: text, failovers: text, usd_actual: float8, engine_us: int8, predicted_ms: float8,
+            predicted_usd: float8, predicted_bytes: int8, predicted_memory_bytes: int8, databricks_ms: float8,
+            databricks_usd: float8, predicted_p95_ms: float8
+        }
+    };
+}
+
+/// The same for `candidates` and [`NewCandidate`].
+macro_rules! candidate_columns {
+    ($with:ident $($before:tt)*) => {
+        $with! { $($before)*
+            query_id: text, position: int4, engine: text, eligible: bool, chosen: bool, rank: int4, reason: text,
+            predicted_ms: float8, predicted_usd: float8, predicted_bytes: int8, predicted_memory_bytes: int8,
+            predicted_p95_ms: float8, predicted_memory_p95_bytes: int8, source: text, observations: int4
+        }
+    };
+}
+
+/// `a, b, c`
+macro_rules! names {
+    ($first:ident: $first_type:ident $(, $field:ident: $type:ident)*) => {
+        concat!(stringify!($first) $(, ", ", stringify!($field))*)
+    };
+}
+
+/// A row of `queries`.
 #[derive(Default)]
 pub(crate) struct NewQuery {
     pub query_id: String,
@@ -38,15 +72,17 @@ pub(crate) struct NewQuery {
     pub decision: Option<String>,
     pub failovers: String,
     pub usd_actual: Option<f64>,
+    pub engine_us: i64,
     pub predicted_ms: Option<f64>,
     pub predicted_usd: Option<f64>,
     pub predicted_bytes: Option<i64>,
     pub predicted_memory_bytes: Option<i64>,
     pub databricks_ms: Option<f64>,
     pub databricks_usd: Option<f64>,
+    pub predicted_p95_ms: Option<f64>,
 }
 
-/// A row of `candidates`; fields in the order of `CANDIDATE_COLUMNS`.
+/// A row of `candidates`.
 #[derive(Default)]
 pub(crate) struct NewCandidate {
     pub query_id: String,
@@ -60,6 +96,10 @@ pub(crate) struct NewCandidate {
     pub predicted_usd: f64,
     pub predicted_bytes: i64,
     pub predicted_memory_bytes: i64,
+    pub predicted_p95_ms: f64,
+    pub predicted_memory_p95_bytes: i64,
+    pub source: String,
+    pub observations: i32,
 }
 
 impl NewQuery {
@@ -95,12 +135,14 @@ impl NewQuery {
             decision: r.decision.as_ref().map(json).transpose()?,
             failovers: json(&r.failovers)?,
             usd_actual: r.usd_actual,
+            engine_us: signed(r.times.engine_us),
             predicted_ms: predicted.map(|n| n.latency_ms),
             predicted_usd: predicted.map(|n| n.usd),
             predicted_bytes: predicted.map(|n| signed(n.scan_bytes)),
             predicted_memory_bytes: predicted.map(|n| signed(n.memory_bytes)),
             databricks_ms: databricks.map(|n| n.latency_ms),
             databricks_usd: databricks.map(|n| n.usd),
+            predicted_p95_ms: predicted.map(|n| n.latency_p95_ms),
         })
     }
 }
@@ -120,6 +162,10 @@ pub(crate) fn candidates(records: &[QueryRecord]) -> Vec<NewCandidate> {
             predicted_usd: c.predicted_usd,
             predicted_bytes: signed(c.predicted_bytes),
             predicted_memory_bytes: signed(c.predicted_memory_bytes),
+            predicted_p95_ms: c.predicted_p95_ms,
+            predicted_memory_p95_bytes: signed(c.predicted_memory_p95_bytes),
+            source: c.source.as_str().to_string(),
+            observations: i32::try_from(c.observations).unwrap_or(i32::MAX),
         })
     };
     records.iter().flat_map(of_record).collect()

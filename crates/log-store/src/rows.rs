@@ -1,17 +1,17 @@
 //! A record as a row and back; the same for every database.
 
-use flightpath_types::{CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord, Result};
+use flightpath_types::{
+    CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, PhaseTimes, PredictionSource, QueryId, QueryRecord, Result,
+};
 
-/// In the order that `store.rs` binds and reads them.
+/// What is read; some of what is written beside them, the decision holds too.
 pub(crate) const QUERY_COLUMNS: &str = "query_id, started_unix_ms, text, fingerprint, statement_kind, session_id, principal, catalog, \
      schema_name, dialect, profile, tag, engine, outcome, error_kind, error_message, plan_cache_hit, plan_us, decide_us, queue_us, \
-     first_batch_us, stream_us, total_us, result_rows, result_bytes, features, decision, failovers, usd_actual";
-
-/// Written beside them, never read back: the decision holds the same.
-pub(crate) const FLAT_COLUMNS: &str = "predicted_ms, predicted_usd, predicted_bytes, predicted_memory_bytes, databricks_ms, databricks_usd";
+     first_batch_us, stream_us, total_us, result_rows, result_bytes, features, decision, failovers, usd_actual, \
+     engine_us";
 
 pub(crate) const CANDIDATE_COLUMNS: &str = "query_id, position, engine, eligible, chosen, rank, reason, predicted_ms, predicted_usd, \
-     predicted_bytes, predicted_memory_bytes";
+     predicted_bytes, predicted_memory_bytes, predicted_p95_ms, predicted_memory_p95_bytes, source, observations";
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct QueryRow {
@@ -44,6 +44,7 @@ pub(crate) struct QueryRow {
     decision: Option<String>,
     failovers: String,
     usd_actual: Option<f64>,
+    engine_us: i64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -58,6 +59,10 @@ pub(crate) struct CandidateRow {
     predicted_usd: f64,
     predicted_bytes: i64,
     predicted_memory_bytes: i64,
+    predicted_p95_ms: f64,
+    predicted_memory_p95_bytes: i64,
+    source: String,
+    observations: i32,
 }
 
 /// Databases' integers are signed; a count beyond 2^63 stands as 2^63 - 1.
@@ -115,6 +120,7 @@ impl QueryRow {
                 decide_us: unsigned(self.decide_us),
                 queue_us: unsigned(self.queue_us),
                 first_batch_us: unsigned(self.first_batch_us),
+                engine_us: unsigned(self.engine_us),
                 stream_us: unsigned(self.stream_us),
                 total_us: unsigned(self.total_us),
             },
@@ -145,6 +151,10 @@ impl CandidateRow {
             predicted_usd: self.predicted_usd,
             predicted_bytes: unsigned(self.predicted_bytes),
             predicted_memory_bytes: unsigned(self.predicted_memory_bytes),
+            predicted_p95_ms: self.predicted_p95_ms,
+            predicted_memory_p95_bytes: unsigned(self.predicted_memory_p95_bytes),
+            source: PredictionSource::parse(&self.source).ok_or_else(|| damaged("source"))?,
+            observations: u32::try_from(self.observations).unwrap_or(0),
         })
     }
 }

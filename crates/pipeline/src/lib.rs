@@ -8,21 +8,26 @@
 mod admission;
 mod caller;
 mod explain_route;
+#[cfg(test)]
+mod fixtures;
+mod learn;
 mod lifecycle;
+mod policy;
 mod port;
 mod restamp;
 mod run;
 mod service;
 mod shadow;
 mod stream;
+mod submitted;
 mod watch;
 
 pub use admission::AdmissionConfig;
 pub use caller::Caller;
 pub use explain_route::rows as explain_route_rows;
-pub use flightpath_router::{Contender, Policy, Strategy, route};
 pub use port::{Prepared, QueryService, Request, ResultStream, Routed, SessionHandle, Submitted};
 pub use restamp::restamp;
-pub use service::{Pipeline, PipelineConfig};
+pub use run::{EscalationConfig, HoldConfig};
+pub use service::{LiveConfig, Pipeline, PipelineConfig};
 pub use shadow::ShadowConfig;
 pub use watch::{DecisionEvent, DecisionWatch, Watched};

@@ -1,13 +1,15 @@
 //! A query's record in the making. The stages are types, so that a stage can't be skipped; the
 //! record is written exactly once: by `finish`, or by `Drop`, which means the client went away.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flightpath_querylog::Recorder;
 use flightpath_types::{
     Candidate, Decision, Dialect, EngineId, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord,
     RefusalClass, Session,
 };
+
+use crate::learn::Bill;
 
 /// Arrived, nothing known yet.
 pub(crate) struct Received;
@@ -83,6 +85,10 @@ impl QueryToken<Received> {
             record.plan_cache_hit = summary.cache_hit;
             record.times.plan_us = summary.plan_us;
             record.times.decide_us = summary.decide_us;
+            // What was asked for, or assigned; a budget may have handed it down.
+            if let Some(profile) = summary.decision.as_ref().and_then(|d| d.profile.clone()) {
+                record.profile = Some(profile);
+            }
             record.decision = summary.decision;
         }
         QueryToken { draft: self.draft, stage: Planned }
@@ -108,10 +114,18 @@ impl QueryToken<Planned> {
         }
     }
 
-    /// `waited_us`: from the first try to the first batch, waiting for slots excluded.
-    pub fn running(mut self, waited_us: u64) -> QueryToken<Running> {
+    /// Who failed before, with the error.
+    #[cfg(test)]
+    pub fn failovers(&self) -> &[String] {
+        self.draft.record.as_ref().map_or(&[], |record| &record.failovers)
+    }
+
+    /// `waited_us`: from the first try to the first batch, waiting for slots excluded; `engine_us`
+    /// of it on the engine that answers.
+    pub fn running(mut self, waited_us: u64, engine_us: u64) -> QueryToken<Running> {
         if let Some(record) = &mut self.draft.record {
             record.times.first_batch_us = waited_us;
+            record.times.engine_us = engine_us;
         }
         QueryToken { draft: self.draft, stage: Running { first_batch: Instant::now() } }
     }
@@ -125,10 +139,13 @@ impl QueryToken<Running> {
         }
     }
 
-    pub fn finish(mut self, result: Result<(), &Error>) {
+    /// `waited`: for the engine, after the first batch. A stream that is dropped before has no bill.
+    pub fn finish(mut self, result: Result<(), &Error>, waited: Duration, bill: Option<Bill>) {
         let stream_us = micros(self.stage.first_batch.elapsed());
         if let Some(record) = &mut self.draft.record {
             record.times.stream_us = stream_us;
+            record.times.engine_us = record.times.engine_us.saturating_add(micros(waited));
+            record.usd_actual = bill.map(|bill| bill.usd(record.times.engine_us, record.bytes));
         }
         self.draft.finish(result);
     }

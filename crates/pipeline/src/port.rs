@@ -40,6 +40,13 @@ pub trait QueryService: Send + Sync {
     /// Checks a session setting before it is stored: the engine and time zone exist...
     fn check_setting(&self, session: &Session, name: &str, value: &str) -> Result<()>;
 
+    /// What a setting comes to, for a front door that sets it without a statement: names and values
+    /// as they are to be stored, in order. `NotFound` where it names a place that isn't there.
+    async fn resolve_setting(&self, session: &Session, name: &str, value: &str) -> Result<Vec<(String, String)>> {
+        self.check_setting(session, name, value)?;
+        Ok(vec![(name.to_string(), value.to_string())])
+    }
+
     fn catalog(&self) -> Arc<dyn Catalog>;
 
     /// Plans and decides, runs nothing and keeps no record. That every engine refuses is a decision,

@@ -6,34 +6,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use dashmap::DashMap;
 use flightpath_catalog::Catalog;
 use flightpath_engine::{Engine, Execution};
 use flightpath_plan::{LocalResult, PlannedQuery, Statement};
 use flightpath_planner::{PlanRequest, Planned as PlannedStatement, Planner};
 use flightpath_querylog::{Recorder, ShadowLog};
-use flightpath_router::{Contender, Policy, Strategy, route};
+use flightpath_router::{Contender, Predictor, Profile, Profiles, RouteInput, route};
 use flightpath_types::{
-    CandidateNumbers, Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, SecretToken, Session,
+    CandidateNumbers, Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, Session,
 };
 use futures::{StreamExt, stream};
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 
-use crate::admission::{Admission, AdmissionConfig};
+use crate::admission::AdmissionConfig;
 use crate::explain_route;
+use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
-use crate::port::{Prepared, QueryService, Request, ResultStream, Routed, SessionHandle, Submitted};
-use crate::run::{Started, Tries, run_until_first_batch, wait_for_any};
+use crate::policy::Policies;
+use crate::port::{Prepared, QueryService, Request, ResultStream, Routed, Submitted};
+use crate::run::{EscalationConfig, HoldConfig, Runner, Started, Tries, wait_for_any};
 use crate::shadow::{Shadow, ShadowConfig};
-use crate::stream::{Registered, Registry, StampedStream};
+use crate::stream::{Begun, Registered, Registry, StampedStream};
+use crate::submitted::{SubmittedQueries, SubmittedQuery, planned_of};
 use crate::watch::{DecisionHub, DecisionWatch};
 
 #[derive(Debug, Clone)]
 pub struct PipelineConfig {
-    pub strategy: Strategy,
-    pub admission: AdmissionConfig,
-    /// Limit for queries whose session sets none.
-    pub timeout: Option<Duration>,
+    pub live: LiveConfig,
+    pub hold: HoldConfig,
     /// How long a submitted query can be fetched, and fetched again.
     pub ticket_lifetime: Duration,
     /// Submitted queries kept; beyond it the oldest are forgotten.
@@ -41,12 +41,21 @@ pub struct PipelineConfig {
     pub shadow: ShadowConfig,
 }
 
+/// What can change while the program runs: it holds for whoever comes from then on.
+#[derive(Debug, Clone, Default)]
+pub struct LiveConfig {
+    pub profiles: Profiles,
+    pub admission: AdmissionConfig,
+    pub escalation: EscalationConfig,
+    /// Limit for queries whose session and profile set none.
+    pub timeout: Option<Duration>,
+}
+
 impl Default for PipelineConfig {
     fn default() -> Self {
         Self {
-            strategy: Strategy::Rules,
-            admission: AdmissionConfig::default(),
-            timeout: None,
+            live: LiveConfig::default(),
+            hold: HoldConfig::default(),
             ticket_lifetime: Duration::from_secs(600),
             submitted_max: 10_000,
             shadow: ShadowConfig::default(),
@@ -57,35 +66,17 @@ impl Default for PipelineConfig {
 /// The program behind every front door.
 pub struct Pipeline {
     planner: Planner,
-    engines: Vec<Arc<dyn Engine>>,
+    runner: Runner,
     recorder: Recorder,
     catalog: Arc<dyn Catalog>,
-    config: PipelineConfig,
-    admission: Admission,
-    submitted: DashMap<QueryId, Arc<SubmittedQuery>>,
+    policies: Policies,
+    predictor: Arc<Predictor>,
+    timeout: RwLock<Option<Duration>>,
+    submitted: SubmittedQueries,
     running: Registry,
     shadow: Arc<Shadow>,
     watchers: Arc<DecisionHub>,
     draining: AtomicBool,
-}
-
-/// A query between its ticket's making and its last fetch.
-struct SubmittedQuery {
-    text: String,
-    statement: Statement,
-    decision: Option<Decision>,
-    session: SessionHandle,
-    settings: Session,
-    caller_token: Option<SecretToken>,
-    traceparent: Option<String>,
-    submitted: Instant,
-    /// Taken by the first fetch.
-    token: Mutex<Token>,
-}
-
-enum Token {
-    Fresh(QueryToken<Planned>),
-    Used,
 }
 
 impl Pipeline {
@@ -95,19 +86,22 @@ impl Pipeline {
         engines: Vec<Arc<dyn Engine>>,
         recorder: Recorder,
         shadow_log: Arc<dyn ShadowLog>,
+        predictor: Arc<Predictor>,
         config: PipelineConfig,
     ) -> Self {
-        let shadow = Shadow::new(config.shadow.clone(), engines.clone(), shadow_log);
-        let slots = engines.iter().map(|engine| (engine.id().clone(), engine.facts().slots));
-        let admission = Admission::new(slots, config.admission.clone());
+        let shadow = Shadow::new(config.shadow, engines.clone(), shadow_log);
+        let submitted = SubmittedQueries::new(config.ticket_lifetime, config.submitted_max);
+        let LiveConfig { profiles, admission, escalation, timeout } = config.live;
+        let runner = Runner::new(engines, predictor.clone(), admission, config.hold, escalation);
         Self {
             planner,
-            engines,
+            runner,
             recorder,
             catalog,
-            config,
-            admission,
-            submitted: DashMap::new(),
+            policies: Policies::new(profiles),
+            predictor,
+            timeout: RwLock::new(timeout),
+            submitted,
             running: Registry::default(),
             shadow,
             watchers: Arc::default(),
@@ -115,9 +109,27 @@ impl Pipeline {
         }
     }
 
+    /// Takes on new settings, already checked, for whoever comes from now on.
+    pub fn configure(&self, live: LiveConfig) {
+        self.policies.replace(live.profiles);
+        self.runner.configure(live.admission, live.escalation);
+        *self.timeout.write() = live.timeout;
+    }
+
     /// What every engine is now, for `system.engines`.
     pub fn engine_facts(&self) -> Vec<EngineFacts> {
-        self.engines.iter().map(|engine| engine.facts()).collect()
+        self.runner.engines.iter().map(|engine| self.facts(engine)).collect()
+    }
+
+    /// What the log says every profile has spent on a day (since the epoch, in UTC), by all routers.
+    pub fn learn_spending(&self, day: u64, spent: impl IntoIterator<Item = (String, f64)>) {
+        self.policies.learn(day, spent);
+    }
+
+    fn facts(&self, engine: &Arc<dyn Engine>) -> EngineFacts {
+        let facts = engine.facts();
+        let queued = facts.queued.saturating_add(self.runner.admission.waiting(engine.id()));
+        EngineFacts { queued, ..facts }
     }
 
     pub fn running_queries(&self) -> usize {
@@ -149,8 +161,7 @@ impl Pipeline {
 
     /// Forgets submitted queries whose tickets have expired; called now and then.
     pub fn expire(&self) {
-        let lifetime = self.config.ticket_lifetime;
-        self.submitted.retain(|_, query| query.submitted.elapsed() < lifetime);
+        self.submitted.expire();
     }
 
     /// Brings the quarantine in line with the log's database: what others found, what was lifted.
@@ -165,6 +176,12 @@ impl Pipeline {
         }
     }
 
+    /// The most time that the server may work on a statement of this session.
+    fn time_limit(&self, settings: &Session) -> Option<Duration> {
+        let of_profile = || self.policies.profile(settings).ok().and_then(|profile| profile.limits.timeout);
+        settings.timeout().or_else(of_profile).or(*self.timeout.read())
+    }
+
     async fn plan(&self, request: &Request) -> Result<PlannedStatement> {
         let plan = PlanRequest {
             text: request.text.as_str().into(),
@@ -173,7 +190,8 @@ impl Pipeline {
             token: request.token.clone(),
         };
         let planning = self.planner.plan(&plan);
-        match request.deadline {
+        let limit = self.time_limit(&request.settings).and_then(|limit| Instant::now().checked_add(limit));
+        match [request.deadline, limit].into_iter().flatten().min() {
             None => planning.await,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), planning)
                 .await
@@ -183,53 +201,33 @@ impl Pipeline {
 
     /// The decision on a query, waiting a little for engines that are being restarted when they
     /// alone could run it.
-    async fn decide(&self, query: &PlannedQuery, settings: &Session, deadline: Option<Instant>) -> Decision {
-        let decision = self.route(query, settings);
+    async fn decide(&self, query_id: QueryId, query: &PlannedQuery, request: &Request, profile: &Arc<Profile>) -> Decision {
+        let decision = self.candidates(query_id, query, &request.settings, profile);
         let recovering: Vec<EngineId> = decision
             .candidates
             .iter()
             .filter(|c| c.refusal.as_ref().is_some_and(|r| r.class == RefusalClass::Health))
             .map(|c| c.engine.clone())
             .collect();
-        if decision.chosen().is_none() && wait_for_any(&self.engines, &recovering, deadline).await {
-            return self.route(query, settings);
+        if decision.chosen().is_none() && wait_for_any(&self.runner.engines, &recovering, request.deadline).await {
+            return self.candidates(query_id, query, &request.settings, profile);
         }
         decision
     }
 
-    fn route(&self, query: &PlannedQuery, settings: &Session) -> Decision {
+    fn candidates(&self, query_id: QueryId, query: &PlannedQuery, settings: &Session, profile: &Arc<Profile>) -> Decision {
         let refusal = |engine: &Arc<dyn Engine>| engine.eligible(query).err().or_else(|| self.shadow.refusal(query, engine.id()));
         let contenders: Vec<Contender> =
-            self.engines.iter().map(|engine| Contender { facts: engine.facts(), refusal: refusal(engine) }).collect();
-        let policy = Policy { strategy: self.config.strategy.clone(), pinned: settings.engine.clone() };
-        route(&query.features, &contenders, &policy)
-    }
-
-    fn remember(&self, query_id: QueryId, query: SubmittedQuery) {
-        if self.submitted.len() >= self.config.submitted_max {
-            self.expire();
-        }
-        if self.submitted.len() >= self.config.submitted_max {
-            self.forget_some();
-        }
-        self.submitted.insert(query_id, Arc::new(query));
-    }
-
-    /// Makes room for a while: what was fetched already goes first, then the oldest.
-    fn forget_some(&self) {
-        let used = |q: &SubmittedQuery| matches!(*q.token.lock(), Token::Used);
-        let mut order: Vec<(bool, Instant, QueryId)> = self.submitted.iter().map(|q| (!used(&q), q.submitted, *q.key())).collect();
-        order.sort_unstable();
-        for (_, _, id) in order.iter().take(self.config.submitted_max / 10 + 1) {
-            self.submitted.remove(id);
-        }
-    }
-
-    fn find(&self, query_id: QueryId, principal: &Principal) -> Result<Arc<SubmittedQuery>> {
-        let found = self.submitted.get(&query_id).map(|q| q.clone());
-        found
-            .filter(|q| q.settings.principal == *principal && q.submitted.elapsed() < self.config.ticket_lifetime)
-            .ok_or_else(|| Error::not_found(format!("query {query_id} isn't known or its ticket has expired; execute it again")))
+            self.runner.engines.iter().map(|engine| Contender { facts: self.facts(engine), refusal: refusal(engine) }).collect();
+        route(&RouteInput {
+            features: &query.features,
+            fingerprint: Some(query.fingerprint),
+            query_id,
+            principal: &settings.principal,
+            contenders: &contenders,
+            policy: &self.policies.policy(profile, settings),
+            predictor: &self.predictor,
+        })
     }
 
     async fn start(
@@ -257,13 +255,18 @@ impl Pipeline {
                         Statement::Write(_) => Tries::Once,
                         _ => Tries::UntilAnswered,
                     };
-                    let running = run_until_first_batch(&self.engines, &self.admission, planned, decision, &execution, &mut token, tries);
-                    let mut started = running.await?;
+                    let mut started = self.runner.run(planned, decision, &execution, &mut token, tries).await?;
                     if tries == Tries::Once {
                         started = self.complete_write(started).await?;
                     }
-                    let observed = self.shadow.observe(planned, decision, &started.engine, &execution);
-                    Ok(Some((started, observed)))
+                    self.charge(decision, &started.facts.id);
+                    let observed = self.shadow.observe(planned, decision, &started.facts.id, &execution);
+                    let lesson = match &query.statement {
+                        Statement::Query(_) => Lesson::of(&self.predictor, planned, started.facts.clone(), started.took),
+                        // Of what only Databricks understands nothing is known to learn from.
+                        _ => None,
+                    };
+                    Ok(Some((started, observed, lesson)))
                 }
                 (Statement::SetSession { assignments, .. }, _) => {
                     for (name, value) in assignments {
@@ -284,22 +287,30 @@ impl Pipeline {
             () = sleep_until(deadline) => Err(Error::new(ErrorKind::DeadlineExceeded, "the query's deadline passed")),
             started = work => started,
         };
-        let (first, rest, permit, waited_us, observed): (_, flightpath_engine::BatchStream, _, _, _) = match started {
-            Ok(Some((Started { first, rest, permit, waited_us, engine: _ }, observed))) => (first, rest, Some(permit), waited_us, observed),
-            Ok(None) => match local_batches(query) {
-                Ok(batches) => (None, stream::iter(batches.into_iter().map(Ok)).boxed(), None, 0, None),
-                Err(error) => {
-                    token.fail(&error);
-                    return Err(error);
-                }
-            },
+        let scan_bytes = query.planned().map_or(0, |planned| planned.features.scan_bytes);
+        let begun = match started {
+            Ok(Some((started, observed, lesson))) => Ok(Begun {
+                first: started.first,
+                rest: started.rest,
+                permit: Some(started.permit),
+                observed,
+                lesson,
+                bill: Some(Bill { facts: started.facts, scan_bytes }),
+                waited_us: started.waited_us,
+                took: started.took,
+            }),
+            Ok(None) => local_batches(query).map(Begun::local),
+            Err(error) => Err(error),
+        };
+        let begun = match begun {
+            Ok(begun) => begun,
             Err(error) => {
                 token.fail(&error);
                 return Err(error);
             }
         };
-        let token = token.running(waited_us);
-        let batches = StampedStream::new(schema.clone(), first, rest, token, deadline, registered, permit, observed);
+        let token = token.running(begun.waited_us, micros(begun.took));
+        let batches = StampedStream::new(schema.clone(), begun, token, deadline, registered, query.limits.rows_max);
         Ok(ResultStream { schema, batches: Box::pin(batches) })
     }
 }
@@ -324,6 +335,7 @@ impl QueryService for Pipeline {
 
     async fn submit(&self, request: Request) -> Result<Submitted> {
         self.check_open()?;
+        let begun = Instant::now();
         let query_id = QueryId::generate();
         let token = QueryToken::receive(&self.recorder, query_id, &request.text, request.session.id.as_str(), &request.settings);
         let planned = match self.plan(&request).await {
@@ -333,13 +345,17 @@ impl QueryService for Pipeline {
                 return Err(error);
             }
         };
-        let deciding = Instant::now();
-        let query = match &planned.statement {
-            Statement::Query(q) | Statement::ExplainRoute(q) | Statement::PassThrough(q) | Statement::Write(q) => Some(q.clone()),
-            Statement::Local(_) | Statement::SetSession { .. } => None,
+        let profile = match self.policies.profile(&request.settings) {
+            Ok(profile) => profile,
+            Err(error) => {
+                token.fail(&error);
+                return Err(error);
+            }
         };
+        let deciding = Instant::now();
+        let query = planned_of(&planned.statement).cloned();
         let decision = match &query {
-            Some(query) => Some(self.decide(query, &request.settings, request.deadline).await),
+            Some(query) => Some(self.decide(query_id, query, &request, &profile).await),
             None => None,
         };
         let token = token.planned(PlanSummary {
@@ -361,36 +377,28 @@ impl QueryService for Pipeline {
             return Err(error);
         }
         let submitted = describe(query_id, &planned.statement, decision.as_ref().filter(|_| runs));
-        self.remember(
-            query_id,
-            SubmittedQuery {
-                text: request.text,
-                statement: planned.statement,
-                decision,
-                session: request.session,
-                settings: request.settings,
-                caller_token: request.token,
-                traceparent: request.traceparent,
-                submitted: Instant::now(),
-                token: Mutex::new(Token::Fresh(token)),
-            },
+        let query = SubmittedQuery::new(
+            request.text,
+            planned.statement,
+            decision,
+            request.session,
+            request.settings,
+            request.token,
+            request.traceparent,
+            profile.limits,
+            begun.elapsed(),
+            token,
         );
+        self.submitted.insert(query_id, query);
         Ok(submitted)
     }
 
     async fn fetch(&self, query_id: QueryId, principal: &Principal, deadline: Option<Instant>) -> Result<ResultStream> {
         self.check_open()?;
-        let query = self.find(query_id, principal)?;
-        let limit = query.settings.timeout().or(self.config.timeout).and_then(|timeout| Instant::now().checked_add(timeout));
+        let query = self.submitted.find(query_id, principal)?;
+        let limit = self.time_limit(&query.settings).and_then(|limit| Instant::now().checked_add(limit.saturating_sub(query.spent)));
         let deadline = [deadline, limit].into_iter().flatten().min();
-        let token = {
-            let mut token = query.token.lock();
-            match std::mem::replace(&mut *token, Token::Used) {
-                Token::Fresh(fresh) => Some(fresh),
-                Token::Used => None,
-            }
-        };
-        let (execution_id, token) = match token {
+        let (execution_id, token) = match query.take_token() {
             Some(token) => (query_id, token),
             None if matches!(query.statement, Statement::Write(_)) => {
                 return Err(Error::invalid(
@@ -403,9 +411,7 @@ impl QueryService for Pipeline {
     }
 
     async fn cancel(&self, query_id: QueryId, principal: &Principal) -> Result<bool> {
-        let waiting = |q: &SubmittedQuery| q.settings.principal == *principal && matches!(*q.token.lock(), Token::Fresh(_));
-        let submitted = self.submitted.get(&query_id).is_some_and(|q| waiting(&q));
-        self.submitted.remove_if(&query_id, |_, q| q.settings.principal == *principal);
+        let submitted = self.submitted.withdraw(query_id, principal);
         // The ticket may have been fetched more than once.
         let mut running = false;
         for query in self.running.iter().filter(|q| q.ticket == query_id && q.principal == *principal) {
@@ -418,14 +424,19 @@ impl QueryService for Pipeline {
     fn check_setting(&self, session: &Session, name: &str, value: &str) -> Result<()> {
         let mut trial = session.clone();
         trial.set(name, value)?;
-        if let Some(engine) = trial.engine.as_ref().filter(|e| self.engines.iter().all(|known| known.id() != *e)) {
-            let known: Vec<&str> = self.engines.iter().map(|e| e.id().as_str()).collect();
+        if let Some(engine) = trial.engine.as_ref().filter(|e| self.runner.engines.iter().all(|known| known.id() != *e)) {
+            let known: Vec<&str> = self.runner.engines.iter().map(|e| e.id().as_str()).collect();
             return Err(Error::invalid(format!("there is no engine `{engine}`; engines are {} (or `auto`)", known.join(", "))));
         }
-        if let Some(profile) = trial.profile.as_deref().filter(|p| *p != "default") {
-            return Err(Error::invalid(format!("there is no profile `{profile}`; the only one is `default`")));
+        if let Some(profile) = trial.profile.as_deref() {
+            self.policies.check(profile)?;
         }
         flightpath_planner::check_time_zone(&trial.time_zone)
+    }
+
+    async fn resolve_setting(&self, session: &Session, name: &str, value: &str) -> Result<Vec<(String, String)>> {
+        self.check_setting(session, name, value)?;
+        self.planner.setting(session, name, value).await
     }
 
     fn catalog(&self) -> Arc<dyn Catalog> {
@@ -435,12 +446,10 @@ impl QueryService for Pipeline {
     async fn route(&self, request: &Request) -> Result<Routed> {
         self.check_open()?;
         let planned = self.plan(request).await?;
-        let query = match &planned.statement {
-            Statement::Query(q) | Statement::ExplainRoute(q) | Statement::PassThrough(q) | Statement::Write(q) => Some(q.clone()),
-            Statement::Local(_) | Statement::SetSession { .. } => None,
-        };
+        let profile = self.policies.profile(&request.settings)?;
+        let query = planned_of(&planned.statement).cloned();
         let deciding = Instant::now();
-        let decision = query.as_ref().map(|query| self.route(query, &request.settings));
+        let decision = query.as_ref().map(|query| self.candidates(QueryId::generate(), query, &request.settings, &profile));
         Ok(Routed {
             statement_kind: planned.statement.kind().as_str(),
             schema: planned.statement.schema(),
@@ -478,12 +487,17 @@ impl Pipeline {
         Ok(started)
     }
 
+    /// The query has begun on `engine`: its profile pays.
+    fn charge(&self, decision: &Decision, engine: &EngineId) {
+        let predicted = decision.candidates.iter().find(|c| c.engine == *engine).map_or(0.0, |c| c.numbers.usd);
+        if let Some(profile) = &decision.profile {
+            self.policies.charge(profile, predicted);
+        }
+    }
+
     /// A record of its own for a ticket that is fetched again.
     fn replay_token(&self, query: &SubmittedQuery) -> (QueryId, QueryToken<Planned>) {
-        let planned = match &query.statement {
-            Statement::Query(q) | Statement::ExplainRoute(q) | Statement::PassThrough(q) | Statement::Write(q) => Some(q),
-            Statement::Local(_) | Statement::SetSession { .. } => None,
-        };
+        let planned = query.planned();
         let query_id = QueryId::generate();
         let token =
             QueryToken::receive(&self.recorder, query_id, &query.text, query.session.id.as_str(), &query.settings).planned(PlanSummary {

@@ -4,18 +4,19 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use dashmap::DashMap;
 use flightpath_engine::BatchStream;
 use flightpath_types::{Error, ErrorKind, Principal, QueryId, Result};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::admission::Permit;
+use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{QueryToken, Running};
 use crate::restamp::restamp;
 use crate::shadow::Observed;
@@ -51,6 +52,27 @@ impl Drop for Registered {
     }
 }
 
+/// A result whose beginning is here, with all that it holds.
+pub(crate) struct Begun {
+    pub first: Option<RecordBatch>,
+    pub rest: BatchStream,
+    pub permit: Option<Permit>,
+    pub observed: Option<Observed>,
+    pub lesson: Option<Lesson>,
+    pub bill: Option<Bill>,
+    pub waited_us: u64,
+    /// What the engine took before the beginning was here.
+    pub took: Duration,
+}
+
+impl Begun {
+    /// What the router itself answers.
+    pub fn local(batches: Vec<RecordBatch>) -> Self {
+        let rest = stream::iter(batches.into_iter().map(Ok)).boxed();
+        Self { first: None, rest, permit: None, observed: None, lesson: None, bill: None, waited_us: 0, took: Duration::ZERO }
+    }
+}
+
 pub(crate) struct StampedStream {
     schema: SchemaRef,
     first: Option<RecordBatch>,
@@ -59,6 +81,13 @@ pub(crate) struct StampedStream {
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     deadline: Option<Pin<Box<Sleep>>>,
     observed: Option<Observed>,
+    lesson: Option<Lesson>,
+    bill: Option<Bill>,
+    /// Rows that may still leave; `None` for no limit.
+    rows_left: Option<u64>,
+    /// Time that the engine was waited for, and since when it is now.
+    engine_time: Duration,
+    waiting_since: Option<Instant>,
     _registered: Registered,
     _permit: Option<Permit>,
 }
@@ -66,38 +95,63 @@ pub(crate) struct StampedStream {
 impl StampedStream {
     pub fn new(
         schema: SchemaRef,
-        first: Option<RecordBatch>,
-        rest: BatchStream,
+        begun: Begun,
         token: QueryToken<Running>,
         deadline: Option<Instant>,
         registered: Registered,
-        permit: Option<Permit>,
-        observed: Option<Observed>,
+        rows_max: Option<u64>,
     ) -> Self {
         Self {
             schema,
-            first,
-            running: Some((rest, token)),
+            first: begun.first,
+            running: Some((begun.rest, token)),
             cancelled: Box::pin(registered.cancel.clone().cancelled_owned()),
             deadline: deadline.map(|d| Box::pin(tokio::time::sleep_until(d.into()))),
-            observed,
+            observed: begun.observed,
+            lesson: begun.lesson,
+            bill: begun.bill,
+            rows_left: rows_max,
+            engine_time: Duration::ZERO,
+            waiting_since: None,
             _registered: registered,
-            _permit: permit,
+            _permit: begun.permit,
         }
     }
 
     fn end(&mut self, result: Result<()>) -> Poll<Option<Result<RecordBatch>>> {
         if let Some((stream, token)) = self.running.take() {
             drop(stream);
-            token.finish(result.as_ref().map(|()| ()));
+            token.finish(result.as_ref().map(|()| ()), self.engine_time, self.bill.take());
         }
         if let (Some(observed), Ok(())) = (self.observed.take(), &result) {
             observed.finish();
+        }
+        match (self.lesson.take(), &result) {
+            (Some(lesson), Ok(())) => lesson.finished(self.engine_time),
+            (Some(lesson), Err(error)) if error.kind() == ErrorKind::DeadlineExceeded => lesson.cut_short(self.engine_time),
+            (_, _) => {}
         }
         self._permit = None;
         match result {
             Ok(()) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+}
+
+impl StampedStream {
+    /// Ends a result that has more rows than its profile allows: as an error, never as a short one.
+    fn count(&mut self, batch: RecordBatch) -> Result<RecordBatch> {
+        let Some(left) = &mut self.rows_left else { return Ok(batch) };
+        match left.checked_sub(batch.num_rows() as u64) {
+            Some(fewer) => {
+                *left = fewer;
+                Ok(batch)
+            }
+            None => Err(Error::new(
+                ErrorKind::ResourceExhausted,
+                "the result has more rows than this profile allows; add a LIMIT, aggregate, or SET profile to one that allows more",
+            )),
         }
     }
 }
@@ -118,15 +172,22 @@ impl Stream for StampedStream {
         }
         let next = match this.first.take() {
             Some(batch) => Some(Ok(batch)),
-            None => match this.running.as_mut().map(|(stream, _)| stream.poll_next_unpin(cx)) {
-                Some(Poll::Ready(next)) => next,
-                Some(Poll::Pending) | None => return Poll::Pending,
-            },
+            None => {
+                let asked = *this.waiting_since.get_or_insert_with(Instant::now);
+                match this.running.as_mut().map(|(stream, _)| stream.poll_next_unpin(cx)) {
+                    Some(Poll::Ready(next)) => {
+                        this.waiting_since = None;
+                        this.engine_time += asked.elapsed();
+                        next
+                    }
+                    Some(Poll::Pending) | None => return Poll::Pending,
+                }
+            }
         };
         match next {
             None => this.end(Ok(())),
             Some(Err(error)) => this.end(Err(error)),
-            Some(Ok(batch)) => match restamp(&batch, &this.schema) {
+            Some(Ok(batch)) => match restamp(&batch, &this.schema).and_then(|batch| this.count(batch)) {
                 Ok(batch) => {
                     if let Some((_, token)) = this.running.as_mut() {
                         token.sent(batch.num_rows() as u64, batch.get_array_memory_size() as u64);

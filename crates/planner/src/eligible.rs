@@ -55,6 +55,9 @@ pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Resu
                 if node.inputs().iter().any(|input| matches!(input, LogicalPlan::Subquery(_))) {
                     refusal.get_or_insert_with(|| no("a LATERAL subquery that can't be made a join"));
                 }
+                if matches!(node, LogicalPlan::RecursiveQuery(query) if query.is_distinct) {
+                    refusal.get_or_insert_with(|| no("a recursive query by UNION without ALL"));
+                }
                 Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
             })?;
             Ok(())

@@ -6,6 +6,7 @@
 pub mod binder;
 mod cache;
 mod comparable;
+mod constants;
 mod eligible;
 mod features;
 mod fingerprint;
@@ -14,6 +15,7 @@ mod optimize;
 pub mod parse;
 mod passthrough;
 mod planner;
+mod pool;
 mod prune;
 mod query;
 mod remote;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use crate::binder::{BindInput, Parameters, ResolvedTables, TableRequest, referen
 use crate::cache::{CacheKey, CachedPlan, PlanCache};
 use crate::optimize::PlanOptimizer;
 use crate::parse::Parsed;
+use crate::pool::PlanningPool;
 use crate::query::{Compile, Compiled};
 use crate::remote::RemoteDescriber;
 use crate::statements::{self, Asking, Command};
@@ -28,8 +29,8 @@ use crate::{eligible, features, fingerprint, parse, passthrough, remote};
 /// Tables that are resolved at the same time.
 const RESOLVING_MAX: usize = 32;
 
-/// Texts from this size on are planned on a thread of their own, so that they don't hold up others.
-const BIG_TEXT_BYTES: usize = 4 << 10;
+/// Texts from this size on aren't read on the thread that serves their connection either.
+const BIG_TEXT_BYTES: usize = 16 << 10;
 
 /// Limits and what the planner may offer.
 #[derive(Debug, Clone)]
@@ -43,11 +44,25 @@ pub struct Config {
     pub plan_nodes_max: usize,
     /// Tables that one statement may name.
     pub tables_max: usize,
+    /// Statements planned at once, those that wait for it, and how long each may take. A plan that is
+    /// cached needs none of it.
+    pub planning_threads: usize,
+    pub planning_queue_max: usize,
+    pub planning_time_max: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { text_bytes_max: 4 << 20, cached_plans_max: 2_000, cached_bytes_max: 256 << 20, plan_nodes_max: 20_000, tables_max: 1_000 }
+        Self {
+            text_bytes_max: 4 << 20,
+            cached_plans_max: 2_000,
+            cached_bytes_max: 256 << 20,
+            plan_nodes_max: 20_000,
+            tables_max: 1_000,
+            planning_threads: std::thread::available_parallelism().map_or(2, |n| n.get()).max(2),
+            planning_queue_max: 1_000,
+            planning_time_max: Duration::from_secs(60),
+        }
     }
 }
 
@@ -85,6 +100,7 @@ pub struct Planner {
     catalog: Arc<dyn Catalog>,
     config: Config,
     cache: PlanCache,
+    pool: PlanningPool,
     optimizer: Arc<PlanOptimizer>,
     describer: Option<Arc<dyn PassThroughDescriber>>,
     remote: Option<Arc<dyn RemoteDescriber>>,
@@ -105,8 +121,8 @@ impl Outcome {
 
 impl Planner {
     pub fn new(catalog: Arc<dyn Catalog>, config: Config) -> Self {
-        let cache = PlanCache::new(&config);
-        Self { catalog, config, cache, optimizer: Arc::new(PlanOptimizer::new()), describer: None, remote: None }
+        let (cache, pool) = (PlanCache::new(&config), PlanningPool::new(&config));
+        Self { catalog, config, cache, pool, optimizer: Arc::new(PlanOptimizer::new()), describer: None, remote: None }
     }
 
     /// Lets `dialect=duckdb` statements be typed.
@@ -136,6 +152,12 @@ impl Planner {
         Ok(Planned { statement: outcome.statement, parameters: outcome.parameters, cache_hit: outcome.cache_hit, plan_us })
     }
 
+    /// What a session setting comes to, for whoever sets it without a statement: its name and value
+    /// as they are stored, and what goes with them. `NotFound` where it names a place that isn't there.
+    pub async fn setting(&self, session: &Session, name: &str, value: &str) -> Result<Vec<(String, String)>> {
+        statements::assignments(&Asking { catalog: self.catalog.as_ref(), session }, name, value).await
+    }
+
     fn cached(&self, text: &Arc<str>, request: &PlanRequest) -> Option<Outcome> {
         let key = CacheKey::new(text, &request.session, request.params.as_ref());
         let plan = self.cache.get(&key, self.catalog.as_ref(), &request.session.principal)?;
@@ -148,7 +170,7 @@ impl Planner {
             let (have, most) = (text.len(), self.config.text_bytes_max);
             return Err(Error::new(ErrorKind::ResourceExhausted, format!("the statement is {have} bytes long; the limit is {most}")));
         }
-        let tokens = match (parse::tokens(text), request.session.dialect) {
+        let tokens = match (self.tokens(text).await, request.session.dialect) {
             (Ok(tokens), _) => tokens,
             (Err(error), Dialect::Databricks) => return Err(error),
             // DuckDB's lexical rules are others: what can't be read as ours can't be one of our commands.
@@ -162,7 +184,7 @@ impl Planner {
         match command {
             Command::Other => self.plan_query(text, &tokens, request).await,
             Command::ExplainRoute(start) => {
-                let inner = self.plan_inner(inner(start), request).await?;
+                let inner = self.plan_explained(inner(start), request).await?;
                 match inner.statement {
                     Statement::Query(query) | Statement::PassThrough(query) => {
                         Ok(Outcome { statement: Statement::ExplainRoute(query), ..inner })
@@ -188,12 +210,21 @@ impl Planner {
         }
     }
 
+    /// The query that EXPLAIN ROUTE is about, one that only Databricks understands included.
+    async fn plan_explained(&self, text: Arc<str>, request: &PlanRequest) -> Result<Outcome> {
+        let explained = PlanRequest { text: text.clone(), ..request.clone() };
+        match self.plan_inner(text, request).await {
+            Err(error) if self.may_go_remote(&explained, &error) => self.plan_remote(&explained, error).await,
+            outcome => outcome,
+        }
+    }
+
     /// The query that an EXPLAIN is about; `text` is blank where the EXPLAIN stood.
     async fn plan_inner(&self, text: Arc<str>, request: &PlanRequest) -> Result<Outcome> {
         if let Some(outcome) = self.cached(&text, request) {
             return Ok(outcome);
         }
-        let tokens = match parse::tokens(&text) {
+        let tokens = match self.tokens(&text).await {
             Ok(tokens) => tokens,
             Err(error) if request.session.dialect == Dialect::Databricks => return Err(error),
             Err(_) => Vec::new(),
@@ -213,9 +244,7 @@ impl Planner {
     }
 
     async fn plan_databricks(&self, text: &Arc<str>, fingerprint: Fingerprint, request: &PlanRequest) -> Result<Outcome> {
-        let parsed = parse::parse(text)?;
-        let query = as_query(&parsed)?;
-        let requests = referenced_tables(query, &request.session.time_zone)?;
+        let (parsed, requests) = self.parsed(text, &request.session.time_zone).await?;
         if requests.len() > self.config.tables_max {
             let (have, most) = (requests.len(), self.config.tables_max);
             return Err(Error::new(ErrorKind::ResourceExhausted, format!("the statement names {have} tables; the limit is {most}")));
@@ -233,12 +262,7 @@ impl Planner {
             plan_nodes_max: self.config.plan_nodes_max,
             remote: self.remote.clone(),
         };
-        let compiled = if text.len() < BIG_TEXT_BYTES {
-            work.run()?
-        } else {
-            let done = tokio::task::spawn_blocking(move || work.run()).await;
-            done.map_err(|_| Error::internal("planning failed on this statement; it is a defect of the planner"))??
-        };
+        let compiled = self.pool.run(move || work.run()).await?;
         if compiled.cacheable {
             let plan = CachedPlan {
                 statement: Statement::Query(compiled.query.clone()),
@@ -251,6 +275,26 @@ impl Planner {
             self.cache.put(CacheKey::new(text, &request.session, request.params.as_ref()), Arc::new(plan));
         }
         Ok(Outcome { statement: Statement::Query(compiled.query), parameters: compiled.parameters, cache_hit: false })
+    }
+
+    async fn tokens(&self, text: &Arc<str>) -> Result<Vec<TokenWithSpan>> {
+        if text.len() < BIG_TEXT_BYTES {
+            return parse::tokens(text);
+        }
+        let text = text.clone();
+        self.pool.run(move || parse::tokens(&text)).await
+    }
+
+    /// The syntax tree, and the tables that it names.
+    async fn parsed(&self, text: &Arc<str>, time_zone: &str) -> Result<(Parsed, Vec<TableRequest>)> {
+        let (text, time_zone) = (text.clone(), time_zone.to_string());
+        self.pool
+            .run(move || {
+                let parsed = parse::parse(&text)?;
+                let requests = referenced_tables(as_query(&parsed)?, &time_zone)?;
+                Ok((parsed, requests))
+            })
+            .await
     }
 
     /// Every table once, side by side. A failure is kept: the name may turn out not to be a table's.
@@ -273,8 +317,9 @@ impl Planner {
         if !session.time_zone.eq_ignore_ascii_case("UTC") {
             return Err(Error::not_eligible("dialect=duckdb runs in UTC only; SET time_zone = 'UTC'"));
         }
-        let names: Result<BTreeSet<TableName>> =
-            passthrough::tables(text)?.iter().map(|parts| statements::complete(parts, session)).collect();
+        let own = text.clone();
+        let tables = self.pool.run(move || passthrough::tables(&own)).await?;
+        let names: Result<BTreeSet<TableName>> = tables.iter().map(|parts| statements::complete(parts, session)).collect();
         let mut snapshots: BTreeMap<TableName, Arc<TableSnapshot>> = BTreeMap::new();
         for name in names? {
             let snapshot = self.catalog.snapshot(&session.principal, &name, &AsOf::Latest).await?;
@@ -323,7 +368,9 @@ impl Planner {
     }
 
     fn may_go_remote(&self, request: &PlanRequest, error: &Error) -> bool {
-        self.remote.is_some() && request.session.dialect == Dialect::Databricks && remote::not_understood(error)
+        // EXPLAIN ROUTE is this server's own.
+        let explains_route = || matches!(statements::read(&parse::tokens(&request.text).unwrap_or_default()), Ok(Command::ExplainRoute(_)));
+        self.remote.is_some() && request.session.dialect == Dialect::Databricks && remote::not_understood(error) && !explains_route()
     }
 
     /// A statement that only Databricks understands; `why`: what the planner said of it.
@@ -331,17 +378,16 @@ impl Planner {
         let (Some(warehouse), session) = (&self.remote, &request.session) else { return Err(why) };
         let sort = remote::sort_of(&request.text);
         match sort {
-            remote::Sort::Query => {}
-            // Nothing tells the columns of what isn't a query, and a promise can't be guessed.
-            remote::Sort::Listing => return Err(why),
+            remote::Sort::Query | remote::Sort::Listing => {}
             remote::Sort::Write if warehouse.writes_allowed(session) => {}
             remote::Sort::Write => return Err(why),
         }
-        let mut text = remote::text(&request.text, request.params.as_deref(), sort == remote::Sort::Query)?;
+        let mut text = remote::text(&request.text, request.params.as_deref(), sort != remote::Sort::Write)?;
         remote::place(&mut text, session, warehouse.as_ref());
         let schema = match sort {
             remote::Sort::Query => warehouse.describe(&text, session, request.token.as_ref()).await?,
-            remote::Sort::Listing | remote::Sort::Write => remote::write_schema(),
+            remote::Sort::Listing => warehouse.try_out(&text, session, request.token.as_ref()).await?,
+            remote::Sort::Write => remote::write_schema(),
         };
         let tokens = parse::tokens(&request.text).unwrap_or_default();
         let fingerprint = if tokens.is_empty() { fingerprint::of_text(&request.text) } else { fingerprint::of_tokens(&tokens) };

@@ -15,7 +15,7 @@ use flightpath_types::{Error, ErrorKind, Features, Fingerprint, Refusal, Refusal
 use crate::binder::{BindInput, Binder, BoundQuery, DatabricksBinder};
 use crate::optimize::PlanOptimizer;
 use crate::remote::RemoteDescriber;
-use crate::{comparable, eligible, features, prune, remote};
+use crate::{comparable, constants, eligible, features, prune, remote};
 
 pub(crate) struct Compiled {
     pub query: Arc<PlannedQuery>,
@@ -44,6 +44,7 @@ impl Compile<'_> {
     fn compile(&self, query: &ast::Query, input: &BindInput<'_>) -> Result<Compiled> {
         let bound = DatabricksBinder.bind(query, input)?;
         let nodes = self.count_nodes(&bound.plan)?;
+        constants::check(&bound.plan)?;
         let parameters = parameter_schema(&bound.parameters);
         let open = !parameters.fields().is_empty() && input.parameters.is_none();
         // Without its parameters' values a plan is typed, and that's all that is asked of it.

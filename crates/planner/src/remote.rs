@@ -19,8 +19,9 @@ pub(crate) const LEARNED_LIFETIME: Duration = Duration::from_secs(60);
 
 /// First words of statements that answer with rows, change nothing, and that DESCRIBE QUERY takes.
 const QUERY_WORDS: [&str; 5] = ["select", "with", "values", "from", "table"];
-/// First words of statements that answer with rows whose columns nothing tells beforehand.
-const LISTING_WORDS: [&str; 6] = ["show", "describe", "desc", "explain", "list", "get"];
+/// First words of statements that answer with rows, change nothing, and whose columns only running
+/// them tells.
+const LISTING_WORDS: [&str; 5] = ["show", "describe", "desc", "explain", "list"];
 
 /// Asks the warehouse about statements that the planner doesn't understand.
 #[async_trait]
@@ -33,6 +34,9 @@ pub trait RemoteDescriber: Send + Sync {
 
     /// The columns of a query.
     async fn describe(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef>;
+
+    /// The columns of a statement that shows something: it is run for them.
+    async fn try_out(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef>;
 }
 
 /// What sort of statement a text is by its first word.

@@ -7,7 +7,7 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{InList, Like, ScalarFunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Case, Expr, Operator};
 use flightpath_functions::lambda::FpHigher;
-use flightpath_functions::{DuckCall, FpScalar, duckdb};
+use flightpath_functions::{DuckCall, FpScalar, duckdb, fold, order};
 use flightpath_types::{Refusal, RefusalClass};
 
 use crate::block::{Cell, CellKind};
@@ -81,7 +81,11 @@ impl Sql {
 
 impl Printer {
     pub fn expr(&mut self, expr: &Expr, env: &Env) -> Printed<Sql> {
-        stacker::maybe_grow(256 * 1024, 4 * 1024 * 1024, || self.expr_here(expr, env))
+        let printed = stacker::maybe_grow(256 * 1024, 4 * 1024 * 1024, || self.expr_here(expr, env));
+        match printed {
+            Err(refusal) if refusal.class == RefusalClass::Semantics => crate::constant::expression(expr).unwrap_or(Err(refusal)),
+            printed => printed,
+        }
     }
 
     fn expr_here(&mut self, expr: &Expr, env: &Env) -> Printed<Sql> {
@@ -217,6 +221,13 @@ impl Printer {
             | Operator::Colon => Err(refuse(format!("the native operator `{}`", binary.op))),
         }?;
         let (left, right) = (self.compared(&binary.left, &binary.right, env)?, self.compared(&binary.right, &binary.left, env)?);
+        if ordering && left.ty.is_nested() && same_type(&left.ty, &right.ty) {
+            let key = |side: Sql| {
+                let ty = side.ty.clone();
+                order::key(&ty, &side.operand()).map_err(|reason| Refusal::new(RefusalClass::Semantics, reason))
+            };
+            return Ok(Sql::boolean(format!("{} {symbol} {}", key(left)?, key(right)?)));
+        }
         check_comparable(&left.ty, &right.ty, ordering)?;
         Ok(Sql::boolean(format!("{} {symbol} {}", left.operand(), right.operand())))
     }
@@ -378,6 +389,13 @@ impl Printer {
         let Some(function) = call.func.inner().downcast_ref::<FpScalar>() else {
             return Err(refuse(format!("the native function `{}`", call.name())));
         };
+        // DuckDB's decimals overflow where Databricks' don't: those of constants are computed here.
+        if function.def.deterministic
+            && (function.ret.is_decimal() || call.args.iter().any(|arg| fold::type_of(arg).is_some_and(|ty| ty.is_decimal())))
+            && let Ok(value) = fold::constant_call(call)
+        {
+            return literal(&value);
+        }
         let args = self.arguments(&call.args, env)?;
         let duck_call = DuckCall {
             args: &args.texts,
@@ -388,6 +406,12 @@ impl Printer {
         };
         let text = (function.def.duckdb)(&duck_call).map_err(|reason| by_rule(function.def.name, &args.types, reason))?;
         crate::check_size(&text)?;
+        // A rule that leaves some values to other engines isn't asked about known ones.
+        if crate::constant::refuses_values(&text)
+            && let Ok(value) = fold::constant_call(call)
+        {
+            return literal(&value);
+        }
         Ok(Sql::of_rule(text, function.ret.clone()))
     }
 
@@ -398,6 +422,8 @@ impl Printer {
             args.types.push(printed.ty.clone());
             args.literals.push(match strip_alias(expr) {
                 Expr::Literal(value, _) => Some(value.clone()),
+                // A rule that asks for a literal may as well have a constant's value.
+                call @ Expr::ScalarFunction(_) => fold::constant(call).ok(),
                 _ => None,
             });
             args.texts.push(printed.operand());

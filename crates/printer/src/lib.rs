@@ -12,6 +12,7 @@ mod aggregate;
 mod block;
 mod cast;
 mod columns;
+mod constant;
 mod expr;
 mod join;
 mod lambda;

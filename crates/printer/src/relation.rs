@@ -9,7 +9,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, ScalarValue};
 use datafusion::logical_expr::logical_plan::{RecursiveQuery, Unnest};
 use datafusion::logical_expr::{Distinct, Expr, Limit, LogicalPlan, Projection, Sort, TableScan, Union, Values};
-use flightpath_functions::duckdb;
+use flightpath_functions::{DuckCall, FunctionDef, RECURSION_LEVEL, duckdb, lookup, order};
 use flightpath_plan::{ScanId, SnapshotSource};
 use flightpath_types::{Refusal, RefusalClass};
 
@@ -182,6 +182,23 @@ impl Printer {
     }
 
     fn node(&mut self, plan: &LogicalPlan) -> Printed<Block> {
+        let shared = self.with.len();
+        match self.node_here(plan) {
+            Err(refusal) if refusal.class == RefusalClass::Semantics => match self.constant_rows(plan) {
+                Some(block) => {
+                    self.with.truncate(shared);
+                    Ok(block)
+                }
+                None => Err(refusal),
+            },
+            Ok(block) if block.cells.iter().any(|cell| crate::constant::refuses_values(&cell.text)) => {
+                Ok(self.constant_rows(plan).unwrap_or(block))
+            }
+            printed => printed,
+        }
+    }
+
+    fn node_here(&mut self, plan: &LogicalPlan) -> Printed<Block> {
         match plan {
             LogicalPlan::Projection(p) => self.projection(p),
             LogicalPlan::Filter(f) => self.filter(&f.predicate, &f.input),
@@ -260,7 +277,7 @@ impl Printer {
         Ok(block)
     }
 
-    fn empty(&mut self, one_row: bool, schema: &DFSchemaRef) -> Printed<Block> {
+    pub fn empty(&mut self, one_row: bool, schema: &DFSchemaRef) -> Printed<Block> {
         if one_row && !schema.fields().is_empty() {
             return Err(refuse("a row made of nothing but NULLs"));
         }
@@ -362,7 +379,9 @@ impl Printer {
         let keys: Vec<Expr> = sort.expr.iter().map(|s| s.expr.clone()).collect();
         let uses = Uses::of(&keys, schema);
         let touches_computed = block.cells.iter().zip(&uses.counts).any(|(c, n)| c.kind != CellKind::Column && *n > 0);
-        if block.stage >= Stage::Distinct || touches_computed || uses.has_subquery {
+        // The order of arrays and structs is computed, which keys of GROUP BY can't be.
+        let nested = schema.fields().iter().zip(&uses.counts).any(|(f, n)| f.data_type().is_nested() && *n > 0);
+        if block.stage >= Stage::Distinct || (nested && block.stage > Stage::Where) || touches_computed || uses.has_subquery {
             block = self.wrap(block)?;
         }
         let env = Env::of(schema, &block);
@@ -383,16 +402,15 @@ impl Printer {
                 continue;
             }
             let sql = self.expr(&key.expr, env)?;
-            if sql.ty.is_nested() {
-                return Err(refuse(format!("ordering by a value of type {}", sql.ty)));
-            }
             let direction = match (key.asc, key.nulls_first) {
                 (true, true) => " ASC NULLS FIRST",
                 (true, false) => " ASC NULLS LAST",
                 (false, true) => " DESC NULLS FIRST",
                 (false, false) => " DESC NULLS LAST",
             };
-            printed.push(SortKey { text: sql.operand(), direction });
+            let ty = sql.ty.clone();
+            let text = order::key(&ty, &sql.operand()).map_err(|_| refuse(format!("ordering by a value of type {ty}")))?;
+            printed.push(SortKey { text, direction });
         }
         Ok(printed)
     }
@@ -451,9 +469,6 @@ impl Printer {
 
     /// Stands outside every query that encloses its uses, as a shared subplan does.
     fn recursive(&mut self, query: &RecursiveQuery) -> Printed<Block> {
-        if query.is_distinct {
-            return Err(refuse("a recursive query by UNION without ALL"));
-        }
         let name = self.alias();
         self.work.insert(query.name.clone(), name.clone());
         let outers = std::mem::take(&mut self.outers);
@@ -461,7 +476,15 @@ impl Printer {
         let step = self.relation(&query.recursive_term);
         self.outers = outers;
         let (anchor, step) = (anchor?.render(false), step?.render(false));
-        self.with.push(format!("{name} AS (({anchor}) UNION ALL ({step}))"));
+        let level = query.schema.fields().last().map(|f| f.data_type());
+        if query.is_distinct && level != Some(&DataType::Int32) {
+            return Err(refuse("a recursive query by UNION without the number of its step"));
+        }
+        self.with.push(if query.is_distinct {
+            distinct_recursion(&name, &anchor, &step, query.schema.fields().len())?
+        } else {
+            format!("{name} AS (({anchor}) UNION ALL ({step}))")
+        });
         let alias = self.alias();
         let cells = (0..query.schema.fields().len()).map(|i| Cell::column(format!("{alias}.c{i}"))).collect();
         Ok(Block::new(Some(FromItem { text: format!("{name} AS {alias}"), joined: false, derived: None }), cells))
@@ -499,6 +522,30 @@ impl Printer {
         // The rows are multiplied by the select list: nothing may share this SELECT.
         self.wrap(block)
     }
+}
+
+/// Steps by UNION: of a step's rows those remain that no step before has made. The last column is the
+/// number of the step before, which takes no part in that.
+fn distinct_recursion(name: &str, anchor: &str, step: &str, columns: usize) -> Printed<String> {
+    let Some(FunctionDef::Scalar(level)) = lookup(RECURSION_LEVEL) else { return Err(refuse("the number of a recursive step")) };
+    let last = columns.saturating_sub(1);
+    let own: Vec<String> = (0..last).map(|i| format!("n.c{i}")).collect();
+    let same: Vec<String> = (0..last).map(|i| format!("r.c{i} IS NOT DISTINCT FROM n.c{i}")).collect();
+    let keys: Vec<String> = (0..last).map(|i| format!("c{i}")).collect();
+    let all: Vec<String> = (0..columns).map(|i| format!("c{i}")).collect();
+    if last == 0 {
+        return Err(refuse("a recursive query without columns"));
+    }
+    let call =
+        DuckCall { args: &[format!("n.c{last}")], types: &[DataType::Int32], literals: &[None], ret: &DataType::Int32, time_zone: "UTC" };
+    let next = (level.duckdb)(&call).map_err(|reason| Refusal::new(RefusalClass::Semantics, reason))?;
+    Ok(format!(
+        "{name}({}) USING KEY ({}) AS (({anchor}) UNION (SELECT {}, {next} AS c{last} FROM ({step}) AS n WHERE NOT EXISTS (SELECT 1 FROM recurring.{name} AS r WHERE {})))",
+        all.join(", "),
+        keys.join(", "),
+        own.join(", "),
+        same.join(" AND ")
+    ))
 }
 
 /// How often expressions refer to each column of a schema.

@@ -1,14 +1,31 @@
-//! Which engine runs a query: a pure function from what the query needs and what the engines are
-//! to a decision with every reason. No clock, no I/O, no state, no knowledge of any engine by name.
+//! Which engine runs a query: a pure function from what the query needs, what the engines are and
+//! what was learned of them, to a decision with every reason. No clock, no I/O, no knowledge of any
+//! engine by name. What is learned lives in one [`Predictor`], which others feed; deciding only
+//! reads it, and the same inputs and the same predictor give the same decision.
 
 #![forbid(unsafe_code)]
 
+mod ab;
+mod money;
+mod number;
 mod predict;
-mod rules;
+mod profile;
+mod rank;
+mod route;
+mod strategy;
 
-use flightpath_types::{Candidate, Decision, EngineFacts, EngineId, EngineState, Features, Refusal, RefusalClass};
+use std::sync::Arc;
 
-pub use predict::predict;
+use flightpath_types::{EngineFacts, EngineId, Features, Fingerprint, Principal, QueryId, Refusal};
+
+pub use ab::{AbOutcome, AbReport, Interval, Method, compare};
+pub use money::marginal_usd;
+pub use predict::{
+    ModelState, Observation, Observed, Predictor, PredictorConfig, PredictorSnapshot, Restored, ShapeState, escalate_after_ms,
+};
+pub use profile::{Budget, DEFAULT_PROFILE, OverBudget, Profile, ProfileAssignments, ProfileLimits, Profiles};
+pub use route::route;
+pub use strategy::{AbTest, AbUnit, STRATEGIES, Strategy};
 
 /// One engine as the router sees it for one query.
 #[derive(Debug, Clone)]
@@ -18,142 +35,51 @@ pub struct Contender {
     pub refusal: Option<Refusal>,
 }
 
-/// How to choose among the engines that may run a query.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Strategy {
-    /// Small and simple queries where starting is cheapest, the rest where scanning is fastest.
-    #[default]
-    Rules,
-    /// One engine, whatever the query; the others are refused.
-    Always(EngineId),
-}
-
-impl Strategy {
-    /// `rules` or `always:<engine>`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text.trim() {
-            "rules" => Ok(Strategy::Rules),
-            other => match other.strip_prefix("always:").map(str::trim) {
-                Some(engine) if !engine.is_empty() => Ok(Strategy::Always(EngineId::new(engine))),
-                _ => Err(format!("strategy must be `rules` or `always:<engine>`, not `{other}`")),
-            },
-        }
-    }
-
-    fn name(&self) -> String {
-        match self {
-            Strategy::Rules => "rules".into(),
-            Strategy::Always(engine) => format!("always:{engine}"),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Default)]
+/// What holds for the one who asks.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    pub strategy: Strategy,
+    pub profile: Arc<Profile>,
     /// The session's pinned engine: it may refuse, it is never replaced.
     pub pinned: Option<EngineId>,
+    pub restriction: Option<Restriction>,
 }
 
-/// An engine is refused outright when a query is predicted to need this many times its memory:
-/// up to there it can spill, beyond it would only fill the disk.
-const SPILL_FACTOR_MAX: u64 = 16;
-
-/// Decides. Deterministic: the same inputs give the same decision. Hard rules come first and leave
-/// a reason on whatever they refuse; the strategy only orders what is left.
-pub fn route(features: &Features, contenders: &[Contender], policy: &Policy) -> Decision {
-    let mut candidates: Vec<(Candidate, &EngineFacts)> = contenders
-        .iter()
-        .map(|contender| {
-            let numbers = predict(features, &contender.facts);
-            let refusal = hard_rules(contender, numbers.memory_bytes, policy);
-            let reason = refusal.as_ref().map(|r| r.reason.clone()).unwrap_or_default();
-            (Candidate { engine: contender.facts.id.clone(), refusal, numbers, rank: None, reason }, &contender.facts)
-        })
-        .collect();
-
-    let ranking = rules::rank(features, &candidates);
-    let pinned = policy.pinned.is_some();
-    for (position, ranked) in ranking.iter().enumerate() {
-        let candidate = &mut candidates[ranked.index].0;
-        candidate.rank = Some(position as u32 + 1);
-        candidate.reason = match (&policy.strategy, pinned) {
-            (_, true) => "pinned by the session".to_string(),
-            (Strategy::Always(_), false) => format!("strategy {}", policy.strategy.name()),
-            (Strategy::Rules, false) => ranked.reason.clone(),
-        };
-    }
-    let mut candidates: Vec<Candidate> = candidates.into_iter().map(|(candidate, _)| candidate).collect();
-    // A stable sort: ranked ones by rank, refused ones behind them in the order they were given.
-    candidates.sort_by_key(|c| c.rank.unwrap_or(u32::MAX));
-    add_unknown_pin(&mut candidates, policy);
-
-    let mut decision = Decision { strategy: policy.strategy.name(), candidates, reason: String::new() };
-    decision.reason = match decision.chosen() {
-        Some(chosen) => format!("{}: {}", chosen.engine, chosen.reason),
-        None => format!("not eligible: {}", decision.refusals_text()),
-    };
-    decision
+/// Engines that are left for a while, and why: a budget that is spent. None left: refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restriction {
+    pub engines: Vec<EngineId>,
+    pub why: String,
 }
 
-/// Everything that forbids an engine, whatever the strategy prefers.
-fn hard_rules(contender: &Contender, memory_bytes: u64, policy: &Policy) -> Option<Refusal> {
-    let facts = &contender.facts;
-    if let Some(pinned) = policy.pinned.as_ref().filter(|pinned| **pinned != facts.id) {
-        return Some(Refusal::new(RefusalClass::Policy, format!("the session pins engine `{pinned}`")));
+impl Policy {
+    /// A profile without more ado.
+    pub fn of(profile: Profile) -> Self {
+        Self { profile: Arc::new(profile), pinned: None, restriction: None }
     }
-    if let Some(refusal) = &contender.refusal {
-        return Some(refusal.clone());
+
+    /// A strategy under the default profile's name.
+    pub fn with_strategy(strategy: Strategy) -> Self {
+        Self::of(Profile { strategy, ..Profile::named(DEFAULT_PROFILE) })
     }
-    if let (Strategy::Always(only), None) = (&policy.strategy, &policy.pinned)
-        && *only != facts.id
-    {
-        return Some(Refusal::new(RefusalClass::Policy, format!("strategy {} allows `{only}` only", policy.strategy.name())));
-    }
-    match &facts.state {
-        EngineState::Ready => {}
-        EngineState::Down(why) => return Some(Refusal::new(RefusalClass::Health, format!("is down: {why}"))),
-        EngineState::Draining => return Some(Refusal::new(RefusalClass::Health, "is draining")),
-    }
-    if memory_bytes > facts.memory_bytes_max.saturating_mul(SPILL_FACTOR_MAX) {
-        return Some(Refusal::new(
-            RefusalClass::Resources,
-            format!(
-                "needs about {} of memory, more than {SPILL_FACTOR_MAX} times the {} it has",
-                bytes_text(memory_bytes),
-                bytes_text(facts.memory_bytes_max)
-            ),
-        ));
-    }
-    None
 }
 
-/// A pin or `always:` that names no engine is a refusal that lists what there is.
-fn add_unknown_pin(candidates: &mut Vec<Candidate>, policy: &Policy) {
-    let wanted = match (&policy.pinned, &policy.strategy) {
-        (Some(pinned), _) => pinned,
-        (None, Strategy::Always(only)) => only,
-        (None, Strategy::Rules) => return,
-    };
-    if candidates.iter().any(|c| c.engine == *wanted) {
-        return;
+impl Default for Policy {
+    fn default() -> Self {
+        Self::with_strategy(Strategy::default())
     }
-    let known: Vec<&str> = candidates.iter().map(|c| c.engine.as_str()).collect();
-    let reason = format!("there is no engine `{wanted}`; engines are {}", known.join(", "));
-    let refusal = Refusal::new(RefusalClass::Policy, reason.clone());
-    candidates.push(Candidate { engine: wanted.clone(), refusal: Some(refusal), numbers: Default::default(), rank: None, reason });
 }
 
-/// `1.5 GB`: decimal units, as storage is sold.
-pub(crate) fn bytes_text(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+/// Everything that a decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteInput<'a> {
+    pub features: &'a Features,
+    /// The query's shape; without one nothing is remembered of it.
+    pub fingerprint: Option<Fingerprint>,
+    pub query_id: QueryId,
+    pub principal: &'a Principal,
+    pub contenders: &'a [Contender],
+    pub policy: &'a Policy,
+    pub predictor: &'a Predictor,
 }
 
 #[cfg(test)]

@@ -1,20 +1,33 @@
-use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
-
-use proptest::strategy::Strategy as _;
+use flightpath_types::{ComputePrice, Decision, EngineState, Pricing, RefusalClass, WarehouseActivity};
 
 use super::*;
+
+/// Decides with a predictor that has seen nothing.
+fn decide(features: &Features, contenders: &[Contender], policy: &Policy) -> Decision {
+    route(&RouteInput {
+        features,
+        fingerprint: None,
+        query_id: QueryId::from_bytes([7; 16]),
+        principal: &Principal::new("ana"),
+        contenders,
+        policy,
+        predictor: &Predictor::default(),
+    })
+}
 
 fn facts(id: &str, overhead_ms: f64, rate: f64) -> EngineFacts {
     EngineFacts {
         id: EngineId::new(id),
         state: EngineState::Ready,
+        shape: format!("{id}:2c"),
         memory_bytes_max: 4 << 30,
         slots: 4,
         running: 0,
+        queued: 0,
         cores: 2,
         overhead_ms,
         scan_bytes_per_second_per_core: rate,
-        usd_per_hour: 0.2,
+        pricing: Pricing::hourly(0.2),
     }
 }
 
@@ -32,10 +45,10 @@ fn chosen(decision: &Decision) -> &str {
 
 #[test]
 fn small_queries_go_where_starting_is_cheapest_and_big_ones_where_scanning_is_fastest() {
-    let small = route(&scan(1 << 20), &two_engines(), &Policy::default());
+    let small = decide(&scan(1 << 20), &two_engines(), &Policy::default());
     assert_eq!(chosen(&small), "datafusion");
     assert!(small.reason.contains("small and simple"), "{}", small.reason);
-    let big = route(&scan(1 << 30), &two_engines(), &Policy::default());
+    let big = decide(&scan(1 << 30), &two_engines(), &Policy::default());
     assert_eq!(chosen(&big), "duckdb");
     assert!(big.reason.contains("fastest scan"), "{}", big.reason);
 }
@@ -45,7 +58,7 @@ fn a_pinned_engine_that_refuses_is_never_replaced() {
     let mut engines = two_engines();
     engines[1].refusal = Some(Refusal::new(RefusalClass::Semantics, "function `x` isn't known"));
     let policy = Policy { pinned: Some(EngineId::new("duckdb")), ..Default::default() };
-    let decision = route(&scan(1), &engines, &policy);
+    let decision = decide(&scan(1), &engines, &policy);
     assert!(decision.chosen().is_none());
     assert!(decision.reason.contains("function `x` isn't known"), "{}", decision.reason);
 }
@@ -53,7 +66,7 @@ fn a_pinned_engine_that_refuses_is_never_replaced() {
 #[test]
 fn a_pin_on_an_unknown_engine_names_the_known_ones() {
     let policy = Policy { pinned: Some(EngineId::new("oracle")), ..Default::default() };
-    let decision = route(&scan(1), &two_engines(), &policy);
+    let decision = decide(&scan(1), &two_engines(), &policy);
     assert!(decision.chosen().is_none());
     assert!(decision.reason.contains("datafusion, duckdb"), "{}", decision.reason);
 }
@@ -62,15 +75,15 @@ fn a_pin_on_an_unknown_engine_names_the_known_ones() {
 fn an_engine_that_is_down_is_passed_over_with_its_reason() {
     let mut engines = two_engines();
     engines[1].facts.state = EngineState::Down("worker exited with signal 9".into());
-    let decision = route(&scan(1 << 30), &engines, &Policy::default());
+    let decision = decide(&scan(1 << 30), &engines, &Policy::default());
     assert_eq!(chosen(&decision), "datafusion");
     assert!(decision.refusals_text().contains("signal 9"));
 }
 
 #[test]
 fn always_allows_one_engine_only() {
-    let policy = Policy { strategy: Strategy::parse("always:duckdb").unwrap(), pinned: None };
-    let decision = route(&scan(1), &two_engines(), &policy);
+    let policy = Policy::with_strategy(Strategy::parse("always:duckdb").unwrap());
+    let decision = decide(&scan(1), &two_engines(), &policy);
     assert_eq!(chosen(&decision), "duckdb");
     assert_eq!(decision.ranked().count(), 1);
 }
@@ -80,75 +93,141 @@ fn a_query_beyond_every_engines_memory_is_refused_with_the_sizes() {
     let mut features = scan(1 << 40);
     features.joins = 1;
     features.tables = vec![Default::default(), Default::default()];
-    let decision = route(&features, &two_engines(), &Policy::default());
+    let decision = decide(&features, &two_engines(), &Policy::default());
     assert!(decision.chosen().is_none());
     assert!(decision.reason.contains("of memory"), "{}", decision.reason);
 }
 
 #[test]
-fn strategies_are_parsed_or_explained() {
-    assert_eq!(Strategy::parse("rules"), Ok(Strategy::Rules));
-    assert!(Strategy::parse("always:").is_err());
-    assert!(Strategy::parse("fastest").unwrap_err().contains("rules"));
+fn the_record_reads_decisions_of_older_versions() {
+    let old = r#"{"strategy":"rules","candidates":[{"engine":"duckdb","refusal":null,
+        "numbers":{"latency_ms":1.5,"memory_bytes":10,"scan_bytes":20,"usd":0.25},"rank":1,"reason":"r"}],"reason":"r"}"#;
+    let decision: Decision = serde_json::from_str(old).unwrap();
+    let numbers = decision.chosen().unwrap().numbers;
+    assert_eq!((numbers.latency_ms, numbers.usd, numbers.observations), (1.5, 0.25, 0));
+    assert_eq!((decision.profile, decision.propensity, decision.arm), (None, None, None));
 }
 
-fn any_contender(id: &'static str) -> impl proptest::strategy::Strategy<Value = Contender> {
-    (0.0..100.0f64, 1e6..1e10f64, 1u64 << 20..1 << 36, any::<bool>(), 0..3u8).prop_map(move |(overhead, rate, memory, refuses, state)| {
-        let mut facts = facts(id, overhead, rate);
-        facts.memory_bytes_max = memory;
-        facts.state = match state {
-            0 => EngineState::Ready,
-            1 => EngineState::Down("x".into()),
-            _ => EngineState::Draining,
+fn warehouse(activity: WarehouseActivity) -> Contender {
+    let mut facts = facts("databricks", 250.0, 1.5e8);
+    (facts.memory_bytes_max, facts.slots, facts.cores) = (1 << 50, 10, 32);
+    facts.pricing.compute = ComputePrice::Warehouse { usd_per_hour: 8.4, activity, start_ms: 4_000.0, auto_stop_ms: Some(600_000.0) };
+    Contender { facts, refusal: None }
+}
+
+fn policy(strategy: &str) -> Policy {
+    Policy::with_strategy(Strategy::parse(strategy).unwrap())
+}
+
+#[test]
+fn a_sleeping_warehouse_isnt_woken_for_what_a_worker_does_in_time() {
+    let engines = vec![two_engines().remove(1), warehouse(WarehouseActivity::Asleep)];
+    for strategy in ["cost", "cheapest_within_slo", "latency", "rules"] {
+        assert_eq!(chosen(&decide(&scan(100 << 20), &engines, &policy(strategy))), "duckdb", "{strategy}");
+    }
+}
+
+#[test]
+fn a_busy_warehouse_takes_what_would_be_late_on_a_worker() {
+    // 40 GB: 50 s on the worker at 0.8 GB/s, 9 s on the warehouse at 4.8 GB/s.
+    let engines = |activity| vec![two_engines().remove(1), warehouse(activity)];
+    let busy = decide(&scan(40_000_000_000), &engines(WarehouseActivity::Busy), &policy("cost"));
+    assert_eq!(chosen(&busy), "databricks");
+    assert!(busy.reason.contains("least cost"), "{}", busy.reason);
+    // Waking it costs $1.40 for the tail alone; 48 s are worth 48 cents.
+    let mut learned = facts("duckdb", 2.0, 4e8);
+    learned.scan_bytes_per_second_per_core = 4e8;
+    let predictor = Predictor::default();
+    let features = scan(40_000_000_000);
+    for _ in 0..5 {
+        let latency_ms = Some(Observed::Exactly(50_000.0));
+        let fingerprint = Some(Fingerprint::from_u64(1));
+        predictor.observe(&Observation { fingerprint, features: &features, facts: &learned, latency_ms, memory_bytes: None });
+    }
+    let input = |policy, contenders| RouteInput {
+        features: &features,
+        fingerprint: Some(Fingerprint::from_u64(1)),
+        query_id: QueryId::from_bytes([7; 16]),
+        principal: PRINCIPAL.get_or_init(|| Principal::new("ana")),
+        contenders,
+        policy,
+        predictor: &predictor,
+    };
+    let (cost, asleep) = (policy("cost"), engines(WarehouseActivity::Asleep));
+    let decision = route(&input(&cost, &asleep));
+    assert_eq!(chosen(&decision), "duckdb");
+    assert!(decision.reason.contains("as 5 times before"), "{}", decision.reason);
+}
+
+static PRINCIPAL: std::sync::OnceLock<Principal> = std::sync::OnceLock::new();
+
+#[test]
+fn what_is_big_and_unknown_goes_where_there_is_room() {
+    let engines = vec![two_engines().remove(1), warehouse(WarehouseActivity::Asleep)];
+    let decision = decide(&scan(60_000_000_000), &engines, &policy("cost(late=0)"));
+    assert_eq!(chosen(&decision), "databricks");
+    assert!(decision.candidates[1].reason.contains("little known"), "{}", decision.candidates[1].reason);
+    // Alone, the worker has to do.
+    assert_eq!(chosen(&decide(&scan(60_000_000_000), &engines[..1], &policy("cost"))), "duckdb");
+}
+
+#[test]
+fn a_query_that_may_need_more_memory_than_a_worker_has_comes_there_last() {
+    let mut features = scan(3 << 30);
+    features.joins = 1;
+    features.tables = vec![Default::default(), Default::default()];
+    let mut engines = vec![two_engines().remove(1), warehouse(WarehouseActivity::Asleep)];
+    let decision = decide(&features, &engines, &policy("cost(late=0)"));
+    assert_eq!(chosen(&decision), "databricks");
+    assert!(decision.candidates[1].reason.contains("would spill"), "{}", decision.candidates[1].reason);
+    engines[0].facts.memory_bytes_max = 64 << 30;
+    assert_eq!(chosen(&decide(&features, &engines, &policy("cost(late=0)"))), "duckdb");
+}
+
+#[test]
+fn profiles_restrict_engines_bytes_and_budgets() {
+    let refused = |profile: Profile, restriction: Option<Restriction>| {
+        let decision = decide(&scan(2_000_000_000), &two_engines(), &Policy { restriction, ..Policy::of(profile) });
+        (chosen(&decision).to_string(), decision.refusals_text())
+    };
+    let named = Profile::named("small");
+    let only = Profile { engines: Some(vec![EngineId::new("datafusion")]), ..named.clone() };
+    assert_eq!(refused(only, None), ("datafusion".into(), "duckdb: profile `small` doesn't use it".into()));
+    let limits = ProfileLimits { scan_bytes_max: Some(1_000_000_000), ..Default::default() };
+    let (engine, reasons) = refused(Profile { limits, ..named.clone() }, None);
+    assert!(engine == "none" && reasons.contains("reads about 2.0 GB; profile `small` allows 1.0 GB"), "{reasons}");
+    let spent = Restriction { engines: Vec::new(), why: "profile `small` has spent its 5.00 dollars of today".into() };
+    let (engine, reasons) = refused(named, Some(spent));
+    assert!(engine == "none" && reasons.contains("nothing runs until tomorrow"), "{reasons}");
+}
+
+#[test]
+fn an_ab_test_splits_stably_and_says_what_was_drawn() {
+    let policy = policy("ab:always:duckdb|always:datafusion:0.25");
+    let predictor = Predictor::default();
+    let (engines, features, principal) = (two_engines(), scan(1 << 30), Principal::new("ana"));
+    let mut on_b = 0;
+    for shape in 0..2_000 {
+        let input = |query_id: u8| RouteInput {
+            features: &features,
+            fingerprint: Some(Fingerprint::from_u64(shape)),
+            query_id: QueryId::from_bytes([query_id; 16]),
+            principal: &principal,
+            contenders: &engines,
+            policy: &policy,
+            predictor: &predictor,
         };
-        Contender { facts, refusal: refuses.then(|| Refusal::new(RefusalClass::Semantics, "no")) }
-    })
-}
-
-fn any_features() -> impl proptest::strategy::Strategy<Value = Features> {
-    (0u64..1 << 42, 0u32..8, 0u32..4, 0u32..3, proptest::option::of(0u64..1 << 40)).prop_map(|(bytes, joins, group_keys, windows, rows)| {
-        let mut features = scan(bytes);
-        features.joins = joins;
-        features.group_keys = group_keys;
-        features.windows = windows;
-        features.scan_rows = rows;
-        features
-    })
-}
-
-proptest! {
-    #[test]
-    fn never_ranks_an_ineligible_engine_and_every_refusal_has_a_reason(
-        features in any_features(), a in any_contender("a"), b in any_contender("b"), c in any_contender("c"),
-    ) {
-        let engines = vec![a, b, c];
-        let decision = route(&features, &engines, &Policy::default());
-        prop_assert_eq!(&decision, &route(&features, &engines, &Policy::default()));
-        prop_assert_eq!(decision.candidates.len(), 3);
-        for candidate in &decision.candidates {
-            let contender = engines.iter().find(|e| e.facts.id == candidate.engine).unwrap();
-            prop_assert!(!candidate.reason.is_empty());
-            prop_assert_eq!(candidate.refusal.is_none(), candidate.rank.is_some());
-            if contender.refusal.is_some() || contender.facts.state != EngineState::Ready {
-                prop_assert!(candidate.rank.is_none());
-            }
-        }
-        let ranks: Vec<u32> = decision.ranked().filter_map(|c| c.rank).collect();
-        prop_assert_eq!(ranks.clone(), (1..=ranks.len() as u32).collect::<Vec<_>>());
+        let decision = route(&input(1));
+        assert_eq!(decision, route(&input(2)), "a shape stays on its side");
+        assert_eq!(decision.ranked().count(), 2, "a side prefers, it doesn't refuse");
+        let b = chosen(&decision) == "datafusion";
+        assert_eq!(decision.propensity, Some(if b { 0.25 } else { 0.75 }));
+        assert_eq!(decision.arm.as_deref(), Some(if b { "always:datafusion" } else { "always:duckdb" }));
+        on_b += u32::from(b);
     }
-
-    #[test]
-    fn better_numbers_never_make_an_engine_less_preferred(
-        features in any_features(), a in any_contender("a"), b in any_contender("b"), gain in 1.0..10.0f64,
-    ) {
-        let before = route(&features, &[a.clone(), b.clone()], &Policy::default());
-        let mut better = a;
-        better.facts.overhead_ms /= gain;
-        better.facts.scan_bytes_per_second_per_core *= gain;
-        better.facts.memory_bytes_max = (better.facts.memory_bytes_max as f64 * gain) as u64;
-        let after = route(&features, &[better, b], &Policy::default());
-        if chosen(&before) == "a" {
-            prop_assert_eq!(chosen(&after), "a");
-        }
-    }
+    assert!((430..570).contains(&on_b), "{on_b} of 2000");
+    let same = decide(&features, &engines, &self::policy("ab:latency|always:duckdb:0.25"));
+    assert_eq!((chosen(&same), same.propensity), ("duckdb", Some(1.0)), "both sides choose it");
 }
+
+mod properties;

@@ -36,7 +36,10 @@ pub async fn check(settings: Settings) -> Vec<Finding> {
             let url = settings.log_url.clone().unwrap_or_else(|| state.log_file().display().to_string());
             let shown = if url.contains("://") { url.split("://").next().unwrap_or_default().to_string() } else { "sqlite".into() };
             add("log", flightpath_log_store::open(&url).await.map(|_| format!("{shown}, schema up to date")).map_err(|e| e.to_string()));
-            if settings.duckdb.enabled {
+            if settings.fleet.listen.is_some() || !settings.fleet.routers.is_empty() {
+                add("fleet", crate::fleet::key(&settings).map(|_| "the key can be used".to_string()).map_err(|e| e.to_string()));
+            }
+            if settings.duckdb.enabled && settings.fleet.local_workers > 0 {
                 add("engine duckdb", check_duckdb(&settings, &state).await);
             }
         }

@@ -7,9 +7,11 @@ use flightpath_catalog::{Catalog, CatalogSet, LocalCatalog};
 use flightpath_engine::Engine;
 use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_engine_duckdb::DuckdbEngine;
-use flightpath_pipeline::{AdmissionConfig, Pipeline, PipelineConfig, ShadowConfig};
+use flightpath_flight::TokenCheck;
+use flightpath_pipeline::{HoldConfig, Pipeline, PipelineConfig, ShadowConfig};
 use flightpath_planner::Planner;
 use flightpath_querylog::{Recorder, RecorderConfig, Store};
+use flightpath_router::Predictor;
 use flightpath_types::{Error, Result};
 
 use crate::databricks::{self, Callers};
@@ -32,6 +34,8 @@ pub(crate) struct Parts {
     pub duckdb: Option<Arc<DuckdbEngine>>,
     /// Told of every caller's token, where a workspace is configured.
     pub callers: Option<Arc<Callers>>,
+    /// Says whose a bearer token is that settings don't list, where the workspace is to be asked.
+    pub tokens: Option<Arc<dyn TokenCheck>>,
     /// Keeps the folder locked until the end.
     pub _state: StateDir,
 }
@@ -48,6 +52,7 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
     let recorder = Recorder::start(store.clone(), spool)?;
     let rows_max = usize::try_from(settings.log_read_rows_max).unwrap_or(usize::MAX);
     system_tables::register(&catalog, LogSource { store: store.clone(), recorder: recorder.clone(), rows_max }, &engines);
+    system_tables::workers::register(&catalog, duckdb.as_ref());
 
     let mut shared: Arc<dyn Catalog> = catalog;
     if let Some(workspace) = &workspace {
@@ -62,9 +67,12 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
     if let Some(workspace) = &workspace {
         planner = planner.with_remote(workspace.describer.clone());
     }
-    let config = pipeline_config(settings);
-    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store.clone(), config));
-    Ok(Parts { pipeline, engines, recorder, store, duckdb, callers: workspace.map(|w| w.callers), _state: state })
+    let config = pipeline_config(settings)?;
+    let predictor = Arc::new(Predictor::default());
+    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store.clone(), predictor, config));
+    let tokens = workspace.as_ref().and_then(|w| w.tokens.clone()).map(|tokens| tokens as Arc<dyn TokenCheck>);
+    let callers = workspace.map(|w| w.callers);
+    Ok(Parts { pipeline, engines, recorder, store, duckdb, callers, tokens, _state: state })
 }
 
 pub(crate) async fn open_catalog(settings: &Settings) -> Result<Arc<LocalCatalog>> {
@@ -106,25 +114,31 @@ pub(crate) fn datafusion_config(settings: &EngineSettings, temporary: &Path) -> 
     }
 }
 
+/// One worker's settings: the engine's share of the machine is divided among its own workers.
 pub(crate) fn duckdb_config(settings: &Settings, program: std::path::PathBuf, temporary: &Path) -> flightpath_engine_duckdb::Config {
     let own = &settings.duckdb;
+    let workers = settings.fleet.local_workers.max(1);
+    let memory = (own.memory_bytes / workers).max(flightpath_engine_duckdb::Config::MEMORY_BYTES_MIN);
     flightpath_engine_duckdb::Config {
-        slots: count(own.slots),
+        workers: count(settings.fleet.local_workers),
+        workers_max: count(settings.fleet.workers_max),
+        slots: count(own.slots.div_ceil(workers)),
         queue_max: count(settings.queue_max),
         queue_wait_max: settings.queue_wait,
         temp_dir: temporary.to_path_buf(),
-        temp_bytes_max: own.temp_bytes,
+        temp_bytes_max: own.temp_bytes / workers,
         drain_max: settings.drain,
-        usd_per_hour: own.usd_per_hour,
-        ..flightpath_engine_duckdb::Config::new(program, own.memory_bytes, count(own.threads))
+        silence_down: crate::fleet::LEASE,
+        usd_per_hour: own.usd_per_hour / workers as f64,
+        ..flightpath_engine_duckdb::Config::new(program, memory, count((own.threads / workers).max(1)))
     }
 }
 
-pub(crate) fn pipeline_config(settings: &Settings) -> PipelineConfig {
-    PipelineConfig {
-        strategy: settings.strategy.clone(),
-        admission: AdmissionConfig { queue_max: usize::try_from(settings.queue_max).unwrap_or(usize::MAX), wait_max: settings.queue_wait },
-        timeout: settings.timeout,
+pub(crate) fn pipeline_config(settings: &Settings) -> Result<PipelineConfig> {
+    let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    Ok(PipelineConfig {
+        live: settings.live().map_err(|mistakes| Error::invalid(mistakes.to_string()))?,
+        hold: HoldConfig { bytes_max: bytes(settings.hold_bytes_max), total_bytes_max: bytes(settings.hold_total_bytes_max) },
         shadow: ShadowConfig {
             share: settings.shadow_share,
             rows_max: settings.shadow_rows_max,
@@ -132,7 +146,7 @@ pub(crate) fn pipeline_config(settings: &Settings) -> PipelineConfig {
             runs_max: usize::try_from(settings.shadow_runs_max).unwrap_or(1),
         },
         ..Default::default()
-    }
+    })
 }
 
 /// The log's database, opened now if it can be, so that migrations run at the start; if not, the

@@ -10,9 +10,10 @@ use dashmap::DashMap;
 use flightpath_catalog_unity::{Identities, UnityCatalog};
 use flightpath_databricks::{Auth, Client, ClientConfig, Identity};
 use flightpath_engine_databricks::{DatabricksEngine, MonitorAccess, Prices};
+use flightpath_flight::TokenCheck;
 use flightpath_plan::DatabricksText;
 use flightpath_planner::RemoteDescriber;
-use flightpath_types::{ErrorKind, Principal, Result, SecretToken, Session};
+use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session};
 use secrecy::SecretString;
 
 use crate::settings::{DatabricksSettings, Settings};
@@ -20,6 +21,10 @@ use crate::settings::{DatabricksSettings, Settings};
 /// How long learning a statement's columns may take; a sleeping warehouse starts within it.
 const DESCRIBE_MAX: Duration = Duration::from_secs(300);
 const CHECK_MAX: Duration = Duration::from_secs(20);
+/// How long a call waits to learn whose its token is.
+const TOKEN_CHECK_MAX: Duration = Duration::from_secs(10);
+/// The user that a call is made as, by SCIM.
+const ME_PATH: &str = "/api/2.0/preview/scim/v2/Me";
 
 /// What a configured workspace adds to the program.
 pub(crate) struct Databricks {
@@ -27,6 +32,8 @@ pub(crate) struct Databricks {
     pub catalog: Arc<UnityCatalog>,
     pub callers: Arc<Callers>,
     pub describer: Arc<WarehouseDescriber>,
+    /// Where bearer tokens that settings don't list are asked about.
+    pub tokens: Option<Arc<WorkspaceTokens>>,
 }
 
 /// `None` where no workspace is configured.
@@ -50,6 +57,7 @@ pub(crate) fn open(settings: &Settings) -> Result<Option<Databricks>> {
         partition_time_zone: settings.partition_time_zone,
         ..flightpath_catalog_unity::Config::new(settings.databricks.catalogs.clone())
     };
+    let tokens = settings.databricks_tokens.then(|| Arc::new(WorkspaceTokens { client: client.clone() }));
     let catalog = Arc::new(UnityCatalog::open(unity, client, callers.clone())?);
     let describer = Arc::new(WarehouseDescriber {
         engine: engine.clone(),
@@ -57,7 +65,7 @@ pub(crate) fn open(settings: &Settings) -> Result<Option<Databricks>> {
         catalogs: settings.databricks.catalogs.clone(),
         writes: settings.databricks.writes,
     });
-    Ok(Some(Databricks { engine, catalog, callers, describer }))
+    Ok(Some(Databricks { engine, catalog, callers, describer, tokens }))
 }
 
 /// Whether the workspace answers and has the warehouse; `None` where none is configured.
@@ -137,6 +145,25 @@ impl Identities for Callers {
     }
 }
 
+/// Asks the workspace whose a token is.
+pub(crate) struct WorkspaceTokens {
+    /// One that calls with the token it's given.
+    client: Arc<Client>,
+}
+
+#[async_trait]
+impl TokenCheck for WorkspaceTokens {
+    async fn principal(&self, token: &SecretToken) -> Result<Principal> {
+        let nobody = || Error::new(ErrorKind::Unauthenticated, "the workspace knows no active user of this token");
+        let who = Identity::new(Principal::new("unknown"), Some(SecretString::from(token.expose())));
+        let me: serde_json::Value = self.client.get(&who, ME_PATH, &[], Instant::now().checked_add(TOKEN_CHECK_MAX)).await?;
+        match me["userName"].as_str().filter(|name| !name.is_empty()) {
+            Some(name) if me["active"] != serde_json::Value::Bool(false) => Ok(Principal::new(name)),
+            _ => Err(nobody()),
+        }
+    }
+}
+
 /// Answers the planner's questions about statements that only Databricks understands.
 pub(crate) struct WarehouseDescriber {
     engine: Arc<DatabricksEngine>,
@@ -158,5 +185,10 @@ impl RemoteDescriber for WarehouseDescriber {
     async fn describe(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {
         let who = self.callers.identity_with(&session.principal, token);
         self.engine.describe(text, who, Instant::now().checked_add(DESCRIBE_MAX)).await
+    }
+
+    async fn try_out(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {
+        let who = self.callers.identity_with(&session.principal, token);
+        self.engine.try_out(text, who, Instant::now().checked_add(DESCRIBE_MAX)).await
     }
 }

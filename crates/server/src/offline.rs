@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use flightpath_catalog::Catalog;
-use flightpath_databricks::sizes::{USD_PER_DBU_SERVERLESS, size};
 use flightpath_engine::Engine;
 use flightpath_engine_datafusion::DataFusionEngine;
-use flightpath_pipeline::{Contender, Policy, explain_route_rows, route};
+use flightpath_pipeline::explain_route_rows;
 use flightpath_plan::{PlannedQuery, Statement};
 use flightpath_planner::{PlanRequest, Planner};
-use flightpath_types::{CandidateNumbers, Decision, EngineFacts, EngineId, EngineState, Error, Principal, Result, Session};
+use flightpath_router::{Contender, Predictor, Profiles, RouteInput, route};
+use flightpath_types::{
+    CandidateNumbers, ComputePrice, Decision, EngineFacts, EngineId, EngineState, Error, Pricing, Principal, QueryId, Result, Session,
+    WarehouseActivity, WarehouseKind, WarehouseSize,
+};
 
 use crate::compose::{datafusion_config, duckdb_config, open_catalog};
 use crate::settings::Settings;
@@ -46,6 +49,9 @@ pub struct OfflineRouter {
     planner: Planner,
     session: Session,
     datafusion: Option<DataFusionEngine>,
+    profiles: Profiles,
+    /// Nothing was learned here: priors.
+    predictor: Predictor,
     warehouse_size: Option<String>,
 }
 
@@ -61,7 +67,9 @@ impl OfflineRouter {
             true => Some(DataFusionEngine::new(datafusion_config(&settings.datafusion, &std::env::temp_dir()))?),
             false => None,
         };
-        Ok(Self { settings, planner: Planner::new(catalog, Default::default()), session: of_caller, datafusion, warehouse_size: None })
+        let profiles = settings.live().map_err(|mistakes| Error::invalid(mistakes.to_string()))?.profiles;
+        let planner = Planner::new(catalog, Default::default());
+        Ok(Self { settings, planner, session: of_caller, datafusion, profiles, predictor: Predictor::default(), warehouse_size: None })
     }
 
     /// Predicts each query on a warehouse of this size too, for comparison.
@@ -77,9 +85,18 @@ impl OfflineRouter {
             Statement::Query(query) | Statement::ExplainRoute(query) | Statement::PassThrough(query) | Statement::Write(query) => {
                 let contenders = self.contenders(&query);
                 let warehouse = self.on_warehouse(&query, &contenders);
-                let pinned = self.session.engine.as_ref().map(|e: &EngineId| e.clone());
-                let policy = Policy { strategy: self.settings.strategy.clone(), pinned };
-                Ok(Offline::Decided { decision: route(&query.features, &contenders, &policy), warehouse })
+                let chosen = self.profiles.choose(self.session.profile.as_deref(), &self.session.principal, self.session.tag.as_deref());
+                let profile = chosen.map_err(Error::invalid)?;
+                let decision = route(&RouteInput {
+                    features: &query.features,
+                    fingerprint: Some(query.fingerprint),
+                    query_id: QueryId::generate(),
+                    principal: &self.session.principal,
+                    contenders: &contenders,
+                    policy: &self.profiles.policy(&profile, self.session.engine.clone(), |_| 0.0),
+                    predictor: &self.predictor,
+                });
+                Ok(Offline::Decided { decision, warehouse })
             }
             Statement::SetSession { assignments, .. } => {
                 for (name, value) in assignments {
@@ -107,18 +124,25 @@ impl OfflineRouter {
     fn on_warehouse(&self, query: &PlannedQuery, contenders: &[Contender]) -> Option<CandidateNumbers> {
         /// The fastest query of public benchmarks takes 216 ms on a warehouse of any size.
         const WARM_MS: f64 = 250.0;
-        let size = size(self.warehouse_size.as_deref()?);
+        let size = WarehouseSize::named(self.warehouse_size.as_deref()?);
+        let kind = WarehouseKind::Serverless;
+        let compute = ComputePrice::Warehouse {
+            usd_per_hour: size.dbu_per_hour * kind.usd_per_dbu(),
+            activity: WarehouseActivity::Busy,
+            start_ms: 0.0,
+            auto_stop_ms: Some(f64::from(kind.auto_stop_minutes()) * 60_000.0),
+        };
         let facts = EngineFacts {
             id: EngineId::new("databricks"),
+            shape: format!("databricks:{}", size.name),
             state: EngineState::Ready,
             memory_bytes_max: u64::MAX,
-            cores: size.cores,
+            cores: size.cores(),
             overhead_ms: WARM_MS,
-            usd_per_hour: size.dbu_per_hour * USD_PER_DBU_SERVERLESS,
+            pricing: Pricing { compute, ..Pricing::default() },
             ..contenders.first()?.facts.clone()
         };
-        let decision = route(&query.features, &[Contender { facts, refusal: None }], &Policy::default());
-        decision.chosen().map(|c| c.numbers)
+        Some(self.predictor.predict(Some(query.fingerprint), &query.features, &facts))
     }
 }
 

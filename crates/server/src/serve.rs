@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use flightpath_api::Api;
 use flightpath_engine::Engine;
-use flightpath_flight::{Auth, Neighbours, OnToken, StaticUser, Tls};
+use flightpath_flight::{Auth, Neighbours, OnToken, OutsideTokens, StaticUser, Tls};
 use flightpath_pipeline::Pipeline;
 use flightpath_querylog::{RetentionConfig, keep_retention};
 use flightpath_types::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::compose::{Parts, compose};
+use crate::fleet;
+use crate::reload::{self, Load};
 use crate::settings::Settings;
 
 /// How often expired tickets are forgotten.
@@ -27,7 +29,8 @@ const WORKER_START_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM or SIGINT. Prints `listening on grpc://HOST:PORT` to standard output when
 /// clients can connect.
-pub async fn serve(settings: Settings) -> Result<()> {
+/// `load` reads the settings again, at SIGHUP.
+pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     start_logging(&settings.log_level);
     let tls = read_tls(&settings)?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|e| match e.kind() {
@@ -41,8 +44,11 @@ pub async fn serve(settings: Settings) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
 
+    let hangup = signal(SignalKind::hangup()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
+
+    let workers = fleet::Door::open(&settings, tls.as_ref()).await?;
     let parts = compose(&settings).await?;
-    if let Some(duckdb) = &parts.duckdb {
+    if let Some(duckdb) = parts.duckdb.as_ref().filter(|_| settings.fleet.local_workers > 0) {
         match tokio::time::timeout(WORKER_START_WAIT_MAX, duckdb.ready()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the DuckDB worker doesn't start; queries run on the other engines"),
@@ -54,13 +60,19 @@ pub async fn serve(settings: Settings) -> Result<()> {
     if let Some(callers) = parts.callers.clone() {
         config.on_token = Some(OnToken::new(move |principal, token| callers.seen(principal, token)));
     }
+    if let Some(check) = parts.tokens.clone() {
+        config.outside_tokens = Some(OutsideTokens { check, lifetime: settings.databricks.access_lifetime });
+    }
     let Api { routes, health } = flightpath_api::api(parts.pipeline.clone(), parts.store.clone(), parts.recorder.clone()).await?;
     let neighbours = Neighbours { routes, open_paths: flightpath_api::OPEN_PATHS.to_vec() };
     let ended = stop.clone().cancelled_owned();
     let door = tokio::spawn(flightpath_flight::serve_with(listener, parts.pipeline.clone(), neighbours, config, ended));
     let sweeper = tokio::spawn(forget_expired(parts.pipeline.clone()));
     let quarantine = tokio::spawn(keep_quarantine(parts.pipeline.clone()));
+    let reload = tokio::spawn(reload::on_signal(hangup, load, settings.clone(), parts.pipeline.clone()));
     let retention = settings.log_retention.map(|keep| tokio::spawn(keep_retention(parts.store.clone(), RetentionConfig::new(keep))));
+    // Workers stay known while queries drain: it ends with everything else.
+    let taking_in = take_workers_in(workers, &parts)?;
     println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });
 
     tokio::pin!(door);
@@ -71,6 +83,7 @@ pub async fn serve(settings: Settings) -> Result<()> {
     };
     sweeper.abort();
     quarantine.abort();
+    reload.abort();
     retention.inspect(|task| task.abort());
     let result = match ended {
         Some(Ok(result)) => result,
@@ -91,7 +104,18 @@ pub async fn serve(settings: Settings) -> Result<()> {
         }
     };
     shut_down(parts).await;
+    drop(taking_in);
     result
+}
+
+/// Where workers from elsewhere register, until what is returned is dropped. Prints `workers register
+/// at grpc://HOST:PORT`.
+fn take_workers_in(door: Option<fleet::Door>, parts: &Parts) -> Result<Option<DropGuard>> {
+    let (Some(door), Some(duckdb)) = (door, &parts.duckdb) else { return Ok(None) };
+    println!("workers register at {}", door.uri()?);
+    let stop = CancellationToken::new();
+    tokio::spawn(door.serve(duckdb.clone(), stop.clone().cancelled_owned()));
+    Ok(Some(stop.drop_guard()))
 }
 
 async fn shut_down(parts: Parts) {
@@ -144,15 +168,20 @@ fn flight_config(settings: &Settings, tls: Option<&Tls>) -> flightpath_flight::C
     };
     config.limits.connections = usize::try_from(settings.connections_max).unwrap_or(usize::MAX);
     config.lifetimes.drain = settings.drain;
+    config.lifetimes.session_idle = settings.session_idle;
     config
 }
 
-fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
+pub(crate) fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
     let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_key) else { return Ok(None) };
     let read = |path: &std::path::Path| {
         std::fs::read_to_string(path).map_err(|e| Error::invalid(format!("the TLS file {} can't be read: {e}", path.display())))
     };
-    Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem: None }))
+    let client_ca_pem = settings.tls_client_ca.as_deref().map(read).transpose()?;
+    if client_ca_pem.as_ref().is_some_and(|pem| !pem.contains("BEGIN CERTIFICATE")) {
+        return Err(Error::invalid("tls.client_ca holds no certificate; it takes PEM, as tls.certificate does"));
+    }
+    Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem }))
 }
 
 /// To standard error; standard output is for the address. A bare level is this program's own;

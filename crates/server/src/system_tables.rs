@@ -1,6 +1,8 @@
 //! `system.queries`, `system.decisions`, `system.savings`, `system.engines`, `system.tables`: what the server knows
 //! of itself, as tables.
 
+pub(crate) mod workers;
+
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -146,6 +148,7 @@ impl SystemTable for Queries {
             ("predicted_ms", Float64, true),
             ("predicted_usd", Float64, true),
             ("actual_usd", Float64, true),
+            ("engine_ms", Float64, false),
         ])
     }
 
@@ -192,6 +195,7 @@ impl SystemTable for Queries {
             maybe_double(&rows, |r| r.predicted().map(|n| n.latency_ms)),
             maybe_double(&rows, |r| r.predicted().map(|n| n.usd)),
             maybe_double(&rows, |r| r.usd_actual),
+            double(&rows, |r| milliseconds(r.times.engine_us)),
         ];
         batch(self.schema(), columns)
     }
@@ -226,6 +230,9 @@ impl SystemTable for Decisions {
             ("predicted_usd", Float64, false),
             ("predicted_bytes", Int64, false),
             ("predicted_memory_bytes", Int64, false),
+            ("predicted_p95_ms", Float64, false),
+            ("source", Utf8, false),
+            ("observations", Int64, false),
         ])
     }
 
@@ -244,6 +251,9 @@ impl SystemTable for Decisions {
             double(&rows, |r| r.predicted_usd),
             long(&rows, |r| Some(r.predicted_bytes)),
             long(&rows, |r| Some(r.predicted_memory_bytes)),
+            double(&rows, |r| r.predicted_p95_ms),
+            text(&rows, |r| Some(r.source.as_str())),
+            long(&rows, |r| Some(u64::from(r.observations))),
         ];
         batch(self.schema(), columns)
     }
@@ -382,7 +392,7 @@ impl SystemTable for Engines {
             count(|r| r.running),
             count(|r| r.cores),
             long(&rows, |r| Some(r.memory_bytes_max)),
-            double(&rows, |r| r.usd_per_hour),
+            double(&rows, |r| r.pricing.usd_per_hour()),
         ];
         batch(self.schema(), columns)
     }

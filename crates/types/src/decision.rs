@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::EngineId;
+use crate::{EngineId, Pricing};
 
 /// Why an engine may not run a query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,27 +68,74 @@ pub enum EngineState {
 pub struct EngineFacts {
     pub id: EngineId,
     pub state: EngineState,
+    /// What it runs on, as far as speed depends on it: `duckdb:2c:8GiB`. What was learned of one
+    /// shape is never used for another.
+    #[serde(default)]
+    pub shape: String,
     /// Memory one query may use, in bytes.
     pub memory_bytes_max: u64,
     /// Queries it runs at once.
     pub slots: u32,
     pub running: u32,
+    /// Queries that wait for a place, there or here.
+    #[serde(default)]
+    pub queued: u32,
     pub cores: u32,
-    /// Fixed cost of a query that does nothing, in milliseconds.
+    /// Fixed time of a query that does nothing on an engine that is up and free, in milliseconds.
     pub overhead_ms: f64,
     /// Bytes of Parquet scanned per second and core, a prior.
     pub scan_bytes_per_second_per_core: f64,
-    /// US dollars for an hour of this engine, all of it busy.
-    pub usd_per_hour: f64,
+    #[serde(default)]
+    pub pricing: Pricing,
+}
+
+/// What a prediction rests on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PredictionSource {
+    /// Times seen for the same shape of query.
+    Shape,
+    /// A model learned from other queries on this engine.
+    Model,
+    /// Scan rate and overhead, nothing seen yet.
+    #[default]
+    Prior,
+}
+
+impl PredictionSource {
+    /// Inverse of [`PredictionSource::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [PredictionSource::Shape, PredictionSource::Model, PredictionSource::Prior].into_iter().find(|source| source.as_str() == text)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PredictionSource::Shape => "shape",
+            PredictionSource::Model => "model",
+            PredictionSource::Prior => "prior",
+        }
+    }
 }
 
 /// One engine's prediction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CandidateNumbers {
+    /// Median, from admission to the last row, waiting for the engine to be ready included.
     pub latency_ms: f64,
+    /// 95 of 100 such queries should be done by then.
+    pub latency_p95_ms: f64,
+    /// Of the latency, what passes before the engine starts: a warehouse's start, a queue.
+    pub wait_ms: f64,
+    /// Median of the peak.
     pub memory_bytes: u64,
+    pub memory_p95_bytes: u64,
     pub scan_bytes: u64,
+    /// What running it there adds to the bill, in US dollars.
     pub usd: f64,
+    pub source: PredictionSource,
+    /// Runs that the prediction rests on.
+    pub observations: u32,
 }
 
 /// One engine as considered for one query.
@@ -111,6 +158,16 @@ pub struct Decision {
     pub candidates: Vec<Candidate>,
     /// One sentence for the client: why this engine.
     pub reason: String,
+    /// The profile that the strategy came from.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// How probable this choice was when it was drawn, for evaluating other policies on the record;
+    /// 1 where nothing was left to chance, `None` where nothing was chosen.
+    #[serde(default)]
+    pub propensity: Option<f64>,
+    /// Which side of an `ab` strategy decided: the strategy's text.
+    #[serde(default)]
+    pub arm: Option<String>,
 }
 
 impl Decision {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CandidateNumbers, Decision, ErrorKind, Features, Fingerprint, QueryId, RefusalClass};
+use crate::{CandidateNumbers, Decision, ErrorKind, Features, Fingerprint, PredictionSource, QueryId, RefusalClass};
 
 /// How a query ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,8 +37,12 @@ pub struct PhaseTimes {
     pub plan_us: u64,
     pub decide_us: u64,
     pub queue_us: u64,
-    /// From submitting to the engine to its first batch, over all tries.
+    /// From submitting to the engine until the beginning of the result was here, over all tries.
     pub first_batch_us: u64,
+    /// What the engine that answered took of it and was waited for afterwards: its own latency,
+    /// whatever failed before and however slowly the client reads.
+    #[serde(default)]
+    pub engine_us: u64,
     /// From the first batch to the end of the stream; includes waiting for a slow client.
     pub stream_us: u64,
     pub total_us: u64,
@@ -93,6 +97,11 @@ pub struct CandidateRecord {
     pub predicted_usd: f64,
     pub predicted_bytes: u64,
     pub predicted_memory_bytes: u64,
+    pub predicted_p95_ms: f64,
+    pub predicted_memory_p95_bytes: u64,
+    pub source: PredictionSource,
+    /// Runs that the prediction rests on.
+    pub observations: u32,
 }
 
 impl QueryRecord {
@@ -125,6 +134,10 @@ impl QueryRecord {
                 predicted_usd: c.numbers.usd,
                 predicted_bytes: c.numbers.scan_bytes,
                 predicted_memory_bytes: c.numbers.memory_bytes,
+                predicted_p95_ms: c.numbers.latency_p95_ms,
+                predicted_memory_p95_bytes: c.numbers.memory_p95_bytes,
+                source: c.numbers.source,
+                observations: c.numbers.observations,
             })
             .collect()
     }

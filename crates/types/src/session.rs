@@ -29,7 +29,9 @@ pub struct Session {
     pub engine: Option<EngineId>,
     pub profile: Option<String>,
     pub dialect: Dialect,
-    /// Limit from the start of fetching to the last byte, in seconds.
+    /// Limit of the time that the server works on a statement, in seconds: planning, waiting for a
+    /// slot, running, up to the last byte. The time between a client's asking and its fetching isn't
+    /// the server's and doesn't count.
     pub timeout_seconds: Option<u64>,
     pub tag: Option<String>,
     /// IANA name or fixed offset; what TIMESTAMP values are shown and parsed in. Default `UTC`.
@@ -53,6 +55,9 @@ impl Session {
 
     /// Names that [`Session::set`] and [`Session::get`] know.
     pub const NAMES: [&'static str; 8] = ["engine", "profile", "dialect", "timeout_seconds", "tag", "catalog", "schema", "time_zone"];
+
+    /// Longest tag: it is kept with every query's record.
+    pub const TAG_BYTES_MAX: usize = 1_024;
 
     /// 30 days.
     pub const TIMEOUT_SECONDS_MAX: u64 = 30 * 86_400;
@@ -86,6 +91,10 @@ impl Session {
                         Error::invalid(format!("timeout_seconds must be a whole number of seconds, at most {most}, not '{v}'"))
                     })?),
                 }
+            }
+            "tag" if value.len() > Self::TAG_BYTES_MAX => {
+                let (have, most) = (value.len(), Self::TAG_BYTES_MAX);
+                return Err(Error::invalid(format!("tag has {have} bytes; at most {most} are kept")));
             }
             "tag" => self.tag = optional(value),
             "catalog" => self.catalog = optional(value).unwrap_or_else(|| "lake".into()),

@@ -32,9 +32,25 @@ impl std::fmt::Debug for Key {
     }
 }
 
+/// PEM texts of the certificate that the worker shows to routers.
+#[derive(Clone)]
+pub struct Tls {
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls(..)")
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub key: Key,
+    /// Good for as long as the worker runs. `None`: it takes tickets under keys that were granted alone.
+    pub key: Option<Key>,
+    /// Needed to listen beyond loopback.
+    pub tls: Option<Tls>,
     /// Queries that run at once.
     pub slots: u32,
     /// Of those, queries whose text a user wrote; each has an instance of its own. 0 refuses them.
@@ -59,9 +75,10 @@ pub struct Config {
 
 impl Config {
     /// Defaults for everything but what only the caller can know.
-    pub fn new(key: Key, temp_dir: PathBuf, memory_bytes_max: u64, threads: u32) -> Self {
+    pub fn new(key: impl Into<Option<Key>>, temp_dir: PathBuf, memory_bytes_max: u64, threads: u32) -> Self {
         Self {
-            key,
+            key: key.into(),
+            tls: None,
             slots: 8,
             user_slots: 2,
             queue_max: 64,
@@ -113,7 +130,8 @@ pub(crate) fn decode_launch(line: &str) -> Result<(Config, String)> {
     let bytes = hex::decode(line.trim()).map_err(|_| malformed())?;
     let launch = WorkerLaunch::decode(bytes.as_slice()).map_err(|_| malformed())?;
     let config = Config {
-        key: Key::new(launch.key)?,
+        key: Some(Key::new(launch.key)?),
+        tls: None,
         slots: launch.slots,
         user_slots: launch.user_slots,
         queue_max: launch.queue_max,

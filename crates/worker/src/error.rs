@@ -45,7 +45,10 @@ pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
         ErrorType::DivideByZero => Error::raised("DIVIDE_BY_ZERO", "22012", message),
         ErrorType::Conversion => Error::raised("CAST_INVALID_INPUT", "22018", message),
         ErrorType::OutOfMemory | ErrorType::ObjectSize => {
-            Error::new(ErrorKind::ResourceExhausted, format!("the query needs more memory than its worker has: {message}"))
+            // DuckDB goes on with advice about settings that nobody can change here.
+            let what = message.lines().next().unwrap_or_default().trim_end_matches('.');
+            let advice = "ask for less, or raise engines.duckdb.memory or engines.duckdb.temp and the disk below them";
+            Error::new(ErrorKind::ResourceExhausted, format!("the query needs more memory or disk than its worker has: {what}; {advice}"))
         }
         ErrorType::Interrupt => Error::new(ErrorKind::Cancelled, "the query was cancelled"),
         ErrorType::Fatal | ErrorType::Internal => Error::internal(format!("DuckDB failed inside; its database was replaced: {message}")),

@@ -30,6 +30,6 @@ mod threads;
 mod ticket;
 mod type_text;
 
-pub use config::{Config, Key};
-pub use serve::{Listener, run_supervised, serve};
-pub use ticket::TICKET_VERSION;
+pub use config::{Config, Key, Tls};
+pub use serve::{Endpoint, Listener, harden, run_supervised, serve};
+pub use ticket::{Grant, TICKET_VERSION};

@@ -4,21 +4,26 @@ use std::future::Future;
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use flightpath_proto::v1::WorkerStatus;
 use flightpath_types::{Error, Result};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 
-use crate::Config;
-use crate::config::decode_launch;
+use crate::config::{Tls, decode_launch};
 use crate::service::{Service, Worker};
+use crate::ticket::Grant;
+use crate::{Config, Key};
 
 const FRAME_BYTES: u32 = 1 << 20;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long open connections may stay once no query runs any more.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// A launch line longer than this isn't one.
@@ -32,16 +37,28 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds `unix:/path`, `tcp:host:port` or `host:port`. Loopback only: what a worker sends isn't encrypted.
+    /// Binds `unix:/path`, `tcp:host:port` or `host:port`, on loopback only: without TLS what a worker
+    /// sends can be read on the way.
     pub async fn bind(address: &str) -> Result<Self> {
+        Self::bind_on(address, false).await
+    }
+
+    /// For an endpoint that speaks TLS: on any address.
+    pub async fn bind_for_tls(address: &str) -> Result<Self> {
+        Self::bind_on(address, true).await
+    }
+
+    async fn bind_on(address: &str, anywhere: bool) -> Result<Self> {
         let cannot = |e: std::io::Error| Error::unavailable(format!("the worker can't listen on {address}: {e}"));
         if let Some(path) = address.strip_prefix("unix:") {
             return Ok(Listener::Unix(UnixListener::bind(path).map_err(cannot)?, PathBuf::from(path)));
         }
         let host_port = address.strip_prefix("tcp:").unwrap_or(address);
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host_port).await.map_err(cannot)?.collect();
-        if addresses.is_empty() || addresses.iter().any(|a| !a.ip().is_loopback()) {
-            return Err(Error::invalid(format!("a worker listens on loopback addresses only, not on {host_port}")));
+        if addresses.is_empty() || !anywhere && addresses.iter().any(|a| !a.ip().is_loopback()) {
+            return Err(Error::invalid(format!(
+                "without TLS a worker listens on loopback addresses only, not on {host_port}: set tls.certificate and tls.key"
+            )));
         }
         Ok(Listener::Tcp(TcpListener::bind(addresses.as_slice()).await.map_err(cannot)?))
     }
@@ -58,14 +75,63 @@ impl Listener {
     }
 }
 
-/// Serves until `shutdown` completes, then lets running queries finish within the configured limit.
+/// A worker that may be served, and what others may know of it and grant it meanwhile.
+#[derive(Clone)]
+pub struct Endpoint {
+    worker: Arc<Worker>,
+    tls: Option<Tls>,
+    ticket_bytes_max: usize,
+}
+
+impl Endpoint {
+    pub fn new(config: Config) -> Result<Self> {
+        let (tls, ticket_bytes_max) = (config.tls.clone(), config.ticket_bytes_max as usize);
+        Ok(Self { worker: Worker::new(config)?, tls, ticket_bytes_max })
+    }
+
+    pub fn status(&self) -> WorkerStatus {
+        self.worker.status()
+    }
+
+    /// Takes tickets under this key too, for as long as the grant lives.
+    pub fn grant(&self, key: &Key) -> Result<Grant> {
+        self.worker.grant(key)
+    }
+
+    /// Completes once the worker takes no more queries.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.worker.draining()
+    }
+
+    /// Serves until `shutdown` completes, then lets running queries finish within the configured limit.
+    pub async fn serve(self, listener: Listener, shutdown: impl Future<Output = ()>) -> Result<()> {
+        serve_worker(self, listener, shutdown).await
+    }
+}
+
+/// [`Endpoint::serve`] for a worker that nobody else deals with.
 pub async fn serve(config: Config, listener: Listener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let ticket_bytes_max = config.ticket_bytes_max as usize;
-    let worker = Worker::new(config)?;
+    Endpoint::new(config)?.serve(listener, shutdown).await
+}
+
+async fn serve_worker(endpoint: Endpoint, listener: Listener, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let Endpoint { worker, tls, ticket_bytes_max } = endpoint;
     let service = FlightServiceServer::new(Service(worker.clone()))
         .max_decoding_message_size(ticket_bytes_max.saturating_add(4096))
         .max_encoding_message_size(usize::MAX);
-    let router = Server::builder().max_frame_size(Some(FRAME_BYTES)).add_service(service);
+    // A router whose machine is gone mustn't hold slots.
+    let mut builder = Server::builder()
+        .max_frame_size(Some(FRAME_BYTES))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+    if let Some(tls) = &tls {
+        choose_cryptography();
+        let identity = Identity::from_pem(&tls.certificate_pem, &tls.key_pem);
+        builder = builder
+            .tls_config(ServerTlsConfig::new().identity(identity))
+            .map_err(|e| Error::invalid(format!("the worker's TLS certificate or key: {e}")))?;
+    }
+    let router = builder.add_service(service);
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
     let closed = async {
         let _ = closed.await;
@@ -158,9 +224,18 @@ async fn read_stdin() -> Result<(String, tokio::sync::oneshot::Receiver<()>)> {
     }
 }
 
+/// rustls can't choose by itself when the tree has two providers, and panics. Whoever chose before
+/// has chosen.
+fn choose_cryptography() {
+    use rustls::crypto::{CryptoProvider, aws_lc_rs};
+    if CryptoProvider::get_default().is_none() && aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::debug!("another thread chose the cryptography provider first");
+    }
+}
+
 /// What can be given up for good: other processes of the same user can't look into this one's
 /// memory (where the key is), no core dump holds data, and no program gains rights.
-fn harden() {
+pub fn harden() {
     use nix::sys::prctl;
     use nix::sys::resource::{Resource, setrlimit};
     // Each is a second line of defence; a kernel without one doesn't keep the worker from running.

@@ -1,10 +1,10 @@
 //! The worker's Flight endpoint: DoGet with a signed ticket, and the signed actions `cancel`,
 //! `status` and `describe`. Everything else of Flight is unimplemented on purpose.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -22,22 +22,25 @@ use futures::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::Config;
 use crate::cancel::{Cancel, Reason};
 use crate::duck;
 use crate::error::status;
 use crate::instance::Instances;
 use crate::query::{Outlet, Output, Query};
 use crate::threads::Threads;
-use crate::ticket::{ACTION_CANCEL, ACTION_DESCRIBE, ACTION_STATUS, Gate, PURPOSE_QUERY, unix_ms};
+use crate::ticket::{ACTION_CANCEL, ACTION_DESCRIBE, ACTION_STATUS, Gate, Grant, PURPOSE_QUERY, unix_ms};
+use crate::{Config, Key};
 
 /// Batches that may wait between a query's thread and the network.
 const CHANNEL_BATCHES: usize = 2;
 /// Larger batches are split; a row can be larger still.
 const MESSAGE_BYTES: usize = 4 << 20;
+/// Tables that are remembered as read lately, and how long the name of one may be.
+const RECENT_TABLES_MAX: usize = 64;
+const CACHE_KEY_BYTES_MAX: usize = 512;
 
 /// One worker's state, shared by all calls.
 pub struct Worker {
@@ -49,8 +52,9 @@ pub struct Worker {
     user_slots: Arc<Semaphore>,
     waiting: AtomicU32,
     running: Arc<Running>,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     queries_total: AtomicU64,
+    recent: Mutex<Recent>,
 }
 
 /// The queries that hold a slot.
@@ -120,8 +124,9 @@ impl Worker {
             user_slots: Arc::new(Semaphore::new(config.user_slots as usize)),
             waiting: AtomicU32::new(0),
             running: Arc::default(),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             queries_total: AtomicU64::new(0),
+            recent: Mutex::default(),
             config,
         });
         let instances = worker.instances.clone();
@@ -131,7 +136,7 @@ impl Worker {
 
     /// Takes no more queries, lets the running ones finish within the limit, then ends them.
     pub async fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.send_replace(true);
         if tokio::time::timeout(self.config.drain_max, self.idle()).await.is_err() {
             self.end_all();
             // An interrupt is heard within milliseconds; a query that doesn't hear it ends with
@@ -142,7 +147,7 @@ impl Worker {
 
     /// Ends all queries at once.
     pub fn end_all(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.send_replace(true);
         self.running.cancel(Reason::Shutdown, |_| true);
     }
 
@@ -156,15 +161,33 @@ impl Worker {
         }
     }
 
-    async fn start(&self, ticket: WorkerTicket, describe: bool) -> Result<Started> {
-        if self.draining.load(Ordering::Acquire) {
-            return Err(Reason::Shutdown.error());
+    /// Completes once the worker takes no more queries.
+    pub fn draining(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut draining = self.draining.subscribe();
+        async move {
+            // A worker that is gone takes no queries either.
+            let _ = draining.wait_for(|draining| *draining).await;
         }
+    }
+
+    pub fn grant(&self, key: &Key) -> Result<Grant> {
+        self.gate.grant(key)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if *self.draining.borrow() { Err(Reason::Shutdown.error()) } else { Ok(()) }
+    }
+
+    async fn start(&self, ticket: WorkerTicket, describe: bool) -> Result<Started> {
+        self.check_open()?;
         let deadline = match ticket.deadline_unix_ms {
             0 => None,
             at => Some(tokio::time::Instant::now() + Duration::from_millis(at.saturating_sub(unix_ms()))),
         };
         let permits = self.permits(ticket.origin(), deadline).await?;
+        // What waited for its slot until now runs elsewhere sooner.
+        self.check_open()?;
+        self.recent.lock().add(&ticket);
         let cancel = Arc::new(Cancel::default());
         let guard = ReaderGuard(cancel.clone());
         let entry = self.running.add(&ticket.query_id, &cancel);
@@ -237,7 +260,7 @@ impl Worker {
         }
     }
 
-    fn status(&self) -> WorkerStatus {
+    pub fn status(&self) -> WorkerStatus {
         WorkerStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             duckdb_version: duck::library_version(),
@@ -249,8 +272,43 @@ impl Worker {
             queries_total: self.queries_total.load(Ordering::Relaxed),
             instances_recycled: self.instances.recycled(),
             pid: std::process::id(),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            memory_bytes_used: resident_bytes(),
+            draining: *self.draining.borrow(),
+            cached: self.recent.lock().tables.iter().cloned().collect(),
+            user_slots: self.config.user_slots,
+            files_max: self.config.files_max,
         }
     }
+}
+
+/// Which tables were read lately, the last one first: of these, footers and files are likely in memory.
+#[derive(Default)]
+struct Recent {
+    tables: VecDeque<String>,
+}
+
+impl Recent {
+    fn add(&mut self, ticket: &WorkerTicket) {
+        for table in &ticket.tables {
+            let key = &table.cache_key;
+            if key.is_empty() || key.len() > CACHE_KEY_BYTES_MAX {
+                continue;
+            }
+            if let Some(at) = self.tables.iter().position(|t| t == key) {
+                self.tables.remove(at);
+            }
+            self.tables.push_front(key.clone());
+            self.tables.truncate(RECENT_TABLES_MAX);
+        }
+    }
+}
+
+/// Memory of this process; 0 where the system doesn't tell.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
 }
 
 struct Waiting<'a>(&'a AtomicU32);

@@ -221,7 +221,8 @@ impl Walk<'_> {
         match node_type.as_str() {
             "BASE_TABLE" => {
                 let table = node.table.ok_or("a relation without a name")?;
-                if !node.schema.is_empty() || !node.catalog.is_empty() {
+                // `recurring.t` is what a recursion named `t` has made so far; as a name it counts like `t`.
+                if !(node.schema.is_empty() || node.schema == "recurring") || !node.catalog.is_empty() {
                     return Err(format!("the statement names '{}.{}.{table}', which isn't bound", node.catalog, node.schema));
                 }
                 self.tables.push(table);

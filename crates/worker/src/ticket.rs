@@ -2,16 +2,18 @@
 //! of a body is decoded before its signature holds.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flightpath_proto::v1::{CancelQuery, SignedTicket, SqlOrigin, StatusRequest, WorkerTicket};
 use flightpath_types::{Error, ErrorKind, Result};
 use hmac::{Hmac, KeyInit, Mac};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use sha2::Sha256;
 
-use crate::Config;
+use crate::{Config, Key};
 
 /// The version of [`WorkerTicket`] that this worker understands.
 pub const TICKET_VERSION: u32 = 1;
@@ -25,10 +27,33 @@ pub const ACTION_DESCRIBE: &str = "flightpath.describe";
 const VALIDITY_MS_MAX: u64 = 10 * 60 * 1000;
 const NONCES_MAX: usize = 1 << 20;
 const NONCE_BYTES: usize = 16;
+/// Routers that one worker works for at once; each has a key of its own.
+const KEYS_MAX: usize = 16;
+
+/// The keys whose signatures count now, each with the number of its grant.
+#[derive(Default)]
+struct Keys {
+    macs: RwLock<Vec<(u64, Hmac<Sha256>)>>,
+    next: AtomicU64,
+}
+
+/// A key that counts until this is dropped.
+pub struct Grant {
+    keys: Arc<Keys>,
+    number: u64,
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        self.keys.macs.write().retain(|(number, _)| *number != self.number);
+    }
+}
 
 /// Checks what callers present. Remembers the tickets taken until they expire.
 pub struct Gate {
-    mac: Hmac<Sha256>,
+    keys: Arc<Keys>,
+    /// Holds the key that came with the settings.
+    _own: Option<Grant>,
     ticket_bytes_max: u64,
     files_max: u32,
     nonces: Mutex<HashMap<[u8; NONCE_BYTES], u64>>,
@@ -36,8 +61,14 @@ pub struct Gate {
 
 impl Gate {
     pub fn new(config: &Config) -> Result<Self> {
-        let mac = Hmac::new_from_slice(config.key.as_bytes()).map_err(|_| Error::internal("the worker's key can't be used"))?;
-        Ok(Self { mac, ticket_bytes_max: config.ticket_bytes_max, files_max: config.files_max, nonces: Mutex::default() })
+        let keys = Arc::default();
+        let own = config.key.as_ref().map(|key| grant(&keys, key)).transpose()?;
+        Ok(Self { keys, _own: own, ticket_bytes_max: config.ticket_bytes_max, files_max: config.files_max, nonces: Mutex::default() })
+    }
+
+    /// Takes tickets under this key too, for as long as the grant lives.
+    pub fn grant(&self, key: &Key) -> Result<Grant> {
+        grant(&self.keys, key)
     }
 
     /// A ticket for `purpose`, taken: a second try with the same one is refused.
@@ -80,13 +111,15 @@ impl Gate {
         }
         let refused = || Error::new(ErrorKind::Unauthenticated, "the worker only serves its router: no valid signature");
         let signed = SignedTicket::decode(bytes).map_err(|_| refused())?;
-        let mut mac = self.mac.clone();
-        mac.update(purpose.as_bytes());
-        mac.update(&[0]);
-        mac.update(&signed.body);
-        // Compares in constant time.
-        mac.verify_slice(&signed.mac).map_err(|_| refused())?;
-        Ok(signed.body)
+        let holds = |mac: &Hmac<Sha256>| {
+            let mut mac = mac.clone();
+            mac.update(purpose.as_bytes());
+            mac.update(&[0]);
+            mac.update(&signed.body);
+            // Compares in constant time.
+            mac.verify_slice(&signed.mac).is_ok()
+        };
+        if self.keys.macs.read().iter().any(|(_, mac)| holds(mac)) { Ok(signed.body) } else { Err(refused()) }
     }
 
     fn take(&self, ticket: &WorkerTicket) -> Result<()> {
@@ -130,6 +163,17 @@ impl Gate {
         }
         Ok(())
     }
+}
+
+fn grant(keys: &Arc<Keys>, key: &Key) -> Result<Grant> {
+    let mac = Hmac::new_from_slice(key.as_bytes()).map_err(|_| Error::internal("the worker's key can't be used"))?;
+    let mut macs = keys.macs.write();
+    if macs.len() >= KEYS_MAX {
+        return Err(Error::new(ErrorKind::ResourceExhausted, format!("a worker works for {KEYS_MAX} routers at most")));
+    }
+    let number = keys.next.fetch_add(1, Ordering::Relaxed);
+    macs.push((number, mac));
+    Ok(Grant { keys: keys.clone(), number })
 }
 
 fn check_expiry(expires_unix_ms: u64) -> Result<()> {

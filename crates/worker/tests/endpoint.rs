@@ -8,12 +8,12 @@ use arrow_flight::{Action, Ticket};
 use flightpath_proto::v1::{
     FileBinding, PartitionValue, SignedTicket, SqlOrigin, StatusRequest, TableBinding, WorkerError, WorkerStatus, WorkerTicket,
 };
-use flightpath_worker::{Config, Key, Listener, TICKET_VERSION, serve};
+use flightpath_worker::{Config, Endpoint, Key, Listener, TICKET_VERSION, serve};
 use futures::StreamExt;
 use hmac::{Hmac, KeyInit, Mac};
 use prost::Message;
 use sha2::Sha256;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint as Address};
 use tonic::{Code, Status};
 
 const KEY: [u8; 32] = [7; 32];
@@ -73,7 +73,7 @@ async fn with_worker(test: impl AsyncFnOnce(Client)) {
         let _ = stopped.await;
     }));
     let uri = format!("http://{}", address.strip_prefix("tcp:").unwrap());
-    let client = FlightServiceClient::new(Endpoint::from_shared(uri).unwrap().connect().await.unwrap());
+    let client = FlightServiceClient::new(Address::from_shared(uri).unwrap().connect().await.unwrap());
     test(client).await;
     stop.send(()).unwrap();
     serving.await.unwrap().unwrap();
@@ -149,6 +149,47 @@ async fn tickets_beyond_the_limits_are_refused() {
         assert!(get(&mut client, vec![0; 1 << 20]).await.is_err());
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_granted_key_counts_as_long_as_its_grant_and_a_drain_is_a_typed_refusal() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::new(Config::new(None, folder.path().into(), 256 << 20, 1)).unwrap();
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.address().unwrap().strip_prefix("tcp:").unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(endpoint.clone().serve(listener, async {
+        let _ = stopped.await;
+    }));
+    let mut client = FlightServiceClient::new(Address::from_shared(uri).unwrap().connect().await.unwrap());
+    let mut nonce = 0;
+    let mut ask = async |client: &mut Client, key: u8, sql: &str| {
+        nonce += 1;
+        let tables = vec![TableBinding { name: "s0".into(), cache_key: format!("lake.default.t{key}"), ..TableBinding::default() }];
+        let ticket = WorkerTicket { sql: sql.into(), tables, ..ticket(nonce) };
+        get(client, sign(&[key; 32], "query", ticket.encode_to_vec())).await.map_err(|status| status.code())
+    };
+    let key = |byte: u8| Key::new(vec![byte; 32]).unwrap();
+    assert_eq!(ask(&mut client, 1, "SELECT 1 AS one").await, Err(Code::Unauthenticated), "nobody knows a worker without keys");
+    let (first, second) = (endpoint.grant(&key(1)).unwrap(), endpoint.grant(&key(2)).unwrap());
+    assert!(ask(&mut client, 1, "SELECT 1 AS one").await.is_ok() && ask(&mut client, 2, "SELECT 1 AS one").await.is_ok());
+    assert_eq!(endpoint.status().cached, ["lake.default.t2", "lake.default.t1"]);
+    drop(first);
+    assert_eq!(ask(&mut client, 1, "SELECT 1 AS one").await, Err(Code::Unauthenticated), "an earlier stay's ticket");
+    assert!(ask(&mut client, 2, "SELECT 1 AS one").await.is_ok());
+    let many: Vec<_> = (0..20).map(|n| endpoint.grant(&key(100 + n))).collect();
+    assert_eq!(many.iter().filter(|g| g.is_ok()).count(), 15, "routers are bounded");
+    drop(many);
+    // One query runs while the worker drains: it keeps the endpoint there to refuse others.
+    let large = WorkerTicket { sql: "SELECT i FROM range(1000000000) t(i)".into(), ..ticket(200) };
+    let held = client.do_get(Ticket { ticket: sign(&[2; 32], "query", large.encode_to_vec()).into() }).await.unwrap().into_inner();
+    stop.send(()).unwrap();
+    endpoint.draining().await;
+    assert!(endpoint.status().draining);
+    assert_eq!(ask(&mut client, 2, "SELECT 1 AS one").await, Err(Code::Unavailable));
+    drop(held);
+    serving.await.unwrap().unwrap();
+    drop(second);
 }
 
 #[tokio::test]

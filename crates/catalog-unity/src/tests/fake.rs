@@ -19,12 +19,15 @@ use crate::catalog::UnityCatalog;
 use crate::config::Config;
 use crate::eligibility::READ_CAPABILITY;
 
+/// Some may be in it.
+pub const GROUP: &str = "readers";
 pub const SECRET: &str = "the-secret-part";
 
 pub struct Fake {
     pub folder: tempfile::TempDir,
     tables: Mutex<HashMap<String, Value>>,
     /// By principal and kind of object.
+    groups: Mutex<HashMap<String, Vec<String>>>,
     held: Mutex<HashMap<(String, String), Vec<&'static str>>>,
     /// What the lists answer, page by page.
     pub pages: Mutex<HashMap<String, Vec<Value>>>,
@@ -60,6 +63,7 @@ impl Fake {
         let fake = Self {
             folder: tempfile::tempdir().unwrap(),
             tables: Mutex::default(),
+            groups: Mutex::default(),
             held: Mutex::default(),
             pages: Mutex::default(),
             policies: Mutex::default(),
@@ -109,6 +113,10 @@ impl Fake {
 
     pub fn hold(&self, principal: &str, kind: &str, privileges: Vec<&'static str>) {
         self.held.lock().insert((principal.into(), kind.into()), privileges);
+    }
+
+    pub fn join(&self, principal: &str, group: &str) {
+        self.groups.lock().entry(principal.into()).or_default().push(group.into());
     }
 
     pub fn hold_back(&self, principal: &str) {
@@ -194,7 +202,10 @@ impl UnityApi for Fake {
             let held = self.held.lock().get(&(user.clone(), kind.to_string())).cloned().unwrap_or_default();
             let privileges: Vec<Value> = held.iter().map(|p| json!({"privilege": p})).collect();
             let others = json!({"principal": "somebody else", "privileges": [{"privilege": "ALL_PRIVILEGES"}]});
-            return Ok(json!({"privilege_assignments": [others, {"principal": user, "privileges": privileges}]}));
+            let group = self.held.lock().get(&(GROUP.to_string(), kind.to_string())).cloned().unwrap_or_default();
+            let group: Vec<Value> = group.iter().map(|p| json!({"privilege": p})).collect();
+            let group = json!({"principal": GROUP, "privileges": group});
+            return Ok(json!({"privilege_assignments": [others, group, {"principal": user, "privileges": privileges}]}));
         }
         if path.starts_with("/policies/") {
             return match self.policies.lock().as_slice() {
@@ -221,6 +232,11 @@ impl UnityApi for Fake {
             "aws_temp_credentials": {"access_key_id": "k", "secret_access_key": SECRET, "session_token": SECRET},
             "expiration_time": expires_ms,
         }))
+    }
+
+    async fn groups(&self, principal: &Principal, _: Instant) -> Result<Vec<String>> {
+        self.check_up()?;
+        Ok(self.groups.lock().get(principal.as_str()).cloned().unwrap_or_default())
     }
 
     fn databricks_name(&self, principal: &Principal) -> String {

@@ -150,7 +150,7 @@ async fn reasons_say_what_keeps_a_table_in_databricks() {
         ("data_source_format", json!("ICEBERG"), "ICEBERG"),
         ("securable_kind_manifest", json!({"capabilities": []}), "doesn't let other engines"),
         ("securable_kind_manifest", Value::Null, "isn't known whether"),
-        ("storage_location", json!("s3://bucket/sales"), "isn't readable here yet"),
+        ("storage_location", json!("s3://bucket/sales"), "stored in Amazon S3, which Databricks alone reads"),
         ("storage_location", json!("file:///etc"), "no folder of the settings"),
         ("columns", json!([{"name": "id", "type_text": "int", "mask": {"function_name": "m"}}]), "`id` has a mask"),
         ("columns", json!([{"name": "id", "type_text": "int", "veil": 1}]), "`veil`"),

@@ -8,7 +8,7 @@ use flightpath_catalog::{AccessRules, AsOf, Catalog, Home, TableContents, TableN
 use flightpath_types::ErrorKind;
 use serde_json::json;
 
-use super::fake::{Fake, SECRET, ann, bob, latest, reason, sales};
+use super::fake::{Fake, GROUP, SECRET, ann, bob, latest, reason, sales};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -55,6 +55,20 @@ async fn two_principals_never_share_an_answer() {
 }
 
 #[tokio::test]
+async fn what_a_group_holds_counts_for_its_members_alone() {
+    let fake = Fake::new();
+    fake.hold(GROUP, "catalog", vec!["USE_CATALOG"]);
+    fake.hold(GROUP, "schema", vec!["USE_SCHEMA"]);
+    fake.hold("bob", "schema", vec!["EXTERNAL_USE_SCHEMA"]);
+    fake.hold(GROUP, "table", vec!["SELECT"]);
+    assert!(reason(&latest(&fake.catalog(), &bob()).await.unwrap()).contains("USE CATALOG"));
+    fake.join("bob", "writers");
+    assert!(reason(&latest(&fake.catalog(), &bob()).await.unwrap()).contains("USE CATALOG"));
+    fake.join("bob", GROUP);
+    assert_eq!(latest(&fake.catalog(), &bob()).await.unwrap().access, AccessRules::Free);
+}
+
+#[tokio::test]
 async fn governed_tables_have_no_past_here() {
     let fake = Fake::new();
     fake.add_filter();
@@ -64,7 +78,7 @@ async fn governed_tables_have_no_past_here() {
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
         assert!(error.message().contains("row filter"), "{error}");
     }
-    assert_eq!(catalog.history(&ann(), &sales(), 1).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(catalog.history(&ann(), &sales(), 1).await.unwrap_err().kind(), ErrorKind::NotEligible);
 }
 
 #[tokio::test]

@@ -111,3 +111,28 @@ async fn permissions_are_ones_own_and_policies_need_manage() {
     assert_eq!(simulation.get_as("ann", policies).await.0, 403);
     assert_eq!(simulation.get_as("admin", policies).await.1["policies"][0]["name"], "p");
 }
+
+#[tokio::test]
+async fn who_asks_is_told_with_groups_and_what_those_hold() {
+    let simulation = Simulation::start_with(|config| config.settings.privileges_by_holder = true).await;
+    let (status, me) = simulation.get_as("admin", "/api/2.0/preview/scim/v2/Me").await;
+    assert_eq!((status, me["userName"].clone(), me["groups"][0]["display"].clone()), (200, json!("admin"), json!("hr")));
+    assert_eq!(simulation.get_as("nobody", "/api/2.0/preview/scim/v2/Me").await.0, 403);
+    simulation.simulate("tables/main.default.people", json!({"grants": {"hr": ["SELECT"], "ann": ["MODIFY"]}})).await;
+    let path = "/api/2.1/unity-catalog/effective-permissions/table/main.default.people";
+    let (_, held) = simulation.get_as("admin", path).await;
+    assert_eq!(held["privilege_assignments"], json!([{"principal": "hr", "privileges": [{"privilege": "SELECT"}]}]));
+}
+
+#[tokio::test]
+async fn grants_and_definitions_are_shown_to_who_may_read() {
+    let simulation = Simulation::start().await;
+    simulation.simulate("tables/main.default.people", json!({"grants": {"ann": ["SELECT"]}})).await;
+    assert_eq!(simulation.rows("ann", "SHOW GRANTS ON people").await, json!([["ann", "SELECT", "TABLE", "main.default.people"]]));
+    let shown = simulation.rows("ann", "SHOW CREATE TABLE main.default.people").await;
+    assert!(shown[0][0].as_str().expect("text").starts_with("CREATE TABLE main.default.people (\n  id BIGINT,"), "{shown}");
+    assert_eq!(simulation.rows("ann", "SHOW VOLUMES IN default").await, json!([]));
+    for statement in ["SHOW GRANTS ON TABLE people", "SHOW CREATE TABLE people"] {
+        assert!(simulation.failure("bob", statement).await.contains("SELECT"));
+    }
+}

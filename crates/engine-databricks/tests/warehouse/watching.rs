@@ -28,8 +28,9 @@ async fn the_warehouses_state_is_followed_and_never_changed() {
 
     eventually("asleep", phase(WarehousePhase::Asleep)).await;
     let facts = engine.facts();
-    assert_eq!((facts.slots, facts.cores, facts.overhead_ms), (10, 8, 4_250.0));
-    assert!((facts.usd_per_hour - 2.8).abs() < 1e-9);
+    assert_eq!((facts.slots, facts.cores, facts.overhead_ms), (10, 8, 250.0));
+    assert_eq!((facts.shape.as_str(), facts.pricing.wait_ms()), ("databricks:2X-Small:serverless", 4_000.0));
+    assert!((facts.pricing.usd_per_hour() - 2.8).abs() < 1e-9);
 
     fake.plan.lock().warehouse["state"] = json!("STARTING");
     eventually("starting", phase(WarehousePhase::Starting)).await;

@@ -1,6 +1,7 @@
 //! The engine against real worker processes: this very binary, started again as a worker.
 
 mod fixture;
+mod fleet;
 mod lifecycle;
 mod reading;
 mod security;

@@ -117,6 +117,48 @@ async fn tokens_of_handshakes_are_sessions_of_their_own_and_end_with_them() {
 }
 
 #[tokio::test]
+async fn a_handshake_by_bearer_keeps_the_callers_token_with_its_session() {
+    let server = TestServer::start(users()).await;
+    let mut client = server.client().await;
+    let token = |server: &TestServer| server.queries.last_token.lock().as_ref().map(|t| t.expose().to_string());
+    let by_token = log_in(&mut client, "Bearer anns-static-token").await.unwrap();
+    run_as(&mut server.client().await, &by_token, "SELECT 1").await.unwrap();
+    assert_eq!(token(&server).as_deref(), Some("anns-static-token"));
+    // A token of ours, changed for another one of ours, is the same caller still.
+    let again = log_in(&mut client, &by_token).await.unwrap();
+    run_as(&mut client, &again, "SELECT 1").await.unwrap();
+    assert_eq!(token(&server).as_deref(), Some("anns-static-token"));
+    let by_password = log_in(&mut client, &basic("ann", "secret")).await.unwrap();
+    run_as(&mut client, &by_password, "SELECT 1").await.unwrap();
+    assert_eq!(token(&server), None);
+}
+
+#[tokio::test]
+async fn a_session_that_was_dropped_with_its_settings_is_an_error_to_whoever_comes_back() {
+    let limits = Limits { sessions: 1, ..Limits::default() };
+    let lifetimes = Lifetimes { session_idle: Duration::ZERO, ..Lifetimes::default() };
+    let server = TestServer::start(Config { limits, lifetimes, ..users() }).await;
+    let mut client = server.client().await;
+    let ann = log_in(&mut client, &basic("ann", "secret")).await.unwrap();
+    run_as(&mut client, &ann, "SET tag = mine").await.unwrap();
+    server.queries.forget();
+    // Only one session has room here.
+    run_as(&mut client, "Bearer anns-static-token", "SET tag = static").await.unwrap();
+    let lost = run_as(&mut client, &ann, "SELECT 1").await.unwrap_err();
+    assert_eq!(lost.code(), Code::Unauthenticated);
+    assert!(lost.message().contains("settings were dropped; connect again"), "{}", lost.message());
+    assert_eq!(run_as(&mut client, &ann, "SELECT 1").await.unwrap_err().code(), Code::Unauthenticated);
+    server.queries.forget();
+    let bob = log_in(&mut client, &basic("bob", "other")).await.unwrap();
+    run_as(&mut client, &bob, "SELECT 1").await.unwrap();
+    server.queries.forget();
+    // A static token can't be changed for a new session: it's told once.
+    let lost = run_as(&mut client, "Bearer anns-static-token", "SELECT 1").await.unwrap_err();
+    assert!(lost.code() == Code::NotFound && lost.message().contains("set them anew"), "{lost}");
+    run_as(&mut client, "Bearer anns-static-token", "SELECT 1").await.unwrap();
+}
+
+#[tokio::test]
 async fn tickets_and_handles_work_for_their_principal_only() {
     let server = TestServer::start(users()).await;
     let mut client = server.client().await;
@@ -231,4 +273,20 @@ async fn a_shutdown_cuts_what_does_not_finish() {
         tokio::time::timeout(Duration::from_secs(20), stream.try_collect()).await.expect("the stream is cut");
     assert!(cut.is_err(), "a cut result is an error");
     tokio::time::timeout(Duration::from_secs(20), server.ended).await.expect("the server ends").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_its_client_has_not_ended_is_answered_and_not_reset() {
+    let server = TestServer::start(users()).await;
+    let mut client = server.client().await;
+    let (send, messages) = futures::channel::mpsc::unbounded();
+    let request = with_header(messages, "authorization", "Bearer anns-static-token");
+    let mut answers = client.handshake(request).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().unwrap().payload.starts_with(b"fp1."));
+    // The answer is there, and the client still writes: a reset would be an error here.
+    send.unbounded_send(HandshakeRequest::default()).unwrap();
+    drop(send);
+    assert!(answers.message().await.unwrap().is_none());
+    // The connection is as good as before.
+    assert_eq!(run_as(&mut client, "Bearer anns-static-token", "SELECT 1").await.unwrap(), 2);
 }

@@ -15,7 +15,7 @@ use flightpath_catalog::{
     AccessRules, AsOf, Catalog, Column, CommitInfo, Home, TableContents, TableFormat, TableKind, TableName, TableSnapshot, TableSummary,
 };
 use flightpath_pipeline::{Prepared, QueryService, Request, ResultStream, Submitted};
-use flightpath_types::{Error, ErrorKind, Principal, QueryId, Result, Session};
+use flightpath_types::{Error, ErrorKind, Principal, QueryId, Result, SecretToken, Session};
 use futures::StreamExt;
 use parking_lot::Mutex;
 
@@ -28,6 +28,14 @@ pub struct FakeQueries {
     pub cancelled: AtomicUsize,
     /// The settings that the last submitted request came with.
     pub last_settings: Mutex<Option<Session>>,
+    pub last_token: Mutex<Option<SecretToken>>,
+}
+
+impl FakeQueries {
+    /// Lets go of all requests and with them of their sessions.
+    pub fn forget(&self) {
+        self.submitted.lock().clear();
+    }
 }
 
 /// What the fake knows.
@@ -121,6 +129,7 @@ impl QueryService for FakeQueries {
 
     async fn submit(&self, request: Request) -> Result<Submitted> {
         *self.last_settings.lock() = Some(request.settings.clone());
+        *self.last_token.lock() = request.token.clone();
         let fake = read(&request.text, request.params.as_deref())?;
         match &fake {
             Fake::Stuck => std::future::pending().await,

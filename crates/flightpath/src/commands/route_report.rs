@@ -56,7 +56,7 @@ pub struct Args {
 }
 
 fn size(text: &str) -> Result<String, String> {
-    match flightpath_audit::is_size(text) {
+    match flightpath_types::WarehouseSize::is_known(text) {
         true => Ok(text.to_string()),
         false => Err("sizes are 2X-Small, X-Small, Small, Medium, Large, X-Large, 2X-Large to 5X-Large".into()),
     }

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use flightpath_server::settings::Settings;
+use flightpath_server::settings::{Mistakes, Settings};
 
 use crate::Failure;
 
@@ -21,15 +22,19 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
-    let settings = load_settings(args.config.as_deref(), args.listen, &args.data)?;
+    let load = move || read_settings(environment(), args.config.as_deref(), args.listen, &args.data);
+    let settings = load().map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("io").build()?;
-    runtime.block_on(flightpath_server::serve(settings)).map_err(Failure::failed)
+    runtime.block_on(flightpath_server::serve(settings, Arc::new(load))).map_err(Failure::failed)
 }
 
 /// The file, the environment, then the command line, all checked together.
 pub(crate) fn load_settings(config: Option<&Path>, listen: Option<SocketAddr>, data: &[PathBuf]) -> Result<Settings, Failure> {
-    let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    load_settings_from(environment, config, listen, data)
+    load_settings_from(environment(), config, listen, data)
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
 }
 
 pub(crate) fn load_settings_from(
@@ -38,6 +43,15 @@ pub(crate) fn load_settings_from(
     listen: Option<SocketAddr>,
     data: &[PathBuf],
 ) -> Result<Settings, Failure> {
+    read_settings(environment, config, listen, data).map_err(Failure::usage)
+}
+
+fn read_settings(
+    environment: impl Iterator<Item = (String, String)>,
+    config: Option<&Path>,
+    listen: Option<SocketAddr>,
+    data: &[PathBuf],
+) -> Result<Settings, Mistakes> {
     let overrides = |settings: &mut Settings| {
         if let Some(listen) = listen {
             settings.listen = listen;
@@ -46,5 +60,5 @@ pub(crate) fn load_settings_from(
             settings.data = data.to_vec();
         }
     };
-    Settings::load(config, environment, overrides).map_err(Failure::usage)
+    Settings::load(config, environment, overrides)
 }

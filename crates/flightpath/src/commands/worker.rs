@@ -6,10 +6,10 @@ use crate::{Failure, commands};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Settings file (TOML); the worker reads `engines.duckdb`.
+    /// Settings file (TOML); the worker reads `worker`, `fleet`, `tls` and `engines.duckdb`.
     #[arg(long, env = "FLIGHTPATH_CONFIG")]
     config: Option<PathBuf>,
-    /// Loopback address and port, or `unix:/path`; port 0 takes a free one.
+    /// Address and port, or `unix:/path`; port 0 takes a free one. Beyond loopback it needs TLS.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: String,
     /// Started by `serve`: settings and key come on standard input.

@@ -87,7 +87,8 @@ impl ByKey {
     }
 
     fn take(&mut self, values: &ArrayRef, keys: &ArrayRef) -> DfResult<()> {
-        let options = SortOptions { descending: !self.max, nulls_first: true };
+        // NULLs inside of arrays and structs are the least.
+        let options = SortOptions { descending: !self.max, nulls_first: self.max };
         let converter = RowConverter::new(vec![SortField::new_with_options(self.key_type.clone(), options)])?;
         let rows = converter.convert_columns(std::slice::from_ref(keys))?;
         let mut best: Option<usize> = None;

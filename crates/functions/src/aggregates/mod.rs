@@ -200,6 +200,11 @@ fn extreme(mut call: AggregateCall, name: &'static str, udf: Arc<AggregateUDF>) 
         call.distinct = false;
         return Ok(own(name, Kind::Extreme { max: name == "max" }, vec![arg], &call, ret, true));
     }
+    // DataFusion's own don't order the NULLs inside of arrays and structs.
+    if ret.is_nested() {
+        call.distinct = false;
+        return Ok(own(name, Kind::ByKey { max: name == "max" }, vec![arg.clone(), arg], &call, ret, true));
+    }
     Ok(bound(udf, vec![arg], &call, ret, true))
 }
 

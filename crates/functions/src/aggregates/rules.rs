@@ -5,7 +5,8 @@ use datafusion::common::ScalarValue;
 
 use crate::def::{DuckAggregate, DuckAggregateSql};
 use crate::errors::duck;
-use crate::{duckdb, ops, types};
+use crate::strings::duck as text;
+use crate::{duckdb, ops, order, types};
 
 type Rule = Result<DuckAggregateSql, String>;
 
@@ -64,14 +65,24 @@ pub(super) fn sum(call: &DuckAggregate<'_>) -> Rule {
         }
         // DuckDB lets a sum grow beyond 38 digits. With ten digits to spare it can't.
         DataType::Decimal128(p, s) if *p + 10 > types::MAX_PRECISION => {
-            let greatest = format!("CAST('{}' AS DECIMAL(38,{s}))", "9".repeat(38 - *s as usize) + "." + &"9".repeat(*s as usize));
+            let greatest = greatest_decimal(*s);
             let raise = duck::arithmetic_overflow(&types::name(call.ret));
             let checked = format!("CASE WHEN fp_w NOT BETWEEN -{greatest} AND {greatest} THEN {raise} ELSE fp_w END");
             wrapped(text, format!("list_transform([{{}}], lambda fp_w: {checked})[1]"))
         }
         ty if types::is_decimal(ty) || types::is_float(ty) => sql(text),
+        ty if types::is_interval(ty) => {
+            let number = ops::rules::interval_number(ty, arg(call)?);
+            let made = ops::rules::interval_of(ty, "fp_w", &ops::rules::interval_overflow());
+            wrapped(format!("sum({}{number})", distinct(call)), format!("list_transform([{{}}], lambda fp_w: {made})[1]"))
+        }
         ty => Err(format!("sum of {} isn't known on DuckDB", types::name(ty))),
     }
+}
+
+fn greatest_decimal(scale: i8) -> String {
+    let scale = scale as usize;
+    format!("CAST('{}' AS DECIMAL(38,{scale}))", "9".repeat(38 - scale) + "." + &"9".repeat(scale))
 }
 
 pub(super) fn try_sum(call: &DuckAggregate<'_>) -> Rule {
@@ -79,6 +90,14 @@ pub(super) fn try_sum(call: &DuckAggregate<'_>) -> Rule {
     match arg_type(call) {
         ty if types::is_integral(ty) => wrapped(text, duckdb::hidden("TRY_CAST({} AS BIGINT)")),
         ty if types::is_float(ty) => sql(text),
+        DataType::Decimal128(p, _) if *p + 10 <= types::MAX_PRECISION => sql(text),
+        DataType::Decimal128(_, s) => {
+            let greatest = greatest_decimal(*s);
+            wrapped(
+                text,
+                format!("list_transform([{{}}], lambda fp_w: CASE WHEN fp_w BETWEEN -{greatest} AND {greatest} THEN fp_w END)[1]"),
+            )
+        }
         ty => Err(format!("try_sum of {} isn't known on DuckDB", types::name(ty))),
     }
 }
@@ -95,6 +114,16 @@ pub(super) fn avg(call: &DuckAggregate<'_>) -> Rule {
                 second: Some(format!("count({distinct}{x})")),
             })
         }
+        (ty, _) if types::is_interval(ty) => {
+            let (number, distinct) = (ops::rules::interval_number(ty, arg(call)?), distinct(call));
+            let made = ops::rules::interval_of(ty, "fp_w", &ops::rules::interval_overflow());
+            let value = "CASE WHEN {second} > 0 THEN ({} * 2 + CASE WHEN {} < 0 THEN -{second} ELSE {second} END) // ({second} * 2) END";
+            Ok(DuckAggregateSql {
+                call: format!("sum({distinct}{number})"),
+                wrap: Some(format!("list_transform([{value}], lambda fp_w: {made})[1]")),
+                second: Some(format!("count({distinct}{})", arg(call)?)),
+            })
+        }
         (ty, _) => Err(format!("avg of {} isn't known on DuckDB", types::name(ty))),
     }
 }
@@ -108,22 +137,65 @@ pub(super) fn try_avg(call: &DuckAggregate<'_>) -> Rule {
 
 pub(super) fn extreme(call: &DuckAggregate<'_>, name: &str) -> Rule {
     match arg_type(call) {
-        ty if types::is_atomic(ty) && !types::is_interval(ty) => plain(call, name),
+        ty if types::is_atomic(ty) => plain(call, name),
         // NULLs inside are greatest there and least here.
-        ty => Err(format!("{name} of {} isn't known on DuckDB", types::name(ty))),
+        ty => {
+            let x = arg(call)?;
+            sql(format!("arg_{name}({x}, {})", order::key(ty, x)?))
+        }
     }
 }
 
-pub(super) fn skewness(_: &DuckAggregate<'_>) -> Rule {
-    Err("skewness is a sample's on DuckDB and a population's on Databricks".into())
+/// `max_by` and `min_by`: rows without a key don't count, a value that is NULL does.
+pub(super) fn by_key(call: &DuckAggregate<'_>, name: &str) -> Rule {
+    match (call.args, call.types) {
+        ([x, key], [_, ty]) => sql(format!("{name}({x}, {})", order::key(ty, key)?)),
+        _ => Err(format!("{name} of other than two values")),
+    }
+}
+
+/// A population's, by the running moments that Databricks keeps. DuckDB's own functions are a
+/// sample's, or sums of powers, which lose the digits of values far from zero.
+fn running(call: &DuckAggregate<'_>, result: &str) -> Rule {
+    if call.windowed {
+        return Err("skewness and kurtosis over a window aren't known on DuckDB".into());
+    }
+    let refuse = text::refuse_value("Moments of infinite, NaN or extreme values aren't known on DuckDB.");
+    // One step: d is the distance from the mean, e its share, and b the new second moment.
+    let zero = "CAST(0 AS DOUBLE)";
+    let start = |x: &str| format!("{{'n': {zero}, 'm': {zero}, 'p': {zero}, 'q': {zero}, 'r': {zero}, 'x': {x}}}");
+    let distance = "{'a': fp_a, 'n': fp_a.n + 1, 'd': fp_b.x - fp_a.m, 'x': fp_b.x}";
+    let share = "{'a': fp_d.a, 'n': fp_d.n, 'd': fp_d.d, 'e': fp_d.d / fp_d.n, 'x': fp_d.x}";
+    let second = "{'s': fp_e, 'p': fp_e.a.p + fp_e.d * (fp_e.d - fp_e.e)}";
+    let third =
+        "{'s': fp_f.s, 'p': fp_f.p, 'q': fp_f.s.a.q - 3 * fp_f.s.e * fp_f.p + fp_f.s.d * (fp_f.s.d * fp_f.s.d - fp_f.s.e * fp_f.s.e)}";
+    let fourth = "{'n': fp_g.s.n, 'm': fp_g.s.a.m + fp_g.s.e, 'p': fp_g.p, 'q': fp_g.q, \
+                  'r': fp_g.s.a.r + (-4 * fp_g.s.e * fp_g.q - 6 * (fp_g.s.e * fp_g.s.e) * fp_g.p + fp_g.s.d * (fp_g.s.d * (fp_g.s.d * fp_g.s.d) - fp_g.s.e * (fp_g.s.e * fp_g.s.e))), 'x': fp_g.s.x}";
+    let step = format!(
+        "list_transform(list_transform(list_transform(list_transform([{distance}], lambda fp_d: {share}), lambda fp_e: {second}), lambda fp_f: {third}), lambda fp_g: {fourth})[1]"
+    );
+    let values = format!("list_transform(fp_w, lambda fp_x: {})", start("fp_x"));
+    let moments = format!("list_reduce({values}, lambda fp_a, fp_b: {step}, {})", start(zero));
+    let of_list = format!(
+        "CASE WHEN list_max(list_transform(fp_w, lambda fp_x: abs(fp_x))) > CAST('1e70' AS DOUBLE) THEN {refuse} \
+         ELSE list_transform([{moments}], lambda fp_r: CASE WHEN fp_r.p > 0 THEN {result} END)[1] END"
+    );
+    wrapped(
+        format!("list({}{})", distinct(call), arg(call)?),
+        format!("list_transform([list_filter({{}}, lambda fp_x: fp_x IS NOT NULL)], lambda fp_w: {of_list})[1]"),
+    )
+}
+
+pub(super) fn skewness(call: &DuckAggregate<'_>) -> Rule {
+    running(call, "sqrt(fp_r.n) * fp_r.q / sqrt(fp_r.p * fp_r.p * fp_r.p)")
 }
 
 pub(super) fn corr(call: &DuckAggregate<'_>) -> Rule {
     comoment(call, "corr", "CASE WHEN NOT isnan({}) THEN {} END")
 }
 
-pub(super) fn kurtosis(_: &DuckAggregate<'_>) -> Rule {
-    Err("kurtosis is made of sums of powers on DuckDB, which lose all digits of values far from zero".into())
+pub(super) fn kurtosis(call: &DuckAggregate<'_>) -> Rule {
+    running(call, "fp_r.n * fp_r.r / (fp_r.p * fp_r.p) - 3")
 }
 
 /// The squares that a moment sums stay far from what a DOUBLE holds up to this value. DuckDB

@@ -26,8 +26,8 @@ pub(crate) static FAMILY: &[FunctionDef] = aggregates! {
     "try_sum" [] super::try_sum, rules::try_sum, "corpus: agg-024, arith-021";
     "avg" ["mean"] super::avg, rules::avg, "corpus: agg-048, decimal-007, decimal-010";
     "try_avg" [] super::try_avg, rules::try_avg, "corpus: agg-024, decimal-010";
-    "min" [] super::min, |c| rules::extreme(c, "min"), "corpus: agg-044, agg-029";
-    "max" [] super::max, |c| rules::extreme(c, "max"), "corpus: agg-044, agg-029";
+    "min" [] super::min, |c| rules::extreme(c, "min"), "corpus: agg-044, agg-029, slt: nested_order";
+    "max" [] super::max, |c| rules::extreme(c, "max"), "corpus: agg-044, agg-029, slt: nested_order";
     "bool_and" ["every"] super::bool_and, |c| rules::plain(c, "bool_and"), "corpus: agg-005, conditional-015";
     "bool_or" ["some", "any"] super::bool_or, |c| rules::plain(c, "bool_or"), "corpus: agg-005, conditional-015";
     "bit_and" [] super::bit_and, |c| rules::plain(c, "bit_and"), "corpus: arith-029";
@@ -45,8 +45,8 @@ pub(crate) static FAMILY: &[FunctionDef] = aggregates! {
     "first" ["first_value"] |_, c| super::edge(c, "first", false), |c| rules::edge(c, false), "corpus: window-024, window-025, window-027";
     "any_value" [] |_, c| super::edge(c, "any_value", false), |c| rules::edge(c, false), "corpus: window-022";
     "last" ["last_value"] |_, c| super::edge(c, "last", true), |c| rules::edge(c, true), "corpus: window-024, window-025, window-027";
-    "max_by" [] |x, c| super::by_key(x, c, "max_by", true), |c| rules::plain(c, "arg_max_null"), "corpus: agg-014, agg-039, hard-039";
-    "min_by" [] |x, c| super::by_key(x, c, "min_by", false), |c| rules::plain(c, "arg_min_null"), "corpus: agg-014, agg-039";
+    "max_by" [] |x, c| super::by_key(x, c, "max_by", true), |c| rules::by_key(c, "arg_max_null"), "corpus: agg-014, agg-039, hard-039, slt: nested_order";
+    "min_by" [] |x, c| super::by_key(x, c, "min_by", false), |c| rules::by_key(c, "arg_min_null"), "corpus: agg-014, agg-039, slt: nested_order";
     "collect_list" ["array_agg"] |_, c| super::list(c, "collect_list", false, None), rules::list, "corpus: hard-034, agg-052";
     "collect_set" [] |x, c| super::list(c, "collect_set", true, Some(x)), rules::set, "corpus: hard-034, agg-033";
     "listagg" ["string_agg"] super::listagg, rules::listagg, "corpus: hard-033";

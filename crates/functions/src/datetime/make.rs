@@ -1,7 +1,7 @@
 //! Rows that make dates, timestamps and intervals from numbers.
 
 use arrow::datatypes::DataType::{self, Date32, Decimal128};
-use arrow::datatypes::{DurationMicrosecondType, IntervalYearMonthType};
+use arrow::datatypes::{DurationMicrosecondType, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalYearMonthType};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
@@ -9,7 +9,7 @@ use flightpath_types::{Error, Result};
 use super::pattern::{MICROS_PER_DAY, MICROS_PER_SECOND, days_of};
 use crate::cast::session_zone;
 use crate::cast::zone::Zone;
-use crate::def::{BindContext, Bound, FunctionDef, Invocation, Typed};
+use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::errors;
 use crate::rows::{Frame, eval};
 use crate::sig::{self, P, scalar, strict};
@@ -117,6 +117,48 @@ fn make_day_time(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     })
 }
 
+fn bind_mixed(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> {
+    const NAME: &str = "make_interval";
+    sig::arity(NAME, args.len(), 0, Some(7))?;
+    while args.len() < 7 {
+        args.push(Typed::literal(ScalarValue::Int32(Some(0))));
+    }
+    let args = args
+        .into_iter()
+        .enumerate()
+        .map(|(i, a)| match i {
+            6 if types::is_numeric(&a.ty) => crate::cast::cast(ctx, a, &INTERVAL_SECONDS),
+            6 => sig::cast_to(ctx, NAME, i, a, &INTERVAL_SECONDS),
+            _ => sig::cast(ctx, NAME, i, a, P::Int),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(sig::bound(args, strict(types::MIXED_INTERVAL)))
+}
+
+/// Years, months, weeks, days, hours, minutes and seconds.
+fn make_mixed(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
+    let frame = Frame::new(invocation)?;
+    let parts = (0..6).map(|i| frame.int(i)).collect::<Result<Vec<_>>>()?;
+    let seconds = frame.decimal(6)?;
+    frame.primitives::<IntervalMonthDayNanoType>(|row| {
+        let Some(n) = parts.iter().map(|p| p.get(row).map(i128::from)).collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let Some(seconds) = seconds.get(row) else { return Ok(None) };
+        let micros = (n[4] * 60 + n[5]) * 60 * i128::from(MICROS_PER_SECOND) + seconds;
+        let made = i32::try_from(n[0] * 12 + n[1]).ok().zip(i32::try_from(n[2] * 7 + n[3]).ok()).zip(i64::try_from(micros * 1_000).ok());
+        made.map(|((months, days), nanos)| Some(IntervalMonthDayNano::new(months, days, nanos))).ok_or_else(errors::interval_overflow)
+    })
+}
+
+fn make_mixed_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    let [years, months, weeks, days, hours, minutes, seconds] = c.args else { return Err("an interval has seven parts".into()) };
+    // DuckDB raises for numbers beyond its own, by a class of its own.
+    let micros =
+        format!("CAST({hours} AS BIGINT) * 3600000000 + CAST({minutes} AS BIGINT) * 60000000 + CAST({seconds} * 1000000 AS BIGINT)");
+    Ok(format!(
+        "(to_months(CAST(CAST({years} AS BIGINT) * 12 + {months} AS INTEGER)) + to_days(CAST(CAST({weeks} AS BIGINT) * 7 + {days} AS INTEGER)) + to_microseconds({micros}))"
+    ))
+}
+
 fn make_year_month(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     let frame = Frame::new(invocation)?;
     let (years, months) = (frame.int(0)?, frame.int(1)?);
@@ -126,10 +168,39 @@ fn make_year_month(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     })
 }
 
+fn make_date_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    let message = "'The given year, month and day aren''t a valid date. If necessary, use a `try_` function to return NULL instead.'";
+    let raise = crate::duckdb::raise("DATETIME_FIELD_OUT_OF_BOUNDS.WITHOUT_SUGGESTION", "22023", message);
+    // Beyond these years DuckDB's dates and Databricks' don't end alike.
+    let far = text::refuse_value("Years outside 0 to 9999 aren't known on DuckDB.");
+    Ok(text::once_all(c.args, |a| {
+        let (y, m, d) = (&a[0], &a[1], &a[2]);
+        let last = format!("day(last_day(make_date({y}, {m}, 1)))");
+        format!(
+            "CASE WHEN {} THEN NULL WHEN {m} NOT BETWEEN 1 AND 12 OR {d} NOT BETWEEN 1 AND 31 THEN {raise} WHEN {y} NOT BETWEEN 0 AND 9999 THEN {far} \
+             WHEN {d} > {last} THEN {raise} ELSE make_date({y}, {m}, {d}) END",
+            text::any_null(a)
+        )
+    }))
+}
+
+fn make_ym_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    let made = crate::ops::rules::interval_of(c.ret, "fp_v", &crate::ops::rules::interval_overflow());
+    Ok(format!("list_transform([CAST({} AS HUGEINT) * 12 + {}], lambda fp_v: {made})[1]", c.args[0], c.args[1]))
+}
+
+fn make_dt_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    let made = crate::ops::rules::interval_of(c.ret, "fp_v", &crate::ops::rules::interval_overflow());
+    let [days, hours, minutes, seconds] = c.args else { return Err("an interval of days has four parts".into()) };
+    Ok(format!(
+        "list_transform([CAST({days} AS HUGEINT) * 86400000000 + CAST({hours} AS HUGEINT) * 3600000000 + CAST({minutes} AS HUGEINT) * 60000000 + CAST({seconds} * 1000000 AS HUGEINT)], lambda fp_v: {made})[1]"
+    ))
+}
+
 pub(crate) static MAKE: &[FunctionDef] = &[
     scalar!("make_date", [], [Int, Int, Int] => strict(Date32),
         eval: eval!(dates; y: int, m: int, d: int => date_of(y, m, d).ok_or_else(|| out_of_bounds(format!("{y}-{m}-{d}")))?),
-        duckdb: |_| text::unknown("make_date"), proof: "dates-033, hard-071"),
+        duckdb: make_date_duckdb, proof: "dates-033, hard-071, slt: date_rules"),
     scalar!("make_timestamp", ["make_timestamp_ltz"], bind: |ctx, args| bind_make_timestamp(ctx, "make_timestamp", args, types::timestamp(), true),
         eval: |i| make_timestamp(i, false), duckdb: |_| text::unknown("make_timestamp"), proof: "unit tests"),
     scalar!("make_timestamp_ntz", [], bind: |ctx, args| bind_make_timestamp(ctx, "make_timestamp_ntz", args, types::TIMESTAMP_NTZ, false),
@@ -138,7 +209,8 @@ pub(crate) static MAKE: &[FunctionDef] = &[
         bind: |ctx, args| { let b = bind_make_timestamp(ctx, "try_make_timestamp", args, types::timestamp(), true)?; Ok(Bound { nullable: true, ..b }) },
         eval: |i| make_timestamp(i, true), duckdb: |_| text::unknown("try_make_timestamp"), proof: "unit tests"),
     scalar!("make_dt_interval", [], bind: |ctx, args| bind_interval(ctx, "make_dt_interval", args, DAY_TIME), eval: make_day_time,
-        duckdb: |_| text::unknown("make_dt_interval"), proof: "times-019"),
+        duckdb: make_dt_duckdb, proof: "times-019, slt: intervals"),
+    scalar!("make_interval", [], bind: bind_mixed, eval: make_mixed, duckdb: make_mixed_duckdb, proof: "times-005, times-024, times-027, dates-018"),
     scalar!("make_ym_interval", [], bind: |ctx, args| bind_interval(ctx, "make_ym_interval", args, YEAR_MONTH), eval: make_year_month,
-        duckdb: |_| text::unknown("make_ym_interval"), proof: "times-019"),
+        duckdb: make_ym_duckdb, proof: "times-019, slt: intervals"),
 ];

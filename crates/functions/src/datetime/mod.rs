@@ -8,6 +8,7 @@ mod parts;
 pub(crate) mod pattern;
 mod shift;
 mod text;
+mod windows;
 mod zones;
 
 #[cfg(test)]
@@ -19,4 +20,5 @@ pub(crate) use now::NOW;
 pub(crate) use parts::PARTS;
 pub(crate) use shift::SHIFT;
 pub(crate) use text::TEXT;
+pub(crate) use windows::WINDOWS;
 pub(crate) use zones::ZONES;

@@ -125,13 +125,17 @@ fn part(call: &crate::DuckCall<'_>, sql: impl Fn(&str) -> String) -> Result<Stri
     Ok(format!("CAST({} AS INTEGER)", sql(&call.args[0])))
 }
 
-fn interval_duckdb(_: &crate::DuckCall<'_>) -> Result<String, String> {
-    Err("parts of intervals aren't known on DuckDB".into())
+/// `number` is what the interval's months or microseconds become.
+fn interval_duckdb(call: &crate::DuckCall<'_>, number: &str) -> Result<String, String> {
+    let ([x], [ty]) = (call.args, call.types) else { return Err("a part of other than one interval".into()) };
+    let value = crate::ops::rules::interval_number(ty, x);
+    Ok(format!("CAST({} AS {})", number.replace("{}", &value), crate::duckdb::type_name(call.ret)?))
 }
 
 macro_rules! interval_part {
-    ($name:literal, $from:expr => $ret:expr, $eval:expr) => {
-        scalar!($name, [], bind: |_, args| Ok(sig::bound(args, strict($ret))), eval: $eval, duckdb: interval_duckdb, proof: "times-023, times-025")
+    ($name:literal, $from:expr => $ret:expr, $eval:expr, $number:literal) => {
+        scalar!($name, [], bind: |_, args| Ok(sig::bound(args, strict($ret))), eval: $eval, duckdb: |c| interval_duckdb(c, $number),
+            proof: "times-023, times-025, slt: intervals")
     };
 }
 
@@ -164,12 +168,12 @@ pub(crate) static PARTS: &[FunctionDef] = &[
     scalar!("extract_second", [], [AnyTs] => strict(Decimal128(8, 6)), eval: seconds_with_fraction,
         // DuckDB's `microsecond` counts from the minute; its decimal division would be a DOUBLE.
         duckdb: |c| { let t = duck::local(c, 0)?; Ok(format!("CAST(CAST(microsecond({t}) AS DECIMAL(8,0)) * 0.000001 AS DECIMAL(8,6))")) }, proof: "times-030"),
-    interval_part!("extract_interval_year", YEAR_MONTH => Int32, of_months),
-    interval_part!("extract_interval_month", YEAR_MONTH => DataType::Int8, of_months),
-    interval_part!("extract_interval_day", DAY_TIME => Int32, |i| of_span(i, 86_400, i64::MAX)),
-    interval_part!("extract_interval_hour", DAY_TIME => DataType::Int8, |i| of_span(i, 3600, 24)),
-    interval_part!("extract_interval_minute", DAY_TIME => DataType::Int8, |i| of_span(i, 60, 60)),
-    interval_part!("extract_interval_second", DAY_TIME => Decimal128(8, 6), seconds_with_fraction),
+    interval_part!("extract_interval_year", YEAR_MONTH => Int32, of_months, "{} // 12"),
+    interval_part!("extract_interval_month", YEAR_MONTH => DataType::Int8, of_months, "{} % 12"),
+    interval_part!("extract_interval_day", DAY_TIME => Int32, |i| of_span(i, 86_400, i64::MAX), "{} // 86400000000"),
+    interval_part!("extract_interval_hour", DAY_TIME => DataType::Int8, |i| of_span(i, 3600, 24), "{} // 3600000000 % 24"),
+    interval_part!("extract_interval_minute", DAY_TIME => DataType::Int8, |i| of_span(i, 60, 60), "{} // 60000000 % 60"),
+    interval_part!("extract_interval_second", DAY_TIME => Decimal128(8, 6), seconds_with_fraction, "CAST({} % 60000000 AS DECIMAL(8,0)) * 0.000001"),
     // Days since 1970-01-01.
     scalar!("unix_date", [], [Date] => strict(Int32), eval: eval!(ints; d: date => d), duckdb: |c| part(c, |d| format!("({d} - DATE '1970-01-01')")), proof: "dates-037"),
     scalar!("date_from_unix_date", [], [Int] => strict(Date32), eval: eval!(dates; n: int => n), duckdb: |c| Ok(duck::date_of_days(&c.args[0])), proof: "dates-037"),

@@ -318,7 +318,7 @@ impl HigherInvocation<'_> {
 }
 
 /// What a body raised: our own errors come out as they are.
-fn raised(error: DataFusionError) -> Error {
+pub(crate) fn raised(error: DataFusionError) -> Error {
     match error {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(own) => *own,

@@ -10,16 +10,17 @@ use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::ops::kernel::{binary, unary};
 use crate::rows::{Frame, eval};
 use crate::sig::{P, arity, call, call_by_name, maybe, rewrite, scalar, strict, unexpected_input};
+use crate::strings::duck;
 use crate::{lazy, types};
 
 pub(crate) static BITS: &[FunctionDef] = &[
     scalar!("hex", [], bind: bind_hex, eval: hex_of, duckdb: |c| named(c, "hex"), proof: "corpus: hard-078, cast-004"),
     scalar!("unhex", [], bind: |x, a| call(x, "unhex", a, &[P::Str], maybe(DataType::Binary)), eval: eval!(binaries; s: text =>? unhex(s)),
-        duckdb: unknown, proof: "slt: math"),
+        duckdb: |c| template(c, "CASE WHEN regexp_full_match({}, '[0-9A-Fa-f]*') THEN from_hex(CASE WHEN length({}) % 2 = 1 THEN '0' || {} ELSE {} END) END"), proof: "slt: math"),
     scalar!("bin", [], bind: |x, a| call(x, "bin", a, &[P::Long], strict(DataType::Utf8)), eval: eval!(texts; n: long => format!("{n:b}")),
         duckdb: |c| named(c, "bin"), proof: "slt: math"),
     scalar!("conv", [], bind: |x, a| call(x, "conv", a, &[P::Str, P::Int, P::Int], maybe(DataType::Utf8)),
-        eval: eval!(texts; s: text, from: int, to: int =>? conv(s, from, to)), duckdb: unknown, proof: "slt: math"),
+        eval: eval!(texts; s: text, from: int, to: int =>? conv(s, from, to)), duckdb: conv_text, proof: "slt: math"),
     scalar!("factorial", [], bind: |x, a| call(x, "factorial", a, &[P::Int], maybe(DataType::Int64)), eval: factorial,
         duckdb: |c| template(c, "CASE WHEN {} BETWEEN 0 AND 20 THEN CAST(factorial({}) AS BIGINT) END"), proof: "corpus: arith-050"),
     scalar!("bit_count", [], bind: bind_bit_count, eval: |c| unary::<Int64Type, Int32Type>(c, Mode::Ansi, |v| (v.count_ones() as i32, false), |_| never()),
@@ -32,10 +33,6 @@ pub(crate) static BITS: &[FunctionDef] = &[
 
 fn never() -> Error {
     Error::internal("a function of integers failed")
-}
-
-fn unknown(_: &DuckCall<'_>) -> Result<String, String> {
-    Err("isn't known to answer as Databricks does on DuckDB".into())
 }
 
 fn named(call: &DuckCall<'_>, name: &str) -> Result<String, String> {
@@ -85,6 +82,29 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Hive's `conv`: unsigned 64 bits, stops at the first character that is no digit, saturates.
+/// Of numbers that aren't negative, between literal bases.
+fn conv_text(call: &DuckCall<'_>) -> Result<String, String> {
+    let base = |index: usize| match call.literals.get(index) {
+        Some(Some(ScalarValue::Int32(Some(base)))) if (2..=36).contains(base) => Ok(*base),
+        _ => Err("conv between bases that aren't literals from 2 to 36 isn't known on DuckDB".to_string()),
+    };
+    let (from, to) = (base(1)?, base(2)?);
+    let digits: String = (0..from.unsigned_abs()).filter_map(|d| char::from_digit(d, from.unsigned_abs())).collect();
+    let refuse = duck::refuse_value("`conv` of a negative number or of one beyond BIGINT isn't known on DuckDB.");
+    let number = format!(
+        "list_reduce(list_transform(regexp_extract_all(lower(regexp_extract(fp_t, '(?i)^[{digits}]*', 0)), '.'), lambda fp_c: CAST(instr('{digits}', fp_c) - 1 AS HUGEINT)), \
+         lambda fp_a, fp_d: CASE WHEN fp_a > 18446744073709551615 THEN fp_a ELSE fp_a * {from} + fp_d END, CAST(0 AS HUGEINT))"
+    );
+    let written = format!(
+        "CASE WHEN fp_n > 9223372036854775807 THEN {refuse} ELSE {} END",
+        if to == 10 { "CAST(fp_n AS VARCHAR)".to_string() } else { format!("to_base(CAST(fp_n AS BIGINT), {to})") }
+    );
+    Ok(format!(
+        "list_transform([trim({}, ' ')], lambda fp_t: CASE WHEN fp_t IS NULL OR fp_t = '' THEN NULL WHEN fp_t[1] = '-' THEN {refuse} ELSE list_transform([{number}], lambda fp_n: {written})[1] END)[1]",
+        call.args[0]
+    ))
+}
+
 fn conv(text: &str, from: i32, to: i32) -> Option<String> {
     const BASES: std::ops::RangeInclusive<u32> = 2..=36;
     let (from, to_abs) = (from.unsigned_abs(), to.unsigned_abs());

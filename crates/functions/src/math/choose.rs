@@ -67,7 +67,7 @@ fn text(call: &DuckCall<'_>, name: &str) -> Result<String, String> {
     if !types::is_atomic(call.ret) || types::is_interval(call.ret) {
         return Err(format!("{name} of {} isn't known on DuckDB", types::name(call.ret)));
     }
-    if types::is_float(call.ret) {
+    if types::is_float(call.ret) && call.args.len() > 1 {
         return Err(format!("{name} of {} isn't known to keep the sign of zero on DuckDB", types::name(call.ret)));
     }
     Ok(format!("{name}({})", call.args.join(", ")))

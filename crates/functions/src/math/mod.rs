@@ -9,7 +9,7 @@ mod round;
 pub(crate) use bits::BITS;
 pub(crate) use choose::CHOOSE;
 pub(crate) use real::REAL;
-pub(crate) use round::ROUND;
+pub(crate) use round::{ROUND, half_even_text};
 
 use crate::cast::Mode;
 use crate::def::{BindContext, FunctionDef, RewriteDef, Typed};

@@ -64,7 +64,7 @@ macro_rules! doubles {
 
 pub(crate) static REAL: &[FunctionDef] = doubles! {
     "sqrt" [] |x| Some(x.sqrt()), |c| template(c, "CASE WHEN {} < 0 THEN CAST('nan' AS DOUBLE) ELSE sqrt({}) END"), "corpus: hard-087, cast-027";
-    "cbrt" [] |x| Some(x.cbrt()), unknown, "slt: math";
+    "cbrt" [] |x| Some(x.cbrt()), |c| template(c, "cbrt({})"), "slt: math";
     "exp" [] |x| Some(x.exp()), |c| template(c, "exp({})"), "corpus: arith-018, arith-027";
     "expm1" [] |x| Some(x.exp_m1()), unknown, "corpus: arith-027";
     "ln" [] |x| (x.is_nan() || x > 0.0).then(|| x.ln()), |c| template(c, "CASE WHEN {} > 0 THEN ln({}) END"), "corpus: arith-027, hard-087";
@@ -74,9 +74,9 @@ pub(crate) static REAL: &[FunctionDef] = doubles! {
     "sin" [] |x| Some(x.sin()), |c| template(c, "CASE WHEN isinf({}) THEN CAST('nan' AS DOUBLE) ELSE sin({}) END"), "corpus: arith-013";
     "cos" [] |x| Some(x.cos()), |c| template(c, "CASE WHEN isinf({}) THEN CAST('nan' AS DOUBLE) ELSE cos({}) END"), "corpus: arith-013";
     "tan" [] |x| Some(x.tan()), |c| template(c, "CASE WHEN isinf({}) THEN CAST('nan' AS DOUBLE) ELSE tan({}) END"), "corpus: arith-013";
-    "cot" [] |x| Some(1.0 / x.tan()), unknown, "corpus: arith-013";
-    "sec" [] |x| Some(1.0 / x.cos()), unknown, "corpus: arith-002";
-    "csc" [] |x| Some(1.0 / x.sin()), unknown, "corpus: arith-002";
+    "cot" [] |x| Some(1.0 / x.tan()), |c| template(c, "CASE WHEN isinf({}) THEN CAST('nan' AS DOUBLE) ELSE 1.0::DOUBLE / tan({}) END"), "corpus: arith-013, slt: math";
+    "sec" [] |x| Some(1.0 / x.cos()), |c| template(c, "CASE WHEN isinf({}) THEN CAST('nan' AS DOUBLE) ELSE 1.0::DOUBLE / cos({}) END"), "corpus: arith-002, slt: math";
+    "csc" [] |x| Some(1.0 / x.sin()), |c| template(c, "CASE WHEN isinf({}) THEN CAST('nan' AS DOUBLE) ELSE 1.0::DOUBLE / sin({}) END"), "corpus: arith-002, slt: math";
     "asin" [] |x| Some(x.asin()), |c| template(c, "CASE WHEN abs({}) > 1 THEN CAST('nan' AS DOUBLE) ELSE asin({}) END"), "corpus: arith-013";
     "acos" [] |x| Some(x.acos()), |c| template(c, "CASE WHEN abs({}) > 1 THEN CAST('nan' AS DOUBLE) ELSE acos({}) END"), "corpus: arith-013";
     "atan" [] |x| Some(x.atan()), |c| template(c, "atan({})"), "slt: math";

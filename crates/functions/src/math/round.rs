@@ -13,7 +13,7 @@ use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::errors::duck;
 use crate::ops::kernel::unary;
 use crate::sig::{arity, scalar, unexpected_input};
-use crate::{duckdb, errors, types};
+use crate::{duckdb, errors, ops, types};
 
 pub(crate) static ROUND: &[FunctionDef] = &[
     scalar!("round", [], bind: |x, a| bind_round(x, "round", a), eval: |c| round(c, Rounding::HalfUp), duckdb: |c| round_text(c, Rounding::HalfUp),
@@ -259,7 +259,7 @@ fn round_text(call: &DuckCall<'_>, how: Rounding) -> Result<String, String> {
     let (x, ty) = operand(call)?;
     let scale = literal_scale(call)?;
     if how != Rounding::HalfUp {
-        return Err("rounding half to even isn't known on DuckDB".into());
+        return half_even_text(x, ty, scale);
     }
     match ty {
         DataType::Decimal128(..) if scale >= 0 => Ok(format!("round({x}, {scale})")),
@@ -285,6 +285,45 @@ fn round_text(call: &DuckCall<'_>, how: Rounding) -> Result<String, String> {
         }
         ty => Err(format!("rounding {} to {scale} places isn't known on DuckDB", types::name(ty))),
     }
+}
+
+/// In whole numbers: of two that are equally near the even one.
+pub(crate) fn half_even_text(x: &str, ty: &DataType, scale: i32) -> Result<String, String> {
+    let digits = match ty {
+        DataType::Decimal128(p, s) if *p <= 36 && scale >= 0 => {
+            if scale >= i32::from(*s) {
+                return Ok(x.to_owned());
+            }
+            i32::from(*s) - scale
+        }
+        ty if types::is_integral(ty) && scale >= 0 => return Ok(x.to_owned()),
+        ty if types::is_integral(ty) && scale >= -18 => -scale,
+        ty => return Err(format!("rounding {} half to even to {scale} places isn't known on DuckDB", types::name(ty))),
+    };
+    let unit = 10_i128.pow(digits.unsigned_abs());
+    let number = match ty {
+        DataType::Decimal128(_, s) => {
+            format!("CAST(CAST({x} AS DECIMAL(38,{s})) * CAST('1{}' AS DECIMAL({},0)) AS HUGEINT)", "0".repeat(*s as usize), s + 1)
+        }
+        _ => format!("CAST({x} AS HUGEINT)"),
+    };
+    // The half of an even quotient doesn't count.
+    let rounded = format!(
+        "fp_v // {unit} + CASE WHEN abs(fp_v % {unit}) * 2 > {unit} OR (abs(fp_v % {unit}) * 2 = {unit} AND (fp_v // {unit}) % 2 <> 0) THEN CASE WHEN fp_v < 0 THEN -1 ELSE 1 END ELSE 0 END"
+    );
+    let value = format!("list_transform([{number}], lambda fp_v: {rounded})[1]");
+    if types::is_integral(ty) {
+        let raise = duck::arithmetic_overflow(&types::name(ty));
+        return Ok(format!(
+            "coalesce(TRY_CAST({value} * {unit} AS {}), CASE WHEN {x} IS NOT NULL THEN {raise} END)",
+            duckdb::type_name(ty)?
+        ));
+    }
+    if scale == 0 {
+        return Ok(format!("CAST({value} AS DECIMAL(38,0))"));
+    }
+    let one = duckdb::decimal_text(1, scale as usize);
+    Ok(format!("(CAST({value} AS DECIMAL(38,0)) * CAST('{one}' AS DECIMAL({scale},{scale})))"))
 }
 
 fn whole_text(call: &DuckCall<'_>, name: &str) -> Result<String, String> {
@@ -343,7 +382,12 @@ fn abs(call: &Invocation<'_>) -> Result<ColumnarValue> {
 
 fn abs_text(call: &DuckCall<'_>) -> Result<String, String> {
     let (x, ty) = operand(call)?;
-    if types::is_interval(ty) { Err("abs of an interval isn't known on DuckDB".into()) } else { Ok(format!("abs({x})")) }
+    if !types::is_interval(ty) {
+        return Ok(format!("abs({x})"));
+    }
+    let made = ops::rules::interval_of(ty, "fp_v", &ops::rules::interval_overflow());
+    let value = ops::rules::interval_number(ty, x);
+    Ok(format!("list_transform([abs(CAST({value} AS HUGEINT))], lambda fp_v: {made})[1]"))
 }
 
 fn bind_sign(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
@@ -383,6 +427,7 @@ fn sign_text(call: &DuckCall<'_>) -> Result<String, String> {
         DataType::Float64 => Ok(format!(
             "CASE WHEN isnan({x}) THEN {x} WHEN {x} > 0 THEN CAST(1 AS DOUBLE) WHEN {x} < 0 THEN CAST(-1 AS DOUBLE) ELSE {x} END"
         )),
+        ty if types::is_interval(ty) => Ok(format!("CAST(sign({}) AS DOUBLE)", ops::rules::interval_number(ty, x))),
         ty => Err(format!("sign of {} isn't known on DuckDB", types::name(ty))),
     }
 }

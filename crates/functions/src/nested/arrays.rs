@@ -14,7 +14,7 @@ use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::rows::Frame;
 use crate::sig::{self, P, mismatch, scalar};
 use crate::strings::duck;
-use crate::types;
+use crate::{order, types};
 
 /// Arrays and what else a call may take, by position.
 fn list_of_call(name: &str, args: &[Typed]) -> Result<(DataType, bool)> {
@@ -488,12 +488,97 @@ fn flat(c: &DuckCall<'_>) -> bool {
     element(&c.types[0]).is_some_and(|(item, _)| types::is_atomic(item))
 }
 
-fn extreme_duckdb(c: &DuckCall<'_>, name: &str) -> Result<String, String> {
+fn extreme_duckdb(c: &DuckCall<'_>, name: &str, direction: &str) -> Result<String, String> {
     if flat(c) {
-        Ok(format!("{name}({})", c.args[0]))
-    } else {
-        Err("comparing nested elements isn't known to order NULLs as Databricks does on DuckDB".into())
+        return Ok(format!("{name}({})", c.args[0]));
     }
+    let present = format!("list_filter({}, lambda fp_x: fp_x IS NOT NULL)", c.args[0]);
+    Ok(format!("({})[1]", sorted_duckdb(c, &present, direction, false)?))
+}
+
+/// The list sorted; of simple elements by DuckDB's own order.
+fn sorted_duckdb(c: &DuckCall<'_>, list: &str, direction: &str, nulls_first: bool) -> Result<String, String> {
+    let (item, _) = element(&c.types[0]).ok_or("an array without an element type")?;
+    if types::is_atomic(item) {
+        return Ok(format!("list_sort({list}, '{direction}', 'NULLS {}')", if nulls_first { "FIRST" } else { "LAST" }));
+    }
+    order::sorted(item, list, direction, nulls_first)
+}
+
+/// Elements of `list` without those that stand further in front.
+pub(super) fn distinct_duckdb(list: &str) -> String {
+    duck::once(list, |l| format!("list_filter({l}, lambda fp_x, fp_i: list_position({l}, fp_x) = fp_i)"))
+}
+
+fn start_of_zero() -> String {
+    let message = crate::duckdb::string("The start of `slice` must not be 0; positions begin at 1.");
+    crate::duckdb::raise("INVALID_PARAMETER_VALUE.START", "22023", &message)
+}
+
+fn slice_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    if let (Some(from), Some(n)) = (duck::int(c, 1), duck::int(c, 2))
+        && from > 0
+        && n >= 0
+    {
+        return Ok(format!("list_slice({}, {from}, {})", c.args[0], from + n - 1));
+    }
+    let message = crate::duckdb::string("The length of `slice` must not be negative.");
+    let negative = crate::duckdb::raise("INVALID_PARAMETER_VALUE.LENGTH", "22023", &message);
+    Ok(duck::once_all(c.args, |a| {
+        let (l, from, n) = (&a[0], format!("CAST({} AS BIGINT)", a[1]), &a[2]);
+        format!(
+            "CASE WHEN {} THEN NULL WHEN {from} = 0 THEN {} WHEN {n} < 0 THEN {negative} WHEN {from} > 0 THEN list_slice({l}, {from}, {from} + {n} - 1) \
+             WHEN len({l}) + {from} < 0 THEN list_slice({l}, 1, 0) ELSE list_slice({l}, len({l}) + {from} + 1, len({l}) + {from} + {n}) END",
+            duck::any_null(a),
+            start_of_zero(),
+        )
+    }))
+}
+
+/// `array_insert`: NULLs fill a gap before or behind the array.
+fn insert_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    let name = crate::duckdb::type_name(c.ret)?;
+    let zero = crate::strings::index_of_zero();
+    let zero = crate::duckdb::raise(
+        zero.class().unwrap_or_default(),
+        zero.sql_state().unwrap_or_default(),
+        &crate::duckdb::string(zero.message()),
+    );
+    let long = crate::duckdb::raise(
+        "COLLECTION_SIZE_LIMIT_EXCEEDED.FUNCTION",
+        "54000",
+        &crate::duckdb::string("`array_insert` would make an array that is too long."),
+    );
+    let most = ELEMENTS_MAX;
+    Ok(duck::once_all(c.args, |a| {
+        let (l, p, v) = (&a[0], format!("CAST({} AS BIGINT)", a[1]), format!("CAST([{}] AS {name})", a[2]));
+        let gap = |n: String| format!("CAST(list_transform(range({n}), lambda fp_i: NULL) AS {name})");
+        let put = |at: &str| format!("list_concat(list_concat(list_slice({l}, 1, {at}), {v}), list_slice({l}, {at} + 1, len({l})))");
+        format!(
+            "CASE WHEN {l} IS NULL OR {p} IS NULL THEN NULL WHEN {p} = 0 THEN {zero} WHEN abs({p}) > {most} THEN {long} \
+             WHEN {p} > len({l}) THEN list_concat(list_concat({l}, {}), {v}) WHEN {p} > 0 THEN {} \
+             WHEN -{p} > len({l}) + 1 THEN list_concat(list_concat({v}, {}), {l}) ELSE {} END",
+            gap(format!("{p} - 1 - len({l})")),
+            put(&format!("({p} - 1)")),
+            gap(format!("-{p} - len({l}) - 1")),
+            put(&format!("(len({l}) + {p} + 1)")),
+        )
+    }))
+}
+
+fn join_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    // DuckDB takes a constant separator only.
+    let (Some(_), Some(list), Some(separator)) = (duck::text(c, 1), c.args.first(), c.args.get(1)) else {
+        return Err("`array_join` with a computed separator isn't known on DuckDB".into());
+    };
+    let joined = |l: &str| format!("coalesce(array_to_string({l}, {separator}), '')");
+    Ok(match c.args.get(2) {
+        None => duck::once(list, |l| format!("CASE WHEN {l} IS NULL THEN NULL ELSE {} END", joined(l))),
+        Some(replacement) => duck::once2(list, replacement, |l, r| {
+            let filled = format!("list_transform({l}, lambda fp_x: coalesce(fp_x, {r}))");
+            format!("CASE WHEN {l} IS NULL OR {r} IS NULL THEN NULL ELSE {} END", joined(&filled))
+        }),
+    })
 }
 
 pub(crate) static ARRAYS: &[FunctionDef] = &[
@@ -511,47 +596,46 @@ pub(crate) static ARRAYS: &[FunctionDef] = &[
             "CASE WHEN {l} IS NULL OR {v} IS NULL THEN NULL ELSE CAST(coalesce(list_position({l}, {v}), 0) AS BIGINT) END"))),
         proof: "nested-023, nested-040, hard-017"),
     scalar!("array_max", [], bind: |ctx, args| bind_extreme(ctx, "array_max", args), eval: |i| extreme(i, Ordering::Greater),
-        duckdb: |c| extreme_duckdb(c, "list_max"), proof: "nested-023, nested-028"),
+        duckdb: |c| extreme_duckdb(c, "list_max", "DESC"), proof: "nested-023, nested-028"),
     scalar!("array_min", [], bind: |ctx, args| bind_extreme(ctx, "array_min", args), eval: |i| extreme(i, Ordering::Less),
-        duckdb: |c| extreme_duckdb(c, "list_min"), proof: "nested-023, nested-028"),
+        duckdb: |c| extreme_duckdb(c, "list_min", "ASC"), proof: "nested-023, nested-028"),
     scalar!("array_distinct", [], bind: |ctx, args| bind_same(ctx, "array_distinct", args, true), eval: distinct,
-        duckdb: |_| Err("DuckDB's list_distinct doesn't keep the order of elements".into()), proof: "nested-030, hard-043"),
+        duckdb: |c| Ok(distinct_duckdb(&c.args[0])), proof: "nested-030, hard-043, slt: nested_order"),
     scalar!("array_compact", [],
         bind: |ctx, args| { let mut b = bind_same(ctx, "array_compact", args, false)?; if let Some((item, _)) = element(&b.ret) { b.ret = types::array(item.clone(), false); } Ok(b) },
         eval: compact, duckdb: |c| Ok(format!("list_filter({}, lambda fp_x: fp_x IS NOT NULL)", c.args[0])), proof: "nested-030, hard-076"),
     scalar!("sort_array", [], bind: bind_sort_array, eval: |i| sort(i, false),
         duckdb: |c| match c.literals.get(1) {
-            _ if !flat(c) => Err("sorting nested elements isn't known to place NULLs as Databricks does on DuckDB".into()),
-            None => Ok(format!("list_sort({}, 'ASC', 'NULLS FIRST')", c.args[0])),
-            Some(Some(datafusion::common::ScalarValue::Boolean(Some(asc)))) => Ok(format!("list_sort({}, {})", c.args[0], if *asc { "'ASC', 'NULLS FIRST'" } else { "'DESC', 'NULLS LAST'" })),
+            None => sorted_duckdb(c, &c.args[0], "ASC", true),
+            Some(Some(datafusion::common::ScalarValue::Boolean(Some(true)))) => sorted_duckdb(c, &c.args[0], "ASC", true),
+            Some(Some(datafusion::common::ScalarValue::Boolean(Some(false)))) => sorted_duckdb(c, &c.args[0], "DESC", false),
             _ => Err("`sort_array` with a computed order isn't known on DuckDB".into()),
         },
         proof: "nested-004, nested-043"),
     scalar!("array_sort", [], bind: |ctx, args| bind_same(ctx, "array_sort", args, true), eval: |i| sort(i, true),
-        duckdb: |c| if flat(c) { Ok(format!("list_sort({}, 'ASC', 'NULLS LAST')", c.args[0])) } else { Err("sorting nested elements isn't known to place NULLs as Databricks does on DuckDB".into()) }, proof: "nested-004, nested-041, nested-043"),
+        duckdb: |c| sorted_duckdb(c, &c.args[0], "ASC", false), proof: "nested-004, nested-041, nested-043, slt: nested_order"),
     scalar!("array_remove", [],
         bind: |ctx, args| { let (args, ty, nulls) = bind_with_value(ctx, "array_remove", args)?; Ok(sig::bound(args, sig::strict(types::array(ty, nulls)))) },
-        eval: remove, duckdb: |_| duck::unknown("array_remove"), proof: "nested-030, hard-076"),
+        eval: remove,
+        duckdb: |c| Ok(duck::once2(&c.args[0], &c.args[1], |l, v| format!("CASE WHEN {v} IS NULL THEN NULL ELSE list_filter({l}, lambda fp_x: fp_x IS DISTINCT FROM {v}) END"))),
+        proof: "nested-030, hard-076, slt: nested_order"),
     scalar!("array_append", [], bind: |ctx, args| bind_add(ctx, "array_append", args), eval: |i| add(i, false),
         duckdb: |c| Ok(duck::once(&c.args[0], |l| format!("CASE WHEN {l} IS NULL THEN NULL ELSE list_append({l}, {}) END", c.args[1]))), proof: "nested-024, hard-076"),
     scalar!("array_prepend", [], bind: |ctx, args| bind_add(ctx, "array_prepend", args), eval: |i| add(i, true),
         duckdb: |c| Ok(duck::once(&c.args[0], |l| format!("CASE WHEN {l} IS NULL THEN NULL ELSE list_prepend({}, {l}) END", c.args[1]))), proof: "nested-024"),
-    scalar!("array_insert", [], bind: bind_insert, eval: insert, duckdb: |_| duck::unknown("array_insert"), proof: "nested-024, hard-076"),
+    scalar!("array_insert", [], bind: bind_insert, eval: insert, duckdb: insert_duckdb, proof: "nested-024, hard-076, slt: nested_order"),
     scalar!("slice", [], bind: bind_slice, eval: slice,
-        duckdb: |c| match (duck::int(c, 1), duck::int(c, 2)) {
-            (Some(from), Some(n)) if from > 0 && n >= 0 => Ok(format!("list_slice({}, {from}, {})", c.args[0], from + n - 1)),
-            _ => Err("`slice` is known on DuckDB for literal positions from the front only".into()),
-        },
+        duckdb: slice_duckdb,
         proof: "nested-042, hard-043"),
     scalar!("flatten", [], bind: bind_flatten, eval: flatten,
         duckdb: |c| Ok(duck::once(&c.args[0], |l| format!("CASE WHEN list_count({l}) < len({l}) THEN NULL ELSE flatten({l}) END"))), proof: "nested-039"),
-    scalar!("array_repeat", [], bind: bind_repeat, eval: repeat, duckdb: |_| duck::unknown("array_repeat"), proof: "nested-030"),
-    scalar!("array_join", [], bind: bind_join, eval: join,
-        duckdb: |c| match c.args {
-            [list, separator] if duck::text(c, 1).is_some() => {
-                Ok(duck::once(list, |l| format!("CASE WHEN {l} IS NULL THEN NULL ELSE coalesce(array_to_string({l}, {separator}), '') END")))
-            }
-            _ => Err("`array_join` with a computed separator or a replacement for NULL isn't known on DuckDB".into()),
+    scalar!("array_repeat", [], bind: bind_repeat, eval: repeat,
+        duckdb: |c| {
+            let name = crate::duckdb::type_name(c.ret)?;
+            Ok(duck::once2(&c.args[0], &c.args[1], |x, n| format!(
+                "CASE WHEN {n} IS NULL THEN NULL ELSE CAST(list_transform(range(CAST(greatest({n}, 0) AS BIGINT)), lambda fp_i: {x}) AS {name}) END")))
         },
-        proof: "nested-023"),
+        proof: "nested-030, slt: nested_order"),
+    scalar!("array_join", [], bind: bind_join, eval: join,
+        duckdb: join_duckdb, proof: "nested-023, slt: nested_order"),
 ];

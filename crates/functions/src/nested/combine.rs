@@ -111,8 +111,10 @@ pub(crate) fn concat_arrays(invocation: &Invocation<'_>) -> Result<ColumnarValue
 
 pub(crate) fn concat_arrays_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     // DuckDB's list_concat skips a NULL list.
-    let [a, b] = c.args else { return Err("`concat` of other than two arrays isn't known on DuckDB".into()) };
-    Ok(duck::once2(a, b, |a, b| format!("CASE WHEN {a} IS NULL OR {b} IS NULL THEN NULL ELSE list_concat({a}, {b}) END")))
+    Ok(duck::once_all(c.args, |lists| {
+        let joined = lists.iter().cloned().reduce(|a, b| format!("list_concat({a}, {b})")).unwrap_or_default();
+        format!("CASE WHEN {} THEN NULL ELSE {joined} END", duck::any_null(lists))
+    }))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -155,6 +157,51 @@ fn set_operation(invocation: &Invocation<'_>, op: SetOp) -> Result<ColumnarValue
         out.end_row()?;
     }
     frame.finish(out.finish(frame.ret())?)
+}
+
+/// Elements are looked for one by one, which keeps their order and finds NULLs.
+fn set_operation_duckdb(c: &DuckCall<'_>, op: SetOp) -> Result<String, String> {
+    let [l, r] = c.args else { return Err("a set operation takes two arrays".into()) };
+    Ok(duck::once2(l, r, |l, r| {
+        let kept = match op {
+            SetOp::Union => format!("list_concat({l}, {r})"),
+            SetOp::Intersect => format!("list_filter({l}, lambda fp_y: list_position({r}, fp_y) IS NOT NULL)"),
+            SetOp::Except => format!("list_filter({l}, lambda fp_y: list_position({r}, fp_y) IS NULL)"),
+        };
+        format!("CASE WHEN {l} IS NULL OR {r} IS NULL THEN NULL ELSE {} END", super::arrays::distinct_duckdb(&kept))
+    }))
+}
+
+fn overlap_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    let [l, r] = c.args else { return Err("`arrays_overlap` takes two arrays".into()) };
+    Ok(duck::once2(l, r, |l, r| {
+        let common = format!("list_filter({l}, lambda fp_y: fp_y IS NOT NULL AND list_position({r}, fp_y) IS NOT NULL)");
+        format!(
+            "CASE WHEN {l} IS NULL OR {r} IS NULL THEN NULL WHEN len({common}) > 0 THEN TRUE \
+             WHEN len({l}) > 0 AND len({r}) > 0 AND (list_count({l}) < len({l}) OR list_count({r}) < len({r})) THEN NULL ELSE FALSE END"
+        )
+    }))
+}
+
+fn zip_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    let Some((DataType::Struct(fields), _)) = element(c.ret) else { return Err("a zip without fields".into()) };
+    let mut names: Vec<String> = fields.iter().map(|f| f.name().to_lowercase()).collect();
+    names.sort();
+    names.dedup();
+    if names.len() != fields.len() {
+        return Err("structs with two fields of one name aren't known on DuckDB".into());
+    }
+    Ok(duck::once_all(c.args, |lists| {
+        let lengths: Vec<String> = lists.iter().map(|l| format!("len({l})")).collect();
+        let parts: Vec<String> =
+            lists.iter().zip(fields).map(|(l, f)| format!("{} := list_extract({l}, fp_i)", crate::duckdb::identifier(f.name()))).collect();
+        format!(
+            "CASE WHEN {} THEN NULL ELSE list_transform(range(1, greatest({}) + 1), lambda fp_i: struct_pack({})) END",
+            duck::any_null(lists),
+            lengths.join(", "),
+            parts.join(", ")
+        )
+    }))
 }
 
 fn overlap(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
@@ -235,11 +282,11 @@ pub(crate) static COMBINE: &[FunctionDef] = &[
         duckdb: |c| Ok(format!("CAST([{}] AS {})", c.args.join(", "), crate::duckdb::type_name(c.ret)?)),
         proof: "nested-014, nested-008"),
     scalar!("array_union", [], bind: |ctx, args| bind_sets(ctx, "array_union", args, |a, b| a || b), eval: |i| set_operation(i, SetOp::Union),
-        duckdb: |_| Err("DuckDB's set functions on lists don't keep the order of elements".into()), proof: "nested-030, hard-043"),
+        duckdb: |c| set_operation_duckdb(c, SetOp::Union), proof: "nested-030, hard-043, slt: nested_order"),
     scalar!("array_intersect", [], bind: |ctx, args| bind_sets(ctx, "array_intersect", args, |a, b| a && b), eval: |i| set_operation(i, SetOp::Intersect),
-        duckdb: |_| Err("DuckDB's set functions on lists don't keep the order of elements".into()), proof: "nested-030, nested-040"),
+        duckdb: |c| set_operation_duckdb(c, SetOp::Intersect), proof: "nested-030, nested-040, slt: nested_order"),
     scalar!("array_except", [], bind: |ctx, args| bind_sets(ctx, "array_except", args, |a, _| a), eval: |i| set_operation(i, SetOp::Except),
-        duckdb: |_| Err("DuckDB's set functions on lists don't keep the order of elements".into()), proof: "nested-030, nested-040"),
-    scalar!("arrays_overlap", [], bind: bind_overlap, eval: overlap, duckdb: |_| duck::unknown("arrays_overlap"), proof: "nested-040, hard-076"),
-    scalar!("arrays_zip", [], bind: bind_zip, eval: zip, duckdb: |_| duck::unknown("arrays_zip"), proof: "nested-016, hard-022"),
+        duckdb: |c| set_operation_duckdb(c, SetOp::Except), proof: "nested-030, nested-040, slt: nested_order"),
+    scalar!("arrays_overlap", [], bind: bind_overlap, eval: overlap, duckdb: overlap_duckdb, proof: "nested-040, hard-076, slt: nested_order"),
+    scalar!("arrays_zip", [], bind: bind_zip, eval: zip, duckdb: zip_duckdb, proof: "nested-016, hard-022, slt: nested_order"),
 ];

@@ -99,18 +99,45 @@ pub(super) fn units_metadata(units: IntervalUnits) -> FieldMetadata {
     FieldMetadata::new(BTreeMap::from(pairs))
 }
 
-/// The fields of an interval, where they're known: those of a literal.
+/// The fields of an interval, where they're known: of literals, and of what is made of them.
 pub fn interval_units(arg: &Typed) -> Option<IntervalUnits> {
-    let metadata = match &arg.expr {
-        Expr::Literal(_, metadata) => metadata.as_ref()?,
-        Expr::Alias(alias) => match alias.expr.as_ref() {
-            Expr::Literal(_, metadata) => metadata.as_ref()?,
-            _ => return None,
-        },
-        _ => return None,
-    };
-    let field = |key: &str| metadata.inner().get(key).and_then(|v| IntervalField::parse(v));
-    Some(IntervalUnits { start: field(START)?, end: field(END)? })
+    units_of(&arg.expr)
+}
+
+fn units_of(expr: &Expr) -> Option<IntervalUnits> {
+    match expr {
+        Expr::Literal(_, metadata) => {
+            let metadata = metadata.as_ref()?;
+            let field = |key: &str| metadata.inner().get(key).and_then(|v| IntervalField::parse(v));
+            Some(IntervalUnits { start: field(START)?, end: field(END)? })
+        }
+        Expr::Alias(alias) => units_of(&alias.expr),
+        Expr::ScalarFunction(call) => {
+            let function = call.func.inner().downcast_ref::<crate::def::FpScalar>()?;
+            let args: Vec<&Expr> = call.args.iter().collect();
+            units_of_call(function.def.name, &function.ret, &args)
+        }
+        _ => None,
+    }
+}
+
+/// Sums have the fields of both operands and all between; products have all fields.
+fn units_of_call(name: &str, ret: &DataType, args: &[&Expr]) -> Option<IntervalUnits> {
+    match name.strip_prefix("try_").unwrap_or(name) {
+        "interval_add" | "interval_subtract" => {
+            let [a, b] = args else { return None };
+            let (a, b) = (units_of(a)?, units_of(b)?);
+            Some(IntervalUnits { start: a.start.min(b.start), end: a.end.max(b.end) })
+        }
+        "interval_negate" | "abs" => units_of(args.first()?),
+        "date_difference" => Some(IntervalUnits { start: IntervalField::Day, end: IntervalField::Day }),
+        "interval_multiply" | "interval_divide" | "timestamp_difference" | "make_dt_interval" | "make_ym_interval" => {
+            let (start, end) =
+                if *ret == YEAR_MONTH { (IntervalField::Year, IntervalField::Month) } else { (IntervalField::Day, IntervalField::Second) };
+            Some(IntervalUnits { start, end })
+        }
+        _ => None,
+    }
 }
 
 /// `CAST(interval AS STRING)` and to an integer, which go by the interval's fields: of literals only.
@@ -166,6 +193,15 @@ pub(super) fn arithmetic(ctx: &BindContext, op: Op, mode: Mode, left: Typed, rig
     let pick = |ansi: &'static ScalarDef, tried: &'static ScalarDef| if mode == Mode::Try { tried } else { ansi };
     let unsupported =
         |l: &Typed, r: &Typed| Err(wrong_operands(op.symbol(), &l.ty, &r.ty, "matching dates, timestamps, intervals or numbers"));
+    let mixed = |t: &DataType| *t == types::MIXED_INTERVAL;
+    match op {
+        Op::Add | Op::Subtract if types::is_datetime(&left.ty) && mixed(&right.ty) => return Ok(plus_mixed(ctx, op, mode, left, right)),
+        Op::Add if mixed(&left.ty) && types::is_datetime(&right.ty) => return Ok(plus_mixed(ctx, op, mode, right, left)),
+        _ if mixed(&left.ty) || mixed(&right.ty) => {
+            return Err(Error::not_eligible("arithmetic with `make_interval` isn't known but for adding it to a date or a timestamp"));
+        }
+        _ => {}
+    }
     let (is_date, is_time) = (types::is_datetime, |t: &DataType| types::is_timestamp(t) || types::is_timestamp_ntz(t));
     let left_interval = types::is_interval(&left.ty);
     let right_interval = types::is_interval(&right.ty);
@@ -227,10 +263,23 @@ fn call(ctx: &BindContext, def: &'static ScalarDef, left: Typed, right: Typed, r
         let args = [ColumnarValue::Scalar(l.clone()), ColumnarValue::Scalar(r.clone())];
         let folded = (def.eval)(&Invocation { args: &args, rows: 1, ret: &ret, time_zone: &ctx.time_zone });
         if let Ok(ColumnarValue::Scalar(value)) = folded {
-            return Typed::new(Expr::Literal(value, None), ret, nullable);
+            let units = units_of_call(def.name, &ret, &[&left.expr, &right.expr]);
+            return Typed::new(Expr::Literal(value, units.map(units_metadata)), ret, nullable);
         }
     }
     def.expression(ctx, Bound { args: vec![left, right], ret, nullable })
+}
+
+/// Months, then days, then the rest.
+fn plus_mixed(ctx: &BindContext, op: Op, mode: Mode, left: Typed, right: Typed) -> Typed {
+    let def = match (op, mode) {
+        (Op::Add, Mode::Ansi) => &temporal::PLUS_MIXED,
+        (Op::Add, Mode::Try) => &temporal::TRY_PLUS_MIXED,
+        (_, Mode::Ansi) => &temporal::MINUS_MIXED,
+        (_, Mode::Try) => &temporal::TRY_MINUS_MIXED,
+    };
+    let ret = left.ty.clone();
+    call(ctx, def, left, right, ret, mode)
 }
 
 fn plus_interval(ctx: &BindContext, op: Op, mode: Mode, left: Typed, right: Typed) -> Result<Typed> {

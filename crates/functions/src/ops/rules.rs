@@ -8,6 +8,7 @@ use super::arithmetic::Op;
 use crate::cast::{Mode, zone::Zone};
 use crate::def::DuckCall;
 use crate::errors::duck;
+use crate::strings::duck as text;
 use crate::{duckdb, types};
 
 /// DuckDB computes decimals of up to 18 digits in 64 bits, several times faster than wider ones,
@@ -125,7 +126,12 @@ fn integral(call: &DuckCall<'_>, op: Op, mode: Mode, a: &str, b: &str, ty: &Data
         }
         Op::Pmod => match divisor {
             Some(1..) => bounded(format!("(CASE WHEN {a} % {b} < 0 THEN {a} % {b} + {b} ELSE {a} % {b} END)")),
-            _ => Err("pmod with a divisor that isn't a positive literal isn't known on DuckDB".into()),
+            // In whole numbers that hold every sum; what comes out is nearer to zero than the divisor.
+            _ => {
+                let (x, y) = (format!("CAST({a} AS HUGEINT)"), format!("CAST({b} AS HUGEINT)"));
+                let text = format!("CAST(CASE WHEN {x} % {y} < 0 THEN ({x} % {y} + {y}) % {y} ELSE {x} % {y} END AS {name})");
+                divided(call, mode, &duck::remainder_by_zero(), &text)
+            }
         },
         Op::Integral => divided(call, mode, &duck::divide_by_zero(), &format!("CAST({a} AS BIGINT) // CAST({b} AS BIGINT)")),
         Op::Divide => Err(unknown(call, symbol)),
@@ -353,6 +359,32 @@ fn moved(call: &DuckCall<'_>, mode: Mode, operator: &str) -> Result<String, Stri
     }
 }
 
+pub(crate) fn plus_mixed(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    mixed(call, mode, "+")
+}
+
+pub(crate) fn minus_mixed(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    mixed(call, mode, "-")
+}
+
+/// DuckDB's intervals have months, days and microseconds too, added in this order.
+fn mixed(call: &DuckCall<'_>, mode: Mode, operator: &str) -> Result<String, String> {
+    if call.types.first() != Some(&DataType::Date32) {
+        return moved(call, mode, operator);
+    }
+    ansi(call, mode, operator)?;
+    let raise = duckdb::raise(
+        "INVALID_INTERVAL_WITH_MICROSECONDS_ADDITION",
+        "22006",
+        &duckdb::string(crate::errors::microseconds_on_date().message()),
+    );
+    let (a, b) = pair(call, operator)?;
+    Ok(text::once2(a, b, |d, i| {
+        let time = format!("hour({i}) <> 0 OR minute({i}) <> 0 OR microsecond({i}) <> 0");
+        format!("CASE WHEN {d} IS NOT NULL AND ({time}) THEN {raise} ELSE CAST({d} {operator} {i} AS DATE) END")
+    }))
+}
+
 pub(crate) fn interval_add(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
     ansi(call, mode, "+")?;
     infix(call, "+")
@@ -363,8 +395,75 @@ pub(crate) fn interval_subtract(call: &DuckCall<'_>, mode: Mode) -> Result<Strin
     infix(call, "-")
 }
 
-pub(crate) fn interval_scaled(call: &DuckCall<'_>, _mode: Mode) -> Result<String, String> {
-    Err(unknown(call, "*"))
+/// The months of an INTERVAL of months.
+pub(crate) fn months_of(interval: &str) -> String {
+    format!("(CAST(year({interval}) AS BIGINT) * 12 + month({interval}))")
+}
+
+/// The number that an interval stands for: its months or microseconds, a BIGINT.
+pub(crate) fn interval_number(ty: &DataType, interval: &str) -> String {
+    if *ty == types::YEAR_MONTH { months_of(interval) } else { format!("epoch_us({interval})") }
+}
+
+/// An interval of a number of months or microseconds, a name of any integral or decimal type; of one
+/// that is too great it's `otherwise`.
+pub(crate) fn interval_of(ty: &DataType, number: &str, otherwise: &str) -> String {
+    let (make, width) = if *ty == types::YEAR_MONTH { ("to_months", "INTEGER") } else { ("to_microseconds", "BIGINT") };
+    format!(
+        "CASE WHEN {number} IS NULL THEN NULL WHEN TRY_CAST({number} AS {width}) IS NULL THEN {otherwise} ELSE {make}(CAST({number} AS {width})) END"
+    )
+}
+
+pub(crate) fn interval_overflow() -> String {
+    duckdb::raise("INTERVAL_ARITHMETIC_OVERFLOW", "22015", &duckdb::string(crate::errors::interval_overflow().message()))
+}
+
+pub(crate) fn interval_multiply(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    interval_scaled(call, mode, false)
+}
+
+pub(crate) fn interval_divide(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
+    interval_scaled(call, mode, true)
+}
+
+/// HALF_UP to whole months or microseconds.
+fn interval_scaled(call: &DuckCall<'_>, mode: Mode, divide: bool) -> Result<String, String> {
+    let [interval, factor] = call.types else { return Err(unknown(call, "*")) };
+    let fail = |raise: String| if mode == Mode::Try { "NULL".to_string() } else { raise };
+    let overflow = fail(interval_overflow());
+    let error = crate::errors::interval_divided_by_zero();
+    let by_zero = fail(duckdb::raise("INTERVAL_DIVIDED_BY_ZERO", "22012", &duckdb::string(error.message())));
+    let scale = match factor {
+        DataType::Int64 => 0,
+        // Products of 19 and 19 digits fit a HUGEINT.
+        DataType::Decimal128(p, s) if *p <= 18 && *s >= 0 => u32::try_from(*s).unwrap_or(0),
+        DataType::Float64 => 0,
+        _ => return Err(unknown(call, if divide { "/" } else { "*" })),
+    };
+    let unit = 10i64.pow(scale);
+    Ok(text::once_all(call.args, |a| {
+        let (number, n) = (interval_number(interval, &a[0]), &a[1]);
+        let value = if *factor == DataType::Float64 {
+            format!("TRY_CAST(round({number} {} {n}) AS HUGEINT)", if divide { "/" } else { "*" })
+        } else {
+            let digits = if scale == 0 { format!("CAST({n} AS HUGEINT)") } else { format!("CAST({n} * {unit} AS HUGEINT)") };
+            let (over, under) = if divide {
+                (format!("CAST({number} AS HUGEINT) * {unit}"), digits)
+            } else {
+                (format!("CAST({number} AS HUGEINT) * {digits}"), unit.to_string())
+            };
+            let signed = format!("CASE WHEN {under} < 0 THEN -({over}) ELSE {over} END");
+            format!("({signed} * 2 + CASE WHEN {signed} < 0 THEN -abs({under}) ELSE abs({under}) END) // (abs({under}) * 2)")
+        };
+        let made = interval_of(interval, "fp_v", &overflow);
+        let zero = if divide { format!("WHEN {n} = 0 THEN {by_zero} ") } else { String::new() };
+        let finite = if *factor == DataType::Float64 {
+            format!("WHEN NOT isfinite({number} {} {n}) THEN {overflow} ", if divide { "/" } else { "*" })
+        } else {
+            String::new()
+        };
+        format!("CASE WHEN {} THEN NULL {zero}{finite}ELSE list_transform([{value}], lambda fp_v: {made})[1] END", text::any_null(a))
+    }))
 }
 
 pub(crate) fn interval_negate(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {

@@ -2,8 +2,8 @@
 //! the calendar ends them, days are calendar days, the rest is elapsed time.
 
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float64Type, Int32Type, Int64Type, IntervalYearMonthType, TimeUnit,
-    TimestampMicrosecondType, i256,
+    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float64Type, Int32Type, Int64Type, IntervalMonthDayNano,
+    IntervalMonthDayNanoType, IntervalYearMonthType, TimeUnit, TimestampMicrosecondType, i256,
 };
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
@@ -52,10 +52,12 @@ temporal! {
     MINUS_MONTHS / TRY_MINUS_MONTHS "minus_months" / "try_minus_months" minus_months, rules::minus_months, "corpus: times-011, times-033";
     PLUS_DURATION / TRY_PLUS_DURATION "plus_duration" / "try_plus_duration" plus_duration, rules::plus_duration, "corpus: times-010, times-011";
     MINUS_DURATION / TRY_MINUS_DURATION "minus_duration" / "try_minus_duration" minus_duration, rules::minus_duration, "corpus: times-011";
+    PLUS_MIXED / TRY_PLUS_MIXED "plus_mixed" / "try_plus_mixed" plus_mixed, rules::plus_mixed, "corpus: times-024, times-027, dates-018";
+    MINUS_MIXED / TRY_MINUS_MIXED "minus_mixed" / "try_minus_mixed" minus_mixed, rules::minus_mixed, "slt: intervals";
     INTERVAL_ADD / TRY_INTERVAL_ADD "interval_add" / "try_interval_add" interval_add, rules::interval_add, "corpus: times-007, times-033";
     INTERVAL_SUBTRACT / TRY_INTERVAL_SUBTRACT "interval_subtract" / "try_interval_subtract" interval_subtract, rules::interval_subtract, "corpus: times-007";
-    INTERVAL_MULTIPLY / TRY_INTERVAL_MULTIPLY "interval_multiply" / "try_interval_multiply" interval_multiply, rules::interval_scaled, "corpus: times-032";
-    INTERVAL_DIVIDE / TRY_INTERVAL_DIVIDE "interval_divide" / "try_interval_divide" interval_divide, rules::interval_scaled, "corpus: times-032, times-036";
+    INTERVAL_MULTIPLY / TRY_INTERVAL_MULTIPLY "interval_multiply" / "try_interval_multiply" interval_multiply, rules::interval_multiply, "corpus: times-032, slt: intervals";
+    INTERVAL_DIVIDE / TRY_INTERVAL_DIVIDE "interval_divide" / "try_interval_divide" interval_divide, rules::interval_divide, "corpus: times-032, times-036, slt: intervals";
 }
 
 pub(crate) static INTERVAL_NEGATE: ScalarDef = ScalarDef {
@@ -201,6 +203,47 @@ pub(crate) fn timestamp_plus_micros(instant: i64, micros: i64, zone: Zone) -> Op
     let (days, rest) = (micros / MICROS_PER_DAY, micros % MICROS_PER_DAY);
     let moved = if days == 0 { instant } else { zone.to_instant(zone.to_local(instant)?.checked_add(days * MICROS_PER_DAY)?)? };
     moved.checked_add(rest)
+}
+
+fn plus_mixed(call: &Invocation<'_>, mode: Mode) -> Result<ColumnarValue> {
+    mixed(call, mode, 1)
+}
+
+fn minus_mixed(call: &Invocation<'_>, mode: Mode) -> Result<ColumnarValue> {
+    mixed(call, mode, -1)
+}
+
+/// An interval of months, days and microseconds; a date takes no microseconds.
+fn mixed(call: &Invocation<'_>, mode: Mode, sign: i64) -> Result<ColumnarValue> {
+    let parts = |i: IntervalMonthDayNano| (sign * i64::from(i.months), sign * i64::from(i.days), sign * (i.nanoseconds / 1_000));
+    match operand_type(call, 0)? {
+        DataType::Date32 => binary::<Date32Type, IntervalMonthDayNanoType, Date32Type>(
+            call,
+            mode,
+            |days, interval| {
+                let (months, more, micros) = parts(interval);
+                let moved = add_months(i64::from(days), months).and_then(|d| i32::try_from(i64::from(d) + more).ok());
+                flag(moved.filter(|_| micros == 0))
+            },
+            |_, interval| if parts(interval).2 == 0 { errors::datetime_overflow() } else { errors::microseconds_on_date() },
+        ),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let zone = zone_of(call, 0)?;
+            binary::<TimestampMicrosecondType, IntervalMonthDayNanoType, TimestampMicrosecondType>(
+                call,
+                mode,
+                |instant, interval| {
+                    let (months, days, micros) = parts(interval);
+                    let moved = timestamp_plus_months(instant, months, zone)
+                        .and_then(|t| timestamp_plus_micros(t, days.checked_mul(MICROS_PER_DAY)?, zone))
+                        .and_then(|t| t.checked_add(micros));
+                    flag(moved)
+                },
+                |_, _| errors::datetime_overflow(),
+            )
+        }
+        _ => Err(unexpected(call)),
+    }
 }
 
 fn interval_add(call: &Invocation<'_>, mode: Mode) -> Result<ColumnarValue> {

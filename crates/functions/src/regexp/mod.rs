@@ -364,6 +364,23 @@ fn extract_duckdb(c: &DuckCall<'_>, name: &str, all: bool) -> Result<String, Str
     Ok(format!("{name}({}, {sql}, {group})", c.args[0]))
 }
 
+/// The shortest text in front of a match ends where the first match begins.
+fn instr_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    if c.args.len() > 2 {
+        return Err("`regexp_instr` of a group isn't known on DuckDB".into());
+    }
+    let (pattern, sql) = re2(c, false, true)?;
+    let before = crate::duckdb::string(&format!(r"(?s)\A(.*?)(?:{})", pattern.re2(false)?));
+    Ok(duck::once(&c.args[0], |s| {
+        let prefix = format!("regexp_extract({s}, {before}, 1)");
+        // Java counts UTF-16 units: two for what lies beyond the basic plane.
+        let beyond = format!(r"length(regexp_replace({prefix}, '[^\x{{10000}}-\x{{10FFFF}}]', '', 'g'))");
+        format!(
+            "CAST(CASE WHEN regexp_matches({s}, {sql}) THEN length({prefix}) + {beyond} + 1 WHEN {s} IS NOT NULL THEN 0 END AS INTEGER)"
+        )
+    }))
+}
+
 fn replace_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     if c.args.len() > 3 {
         return Err("`regexp_replace` from a position isn't known on DuckDB".into());
@@ -405,7 +422,7 @@ pub(crate) static REGEXP: &[FunctionDef] = &[
     scalar!("regexp_substr", [], bind: |ctx, args| bind(ctx, "regexp_substr", args, &[P::Str, P::Str], maybe(Utf8)), eval: substr,
         duckdb: |c| Ok(format!("nullif(regexp_extract({}, {}, 0), '')", c.args[0], re2(c, false, true)?.1)), proof: "pattern-010, pattern-017"),
     scalar!("regexp_instr", [], bind: |ctx, args| bind(ctx, "regexp_instr", args, &[P::Str, P::Str, P::Opt, P::Int], strict(Int32)), eval: instr,
-        duckdb: |_| duck::unknown("regexp_instr"), proof: "pattern-010, pattern-017"),
+        duckdb: instr_duckdb, proof: "pattern-010, pattern-017, slt: text_rules"),
     scalar!("regexp_replace", [], bind: |ctx, args| bind(ctx, "regexp_replace", args, &[P::Str, P::Str, P::Str, P::Opt, P::Int], strict(Utf8)), eval: replace,
         duckdb: replace_duckdb, proof: "pattern-015, pattern-016, hard-093"),
     scalar!("split", [], bind: |ctx, args| bind(ctx, "split", args, &[P::Str, P::Str, P::Opt, P::Int], strict(types::array(Utf8, false))), eval: split,

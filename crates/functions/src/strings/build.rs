@@ -221,6 +221,21 @@ fn overlay(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     })
 }
 
+fn overlay_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    let from = duck::int(c, 2).filter(|n| *n >= 1);
+    let length = if c.args.len() > 3 { duck::int(c, 3).map(Some) } else { Some(None) };
+    match (from, length) {
+        (Some(from), Some(length)) if c.ret == &Utf8 => Ok(duck::once2(&c.args[0], &c.args[1], |s, with| {
+            let skipped = match length {
+                Some(n) if n >= 0 => n.to_string(),
+                _ => format!("length({with})"),
+            };
+            format!("left({s}, {}) || {with} || substring({s}, {from} + {skipped})", from - 1)
+        })),
+        _ => Err("`overlay` is known on DuckDB for texts at literal positions from the front only".into()),
+    }
+}
+
 fn bind_reverse(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     match args.first().map(|a| &a.ty) {
         Some(DataType::List(_)) if args.len() == 1 => {
@@ -253,7 +268,7 @@ pub(crate) static BUILD: &[FunctionDef] = &[
         duckdb: |c| Ok(case::lower_duckdb(&c.args[0])), proof: "text-029, text-048"),
     scalar!("initcap", [], [Str] => strict(Utf8),
         eval: eval!(texts; s: text => case::initcap(s)),
-        duckdb: |_| duck::unknown("initcap"), proof: "text-022, text-051"),
+        duckdb: |c| Ok(case::initcap_duckdb(&c.args[0])), proof: "text-022, text-051, slt: text_rules"),
     scalar!("concat", [], bind: bind_concat, eval: concat,
         duckdb: |c| match c.args.len() {
             0 => Ok("''".into()),
@@ -316,8 +331,8 @@ pub(crate) static BUILD: &[FunctionDef] = &[
             bind_by_first(ctx, "overlay", args, &[p, p, P::Int, P::Opt, P::Int])
         },
         eval: overlay,
-        duckdb: |_| duck::unknown("overlay"),
-        proof: "text-007, hard-063"),
+        duckdb: overlay_duckdb,
+        proof: "text-007, hard-063, slt: text_rules"),
     scalar!("chr", ["char"], [Long] => strict(Utf8),
         eval: eval!(texts; n: long => match n {
             n if n < 0 => String::new(),

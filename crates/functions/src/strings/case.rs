@@ -92,6 +92,26 @@ pub(crate) fn upper_duckdb(operand: &str) -> String {
     })
 }
 
+/// Words are what stands between spaces: lower case behind a first letter in title case, which is
+/// written out for the letters where that isn't DuckDB's upper case.
+pub(crate) fn initcap_duckdb(operand: &str) -> String {
+    let title = |c: char| {
+        let mut title = String::new();
+        push_title(&mut title, c);
+        title
+    };
+    let odd = ('\u{80}'..=char::MAX).filter(|c| c.to_uppercase().count() > 1 || title(*c) != c.to_uppercase().collect::<String>());
+    let branches: Vec<String> = odd.map(|c| format!("WHEN '{c}' THEN '{}'", title(c))).collect();
+    let first = format!("CASE left(fp_w, 1) {} ELSE upper(left(fp_w, 1)) END", branches.join(" "));
+    let refuse = super::duck::refuse_value("`initcap` of a text with this letter isn't known on DuckDB.");
+    super::duck::once(operand, |s| {
+        let word = format!("{first} || lower(substring(fp_w, 2))");
+        format!(
+            "CASE WHEN regexp_matches({s}, '[İΣ]') THEN {refuse} ELSE array_to_string(list_transform(string_split({s}, ' '), lambda fp_w: {word}), ' ') END"
+        )
+    })
+}
+
 /// DuckDB's `lower` lacks two things: the dot of `İ`, and the final form of sigma.
 pub(crate) fn lower_duckdb(operand: &str) -> String {
     const IGNORED: &str = r"[\p{Mn}\p{Me}\p{Cf}\p{Lm}\p{Sk}''.:·’‘․﹒＇．：︓﹕‧·]*";

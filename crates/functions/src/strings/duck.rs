@@ -16,6 +16,23 @@ pub(crate) fn once2(a: &str, b: &str, body: impl Fn(&str, &str) -> String) -> St
     format!("list_transform([{{'a': {a}, 'b': {b}}}], lambda fp_p: {})[1]", body("fp_p.a", "fp_p.b"))
 }
 
+/// The same for any number of operands, which `body` gets in their order.
+pub(crate) fn once_all(operands: &[String], body: impl Fn(&[String]) -> String) -> String {
+    let fields: Vec<String> = operands.iter().enumerate().map(|(i, o)| format!("'a{i}': {o}")).collect();
+    let names: Vec<String> = (0..operands.len()).map(|i| format!("fp_p.a{i}")).collect();
+    format!("list_transform([{{{}}}], lambda fp_p: {})[1]", fields.join(", "), body(&names))
+}
+
+/// TRUE where one of the operands is NULL.
+pub(crate) fn any_null(operands: &[String]) -> String {
+    operands.iter().map(|o| format!("{o} IS NULL")).collect::<Vec<_>>().join(" OR ")
+}
+
+/// The refusal, at run time, of a value that DuckDB would treat otherwise; another engine may answer.
+pub(crate) fn refuse_value(what: &str) -> String {
+    crate::duckdb::raise("UNSUPPORTED_FEATURE", "0A000", &crate::duckdb::string(what))
+}
+
 /// A literal STRING argument's text; `None` when it isn't a literal or is NULL.
 pub(crate) fn text<'a>(call: &'a DuckCall<'_>, index: usize) -> Option<&'a str> {
     match call.literals.get(index) {

@@ -1,8 +1,11 @@
 //! Encodings: Base64, URLs, character sets, masks and check digits.
 
+use std::sync::LazyLock;
+
 use base64::Engine;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD};
 use flightpath_types::{Error, Result};
+use regex::Regex;
 
 /// `BASE64`: MIME, lines of 76 characters parted by CR LF.
 pub(crate) fn base64(bytes: &[u8]) -> String {
@@ -179,22 +182,38 @@ fn malformed(function: &str) -> Error {
     Error::raised("MALFORMED_CHARACTER_CODING", "22000", format!("Invalid value found when performing `{function}`."))
 }
 
+static UPPER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{Lu}").ok());
+static LOWER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{Ll}").ok());
+static DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\p{Nd}").ok());
+
+fn is_of(category: &LazyLock<Option<Regex>>, text: &str) -> bool {
+    category.as_ref().is_some_and(|regex| regex.is_match(text))
+}
+
 /// `MASK`: upper case, lower case, digits and the rest each become one character, or stay.
 pub(crate) fn mask(text: &str, upper: Option<char>, lower: Option<char>, digit: Option<char>, other: Option<char>) -> String {
-    text.chars()
-        .map(|c| {
-            let with = if c.is_uppercase() {
-                upper
-            } else if c.is_lowercase() {
-                lower
-            } else if c.is_numeric() && c.to_digit(10).is_some() {
-                digit
-            } else {
-                other
-            };
-            with.unwrap_or(c)
-        })
-        .collect()
+    let mut out = String::with_capacity(text.len());
+    let mut buffer = [0u8; 4];
+    for c in text.chars() {
+        let one: &str = c.encode_utf8(&mut buffer);
+        // Java masks UTF-16 units: what lies beyond the basic plane is two of no kind.
+        let (with, times) = match c {
+            c if c.len_utf16() > 1 => (other, 2),
+            'A'..='Z' => (upper, 1),
+            'a'..='z' => (lower, 1),
+            '0'..='9' => (digit, 1),
+            c if c.is_ascii() => (other, 1),
+            _ if is_of(&UPPER, one) => (upper, 1),
+            _ if is_of(&LOWER, one) => (lower, 1),
+            _ if is_of(&DIGIT, one) => (digit, 1),
+            _ => (other, 1),
+        };
+        match with {
+            Some(with) => out.extend(std::iter::repeat_n(with, times)),
+            None => out.push(c),
+        }
+    }
+    out
 }
 
 /// `LUHN_CHECK`: false for anything but digits, or none.

@@ -225,8 +225,14 @@ pub(crate) static FIND: &[FunctionDef] = &[
                 Ok(sub.get(row).zip(s.get(row)).map(|(sub, s)| search::locate(s, sub, start)))
             })
         },
-        duckdb: |c| if c.args.len() == 2 { Ok(format!("CAST(instr({}, {}) AS INTEGER)", c.args[1], c.args[0])) } else { Err("`locate` with a start isn't known on DuckDB".into()) },
-        proof: "text-027"),
+        duckdb: |c| if c.args.len() == 2 { Ok(format!("CAST(instr({}, {}) AS INTEGER)", c.args[1], c.args[0])) } else {
+            Ok(duck::once_all(c.args, |a| {
+                let (sub, s, from) = (&a[0], &a[1], &a[2]);
+                let at = format!("instr(substring({s}, {from}), {sub})");
+                format!("CAST(CASE WHEN {from} IS NULL THEN 0 WHEN {sub} IS NULL OR {s} IS NULL THEN NULL WHEN {from} < 1 THEN 0 WHEN {sub} = '' THEN 1 WHEN {at} = 0 THEN 0 ELSE {at} + {from} - 1 END AS INTEGER)")
+            }))
+        },
+        proof: "text-027, slt: text_rules"),
     scalar!("split_part", [], [Str, Str, Int] => maybe(Utf8),
         eval: eval!(texts; s: text, delimiter: text, part: int => match part {
             0 => return Err(index_of_zero()),
@@ -234,19 +240,24 @@ pub(crate) static FIND: &[FunctionDef] = &[
         }),
         duckdb: |c| match (duck::text(c, 1), duck::int(c, 2)) {
             (Some(delimiter), Some(part)) if !delimiter.is_empty() && part != 0 => duck::same("split_part", c),
+            (Some(delimiter), None) if !delimiter.is_empty() => {
+                let zero = index_of_zero();
+                let zero = crate::duckdb::raise("INVALID_INDEX_OF_ZERO", "22003", &crate::duckdb::string(zero.message()));
+                let delimiter = crate::duckdb::string(delimiter);
+                Ok(duck::once2(&c.args[0], &c.args[2], |s, n| format!("CASE WHEN {s} IS NULL OR {n} IS NULL THEN NULL WHEN {n} = 0 THEN {zero} ELSE split_part({s}, {delimiter}, {n}) END")))
+            }
             _ => Err("`split_part` with an empty or computed delimiter, or a computed part, isn't known on DuckDB".into()),
         },
         proof: "text-020, text-032, hard-028"),
     scalar!("substring_index", [], [Str, Str, Int] => strict(Utf8),
         eval: eval!(texts; s: text, delimiter: text, count: int => search::substring_index(s, delimiter, count)),
         duckdb: |c| match (duck::text(c, 1), duck::int(c, 2)) {
-            // Delimiters of one character can't overlap.
-            (Some(d), Some(n)) if d.chars().count() == 1 && n.abs() <= 1000 => {
+            (Some(d), Some(n)) if !d.is_empty() && !overlaps_itself(d) && n.abs() <= 1000 => {
                 let d = crate::duckdb::string(d);
                 let range = if n > 0 { format!("1:{n}") } else { format!("{n}:") };
                 Ok(if n == 0 { format!("left({}, 0)", c.args[0]) } else { format!("array_to_string(string_split({}, {d})[{range}], {d})", c.args[0]) })
             }
-            _ => Err("`substring_index` is known on DuckDB for literal delimiters of one character only".into()),
+            _ => Err("`substring_index` is known on DuckDB for literal delimiters that don't overlap with themselves and literal counts only".into()),
         },
         proof: "text-034, hard-025"),
     scalar!("find_in_set", [], [Str, Str] => strict(Int32),
@@ -271,8 +282,8 @@ pub(crate) static FIND: &[FunctionDef] = &[
                 })
             })
         },
-        duckdb: |_| Err("DuckDB's `levenshtein` counts bytes".into()),
-        proof: "text-049, hard-003"),
+        duckdb: levenshtein_duckdb,
+        proof: "text-049, hard-003, slt: text_rules"),
     scalar!("soundex", [], [Str] => strict(Utf8),
         eval: eval!(texts; s: text => search::soundex(s)),
         duckdb: |_| duck::unknown("soundex"),
@@ -282,6 +293,25 @@ pub(crate) static FIND: &[FunctionDef] = &[
     scalar!("ilike", [], [Str, Str, Opt, Str] => strict(Boolean), eval: |i| like(i, true), duckdb: |c| like_duckdb(c, true),
         proof: "pattern-006, pattern-019, hard-035"),
 ];
+
+/// Whether an end of the text is also a beginning of it.
+fn overlaps_itself(text: &str) -> bool {
+    (1..text.len()).any(|n| text.as_bytes().starts_with(&text.as_bytes()[text.len() - n..]))
+}
+
+/// DuckDB counts bytes, which are characters in ASCII.
+fn levenshtein_duckdb(c: &crate::DuckCall<'_>) -> Result<String, String> {
+    let refuse = duck::refuse_value("`levenshtein` of texts beyond ASCII isn't known on DuckDB.");
+    Ok(duck::once_all(c.args, |a| {
+        let distance = format!("CAST(levenshtein({}, {}) AS INTEGER)", a[0], a[1]);
+        let value = match a.get(2) {
+            Some(limit) => format!("CASE WHEN {distance} > {limit} THEN -1 ELSE {distance} END"),
+            None => distance,
+        };
+        let ascii = |s: &str| format!("strlen({s}) > length({s})");
+        format!("CASE WHEN {} THEN NULL WHEN {} OR {} THEN {refuse} ELSE {value} END", duck::any_null(a), ascii(&a[0]), ascii(&a[1]))
+    }))
+}
 
 fn same_as_first(mut bound: crate::Bound) -> crate::Bound {
     bound.ret = bound.args[0].ty.clone();

@@ -11,7 +11,7 @@ use super::encode::{self, Charset, Url};
 use super::number_format::Pattern;
 use super::number_pattern::NumberFormat;
 use super::printf::{Format, Value};
-use crate::def::{BindContext, Bound, FunctionDef, Invocation, Typed};
+use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::rows::{Frame, eval};
 use crate::sig::{self, P, maybe, rewrite, scalar, strict};
 use crate::types;
@@ -163,6 +163,32 @@ fn mask(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     })
 }
 
+/// Replacements must be literals: one character each, or NULL to keep what's there.
+fn mask_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    let with = |index: usize, default: Option<char>| match c.literals.get(index) {
+        None => Ok(default),
+        Some(Some(value)) if value.is_null() => Ok(None),
+        Some(Some(datafusion::common::ScalarValue::Utf8(Some(text)))) if text.chars().count() == 1 => Ok(text.chars().next()),
+        _ => Err("`mask` with computed replacements isn't known on DuckDB"),
+    };
+    let kept = |with: Option<char>| with.map_or_else(|| "fp_c".to_string(), |c| crate::duckdb::string(&c.to_string()));
+    let (upper, lower, digit, other) = (with(1, Some('X'))?, with(2, Some('x'))?, with(3, Some('n'))?, with(4, None)?);
+    let other_text = kept(other);
+    // Java masks UTF-16 units: what lies beyond the basic plane is two of no kind.
+    let beyond = if other.is_some() { format!("{other_text} || {other_text}") } else { other_text.clone() };
+    let one = format!(
+        r"CASE WHEN unicode(fp_c) > 65535 THEN {beyond} WHEN regexp_matches(fp_c, '\p{{Lu}}') THEN {} WHEN regexp_matches(fp_c, '\p{{Ll}}') THEN {} WHEN regexp_matches(fp_c, '\p{{Nd}}') THEN {} ELSE {other_text} END",
+        kept(upper),
+        kept(lower),
+        kept(digit),
+    );
+    Ok(duck::once(&c.args[0], |s| {
+        format!(
+            "CASE WHEN {s} IS NOT NULL THEN array_to_string(list_transform(regexp_extract_all({s}, '(?s).'), lambda fp_c: {one}), '') END"
+        )
+    }))
+}
+
 fn conversion_error(text: &str, format: &str) -> Error {
     Error::raised(
         "CONVERSION_INVALID_INPUT",
@@ -224,10 +250,10 @@ fn bind_to_binary(ctx: &BindContext, name: &str, args: Vec<Typed>, nullable: boo
 
 pub(crate) static FORMAT: &[FunctionDef] = &[
     scalar!("format_number", [], bind: bind_format_number, eval: format_number,
-        duckdb: |_| duck::unknown("format_number"), proof: "format-001, format-007, format-016, hard-101"),
+        duckdb: super::duck_format::format_number, proof: "format-001, format-007, format-016, hard-101, slt: formatting"),
     scalar!("format_string", ["printf"], bind: bind_format_string, eval: format_string,
-        duckdb: |_| duck::unknown("format_string"), proof: "format-001, format-007, format-015, hard-101"),
-    scalar!("elt", [], bind: bind_elt, eval: elt, duckdb: |_| duck::unknown("elt"), proof: "text-012, text-013, hard-025"),
+        duckdb: super::duck_format::format_string, proof: "format-001, format-007, format-015, hard-101, slt: formatting"),
+    scalar!("elt", [], bind: bind_elt, eval: elt, duckdb: elt_duckdb, proof: "text-012, text-013, hard-025, slt: text_rules"),
     scalar!("base64", [], bind: |ctx, args| sig::call(ctx, "base64", args, &[P::StrOrBin], strict(Utf8)),
         eval: |i| { let f = Frame::new(i)?; let b = as_bytes(&f, 0)?; f.texts(|row| Ok(b(row).map(|b| encode::base64(&b)))) },
         duckdb: |c| {
@@ -264,7 +290,7 @@ pub(crate) static FORMAT: &[FunctionDef] = &[
         }),
         duckdb: |_| duck::unknown("to_char"), proof: "format-018"),
     rewrite!("decode", [], bind: bind_decode, proof: "text-002, hard-064"),
-    scalar!("mask", [], [Str, Opt, Str, Str, Str, Str] => maybe(Utf8), eval: mask, duckdb: |_| duck::unknown("mask"), proof: "text-018, text-036, format-015"),
+    scalar!("mask", [], [Str, Opt, Str, Str, Str, Str] => maybe(Utf8), eval: mask, duckdb: mask_duckdb, proof: "text-018, text-036, format-015, slt: text_rules"),
     scalar!("quote", [], [Str] => maybe(Utf8), eval: eval!(texts; s: text => encode::quote(s)),
         duckdb: |c| Ok(format!(r"('''' || replace({}, '''', '\''') || '''')", c.args[0])), proof: "format-015"),
     scalar!("luhn_check", [], [Str] => maybe(Boolean), eval: eval!(booleans; s: text => encode::luhn_check(s)), duckdb: |_| duck::unknown("luhn_check"), proof: "format-015"),
@@ -356,6 +382,17 @@ fn bind_elt(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> {
     let values = args.into_iter().enumerate().map(|(i, a)| sig::cast(ctx, "elt", i + 1, a, p));
     let args = std::iter::once(Ok(index)).chain(values).collect::<Result<Vec<_>>>()?;
     Ok(sig::bound(args, maybe(if p == P::Bin { Binary } else { Utf8 })))
+}
+
+fn elt_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
+    let last = c.args.len() - 1;
+    let tail = crate::duckdb::string(&format!(" is out of bounds. The array has {last} elements."));
+    Ok(duck::once_all(c.args, |a| {
+        let n = &a[0];
+        let raise = crate::duckdb::raise("INVALID_ARRAY_INDEX", "22003", &format!("'The index ' || {n} || {tail}"));
+        let branches: Vec<String> = (1..=last).map(|i| format!("WHEN {i} THEN {}", a[i])).collect();
+        format!("CASE WHEN {n} IS NULL THEN NULL ELSE CASE {n} {} ELSE {raise} END END", branches.join(" "))
+    }))
 }
 
 fn elt(invocation: &Invocation<'_>) -> Result<ColumnarValue> {

@@ -3,6 +3,7 @@
 mod build;
 mod case;
 pub(crate) mod duck;
+mod duck_format;
 pub(crate) mod encode;
 mod find;
 mod format;

@@ -16,40 +16,40 @@ pub(crate) enum Value {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Piece {
+pub(super) enum Piece {
     Literal(String),
     Spec(Spec),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Spec {
-    index: Index,
-    flags: Flags,
-    width: usize,
-    precision: Option<usize>,
-    conversion: char,
+pub(super) struct Spec {
+    pub(super) index: Index,
+    pub(super) flags: Flags,
+    pub(super) width: usize,
+    pub(super) precision: Option<usize>,
+    pub(super) conversion: char,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Index {
+pub(super) enum Index {
     Next,
     Previous,
     At(usize),
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Flags {
-    left: bool,
-    plus: bool,
-    space: bool,
-    zero: bool,
-    group: bool,
-    parentheses: bool,
+pub(super) struct Flags {
+    pub(super) left: bool,
+    pub(super) plus: bool,
+    pub(super) space: bool,
+    pub(super) zero: bool,
+    pub(super) group: bool,
+    pub(super) parentheses: bool,
 }
 
 /// A format once parsed.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Format(Vec<Piece>);
+pub(crate) struct Format(pub(super) Vec<Piece>);
 
 impl Format {
     pub(crate) fn parse(text: &str) -> Result<Self> {

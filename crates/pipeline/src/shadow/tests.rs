@@ -1,16 +1,13 @@
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use arrow::array::Int64Array;
-use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
-use datafusion::logical_expr::LogicalPlanBuilder;
 use flightpath_engine::BatchStream;
-use flightpath_types::{Candidate, EngineFacts, EngineState, Features, Fingerprint, RefusalClass, Session};
+use flightpath_types::{EngineFacts, Fingerprint};
 use futures::stream;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::fixtures::{self, query};
 
 /// Answers one row: a constant, or what it has answered before plus one.
 struct Answers {
@@ -33,17 +30,7 @@ impl Engine for Answers {
     }
 
     fn facts(&self) -> EngineFacts {
-        EngineFacts {
-            id: self.id.clone(),
-            state: EngineState::Ready,
-            memory_bytes_max: 1,
-            slots: 1,
-            running: 0,
-            cores: 1,
-            overhead_ms: 1.0,
-            scan_bytes_per_second_per_core: 1.0,
-            usd_per_hour: 0.0,
-        }
+        fixtures::facts(&self.id)
     }
 
     fn eligible(&self, _query: &PlannedQuery) -> Result<(), Refusal> {
@@ -96,29 +83,7 @@ impl ShadowLog for Log {
 }
 
 fn row(query: &PlannedQuery, value: i64) -> RecordBatch {
-    RecordBatch::try_new(query.schema.clone(), vec![Arc::new(Int64Array::from(vec![value]))]).unwrap()
-}
-
-fn query() -> Arc<PlannedQuery> {
-    let plan = LogicalPlanBuilder::empty(true).build().unwrap();
-    let refused = Refusal::new(RefusalClass::Policy, "not used");
-    Arc::new(PlannedQuery {
-        text: "SELECT n".into(),
-        fingerprint: Fingerprint::of("SELECT n"),
-        session: Session::new(Principal::new("ann")),
-        optimized: plan.clone(),
-        plan,
-        schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)])),
-        tables: Vec::new(),
-        scans: BTreeMap::new(),
-        features: Features::default(),
-        duckdb: Err(refused.clone()),
-        databricks: Err(refused),
-        datafusion: Ok(()),
-        ordered: false,
-        deterministic: true,
-        comparable: true,
-    })
+    fixtures::rows(query, vec![value])
 }
 
 /// The first engine answers the client; what is logged, and who is in quarantine then.
@@ -126,16 +91,8 @@ async fn compared(engines: &[(&str, Option<i64>)]) -> (Vec<ShadowRun>, Vec<Strin
     let (query, log) = (query(), Arc::new(Log::default()));
     let all: Vec<Arc<dyn Engine>> = engines.iter().map(|(id, value)| Answers::engine(id, *value)).collect();
     let shadow = Shadow::new(ShadowConfig { share: 1.0, ..Default::default() }, all.clone(), log.clone());
-    let candidates = all.iter().map(|e| Candidate {
-        engine: e.id().clone(),
-        refusal: None,
-        numbers: Default::default(),
-        rank: Some(1),
-        reason: String::new(),
-    });
-    let decision = Decision { strategy: "rules".into(), candidates: candidates.collect(), reason: String::new() };
-    let execution =
-        Execution { query_id: QueryId::generate(), principal: Principal::new("ann"), token: None, deadline: None, traceparent: None };
+    let ids: Vec<EngineId> = all.iter().map(|e| e.id().clone()).collect();
+    let (decision, execution) = (fixtures::decision(&ids, Default::default()), fixtures::execution());
     let Some(mut observed) = shadow.observe(&query, &decision, all[0].id(), &execution) else { return (Vec::new(), Vec::new()) };
     assert!(observed.add(&row(&query, engines[0].1.unwrap_or(0))));
     shadow.compare(&observed).await;

@@ -266,9 +266,9 @@ impl State<'_> {
             return self.call_bound(&only.value, Vec::new(), only.span);
         }
         if let [first, _] = parts
-            && (first.value.eq_ignore_ascii_case("window") || first.value.eq_ignore_ascii_case("session_window"))
+            && first.value.eq_ignore_ascii_case("session_window")
         {
-            return Err(Error::not_eligible("grouping by windows of time (`window(...)`) isn't supported"));
+            return Err(Error::not_eligible("grouping by sessions (`session_window(...)`) isn't supported"));
         }
         let span = parts.first().map_or(Span::empty(), |p| p.span);
         Err(error::unresolved_column(&scope::dotted(parts), &place.scope.candidates(), span))
@@ -502,6 +502,15 @@ impl State<'_> {
         let name = if to.ty.is_nested() { x.name.clone() } else { format!("{word}({} AS {})", x.name, to.sql) };
         if matches!(x.t.expr, Expr::Placeholder(_)) && x.t.ty == DataType::Null {
             return Ok(Bound::new(self.coerce(x.t, &to.ty)?, name));
+        }
+        if let ast::DataType::Interval { fields: Some(fields), precision: None } = data_type
+            && let Some(value) = x.t.as_literal()
+            && let Some(made) = super::interval::cast(value, fields)
+        {
+            return match made {
+                Err(_) if try_ => Ok(Bound::new(Typed::null(&to.ty)?, name)),
+                made => Ok(Bound::new(made?, name)),
+            };
         }
         let t = if try_ { cast::try_cast(&self.ctx, x.t, &to.ty)? } else { cast::cast(&self.ctx, x.t, &to.ty)? };
         Ok(Bound::new(t, name))

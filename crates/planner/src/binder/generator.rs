@@ -389,7 +389,7 @@ impl State<'_> {
     }
 
     /// The input's rows once for each element of the lists; the elements as columns of their own.
-    fn unnest(&mut self, input: LogicalPlan, lists: Vec<Typed>, outer: bool) -> Result<(LogicalPlan, Vec<Typed>)> {
+    pub fn unnest(&mut self, input: LogicalPlan, lists: Vec<Typed>, outer: bool) -> Result<(LogicalPlan, Vec<Typed>)> {
         let mut exprs: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
         let mut columns = Vec::with_capacity(lists.len());
         let mut elements = Vec::with_capacity(lists.len());

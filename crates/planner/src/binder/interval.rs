@@ -1,6 +1,8 @@
 //! INTERVAL literals: which fields they have, their value, and their text.
 
-use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, Interval, UnaryOperator, Value};
+use datafusion::common::ScalarValue;
+use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, Interval, IntervalFields, UnaryOperator, Value};
+use flightpath_functions::Typed;
 use flightpath_functions::ops::{IntervalField, IntervalUnits, interval_literal};
 use flightpath_types::{Error, Result};
 
@@ -166,6 +168,92 @@ fn from_parts(text: &str) -> Option<Amount> {
         });
     }
     amount
+}
+
+/// Microseconds of a text such as `10 minutes`; none of months and years.
+pub(super) fn duration(text: &str) -> Option<i64> {
+    from_parts(text).filter(|a| a.from >= Unit::Day).map(|a| a.amount)
+}
+
+/// What `CAST(x AS INTERVAL ...)` makes of a literal text, number or interval; `None` of anything else.
+pub(super) fn cast(value: &ScalarValue, fields: &IntervalFields) -> Option<Result<Typed>> {
+    let (from, to) = fields_of(fields);
+    let amount = match value {
+        ScalarValue::Utf8(Some(text)) => {
+            let Some(amount) = parse_cast(text, from, to) else {
+                return Some(Err(Error::raised(
+                    "INVALID_INTERVAL_FORMAT.UNMATCHED_FORMAT_STRING",
+                    "22006",
+                    format!("Error parsing '{text}' to interval: it doesn't match the fields that are asked for."),
+                )));
+            };
+            amount
+        }
+        ScalarValue::IntervalYearMonth(Some(months)) if from <= Unit::Month => cut(i64::from(*months), to),
+        ScalarValue::DurationMicrosecond(Some(micros)) if from > Unit::Month => cut(*micros, to),
+        ScalarValue::Int8(Some(n)) if from == to => times(i64::from(*n), to)?,
+        ScalarValue::Int16(Some(n)) if from == to => times(i64::from(*n), to)?,
+        ScalarValue::Int32(Some(n)) if from == to => times(i64::from(*n), to)?,
+        ScalarValue::Int64(Some(n)) if from == to => times(*n, to)?,
+        _ => return None,
+    };
+    let mut typed = Amount { amount, from, to }.bound().map(|b| b.t);
+    if let (Ok(t), ScalarValue::Utf8(_)) = (&mut typed, value) {
+        t.nullable = true;
+    }
+    Some(typed)
+}
+
+/// `1-2`, or the whole literal `INTERVAL '1-2' YEAR TO MONTH`.
+fn parse_cast(text: &str, from: Unit, to: Unit) -> Option<i64> {
+    let text = text.trim();
+    let amount = Amount { amount: 0, from, to };
+    let inner = match text.get(..8) {
+        Some(word) if word.eq_ignore_ascii_case("interval") => {
+            let (digits, fields) = text[8..].trim().strip_prefix('\'')?.split_once('\'')?;
+            if !fields.trim().eq_ignore_ascii_case(&amount.fields()) {
+                return None;
+            }
+            digits
+        }
+        _ => text,
+    };
+    if from == to { scaled(inner, from, base_of(from)) } else { compound(inner, from, to).map(|a| a.amount) }
+}
+
+fn base_of(unit: Unit) -> i64 {
+    match unit {
+        Unit::Year => 12,
+        Unit::Month => 1,
+        other => micros_of(other),
+    }
+}
+
+/// Without what is less than the last field.
+fn cut(amount: i64, to: Unit) -> i64 {
+    if to == Unit::Second { amount } else { amount - amount % base_of(to) }
+}
+
+fn times(n: i64, unit: Unit) -> Option<i64> {
+    n.checked_mul(base_of(unit)).filter(|amount| unit > Unit::Month || i32::try_from(*amount).is_ok())
+}
+
+fn fields_of(fields: &IntervalFields) -> (Unit, Unit) {
+    match fields {
+        IntervalFields::Year => (Unit::Year, Unit::Year),
+        IntervalFields::Month => (Unit::Month, Unit::Month),
+        IntervalFields::YearToMonth => (Unit::Year, Unit::Month),
+        IntervalFields::Day => (Unit::Day, Unit::Day),
+        IntervalFields::Hour => (Unit::Hour, Unit::Hour),
+        IntervalFields::Minute => (Unit::Minute, Unit::Minute),
+        IntervalFields::Second => (Unit::Second, Unit::Second),
+        IntervalFields::DayToHour => (Unit::Day, Unit::Hour),
+        IntervalFields::DayToMinute => (Unit::Day, Unit::Minute),
+        IntervalFields::DayToSecond => (Unit::Day, Unit::Second),
+        IntervalFields::HourToMinute => (Unit::Hour, Unit::Minute),
+        IntervalFields::HourToSecond => (Unit::Hour, Unit::Second),
+        IntervalFields::MinuteToSecond => (Unit::Minute, Unit::Second),
+    }
 }
 
 /// `1-2` YEAR TO MONTH, `1 02:03:04.5` DAY TO SECOND and all between.

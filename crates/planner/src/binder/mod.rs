@@ -25,6 +25,7 @@ mod setop;
 mod star;
 mod subquery;
 mod tables;
+mod time_window;
 mod typename;
 mod window;
 

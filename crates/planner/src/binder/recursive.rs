@@ -8,10 +8,12 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::{Column, ScalarValue, TableReference};
 use datafusion::datasource::provider_as_source;
+use datafusion::functions_window::row_number::row_number_udwf;
+use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::logical_plan::RecursiveQuery;
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Projection};
 use datafusion::sql::sqlparser::ast::{self, Ident};
-use flightpath_functions::{RECURSION_LEVEL, types};
+use flightpath_functions::{RECURSION_LEVEL, RECURSION_ROW, Typed, types};
 use flightpath_types::{Error, Result};
 
 use super::cte::{FoundCte, refers_to};
@@ -29,7 +31,7 @@ impl State<'_> {
     pub fn recursive(&mut self, found: &FoundCte<'_>) -> Result<Relation> {
         let cte = found.cte;
         let name = cte.alias.name.value.as_str();
-        let (anchor, step) = members(cte)?;
+        let Members { anchor, step, distinct } = members(cte)?;
         let columns: Vec<Ident> = cte.alias.columns.iter().map(|c| c.name.clone()).collect();
         let anchor = self.bind_set_expr(anchor, &found.sees, found.outer_scope)?.aliased(name, &columns)?;
         let mut exprs: Vec<Expr> = anchor.cols.iter().map(|c| Expr::Column(c.column.clone())).collect();
@@ -60,11 +62,18 @@ impl State<'_> {
                 types::name(&want.ty)
             )));
         }
+        if distinct && let Some(col) = anchor.cols.iter().find(|c| types::is_float(&c.ty) || c.ty.is_nested()) {
+            return Err(Error::not_eligible(format!(
+                "a recursive common table expression by UNION with a column of type {} isn't known; write UNION ALL",
+                types::name(&col.ty)
+            )));
+        }
         let aliased = next.cols.iter().zip(&names).map(|(c, n)| Expr::Column(c.column.clone()).alias(n.name.clone())).collect();
         let step = LogicalPlan::Projection(built(Projection::try_new(aliased, Arc::new(next.plan)))?);
-        let query = built(RecursiveQuery::try_new(table, Arc::new(first), Arc::new(step), false))?;
+        let query = built(RecursiveQuery::try_new(table, Arc::new(first), Arc::new(step), distinct))?;
         let kept = names.iter().take(anchor.cols.len()).cloned().map(Expr::Column).collect();
-        let (plan, out) = self.project(LogicalPlan::RecursiveQuery(query), kept)?;
+        let plan = self.count_rows(LogicalPlan::RecursiveQuery(query))?;
+        let (plan, out) = self.project(plan, kept)?;
         let mut cols = anchor.cols;
         for ((col, step), column) in cols.iter_mut().zip(&next.cols).zip(out) {
             col.nullable |= step.nullable;
@@ -74,16 +83,41 @@ impl State<'_> {
     }
 }
 
-/// `anchor UNION ALL step`, the step with the number of its level behind its columns.
-fn members(cte: &ast::Cte) -> Result<(&ast::SetExpr, ast::Select)> {
+impl State<'_> {
+    /// Databricks raises where a recursion makes more rows than it allows.
+    fn count_rows(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let name = self.column();
+        let number = row_number_udwf().call(Vec::new()).alias(name.clone());
+        let plan = built(LogicalPlanBuilder::from(plan).window(vec![number]).and_then(LogicalPlanBuilder::build))?;
+        let field = Arc::new(Field::new("", DataType::Int64, true));
+        let number = Expr::Cast(Cast { expr: Box::new(Expr::Column(Column::new_unqualified(name))), field });
+        let allowed = self.function(RECURSION_ROW, vec![Typed::new(number, DataType::Int64, false)])?;
+        super::select::filter(plan, allowed.expr)
+    }
+}
+
+struct Members<'c> {
+    anchor: &'c ast::SetExpr,
+    step: ast::Select,
+    /// By UNION: rows that are there already are no rows of a step.
+    distinct: bool,
+}
+
+/// `anchor UNION [ALL] step`, the step with the number of its level behind its columns.
+fn members(cte: &ast::Cte) -> Result<Members<'_>> {
     let name = cte.alias.name.value.as_str();
     let no = |why: &str| Error::not_eligible(format!("the recursive common table expression `{name}` {why}"));
     let query = cte.query.as_ref();
     let plain = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.pipe_operators.is_empty();
-    let ast::SetExpr::SetOperation { left, op: ast::SetOperator::Union, set_quantifier: ast::SetQuantifier::All, right } =
-        query.body.as_ref()
-    else {
+    let ast::SetExpr::SetOperation { left, op: ast::SetOperator::Union, set_quantifier, right } = query.body.as_ref() else {
         return Err(no("isn't `anchor UNION ALL step`"));
+    };
+    let distinct = match set_quantifier {
+        ast::SetQuantifier::All => false,
+        ast::SetQuantifier::None | ast::SetQuantifier::Distinct => true,
+        ast::SetQuantifier::ByName | ast::SetQuantifier::AllByName | ast::SetQuantifier::DistinctByName => {
+            return Err(no("isn't `anchor UNION ALL step`"));
+        }
     };
     let ast::SetExpr::Select(step) = right.as_ref() else { return Err(no("has a step that isn't a SELECT")) };
     if !plain || refers_to(left.as_ref(), name) > 0 {
@@ -99,8 +133,8 @@ fn members(cte: &ast::Cte) -> Result<(&ast::SetExpr, ast::Select)> {
         return Err(no("isn't named exactly once in the step's FROM"));
     };
     let mut step = step.as_ref().clone();
-    step.projection.push(ast::SelectItem::ExprWithAlias { expr: next_level(known_as), alias: Ident::new(LEVEL) });
-    Ok((left, step))
+    step.projection.push(ast::SelectItem::ExprWithAlias { expr: next_level(known_as, distinct), alias: Ident::new(LEVEL) });
+    Ok(Members { anchor: left, step, distinct })
 }
 
 /// What the step calls the rows of the step before, if `factor` is these.
@@ -110,8 +144,12 @@ fn own_name<'f>(factor: &'f ast::TableFactor, name: &str) -> Option<&'f Ident> {
     ident.value.eq_ignore_ascii_case(name).then(|| alias.as_ref().map_or(ident, |a| &a.name))
 }
 
-fn next_level(relation: &Ident) -> ast::Expr {
+/// By UNION only the rows that are new have a next level: who runs the recursion counts it.
+fn next_level(relation: &Ident, distinct: bool) -> ast::Expr {
     let level = ast::Expr::CompoundIdentifier(vec![Ident::new(relation.value.clone()), Ident::new(LEVEL)]);
+    if distinct {
+        return level;
+    }
     let args = ast::FunctionArgumentList {
         duplicate_treatment: None,
         args: vec![ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(level))],

@@ -45,6 +45,11 @@ impl State<'_> {
         if matches!(select.flavor, ast::SelectFlavor::FromFirstNoSelect) {
             return Ok(input);
         }
+        let windowed = self.time_windows(&mut input, select, order_by, ctes, outer)?;
+        let (select, order_by) = match &windowed {
+            Some((select, order_by)) => (select, order_by.as_ref()),
+            None => (select, order_by),
+        };
         let generated;
         let projection = match self.select_generator(&mut input, &select.projection, ctes, outer)? {
             Some(rewritten) => {

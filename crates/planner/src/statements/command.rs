@@ -337,7 +337,7 @@ impl Reader<'_> {
                 self.at += 1;
                 let value = match (self.tokens.len() - self.at, self.string()) {
                     (1, Some(text)) => text,
-                    _ => self.tokens[self.at..].iter().map(|t| t.token.to_string()).collect::<Vec<_>>().join(""),
+                    _ => spelled(&self.tokens[self.at..]),
                 };
                 Ok(Command::Set { name, value })
             }
@@ -374,6 +374,20 @@ impl Reader<'_> {
         }
         Ok(parts.join("."))
     }
+}
+
+/// Tokens as one text, with a blank wherever something stood between two of them.
+fn spelled(tokens: &[TokenWithSpan]) -> String {
+    let mut text = String::new();
+    let mut end = None;
+    for token in tokens {
+        if end.is_some_and(|end| end != token.span.start) {
+            text.push(' ');
+        }
+        text.push_str(&token.token.to_string());
+        end = Some(token.span.end);
+    }
+    text
 }
 
 /// `text` from `start` on, with what stands before it blanked, so that positions stay true.

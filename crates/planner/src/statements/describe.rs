@@ -8,7 +8,7 @@ use arrow::array::{
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
-use flightpath_catalog::{AccessRules, AsOf, CommitInfo, TableSnapshot};
+use flightpath_catalog::{AccessRules, AsOf, CommitInfo, TableContents, TableSnapshot};
 use flightpath_functions::types;
 use flightpath_plan::{LocalResult, StatementKind};
 use flightpath_types::{Error, ErrorKind, Result};
@@ -94,6 +94,9 @@ fn visible_location(snapshot: &TableSnapshot) -> Option<&str> {
 pub(super) async fn detail(asking: &Asking<'_>, table: &[String]) -> Result<LocalResult> {
     let name = asking.complete(table)?;
     let snapshot = asking.catalog.snapshot(&asking.session.principal, &name, &AsOf::Latest).await?;
+    if matches!(snapshot.contents, TableContents::Remote) {
+        return Err(Error::not_eligible(format!("the files of {name} are known to Databricks alone")));
+    }
     let text = |value: Option<&str>| Arc::new(StringArray::from(vec![value])) as ArrayRef;
     let number = |value: i64| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
     let partitions: Vec<&str> = snapshot.partition_columns.iter().map(|i| snapshot.schema.field(*i).name().as_str()).collect();

@@ -9,7 +9,7 @@ mod show;
 
 pub(crate) use command::{Command, blank_before, read};
 pub(crate) use rows::explain_result;
-pub(crate) use session::set_session;
+pub(crate) use session::assignments;
 
 use flightpath_catalog::{Catalog, TableName};
 use flightpath_plan::{LocalResult, Statement};
@@ -55,7 +55,7 @@ pub(crate) async fn answer(command: Command, asking: &Asking<'_>) -> Result<Stat
         Command::UseCatalog(catalog) => session::use_catalog(asking, &catalog).await,
         Command::UseSchema(name) => session::use_schema(asking, &name).await,
         Command::ShowSettings(name) => local(session::settings(asking.session, name.as_deref())),
-        Command::Set { name, value } => set_session(asking.session, &name, &value),
+        Command::Set { name, value } => session::set(asking, &name, &value).await,
         Command::Reset(name) => session::reset(asking.session, name.as_deref()),
         Command::Refused(reason) => Err(Error::not_eligible(reason)),
         Command::Other | Command::ExplainRoute(_) | Command::Explain { .. } | Command::DescribeQuery(_) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use flightpath_plan::{LocalResult, Statement, StatementKind};
-use flightpath_types::{Error, Result, Session};
+use flightpath_types::{Error, ErrorKind, Result, Session};
 
 use super::Asking;
 use super::rows::text_result_with;
@@ -18,33 +18,58 @@ const ALIASES: [(&str, &str); 3] =
     [("timezone", "time_zone"), ("spark.sql.session.timezone", "time_zone"), ("statement_timeout", "timeout_seconds")];
 
 pub(super) async fn use_catalog(asking: &Asking<'_>, catalog: &str) -> Result<Statement> {
-    let known = asking.catalog.catalogs(&asking.session.principal).await?;
-    let Some(found) = known.iter().find(|c| c.eq_ignore_ascii_case(catalog)) else {
-        return Err(not_found("catalog", "NO_SUCH_CATALOG_EXCEPTION", catalog, &known));
-    };
-    Ok(changed(vec![("catalog".into(), found.clone()), ("schema".into(), "default".into())]))
+    Ok(changed(catalog_assignments(find_catalog(asking, catalog).await?)))
+}
+
+/// What a setting comes to when it's set to this value: the places that names are looked up in must
+/// be there, and are stored as the catalog spells them.
+pub(crate) async fn assignments(asking: &Asking<'_>, name: &str, value: &str) -> Result<Vec<(String, String)>> {
+    let (known, value) = (canonical(name), value.trim());
+    match known.as_str() {
+        // Unset together: a schema is one of its catalog.
+        "catalog" if value.is_empty() => Ok(catalog_assignments(String::new())),
+        "catalog" => Ok(catalog_assignments(find_catalog(asking, value).await?)),
+        "schema" if !value.is_empty() => Ok(vec![(known, find_schema(asking, &asking.session.catalog, value).await?)]),
+        _ => Ok(vec![(known, value.to_string())]),
+    }
+}
+
+/// A catalog comes with its schema `default`, as after USE CATALOG.
+fn catalog_assignments(catalog: String) -> Vec<(String, String)> {
+    vec![("catalog".into(), catalog), ("schema".into(), "default".into())]
+}
+
+async fn find_catalog(asking: &Asking<'_>, catalog: &str) -> Result<String> {
+    let principal = &asking.session.principal;
+    let known = asking.catalog.catalogs(principal).await?;
+    if let Some(found) = known.iter().find(|c| c.eq_ignore_ascii_case(catalog)) {
+        return Ok(found.clone());
+    }
+    // A catalog that is down isn't listed: it says so itself.
+    match asking.catalog.schemas(principal, catalog).await {
+        Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+        _ => Err(not_found("catalog", "NO_SUCH_CATALOG_EXCEPTION", catalog, &known)),
+    }
+}
+
+async fn find_schema(asking: &Asking<'_>, catalog: &str, schema: &str) -> Result<String> {
+    let known = asking.catalog.schemas(&asking.session.principal, catalog).await?;
+    let found = known.iter().find(|s| s.eq_ignore_ascii_case(schema)).cloned();
+    found.ok_or_else(|| not_found("schema", "SCHEMA_NOT_FOUND", &format!("{catalog}`.`{schema}"), &known))
 }
 
 pub(super) async fn use_schema(asking: &Asking<'_>, name: &[String]) -> Result<Statement> {
-    let principal = &asking.session.principal;
     let mut assignments = Vec::new();
     let (catalog, schema) = match name {
         [schema] => (asking.session.catalog.clone(), schema),
         [catalog, schema] => {
-            let known = asking.catalog.catalogs(principal).await?;
-            let Some(found) = known.iter().find(|c| c.eq_ignore_ascii_case(catalog)) else {
-                return Err(not_found("catalog", "NO_SUCH_CATALOG_EXCEPTION", catalog, &known));
-            };
+            let found = find_catalog(asking, catalog).await?;
             assignments.push(("catalog".to_string(), found.clone()));
-            (found.clone(), schema)
+            (found, schema)
         }
         _ => return Err(Error::invalid("USE takes a schema: `schema` or `catalog.schema`")),
     };
-    let known = asking.catalog.schemas(principal, &catalog).await?;
-    let Some(found) = known.iter().find(|s| s.eq_ignore_ascii_case(schema)) else {
-        return Err(not_found("schema", "SCHEMA_NOT_FOUND", &format!("{catalog}`.`{schema}"), &known));
-    };
-    assignments.push(("schema".to_string(), found.clone()));
+    assignments.push(("schema".to_string(), find_schema(asking, &catalog, schema).await?));
     Ok(changed(assignments))
 }
 
@@ -70,7 +95,7 @@ pub(super) fn settings(session: &Session, name: Option<&str>) -> Result<LocalRes
 }
 
 /// `SET name = value`.
-pub(crate) fn set_session(session: &Session, name: &str, value: &str) -> Result<Statement> {
+pub(super) async fn set(asking: &Asking<'_>, name: &str, value: &str) -> Result<Statement> {
     let known = canonical(name);
     let shows = pairs(vec![(name.to_string(), value.to_string())])?;
     if let Some((_, only)) = FIXED.iter().find(|(n, _)| *n == known) {
@@ -79,10 +104,10 @@ pub(crate) fn set_session(session: &Session, name: &str, value: &str) -> Result<
         }
         return Ok(Statement::SetSession { assignments: Vec::new(), shows });
     }
-    let mut trial = session.clone();
+    let mut trial = asking.session.clone();
     trial.set(&known, value)?;
     crate::check_time_zone(&trial.time_zone)?;
-    Ok(Statement::SetSession { assignments: vec![(known, value.to_string())], shows })
+    Ok(Statement::SetSession { assignments: assignments(asking, &known, value).await?, shows })
 }
 
 /// `RESET`, `RESET name`: back to the default. Catalog and schema are no settings in that sense.
@@ -93,7 +118,10 @@ pub(super) fn reset(session: &Session, name: Option<&str>) -> Result<Statement> 
             if session.get(&known).is_none() && !FIXED.iter().any(|(n, _)| *n == known) {
                 session.clone().set(&known, "")?;
             }
-            vec![(known, String::new())]
+            match known.as_str() {
+                "catalog" => catalog_assignments(String::new()),
+                _ => vec![(known, String::new())],
+            }
         }
         None => Session::NAMES.iter().filter(|n| !matches!(**n, "catalog" | "schema")).map(|n| (n.to_string(), String::new())).collect(),
     };

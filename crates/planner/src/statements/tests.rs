@@ -40,6 +40,8 @@ fn settings_are_read_whatever_their_value_looks_like() {
     assert_eq!(command("SET flightpath.tag = 'a b'"), Command::Set { name: "flightpath.tag".into(), value: "a b".into() });
     assert_eq!(command("SET TIME ZONE 'Europe/Berlin'"), Command::Set { name: "time_zone".into(), value: "Europe/Berlin".into() });
     assert_eq!(command("SET timezone = Europe/Berlin"), Command::Set { name: "timezone".into(), value: "Europe/Berlin".into() });
+    assert_eq!(command("SET tag = a b"), Command::Set { name: "tag".into(), value: "a b".into() });
+    assert_eq!(command("SET tag = a-b/c ;"), Command::Set { name: "tag".into(), value: "a-b/c".into() });
     assert_eq!(command("set time zone local"), Command::Set { name: "time_zone".into(), value: String::new() });
     assert_eq!(command("RESET timeout_seconds"), Command::Reset(Some("timeout_seconds".into())));
     assert_eq!(command("USE lake.default"), Command::UseSchema(names(&["lake", "default"])));

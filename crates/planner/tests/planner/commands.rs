@@ -92,10 +92,19 @@ async fn use_and_set_are_checked_and_handed_on() {
     assert_eq!(assignments("SET TIME ZONE 'Asia/Tokyo'").await, [pair("time_zone", "Asia/Tokyo")]);
     assert_eq!(assignments("SET spark.sql.session.timeZone = Asia/Tokyo").await, [pair("time_zone", "Asia/Tokyo")]);
     assert_eq!(assignments("SET ansi_mode = true").await, []);
+    assert_eq!(assignments("SET catalog = LAKE").await, [pair("catalog", "lake"), pair("schema", "default")]);
+    assert_eq!(assignments("SET schema = 'Other'").await, [pair("schema", "other")]);
+    assert_eq!(assignments("RESET catalog").await, [pair("catalog", ""), pair("schema", "default")]);
     assert_eq!(assignments("RESET tag").await, [pair("tag", "")]);
     assert!(assignments("RESET").await.iter().all(|(name, _)| name != "catalog"));
     let planner = planner(&FakeCatalog::with_sales());
     assert_eq!(failure(&planner, "USE nowhere").await.kind(), ErrorKind::NotFound);
+    for (text, there) in [("SET catalog = 'nope'", "There are: lake, system"), ("SET schema = nope", "There are: default, other")] {
+        let error = failure(&planner, text).await;
+        assert!(error.kind() == ErrorKind::NotFound && error.message().contains(there), "{error}");
+    }
+    let long = failure(&planner, &format!("SET tag = '{}'", "x".repeat(1_025))).await;
+    assert!(long.kind() == ErrorKind::InvalidArgument && long.message().contains("1024"), "{long}");
     assert_eq!(failure(&planner, "SET TIME ZONE 'Mars'").await.sql_state(), Some("22009"));
     assert_eq!(failure(&planner, "SET nonsense = 1").await.kind(), ErrorKind::InvalidArgument);
     assert_eq!(failure(&planner, "SET ansi_mode = false").await.kind(), ErrorKind::NotEligible);

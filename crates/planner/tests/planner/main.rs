@@ -6,6 +6,7 @@ mod golden;
 mod passing;
 mod planning;
 mod pruning;
+mod remote;
 
 use std::sync::Arc;
 

@@ -3,6 +3,9 @@
 
 mod auth;
 mod databricks;
+mod door;
+mod fleet;
+mod profiles;
 mod table;
 mod value;
 
@@ -12,11 +15,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flightpath_router::Strategy;
+use flightpath_pipeline::{AdmissionConfig, EscalationConfig, LiveConfig};
+use flightpath_router::{DEFAULT_PROFILE, OverBudget, Profile, Profiles, Strategy};
 use toml_edit::{Document, Item, TableLike};
 
 pub use auth::{TokenSetting, UserSetting};
 pub use databricks::DatabricksSettings;
+pub use fleet::FleetSettings;
+pub use profiles::ProfileSetting;
 use table::SETTINGS;
 pub use table::documentation;
 use value::Given;
@@ -24,8 +30,16 @@ use value::Given;
 /// What environment variables of settings begin with.
 const PREFIX: &str = "FLIGHTPATH_";
 
-/// Environment variables that begin like a setting's but belong to the command line.
-const CLI_VARIABLES: [&str; 5] = ["FLIGHTPATH_URI", "FLIGHTPATH_CONFIG", "FLIGHTPATH_USER", "FLIGHTPATH_PASSWORD", "FLIGHTPATH_TOKEN"];
+/// Environment variables that begin like a setting's but belong to the command line, or hold a secret.
+const CLI_VARIABLES: [&str; 7] = [
+    "FLIGHTPATH_URI",
+    "FLIGHTPATH_CONFIG",
+    "FLIGHTPATH_USER",
+    "FLIGHTPATH_PASSWORD",
+    "FLIGHTPATH_TOKEN",
+    "FLIGHTPATH_FLEET_KEY",
+    "FLIGHTPATH_WORKER_KEY",
+];
 
 /// Everything `serve` and `worker` can be told.
 #[derive(Debug, Clone)]
@@ -40,6 +54,11 @@ pub struct Settings {
     pub tokens: Vec<TokenSetting>,
     pub tls_certificate: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
+    /// Authorities one of which has to have signed a client's certificate.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether the workspace is asked about bearer tokens that aren't listed.
+    pub databricks_tokens: bool,
+    pub session_idle: Duration,
 
     /// `postgres://...` or a SQLite file; the file `log.sqlite` in `state_dir` by default.
     pub log_url: Option<String>,
@@ -49,7 +68,14 @@ pub struct Settings {
     /// Older records are deleted; `None` keeps them for ever.
     pub log_retention: Option<Duration>,
 
+    /// Of profile `default`.
     pub strategy: Strategy,
+    /// The profile of whoever has none.
+    pub default_profile: Option<String>,
+    pub profiles: Vec<ProfileSetting>,
+    pub escalation: EscalationConfig,
+    pub hold_bytes_max: u64,
+    pub hold_total_bytes_max: u64,
     pub timeout: Option<Duration>,
     pub queue_max: u64,
     pub queue_wait: Duration,
@@ -67,6 +93,7 @@ pub struct Settings {
     pub datafusion: EngineSettings,
     pub duckdb: EngineSettings,
     pub databricks: DatabricksSettings,
+    pub fleet: FleetSettings,
 }
 
 /// One local engine's share of the machine.
@@ -102,11 +129,19 @@ impl Default for Settings {
             tokens: Vec::new(),
             tls_certificate: None,
             tls_key: None,
+            tls_client_ca: None,
+            databricks_tokens: false,
+            session_idle: Duration::from_secs(8 * 3600),
             log_url: None,
             log_spool_bytes_max: 512 << 20,
             log_read_rows_max: 100_000,
             log_retention: Some(Duration::from_secs(90 * 86_400)),
             strategy: Strategy::Rules,
+            default_profile: None,
+            profiles: Vec::new(),
+            escalation: EscalationConfig::default(),
+            hold_bytes_max: 32 << 20,
+            hold_total_bytes_max: 512 << 20,
             timeout: None,
             queue_max: 256,
             queue_wait: Duration::from_secs(60),
@@ -121,6 +156,7 @@ impl Default for Settings {
             datafusion: engine(0.25),
             duckdb: engine(0.4),
             databricks: DatabricksSettings::default(),
+            fleet: FleetSettings::default(),
         }
     }
 }
@@ -234,10 +270,66 @@ impl Settings {
         }
     }
 
+    /// The profiles that there are, with whom they are for.
+    fn routing(&self) -> Result<Profiles, Vec<String>> {
+        let assignments = profiles::assignments(&self.profiles, self.default_profile.clone()).map_err(|mistake| vec![mistake])?;
+        let mut own: Vec<Profile> = self.profiles.iter().map(|setting| setting.profile.clone()).collect();
+        if own.iter().all(|profile| profile.name != DEFAULT_PROFILE) {
+            own.push(Profile { strategy: self.strategy.clone(), ..Profile::named(DEFAULT_PROFILE) });
+        }
+        Profiles::new(own, assignments)
+    }
+
+    /// What takes effect without a restart.
+    pub fn live(&self) -> Result<LiveConfig, Mistakes> {
+        let mistake = |message| Mistake { place: "profiles".into(), message };
+        Ok(LiveConfig {
+            profiles: self.routing().map_err(|all| Mistakes(all.into_iter().map(mistake).collect()))?,
+            admission: AdmissionConfig { queue_max: usize::try_from(self.queue_max).unwrap_or(usize::MAX), wait_max: self.queue_wait },
+            escalation: self.escalation,
+            timeout: self.timeout,
+        })
+    }
+
+    /// Whether something differs that only a start takes on.
+    pub fn differs_at_start(&self, other: &Self) -> bool {
+        let mut settings = self.clone();
+        settings.strategy = other.strategy.clone();
+        settings.default_profile = other.default_profile.clone();
+        settings.profiles = other.profiles.clone();
+        settings.escalation = other.escalation;
+        settings.queue_max = other.queue_max;
+        settings.queue_wait = other.queue_wait;
+        settings.timeout = other.timeout;
+        format!("{settings:?}") != format!("{other:?}")
+    }
+
+    /// Engines that are switched on, by the names they go by.
+    fn engines(&self) -> Vec<&'static str> {
+        let all =
+            [("datafusion", self.datafusion.enabled), ("duckdb", self.duckdb.enabled), ("databricks", self.databricks.host.is_some())];
+        all.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
+    }
+
+    /// Engines that profiles name and that aren't there.
+    fn unknown_engines(&self) -> Vec<String> {
+        let engines = self.engines();
+        let own = self.profiles.iter().map(|setting| &setting.profile);
+        let in_profiles = own.flat_map(|profile| {
+            let over = match profile.budget.as_ref().map(|budget| &budget.over) {
+                Some(OverBudget::Engines(engines)) => engines.iter().collect(),
+                Some(OverBudget::Profile(_) | OverBudget::Refuse) | None => Vec::new(),
+            };
+            profile.strategy.engines().into_iter().chain(profile.engines.iter().flatten()).chain(over)
+        });
+        let named = self.strategy.engines().into_iter().chain(in_profiles).filter(|engine| !engines.contains(&engine.as_str()));
+        named.map(|engine| format!("there is no engine `{engine}`; engines that are on: {}", engines.join(", "))).collect()
+    }
+
     /// What no single setting can tell.
     fn check_together(&self, mistakes: &mut Vec<Mistake>) {
         let mut wrong = |place: &str, message: String| mistakes.push(Mistake { place: place.to_string(), message });
-        if !self.listen.ip().is_loopback() && self.users.is_empty() && self.tokens.is_empty() {
+        if !self.listen.ip().is_loopback() && self.users.is_empty() && self.tokens.is_empty() && !self.databricks_tokens {
             wrong(
                 "listen",
                 format!(
@@ -249,7 +341,18 @@ impl Settings {
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
             wrong("tls", "tls.certificate and tls.key are set together or not at all".into());
         }
-        for (setting, path) in [("tls.certificate", &self.tls_certificate), ("tls.key", &self.tls_key)] {
+        if self.tls_client_ca.is_some() && self.tls_certificate.is_none() {
+            wrong("tls.client_ca", "clients show certificates over TLS only: set tls.certificate and tls.key too".into());
+        }
+        if self.databricks_tokens && (self.databricks.host.is_none() || self.databricks.auth != "pass_through") {
+            wrong(
+                "auth.databricks_tokens",
+                "needs [databricks] with auth = \"pass_through\": the tokens are asked about there, and used there in their owners' names"
+                    .into(),
+            );
+        }
+        let files = [("tls.certificate", &self.tls_certificate), ("tls.key", &self.tls_key), ("tls.client_ca", &self.tls_client_ca)];
+        for (setting, path) in files {
             if let Some(path) = path.as_ref().filter(|p| !p.is_file()) {
                 wrong(setting, format!("there is no file {}", path.display()));
             }
@@ -259,8 +362,17 @@ impl Settings {
                 wrong("data", format!("there is no folder {}", path.display()));
             }
         }
+        for mistake in self.routing().err().unwrap_or_default() {
+            wrong("profiles", mistake);
+        }
+        for mistake in self.unknown_engines() {
+            wrong("profiles", mistake);
+        }
         for mistake in self.databricks.mistakes() {
             wrong("databricks", mistake);
+        }
+        for (setting, mistake) in self.fleet.mistakes(self.duckdb.enabled, self.tls_certificate.is_some()) {
+            wrong(setting, mistake);
         }
         if !self.datafusion.enabled && !self.duckdb.enabled && self.databricks.host.is_none() {
             wrong("engines", "every engine is switched off; leave at least one on".into());
@@ -285,6 +397,7 @@ impl TomlReader<'_> {
             let outcome = match path.as_str() {
                 "auth.users" => auth::users(item).map(|users| self.settings.users = users),
                 "auth.tokens" => auth::tokens(item).map(|tokens| self.settings.tokens = tokens),
+                "profiles" => profiles::read(item).map(|profiles| self.settings.profiles = profiles),
                 _ => match SETTINGS.iter().find(|s| s.path == path) {
                     Some(setting) => match item.as_value() {
                         Some(value) => (setting.set)(self.settings, Given::Toml(value)),
@@ -313,7 +426,7 @@ fn is_section(path: &str) -> bool {
 }
 
 fn unknown_key(path: &str) -> String {
-    let known = SETTINGS.iter().map(|s| s.path).chain(["auth.users", "auth.tokens"]);
+    let known = SETTINGS.iter().map(|s| s.path).chain(["auth.users", "auth.tokens", "profiles"]);
     match nearest(path, known) {
         Some(near) => format!("unknown setting `{path}`; did you mean `{near}`?"),
         None => format!("unknown setting `{path}`"),

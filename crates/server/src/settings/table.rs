@@ -8,6 +8,7 @@ use flightpath_router::Strategy;
 use super::Settings;
 use super::value::Given;
 
+#[derive(Clone, Copy)]
 pub(crate) struct Setting {
     pub path: &'static str,
     pub help: &'static str,
@@ -48,7 +49,7 @@ macro_rules! local_engine {
     };
 }
 
-const BASE: [Setting; 22] = [
+const BASE: &[Setting] = &[
     Setting {
         path: "listen",
         help: "address and port of the Flight SQL server",
@@ -143,9 +144,49 @@ const BASE: [Setting; 22] = [
     },
     Setting {
         path: "routing.strategy",
-        help: "`rules` or `always:<engine>`",
+        help: "strategy of profile `default`: `rules`, `cost`, `latency`, `cheapest_within_slo`, `always:<engine>` or `ab:<a>|<b>`",
         set: |s, v| {
             s.strategy = Strategy::parse(&v.text()?)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "routing.profile",
+        help: "profile of queries whose session, tag and user have none",
+        set: |s, v| {
+            s.default_profile = v.optional_text()?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "routing.escalation_factor",
+        help: "a query that takes this many times its predicted p95 moves to the next engine; 0 for never",
+        set: |s, v| {
+            s.escalation.factor = v.number(0.0, 1_000.0)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "routing.escalation_min_seconds",
+        help: "no query moves for being slow before this",
+        set: |s, v| {
+            s.escalation.after_min = v.seconds(0.0, DAY_SECONDS)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "limits.hold_max",
+        help: "beginning of a result that is kept back until it's whole or this large, so that an engine's failure stays invisible",
+        set: |s, v| {
+            s.hold_bytes_max = v.bytes(0)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "limits.hold_total_max",
+        help: "memory for what is kept back of all results together",
+        set: |s, v| {
+            s.hold_total_bytes_max = v.bytes(0)?;
             Ok(())
         },
     },
@@ -246,7 +287,14 @@ const BASE: [Setting; 22] = [
 ];
 
 pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> = std::sync::LazyLock::new(|| {
-    BASE.into_iter().chain(local_engine!(datafusion)).chain(local_engine!(duckdb)).chain(super::databricks::settings()).collect()
+    BASE.iter()
+        .copied()
+        .chain(local_engine!(datafusion))
+        .chain(local_engine!(duckdb))
+        .chain(super::databricks::settings())
+        .chain(super::door::settings())
+        .chain(super::fleet::settings())
+        .collect()
 });
 
 /// Every setting's path, environment variable and meaning.
@@ -255,5 +303,10 @@ pub fn documentation() -> Vec<(String, String, String)> {
         SETTINGS.iter().map(|s| (s.path.to_string(), s.variable(), s.help.to_string())).collect();
     lines.push(("auth.users".into(), String::new(), "users: `name` and `password_hash` (argon2, PHC text)".into()));
     lines.push(("auth.tokens".into(), String::new(), "bearer tokens: `principal` and `token_sha256` (hex)".into()));
+    lines.push((
+        "profiles.<name>".into(),
+        String::new(),
+        "how a kind of work is served: strategy, SLO, engines, limits, budget, and whose it is".into(),
+    ));
     lines
 }

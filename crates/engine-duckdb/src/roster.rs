@@ -1,0 +1,508 @@
+//! The workers there are, local and remote alike: who is in the fleet, how each is, and which one a
+//! query is given to. Never gives work to a worker that is silent, draining or failing, and knows
+//! a worker that comes back as a new one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use flightpath_proto::v1::WorkerStatus;
+use flightpath_types::{EngineState, Error, ErrorKind, QueryId, Result};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::breaker::Breaker;
+use crate::budget::RetryBudget;
+use crate::client::Client;
+use crate::placement::{Choice, choose};
+
+/// Queries of which it is known where they have failed.
+const FAILED_MAX: usize = 4096;
+/// A query is tried again within this time or not at all.
+const FAILED_KEPT: Duration = Duration::from_secs(120);
+/// Names of tables that one worker may tell.
+const CACHED_MAX: usize = 64;
+
+/// A worker as `system.workers` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerFacts {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    /// `ready`, `silent`, `draining` or `failing`.
+    pub state: &'static str,
+    pub slots: u32,
+    pub running: u32,
+    pub waiting: u32,
+    pub cores: u32,
+    pub memory_bytes_max: u64,
+    pub memory_bytes_used: u64,
+    pub cached_tables: usize,
+    pub heartbeat_age: Duration,
+}
+
+/// What the ready workers can do together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    pub slots: u32,
+    pub running: u32,
+    /// Of the smallest, where a query may land.
+    pub cores_min: u32,
+    pub memory_bytes_min: u64,
+}
+
+/// Who joins.
+pub struct Candidate {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub client: Arc<Client>,
+    pub status: WorkerStatus,
+    /// Whether other routers may use it too.
+    pub shared: bool,
+}
+
+/// What a query needs of its worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Need<'a> {
+    pub query_id: Option<QueryId>,
+    /// Its largest table.
+    pub table: &'a str,
+    pub files: usize,
+    /// SQL in the `duckdb` dialect.
+    pub user: bool,
+}
+
+/// One worker during one stay.
+pub struct Member {
+    pub name: String,
+    labels: BTreeMap<String, String>,
+    pub client: Arc<Client>,
+    epoch: u64,
+    shared: bool,
+    in_flight: AtomicU32,
+    /// True while it is silent, and once it has left.
+    lost: watch::Sender<bool>,
+    now: Mutex<Condition>,
+}
+
+struct Condition {
+    status: WorkerStatus,
+    /// Queries of other routers.
+    others: u32,
+    heard: Instant,
+    breaker: Breaker,
+}
+
+impl Member {
+    /// Completes once the worker is silent or gone.
+    pub async fn lost(&self) {
+        let mut lost = self.lost.subscribe();
+        let _ = lost.wait_for(|lost| *lost).await;
+    }
+
+    pub fn is_lost(&self) -> bool {
+        *self.lost.borrow()
+    }
+
+    fn load(&self, condition: &Condition) -> u32 {
+        self.in_flight.load(Ordering::Relaxed).saturating_add(condition.others)
+    }
+
+    fn state(&self, now: Instant) -> &'static str {
+        let condition = self.now.lock();
+        if self.is_lost() {
+            "silent"
+        } else if condition.status.draining {
+            "draining"
+        } else if !condition.breaker.allows(now) {
+            "failing"
+        } else {
+            "ready"
+        }
+    }
+
+    fn is_ready(&self, now: Instant) -> bool {
+        self.state(now) == "ready"
+    }
+}
+
+/// How a worker that this router keeps alive itself is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Local {
+    Starting,
+    Up,
+    Down(String),
+}
+
+#[derive(Default)]
+struct State {
+    members: Vec<Arc<Member>>,
+    locals: BTreeMap<String, Local>,
+    failed: HashMap<QueryId, (Instant, Vec<u64>)>,
+    stopped: bool,
+}
+
+pub struct Roster {
+    state: Mutex<State>,
+    budget: Mutex<RetryBudget>,
+    epochs: AtomicU64,
+    /// Grows with every change, for those who wait for one.
+    changes: watch::Sender<u64>,
+    lease: Duration,
+    members_max: usize,
+}
+
+impl Roster {
+    pub fn new(lease: Duration, members_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            budget: Mutex::new(RetryBudget::new(Instant::now())),
+            epochs: AtomicU64::new(0),
+            changes: watch::Sender::new(0),
+            lease,
+            members_max,
+        })
+    }
+
+    /// Takes a worker in until the seat is dropped.
+    pub fn join(self: &Arc<Self>, candidate: Candidate, now: Instant) -> Result<Seat> {
+        let mut state = self.state.lock();
+        if state.stopped {
+            return Err(Error::unavailable("the router is shutting down"));
+        }
+        if let Some(at) = state.members.iter().position(|m| m.name == candidate.name) {
+            if !state.members[at].is_lost() {
+                return Err(Error::unavailable(format!(
+                    "another worker named `{}` belongs to the fleet; names are unique: set worker.name",
+                    candidate.name
+                )));
+            }
+            // The one that fell silent is replaced by the one that speaks.
+            let old = state.members.swap_remove(at);
+            old.lost.send_replace(true);
+        }
+        if state.members.len() >= self.members_max {
+            return Err(Error::new(ErrorKind::ResourceExhausted, format!("the fleet has {} workers already", self.members_max)));
+        }
+        let member = Arc::new(Member {
+            name: candidate.name,
+            labels: candidate.labels,
+            client: candidate.client,
+            epoch: self.epochs.fetch_add(1, Ordering::Relaxed),
+            shared: candidate.shared,
+            in_flight: AtomicU32::new(0),
+            lost: watch::Sender::new(false),
+            now: Mutex::new(Condition { status: candidate.status, others: 0, heard: now, breaker: Breaker::default() }),
+        });
+        state.members.push(member.clone());
+        drop(state);
+        self.changed();
+        Ok(Seat { roster: self.clone(), member })
+    }
+
+    /// How a worker of this router's own is doing; `None`: it is no more.
+    pub fn local(&self, name: &str, local: Option<Local>) {
+        let mut state = self.state.lock();
+        match local {
+            Some(local) => state.locals.insert(name.to_string(), local),
+            None => state.locals.remove(name),
+        };
+        drop(state);
+        self.changed();
+    }
+
+    /// Takes no more workers and gives out none.
+    pub fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.changed();
+    }
+
+    /// Marks who has been silent for longer than the lease; called several times within it.
+    pub fn expire(&self, now: Instant) {
+        let members = self.state.lock().members.clone();
+        for member in members {
+            let silent = now.saturating_duration_since(member.now.lock().heard) > self.lease;
+            if silent && !member.lost.send_replace(true) {
+                tracing::warn!(
+                    worker = member.name,
+                    lease_ms = self.lease.as_millis() as u64,
+                    "a DuckDB worker is silent: no new work for it"
+                );
+                self.changed();
+            }
+        }
+    }
+
+    /// Gives a query to a worker.
+    pub fn begin(self: &Arc<Self>, need: &Need<'_>, now: Instant) -> Result<Attempt> {
+        let mut state = self.state.lock();
+        let failed_at = need.query_id.and_then(|id| state.failed.get(&id)).map(|(_, epochs)| epochs.clone()).unwrap_or_default();
+        let ready: Vec<Arc<Member>> = state.members.iter().filter(|m| !state.stopped && m.is_ready(now)).cloned().collect();
+        if ready.is_empty() {
+            return Err(Error::unavailable(why_down(&state)));
+        }
+        let fitting: Vec<Arc<Member>> = ready.into_iter().filter(|m| fits(&m.now.lock().status, need)).collect();
+        if fitting.is_empty() {
+            return Err(unfit(need));
+        }
+        let choices: Vec<Choice<'_>> = fitting
+            .iter()
+            .map(|m| {
+                let condition = m.now.lock();
+                Choice {
+                    name: &m.name,
+                    slots: condition.status.slots,
+                    load: m.load(&condition),
+                    cached: condition.status.cached.iter().any(|t| t == need.table),
+                    failed_here: failed_at.contains(&m.epoch),
+                }
+            })
+            .collect();
+        let member = choose(&choices, need.table).and_then(|at| fitting.get(at).cloned());
+        let member = member.ok_or_else(|| Error::internal("no DuckDB worker was chosen"))?;
+        let mut budget = self.budget.lock();
+        if failed_at.is_empty() {
+            budget.first_try();
+        } else if !budget.take(now) {
+            return Err(Error::unavailable("too many queries are being tried again already: the DuckDB workers are in trouble"));
+        }
+        member.now.lock().breaker.begin(now);
+        member.in_flight.fetch_add(1, Ordering::Relaxed);
+        if state.failed.len() >= FAILED_MAX {
+            state.failed.retain(|_, (at, _)| now.saturating_duration_since(*at) < FAILED_KEPT);
+        }
+        Ok(Attempt { roster: self.clone(), member, query_id: need.query_id, decided: false })
+    }
+
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        self.state.lock().members.clone()
+    }
+
+    pub fn state(&self, now: Instant) -> EngineState {
+        let state = self.state.lock();
+        if state.stopped {
+            EngineState::Draining
+        } else if state.members.iter().any(|m| m.is_ready(now)) {
+            EngineState::Ready
+        } else {
+            EngineState::Down(why_down(&state))
+        }
+    }
+
+    /// `None` when no worker is ready.
+    pub fn totals(&self, now: Instant) -> Option<Totals> {
+        let ready: Vec<Arc<Member>> = self.state.lock().members.iter().filter(|m| m.is_ready(now)).cloned().collect();
+        let mut totals: Option<Totals> = None;
+        for member in ready {
+            let condition = member.now.lock();
+            let (slots, load, status) = (condition.status.slots, member.load(&condition), &condition.status);
+            totals = Some(match totals {
+                None => Totals { slots, running: load, cores_min: status.threads, memory_bytes_min: status.memory_bytes_max },
+                Some(t) => Totals {
+                    slots: t.slots.saturating_add(slots),
+                    running: t.running.saturating_add(load),
+                    cores_min: t.cores_min.min(status.threads),
+                    memory_bytes_min: t.memory_bytes_min.min(status.memory_bytes_max),
+                },
+            });
+        }
+        totals
+    }
+
+    /// Queries of this router that run on workers.
+    pub fn in_flight(&self) -> u32 {
+        self.state.lock().members.iter().map(|m| m.in_flight.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn facts(&self, now: Instant) -> Vec<WorkerFacts> {
+        let mut facts: Vec<WorkerFacts> = self
+            .members()
+            .into_iter()
+            .map(|member| {
+                let state = member.state(now);
+                let condition = member.now.lock();
+                let status = &condition.status;
+                WorkerFacts {
+                    name: member.name.clone(),
+                    labels: member.labels.clone(),
+                    state,
+                    slots: status.slots,
+                    running: member.load(&condition),
+                    waiting: status.waiting,
+                    cores: status.threads,
+                    memory_bytes_max: status.memory_bytes_max,
+                    memory_bytes_used: status.memory_bytes_used,
+                    cached_tables: status.cached.len(),
+                    heartbeat_age: now.saturating_duration_since(condition.heard),
+                }
+            })
+            .collect();
+        facts.sort_by(|a, b| a.name.cmp(&b.name));
+        facts
+    }
+
+    /// Waits until a worker takes queries, while one is starting. Fails when none is, or after `max`.
+    pub async fn ready(&self, max: Duration) -> Result<()> {
+        let mut changes = self.changes.subscribe();
+        let settled = async {
+            loop {
+                changes.borrow_and_update();
+                match self.state(Instant::now()) {
+                    EngineState::Ready => return Ok(()),
+                    EngineState::Draining => return Err(Error::unavailable("the DuckDB workers were shut down")),
+                    EngineState::Down(why) if !self.is_starting() => return Err(Error::unavailable(why)),
+                    EngineState::Down(_) => {}
+                }
+                if changes.changed().await.is_err() {
+                    return Err(Error::unavailable("the DuckDB workers were shut down"));
+                }
+            }
+        };
+        tokio::time::timeout(max, settled).await.unwrap_or_else(|_| Err(Error::unavailable("the DuckDB worker is still starting")))
+    }
+
+    fn is_starting(&self) -> bool {
+        self.state.lock().locals.values().any(|local| *local == Local::Starting)
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    fn failed_there(&self, query_id: Option<QueryId>, epoch: u64) {
+        let Some(id) = query_id else { return };
+        let mut state = self.state.lock();
+        // Beyond the bound a query may meet the same worker twice.
+        if state.failed.len() < FAILED_MAX || state.failed.contains_key(&id) {
+            let (at, epochs) = state.failed.entry(id).or_insert_with(|| (Instant::now(), Vec::new()));
+            *at = Instant::now();
+            epochs.push(epoch);
+        }
+    }
+}
+
+/// A worker of another shape than the engine's settings may not take what others do.
+fn fits(status: &WorkerStatus, need: &Need<'_>) -> bool {
+    need.files <= status.files_max as usize && (!need.user || status.user_slots > 0)
+}
+
+fn unfit(need: &Need<'_>) -> Error {
+    if need.user {
+        return Error::new(ErrorKind::PermissionDenied, "no DuckDB worker runs SQL written by users");
+    }
+    Error::new(ErrorKind::ResourceExhausted, format!("the query reads {} files; no DuckDB worker takes as many", need.files))
+}
+
+/// Why no worker takes queries, for a person.
+fn why_down(state: &State) -> String {
+    if state.stopped {
+        return "the DuckDB workers were shut down".into();
+    }
+    let several = state.members.len() + state.locals.len() > 1;
+    if !state.members.is_empty() {
+        let now = Instant::now();
+        let states: Vec<String> = state.members.iter().map(|m| format!("`{}` is {}", m.name, m.state(now))).collect();
+        let text = if several { states.join(", ") } else { format!("it is {}", states[0].rsplit(' ').next().unwrap_or_default()) };
+        return format!("no DuckDB worker takes queries: {text}");
+    }
+    let reasons: Vec<&str> =
+        state.locals.values().filter_map(|l| if let Local::Down(why) = l { Some(why.as_str()) } else { None }).collect();
+    match reasons.first() {
+        Some(reason) => format!("the DuckDB worker is down: {reason}"),
+        None if state.locals.is_empty() => "no DuckDB worker has registered yet".into(),
+        None => "the DuckDB worker is starting".into(),
+    }
+}
+
+/// A worker's place in the fleet, until it's dropped.
+pub struct Seat {
+    roster: Arc<Roster>,
+    member: Arc<Member>,
+}
+
+impl Seat {
+    /// The worker has told how it is.
+    pub fn report(&self, status: &WorkerStatus, now: Instant) {
+        let was_ready = self.member.is_ready(now);
+        {
+            let mut condition = self.member.now.lock();
+            let own = self.member.in_flight.load(Ordering::Relaxed);
+            condition.others = if self.member.shared { status.running.saturating_add(status.waiting).saturating_sub(own) } else { 0 };
+            condition.status = status.clone();
+            condition.status.cached.truncate(CACHED_MAX);
+            condition.heard = now;
+        }
+        if self.member.lost.send_replace(false) {
+            tracing::info!(worker = self.member.name, "a DuckDB worker is heard of again");
+        }
+        if self.member.is_ready(now) != was_ready {
+            self.roster.changed();
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.roster.state.lock().members.retain(|m| m.epoch != self.member.epoch);
+        self.member.lost.send_replace(true);
+        self.roster.changed();
+    }
+}
+
+/// A query that was given to a worker; counts there until it's dropped.
+pub struct Attempt {
+    roster: Arc<Roster>,
+    member: Arc<Member>,
+    query_id: Option<QueryId>,
+    decided: bool,
+}
+
+impl Attempt {
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    pub fn lease(&self) -> Duration {
+        self.roster.lease
+    }
+
+    /// The worker has answered, be it with an error of the query's own.
+    pub fn succeeded(&mut self) {
+        self.decided = true;
+        self.member.now.lock().breaker.success();
+    }
+
+    /// What this failure says of the worker.
+    pub fn failed(&mut self, error: &Error, now: Instant) {
+        match error.kind() {
+            ErrorKind::Unavailable => {
+                self.decided = true;
+                self.member.now.lock().breaker.failure(now);
+                self.roster.failed_there(self.query_id, self.member.epoch);
+                self.roster.changed();
+            }
+            // A query that DuckDB can't digest mustn't take its worker out of service.
+            ErrorKind::Internal | ErrorKind::ResourceExhausted | ErrorKind::DeadlineExceeded | ErrorKind::Cancelled => {}
+            ErrorKind::InvalidArgument
+            | ErrorKind::NotFound
+            | ErrorKind::NotEligible
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Unauthenticated
+            | ErrorKind::Raised
+            | ErrorKind::DataLoss => self.succeeded(),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.decided {
+            self.member.now.lock().breaker.undecided(Instant::now());
+        }
+        self.member.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[path = "roster/tests.rs"]
+mod tests;

@@ -1,0 +1,118 @@
+//! One candidate's tries at one query.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flightpath_engine::{Engine, Execution};
+use flightpath_plan::PlannedQuery;
+use flightpath_types::{CandidateNumbers, EngineFacts, Error, ErrorKind, Result};
+
+use super::Runner;
+use super::hold::Held;
+use crate::admission::{Capacity, Demand, Permit};
+use crate::learn::Lesson;
+
+/// A query under which an engine died this often isn't given to it again: it may be the cause.
+const DEATHS_MAX: u32 = 3;
+
+pub(super) struct Attempts<'a> {
+    pub engine: &'a Arc<dyn Engine>,
+    memory_bytes: u64,
+    /// How long it may take while there is somebody else; once only.
+    limit: Option<Duration>,
+    /// Times it died while it ran this query, which may be the query's own doing.
+    deaths: u32,
+    may_retry: bool,
+}
+
+/// The beginning of an answer.
+pub(super) struct Answer {
+    pub held: Held,
+    pub permit: Permit,
+    /// The engine as it was when it took the query.
+    pub facts: EngineFacts,
+    pub took: Duration,
+}
+
+/// A try that gave no answer.
+pub(super) struct Failed {
+    pub error: Error,
+    /// The engine was running the query and had no memory for it.
+    pub out_of_memory: bool,
+    /// It was taken from the engine, which may yet have answered.
+    pub too_slow: bool,
+}
+
+impl<'a> Attempts<'a> {
+    pub fn new(engine: &'a Arc<dyn Engine>, numbers: &CandidateNumbers, limit: Option<Duration>) -> Self {
+        Self { engine, memory_bytes: numbers.memory_bytes, limit, deaths: 0, may_retry: true }
+    }
+
+    pub fn without_limit(self) -> Self {
+        Self { limit: None, ..self }
+    }
+
+    pub fn may_retry(&self) -> bool {
+        self.may_retry
+    }
+
+    /// Waits for a slot and runs the query up to the end of what is held. `others`: whether it may be taken away for being slow.
+    pub async fn try_once(
+        &mut self,
+        runner: &Runner,
+        query: &Arc<PlannedQuery>,
+        execution: &Execution,
+        others: bool,
+        queued: &mut Duration,
+    ) -> Result<Answer, Failed> {
+        let arrived = Instant::now();
+        let facts = self.engine.facts();
+        let capacity = Capacity { slots: facts.slots, memory_bytes: facts.memory_bytes_max };
+        let demand = Demand { principal: &execution.principal, memory_bytes: self.memory_bytes };
+        let admitted = runner.admission.admit(self.engine.id(), capacity, demand, execution.deadline).await;
+        *queued += arrived.elapsed();
+        let permit = match admitted {
+            Ok(permit) => permit,
+            Err(error) => {
+                self.may_retry = false;
+                return Err(Failed { error, out_of_memory: false, too_slow: false });
+            }
+        };
+        let begun = Instant::now();
+        let mut reached = false;
+        let run = async {
+            let stream = self.engine.execute(query.clone(), execution.clone()).await?;
+            reached = true;
+            runner.holds.hold(stream).await
+        };
+        // What costs money by itself has been paid for already.
+        let limit = self.limit.filter(|_| others && !self.engine.is_metered());
+        let outcome = match limit {
+            None => Some(run.await),
+            Some(limit) => tokio::time::timeout(limit, run).await.ok(),
+        };
+        match outcome {
+            Some(Ok(held)) => Ok(Answer { held, permit, facts, took: begun.elapsed() }),
+            Some(Err(error)) => {
+                self.deaths += u32::from(reached);
+                // Only an engine that was down or died may be alive again; out of memory stays out of memory.
+                // What costs money by itself may have been carried out and isn't carried out twice.
+                self.may_retry = error.kind() == ErrorKind::Unavailable && self.deaths < DEATHS_MAX && !self.engine.is_metered();
+                let out_of_memory = reached && error.kind() == ErrorKind::ResourceExhausted;
+                if out_of_memory && let Some(lesson) = Lesson::of(&runner.predictor, query, facts, begun.elapsed()) {
+                    lesson.out_of_memory();
+                }
+                Err(Failed { error, out_of_memory, too_slow: false })
+            }
+            None => {
+                if let Some(lesson) = Lesson::of(&runner.predictor, query, facts, begun.elapsed()) {
+                    lesson.too_slow();
+                }
+                // If nobody else answers either, it gets all the time it needs.
+                let limit_ms = self.limit.take().unwrap_or_default().as_millis();
+                let error = Error::unavailable(format!("took longer than {limit_ms} ms, far more than predicted"));
+                Err(Failed { error, out_of_memory: false, too_slow: true })
+            }
+        }
+    }
+}

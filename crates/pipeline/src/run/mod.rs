@@ -1,0 +1,211 @@
+//! From a decision to the beginning of a result: candidates are tried in order until one answers.
+//! Until a batch has left for the client another try is safe; after that there is none.
+//!
+//! A candidate is left for the next one when it fails, when it is out of memory, and when it takes
+//! much longer than predicted (escalation).
+
+mod attempt;
+mod hold;
+mod recovery;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::record_batch::RecordBatch;
+use flightpath_engine::{BatchStream, Engine, Execution};
+use flightpath_plan::PlannedQuery;
+use flightpath_router::Predictor;
+use flightpath_types::{Decision, EngineFacts, EngineId, Error, ErrorKind, Result};
+use parking_lot::RwLock;
+
+use crate::admission::{Admission, AdmissionConfig, Permit};
+use crate::lifecycle::{Planned, QueryToken, micros};
+use attempt::{Answer, Attempts, Failed};
+pub use hold::HoldConfig;
+use hold::Holds;
+
+/// How often the whole list is gone through again when every candidate died under the query.
+const ROUNDS_MAX: u32 = 8;
+/// Pause before the second round; doubles. A worker's death is noticed within the first ones.
+const ROUND_PAUSE: Duration = Duration::from_millis(25);
+
+/// When a query is taken from an engine that is too slow and given to the next candidate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EscalationConfig {
+    /// Times the predicted p95 of its latency; 0 for never.
+    pub factor: f64,
+    /// Never before this: predictions of small queries are no reason to hurry.
+    pub after_min: Duration,
+}
+
+impl Default for EscalationConfig {
+    fn default() -> Self {
+        Self { factor: 3.0, after_min: Duration::from_secs(2) }
+    }
+}
+
+impl EscalationConfig {
+    /// How long a query with this p95 may take before it moves on.
+    fn limit(&self, p95_ms: f64) -> Option<Duration> {
+        let limit = Duration::try_from_secs_f64(p95_ms * self.factor / 1000.0).ok()?;
+        (self.factor > 0.0).then(|| limit.max(self.after_min))
+    }
+}
+
+/// How often a statement may be given to an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tries {
+    /// It only reads: elsewhere or again, until one answers.
+    UntilAnswered,
+    /// It changes something: an engine that fails may have carried it out.
+    Once,
+}
+
+/// A query whose first batch is here (or that ended without one).
+pub(crate) struct Started {
+    pub first: Option<RecordBatch>,
+    pub rest: BatchStream,
+    pub permit: Permit,
+    /// Who answers, as it was when it took the query.
+    pub facts: EngineFacts,
+    /// Microseconds from the first try to the first batch, slots' queues excluded.
+    pub waited_us: u64,
+    /// What the engine that answers took of it.
+    pub took: Duration,
+}
+
+/// The engines, and what running queries on them shares.
+pub(crate) struct Runner {
+    pub engines: Vec<Arc<dyn Engine>>,
+    pub admission: Admission,
+    holds: Holds,
+    predictor: Arc<Predictor>,
+    escalation: RwLock<EscalationConfig>,
+}
+
+impl Runner {
+    pub fn new(
+        engines: Vec<Arc<dyn Engine>>,
+        predictor: Arc<Predictor>,
+        admission: AdmissionConfig,
+        hold: HoldConfig,
+        escalation: EscalationConfig,
+    ) -> Self {
+        let admission = Admission::new(engines.iter().map(|engine| engine.id().clone()), admission);
+        Self { engines, admission, holds: Holds::new(hold), predictor, escalation: RwLock::new(escalation) }
+    }
+
+    /// New limits, for whoever comes from now on.
+    pub fn configure(&self, admission: AdmissionConfig, escalation: EscalationConfig) {
+        self.admission.configure(admission);
+        *self.escalation.write() = escalation;
+    }
+
+    pub async fn run(
+        &self,
+        query: &Arc<PlannedQuery>,
+        decision: &Decision,
+        execution: &Execution,
+        token: &mut QueryToken<Planned>,
+        tries: Tries,
+    ) -> Result<Started> {
+        let begun = Instant::now();
+        let mut queued = Duration::ZERO;
+        let mut candidates = self.candidates(decision, tries);
+        let mut failure = Error::not_eligible(decision.refusals_text());
+        let rounds = if tries == Tries::Once { 1 } else { ROUNDS_MAX };
+        for round in 0..rounds {
+            if round > 0 {
+                candidates.retain(Attempts::may_retry);
+                let engines: Vec<&Arc<dyn Engine>> = candidates.iter().map(|c| c.engine).collect();
+                let pause = ROUND_PAUSE * (1 << (round - 1));
+                if engines.is_empty() || !recovery::wait_for_recovery(&engines, pause, execution.deadline).await {
+                    break;
+                }
+            }
+            let mut position = 0;
+            while position < candidates.len() {
+                let others = position + 1 < candidates.len();
+                let candidate = &mut candidates[position];
+                let engine = candidate.engine.id().clone();
+                token.trying(&engine);
+                let failed = match candidate.try_once(self, query, execution, others, &mut queued).await {
+                    Ok(Answer { held, permit, facts, took }) => {
+                        token.queued(micros(queued));
+                        let waited_us = micros(begun.elapsed().saturating_sub(queued));
+                        return Ok(Started { first: held.first, rest: held.rest, permit, facts, waited_us, took });
+                    }
+                    Err(failed) => failed,
+                };
+                if !may_try_another(&failed, others) {
+                    // A second opinion that isn't one doesn't replace what the first engine raised.
+                    return Err(if failure.kind() == ErrorKind::Raised { failure } else { failed.error });
+                }
+                tracing::warn!(query_id = %execution.query_id, %engine, error = %failed.error, "an engine is left before its first batch");
+                token.failed_over(&engine, &failed.error);
+                if failed.out_of_memory {
+                    leave_for_elastic(&mut candidates, position);
+                }
+                failure = graver(failure, failed.error);
+                position += 1;
+            }
+            if failure.kind() == ErrorKind::Raised {
+                break;
+            }
+        }
+        Err(failure)
+    }
+
+    fn candidates(&self, decision: &Decision, tries: Tries) -> Vec<Attempts<'_>> {
+        let escalation = *self.escalation.read();
+        let known = |id: &EngineId| self.engines.iter().find(|engine| engine.id() == id);
+        let ranked = decision
+            .ranked()
+            .filter_map(|c| known(&c.engine).map(|engine| Attempts::new(engine, &c.numbers, escalation.limit(c.numbers.latency_p95_ms))));
+        match tries {
+            Tries::UntilAnswered => ranked.collect(),
+            Tries::Once => ranked.take(1).map(Attempts::without_limit).collect(),
+        }
+    }
+}
+
+/// A query that was out of memory on this machine isn't tried on another engine of it while there
+/// is one without such bounds.
+fn leave_for_elastic(candidates: &mut Vec<Attempts<'_>>, position: usize) {
+    if candidates[position + 1..].iter().any(|c| c.engine.is_metered()) {
+        let mut at = 0;
+        candidates.retain(|c| {
+            at += 1;
+            at <= position + 1 || c.engine.is_metered()
+        });
+    }
+}
+
+/// Whether this failure leaves the query to other candidates.
+fn may_try_another(failed: &Failed, others: bool) -> bool {
+    if failed.too_slow {
+        return true;
+    }
+    match failed.error.kind() {
+        // An engine may find out only at a value that it can't answer as Databricks does.
+        ErrorKind::NotEligible => true,
+        // Engines compute in their own widths: an overflow counts once no other engine can tell.
+        ErrorKind::Raised => others && failed.error.class() == Some("ARITHMETIC_OVERFLOW"),
+        kind => kind.may_fail_over(),
+    }
+}
+
+/// What the client hears when nobody answered: an error of the query's own, else that an engine
+/// died, else the latest.
+fn graver(before: Error, now: Error) -> Error {
+    match (before.kind(), now.kind()) {
+        (ErrorKind::Raised, _) => before,
+        (ErrorKind::Unavailable, kind) if kind != ErrorKind::Raised => before,
+        _ => now,
+    }
+}
+
+pub(crate) use recovery::wait_for_any;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! What a query would take on an engine where nothing was seen yet: counts, a scan rate, a fixed
+//! overhead. Wrong in detail, sensible in order of magnitude, and finite whatever comes in.
+
+use flightpath_types::{EngineFacts, Features};
+
+use crate::number::{clamped, saturating_u64};
+
+/// Parquet's encoded bytes grow about this much when decoded into vectors.
+const DECODED_FACTOR: u64 = 3;
+/// A hash table's bytes per row, keys and payload of a few columns.
+const HASH_ROW_BYTES: u64 = 64;
+/// Groups per input row where nothing is known.
+const GROUPS_PER_ROW: f64 = 0.1;
+/// What any query takes: plan, buffers of one row group per core.
+const MEMORY_FLOOR_BYTES: u64 = 16 << 20;
+/// Work of a join, aggregate, window, sort or distinct relative to the scan that feeds it.
+const OPERATOR_SHARE: f64 = 0.25;
+/// Nothing takes less or more than this, in milliseconds: 10 microseconds to about a month.
+pub(crate) const LATENCY_MS_MIN: f64 = 0.01;
+pub(crate) const LATENCY_MS_MAX: f64 = 3e9;
+
+/// Overhead + bytes / rate, more for each heavy operator.
+pub(crate) fn latency_ms(features: &Features, facts: &EngineFacts) -> f64 {
+    let heavy = u64::from(features.joins)
+        + u64::from(features.aggregates)
+        + u64::from(features.windows)
+        + u64::from(features.sorts)
+        + u64::from(features.distincts);
+    let rate = clamped(facts.scan_bytes_per_second_per_core, 1.0, 1e15) * f64::from(facts.cores.max(1));
+    let scan_ms = features.scan_bytes as f64 / rate * 1000.0;
+    let overhead_ms = clamped(facts.overhead_ms, 0.0, LATENCY_MS_MAX);
+    clamped(overhead_ms + scan_ms * (1.0 + OPERATOR_SHARE * heavy as f64), LATENCY_MS_MIN, LATENCY_MS_MAX)
+}
+
+/// What joins' smaller sides, groups and sorts hold.
+pub(crate) fn memory_bytes(features: &Features) -> u64 {
+    let largest = features.tables.iter().map(|t| t.bytes).max().unwrap_or(0);
+    let build_sides = if features.joins > 0 { features.scan_bytes.saturating_sub(largest) } else { 0 };
+    let rows = features.scan_rows.unwrap_or(features.scan_bytes / 16);
+    let groups = if features.group_keys > 0 || features.distincts > 0 { saturating_u64(rows as f64 * GROUPS_PER_ROW) } else { 0 };
+    // A sort with a limit keeps only the limit's rows.
+    let held_rows =
+        if features.windows > 0 || features.sorts > features.limits { features.result_rows.unwrap_or(rows).min(rows) } else { 0 };
+    MEMORY_FLOOR_BYTES
+        .saturating_add(build_sides.saturating_mul(DECODED_FACTOR))
+        .saturating_add(groups.saturating_mul(HASH_ROW_BYTES))
+        .saturating_add(held_rows.saturating_mul(HASH_ROW_BYTES))
+}
+
+/// How much slower a query runs beside those that run already: they share the cores.
+pub(crate) fn load_factor(facts: &EngineFacts) -> f64 {
+    1.0 + f64::from(facts.running) / f64::from(facts.cores.max(1))
+}

@@ -1,0 +1,66 @@
+//! What is learned, as plain data that outlives the process. Whoever keeps it chooses the format.
+
+use serde::{Deserialize, Serialize};
+
+/// Of this form, and of the features that the models rest on; what has another is left out.
+pub(crate) const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PredictorSnapshot {
+    pub version: u32,
+    pub ticks: u64,
+    pub shapes: Vec<ShapeState>,
+    pub models: Vec<ModelState>,
+}
+
+/// What came of restoring a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    pub shapes: usize,
+    pub models: usize,
+    pub left_out: usize,
+}
+
+/// One shape of query on one engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShapeState {
+    pub(crate) key: u64,
+    pub(crate) tick: u64,
+    pub(crate) classes: Vec<ClassState>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClassState {
+    pub tick: u64,
+    pub ln_bytes: f64,
+    pub overhead_ms: f64,
+    pub latency: Vec<f32>,
+    pub latency_seen: u32,
+    pub memory: Vec<f32>,
+    pub memory_seen: u32,
+}
+
+/// One engine on one kind of worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelState {
+    pub engine: String,
+    pub shape: String,
+    pub(crate) tick: u64,
+    pub(crate) latency: RegressionState,
+    pub(crate) memory: RegressionState,
+    pub(crate) shape_z: f64,
+    pub(crate) ln_usual_ms: Option<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RegressionState {
+    /// Lower triangle of the sum of x x', by rows.
+    pub xx: Vec<f64>,
+    pub xy: Vec<f64>,
+    pub yy: f64,
+    pub weight: f64,
+    pub seen: u32,
+    pub low: Vec<f64>,
+    pub high: Vec<f64>,
+    pub z: f64,
+}

@@ -1,0 +1,263 @@
+use flightpath_types::{EngineId, EngineState, Pricing, TableUse};
+
+use super::*;
+
+fn facts(engine: &str, shape: &str) -> EngineFacts {
+    EngineFacts {
+        id: EngineId::new(engine),
+        state: EngineState::Ready,
+        shape: shape.into(),
+        memory_bytes_max: 4 << 30,
+        slots: 4,
+        running: 0,
+        queued: 0,
+        cores: 2,
+        overhead_ms: 2.0,
+        scan_bytes_per_second_per_core: 2e8,
+        pricing: Pricing::hourly(0.2),
+    }
+}
+
+fn scan(bytes: u64) -> Features {
+    Features { scans: 1, files: 1, files_total: 1, file_bytes: bytes, scan_bytes: bytes, columns_read: 2, ..Default::default() }
+}
+
+fn shape(number: u64) -> Option<Fingerprint> {
+    Some(Fingerprint::from_u64(number))
+}
+
+fn see(predictor: &Predictor, fingerprint: Option<Fingerprint>, features: &Features, facts: &EngineFacts, latency: Observed) {
+    predictor.observe(&Observation { fingerprint, features, facts, latency_ms: Some(latency), memory_bytes: None });
+}
+
+fn close(actual: f64, expected: f64, factor: f64) -> bool {
+    actual <= expected * factor && actual >= expected / factor
+}
+
+/// A stand-in for an engine: three times the prior, joins cost double, aggregates half as much.
+fn truth(features: &Features) -> f64 {
+    3.0 * prior::latency_ms(features, &facts("e", "s")) * f64::from(1 + features.joins) * 0.5f64.powi(features.aggregates as i32)
+}
+
+fn mixed(number: u64) -> Features {
+    let bytes = 1u64 << (10 + mix(number) % 22);
+    Features { joins: (mix(number ^ 1) % 4) as u32, aggregates: (mix(number ^ 2) % 2) as u32, ..scan(bytes) }
+}
+
+#[test]
+fn a_new_installation_starts_with_the_prior() {
+    let numbers = Predictor::default().predict(shape(1), &scan(400_000_000), &facts("duckdb", "2c"));
+    assert_eq!((numbers.source, numbers.observations), (PredictionSource::Prior, 0));
+    assert!((numbers.latency_ms - 1_002.0).abs() < 1e-6, "{numbers:?}");
+    assert!(close(numbers.latency_p95_ms, 5_010.0, 1.01), "{numbers:?}");
+    assert!(numbers.memory_p95_bytes > numbers.memory_bytes);
+}
+
+#[test]
+fn a_shape_that_was_seen_takes_what_it_took() {
+    let predictor = Predictor::default();
+    let (features, engine) = (scan(400_000_000), facts("duckdb", "2c"));
+    for ms in [900.0, 100.0, 110.0, 105.0, 102.0] {
+        see(&predictor, shape(1), &features, &engine, Observed::Exactly(ms));
+    }
+    let numbers = predictor.predict(shape(1), &features, &engine);
+    assert_eq!((numbers.source, numbers.observations), (PredictionSource::Shape, 5));
+    assert!(close(numbers.latency_ms, 105.0, 1.06), "{numbers:?}");
+    assert!(numbers.latency_p95_ms > numbers.latency_ms);
+}
+
+#[test]
+fn another_worker_shape_starts_anew() {
+    let predictor = Predictor::default();
+    let features = scan(400_000_000);
+    for _ in 0..20 {
+        see(&predictor, shape(1), &features, &facts("duckdb", "2c"), Observed::Exactly(10.0));
+    }
+    let bigger = predictor.predict(shape(1), &features, &facts("duckdb", "16c"));
+    assert_eq!((bigger.source, bigger.observations), (PredictionSource::Prior, 0));
+    assert_eq!(predictor.predict(shape(1), &features, &facts("duckdb", "2c")).source, PredictionSource::Shape);
+}
+
+#[test]
+fn after_growth_times_are_scaled_and_then_forgotten() {
+    let predictor = Predictor::default();
+    let engine = facts("duckdb", "2c");
+    see(&predictor, shape(1), &scan(100_000_000), &engine, Observed::Exactly(102.0));
+    let same = predictor.predict(shape(1), &scan(120_000_000), &engine);
+    let fourfold = predictor.predict(shape(1), &scan(400_000_000), &engine);
+    let hundredfold = predictor.predict(shape(1), &scan(10_000_000_000), &engine);
+    assert!(close(same.latency_ms, 102.0, 1.01), "{same:?}");
+    assert!(close(fourfold.latency_ms, 402.0, 1.01), "{fourfold:?}");
+    assert!(fourfold.latency_p95_ms / fourfold.latency_ms > same.latency_p95_ms / same.latency_ms);
+    assert_ne!(hundredfold.source, PredictionSource::Shape);
+    // Both sizes are kept beside one another: the same text with other literals.
+    see(&predictor, shape(1), &scan(10_000_000_000), &engine, Observed::Exactly(9_000.0));
+    assert!(close(predictor.predict(shape(1), &scan(10_000_000_000), &engine).latency_ms, 9_000.0, 1.01));
+    assert!(close(predictor.predict(shape(1), &scan(100_000_000), &engine).latency_ms, 102.0, 1.01));
+}
+
+#[test]
+fn the_model_learns_what_the_prior_doesnt_know() {
+    let predictor = Predictor::default();
+    let engine = facts("e", "s");
+    for number in 0..400 {
+        let features = mixed(number);
+        see(&predictor, shape(number), &features, &engine, Observed::Exactly(truth(&features)));
+    }
+    let mut errors: Vec<f64> = (10_000..10_200)
+        .map(|number| {
+            let features = mixed(number);
+            let numbers = predictor.predict(shape(number), &features, &engine);
+            assert_eq!(numbers.source, PredictionSource::Model);
+            (numbers.latency_ms / truth(&features)).max(truth(&features) / numbers.latency_ms)
+        })
+        .collect();
+    errors.sort_by(f64::total_cmp);
+    assert!(errors[100] < 1.15 && errors[190] < 1.6, "median q-error {}, 95th {}", errors[100], errors[190]);
+}
+
+#[test]
+fn the_95th_percentile_is_kept_even_by_noise_that_isnt_normal() {
+    let predictor = Predictor::default();
+    let engine = facts("e", "s");
+    let (mut within, mut all) = (0, 0);
+    for number in 0..3_000 {
+        let features = mixed(number);
+        // One in ten is six times slower.
+        let actual = truth(&features) * if mix(number ^ 77) % 10 == 0 { 6.0 } else { 1.0 };
+        if number >= 1_000 {
+            all += 1;
+            within += usize::from(actual <= predictor.predict(shape(number), &features, &engine).latency_p95_ms);
+        }
+        see(&predictor, shape(number), &features, &engine, Observed::Exactly(actual));
+    }
+    let share = within as f64 / f64::from(all);
+    assert!((0.92..0.98).contains(&share), "{share}");
+}
+
+#[test]
+fn a_run_that_was_cut_short_counts_as_at_least_that() {
+    let predictor = Predictor::default();
+    let (features, engine) = (scan(100_000_000), facts("duckdb", "2c"));
+    let before = predictor.predict(shape(1), &features, &engine).latency_ms;
+    // A bound far below what is expected says nothing.
+    see(&predictor, shape(1), &features, &engine, Observed::AtLeast(before / 100.0));
+    assert_eq!(predictor.predict(shape(1), &features, &engine).observations, 0);
+    see(&predictor, shape(1), &features, &engine, Observed::AtLeast(60_000.0));
+    let after = predictor.predict(shape(1), &features, &engine);
+    assert!(after.latency_ms >= 60_000.0, "{after:?}");
+}
+
+#[test]
+fn memory_is_learned_beside_time() {
+    let predictor = Predictor::default();
+    let engine = facts("duckdb", "2c");
+    for number in 0..50 {
+        let features = mixed(number);
+        predictor.observe(&Observation {
+            fingerprint: shape(number),
+            features: &features,
+            facts: &engine,
+            latency_ms: None,
+            memory_bytes: Some(Observed::Exactly(10.0 * prior::memory_bytes(&features) as f64)),
+        });
+    }
+    let numbers = predictor.predict(shape(1), &mixed(1), &engine);
+    assert!(close(numbers.memory_bytes as f64, 10.0 * prior::memory_bytes(&mixed(1)) as f64, 1.05), "{numbers:?}");
+    let unseen = predictor.predict(None, &mixed(999), &engine);
+    assert!(close(unseen.memory_bytes as f64, 10.0 * prior::memory_bytes(&mixed(999)) as f64, 1.5), "{unseen:?}");
+    assert_eq!(unseen.source, PredictionSource::Prior, "no time was seen");
+}
+
+#[test]
+fn a_full_engine_makes_a_query_wait_as_long_as_its_queries_take() {
+    let predictor = Predictor::default();
+    let (features, mut engine) = (scan(1_000), facts("duckdb", "2c"));
+    for number in 0..10 {
+        see(&predictor, shape(number), &features, &engine, Observed::Exactly(1_000.0));
+    }
+    assert_eq!(predictor.predict(shape(1), &features, &engine).wait_ms, 0.0);
+    (engine.running, engine.queued) = (4, 7);
+    // Eight ahead of it for four places.
+    let numbers = predictor.predict(shape(1), &features, &engine);
+    assert!(close(numbers.wait_ms, 2_000.0, 1.01), "{numbers:?}");
+    assert!(numbers.latency_ms > 5_000.0, "two cores for five queries: {numbers:?}");
+}
+
+#[test]
+fn what_was_learned_survives_a_restart() {
+    let predictor = Predictor::default();
+    let engine = facts("duckdb", "2c");
+    for number in 0..200 {
+        let features = Features { tables: vec![TableUse { bytes: 5, ..Default::default() }], ..mixed(number) };
+        predictor.observe(&Observation {
+            fingerprint: shape(number % 50),
+            features: &features,
+            facts: &engine,
+            latency_ms: Some(Observed::Exactly(truth(&features))),
+            memory_bytes: Some(Observed::Exactly(1e8)),
+        });
+    }
+    let kept = serde_json::to_string(&predictor.export()).unwrap();
+    let again = Predictor::default();
+    let restored = again.restore(serde_json::from_str(&kept).unwrap());
+    assert_eq!((restored.models, restored.left_out, again.len()), (1, 0, predictor.len()));
+    for number in [3, 60, 5_000] {
+        let (a, b) = (predictor.predict(shape(number), &mixed(number), &engine), again.predict(shape(number), &mixed(number), &engine));
+        assert_eq!((a.source, a.observations), (b.source, b.observations));
+        assert!(close(a.latency_ms, b.latency_ms, 1.000_001) && close(a.latency_p95_ms, b.latency_p95_ms, 1.000_001), "{a:?} {b:?}");
+    }
+}
+
+#[test]
+fn a_damaged_or_foreign_snapshot_is_left_out_and_counted() {
+    let predictor = Predictor::default();
+    for number in 0..20 {
+        see(&predictor, shape(number), &mixed(number), &facts("duckdb", "2c"), Observed::Exactly(5.0));
+    }
+    let sound = predictor.export();
+    let mut damaged = sound.clone();
+    damaged.shapes[0].classes[0].latency = vec![f32::NAN];
+    damaged.shapes[1].classes.clear();
+    damaged.models[0].latency.xx[0] = f64::INFINITY;
+    let again = Predictor::default();
+    assert_eq!(again.restore(damaged), Restored { shapes: 18, models: 0, left_out: 3 });
+    let foreign = PredictorSnapshot { version: 999, ..sound };
+    assert_eq!(Predictor::default().restore(foreign).left_out, 21);
+}
+
+#[test]
+fn it_stays_within_its_bounds_and_forgets_the_oldest_first() {
+    let predictor = Predictor::new(PredictorConfig { shapes_max: 160, models_max: 3 });
+    let features = scan(1_000);
+    for number in 0..5_000 {
+        see(&predictor, shape(number), &features, &facts("duckdb", &format!("{}c", number / 500)), Observed::Exactly(1.0));
+        let (shapes, models) = predictor.len();
+        assert!(shapes <= 160 && models <= 3, "{shapes} shapes, {models} models");
+    }
+    assert_eq!(predictor.predict(shape(4_999), &features, &facts("duckdb", "9c")).source, PredictionSource::Shape);
+    assert_ne!(predictor.predict(shape(4_000), &features, &facts("duckdb", "8c")).source, PredictionSource::Shape);
+}
+
+#[test]
+fn an_engine_that_little_is_known_of_is_tried_more_often() {
+    let predictor = Predictor::default();
+    let engine = facts("duckdb", "2c");
+    let share = |share, number| predictor.shadow_share(share, shape(number), &mixed(number), &engine);
+    assert!(close(share(0.02, 1), 0.5, 1.001));
+    for number in 0..400 {
+        see(&predictor, shape(number), &mixed(number), &engine, Observed::Exactly(5.0));
+        assert!(number > 0 || close(share(0.02, 0), 0.02, 1.001), "that shape is known");
+        assert!(number > 0 || share(0.02, 1) > 0.4, "the engine isn't");
+    }
+    assert!(close(share(0.02, 5_000), 0.02, 1.001));
+    assert_eq!((share(0.0, 5_000), share(f64::NAN, 5_000)), (0.0, 0.0));
+}
+
+#[test]
+fn escalation_waits_for_three_times_the_95th_percentile_and_at_least_a_second() {
+    let numbers = |p95| CandidateNumbers { latency_p95_ms: p95, ..Default::default() };
+    assert_eq!(escalate_after_ms(&numbers(2_000.0)), 6_000.0);
+    assert_eq!(escalate_after_ms(&numbers(3.0)), 1_000.0);
+    assert_eq!(escalate_after_ms(&numbers(f64::NAN)), 1_000.0);
+}

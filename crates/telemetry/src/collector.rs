@@ -1,0 +1,203 @@
+//! What stands between the exporters and a collector that may be slow, down, or gone. An outage is
+//! told once; while it lasts the collector is asked ever more rarely, and what was to be sent is
+//! dropped and counted. An exporter is never told of a failure: it would only write its own log.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::Temporality;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+/// Longest export; a collector that takes longer counts as down.
+const EXPORT_MAX: Duration = Duration::from_secs(5);
+/// First pause after a failure; doubles up to the second.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Spans that wait to be sent; about a kilobyte each.
+pub(crate) const QUEUE_SPANS_MAX: usize = 4096;
+
+/// One collector's health, shared by all that is sent to it.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    endpoint: String,
+    runtime: Handle,
+    outage: Mutex<Option<Outage>>,
+    dropped_spans: AtomicU64,
+    queued_spans: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    ask_again: Instant,
+    pause: Duration,
+    dropped_before: u64,
+}
+
+impl Collector {
+    /// Exports run on the current tokio runtime.
+    pub fn new(endpoint: &str) -> Arc<Self> {
+        Arc::new(Self {
+            endpoint: endpoint.to_string(),
+            runtime: Handle::current(),
+            outage: Mutex::new(None),
+            dropped_spans: AtomicU64::new(0),
+            queued_spans: AtomicUsize::new(0),
+        })
+    }
+
+    pub fn dropped_spans(&self) -> u64 {
+        self.dropped_spans.load(Ordering::Relaxed)
+    }
+
+    /// Whether an export is worth a try now.
+    fn may_ask(&self) -> bool {
+        self.outage.lock().as_ref().is_none_or(|outage| Instant::now() >= outage.ask_again)
+    }
+
+    async fn export(&self, export: impl Future<Output = OTelSdkResult> + Send) -> bool {
+        if !self.may_ask() {
+            return false;
+        }
+        let export = async { tokio::time::timeout(EXPORT_MAX, export).await };
+        let ended = InRuntime { runtime: &self.runtime, inner: Box::pin(export) };
+        match ended.await {
+            Ok(Ok(())) => self.recovered(),
+            Ok(Err(error)) => return self.failed(&error.to_string()),
+            Err(_) => return self.failed("it doesn't answer"),
+        }
+        true
+    }
+
+    fn failed(&self, why: &str) -> bool {
+        let now = Instant::now();
+        let mut outage = self.outage.lock();
+        match outage.as_mut() {
+            Some(outage) => {
+                outage.pause = (outage.pause * 2).min(PAUSE_MAX);
+                outage.ask_again = now + outage.pause;
+            }
+            None => {
+                *outage = Some(Outage { since: now, ask_again: now + PAUSE_MIN, pause: PAUSE_MIN, dropped_before: self.dropped_spans() });
+                tracing::warn!(endpoint = %self.endpoint, why, "the telemetry collector can't be reached; what is to be sent is dropped until it can");
+            }
+        }
+        false
+    }
+
+    fn recovered(&self) {
+        if let Some(outage) = self.outage.lock().take() {
+            let dropped_spans = self.dropped_spans() - outage.dropped_before;
+            tracing::info!(endpoint = %self.endpoint, seconds = outage.since.elapsed().as_secs(), dropped_spans, "the telemetry collector is back");
+        }
+    }
+}
+
+/// Timers and sockets belong to this runtime, whatever thread polls.
+struct InRuntime<'a, F> {
+    runtime: &'a Handle,
+    inner: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for InRuntime<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _inside = self.runtime.enter();
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+/// An exporter that reports to the collector's health instead of to its caller.
+#[derive(Debug)]
+pub(crate) struct Guarded<E> {
+    pub exporter: E,
+    pub collector: Arc<Collector>,
+}
+
+impl<E: SpanExporter> SpanExporter for Guarded<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let count = batch.len();
+        self.collector.queued_spans.fetch_sub(count, Ordering::AcqRel);
+        if !self.collector.export(self.exporter.export(batch)).await {
+            self.collector.dropped_spans.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &opentelemetry_sdk::Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+impl<E: PushMetricExporter> PushMetricExporter for Guarded<E> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        // Sums are cumulative: what isn't sent now is in what is sent next.
+        self.collector.export(self.exporter.export(metrics)).await;
+        Ok(())
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.exporter.temporality()
+    }
+}
+
+/// The queue of spans with its end counted: the processor behind it drops without telling.
+#[derive(Debug)]
+pub(crate) struct CountedQueue {
+    pub queue: BatchSpanProcessor,
+    pub collector: Arc<Collector>,
+}
+
+impl SpanProcessor for CountedQueue {
+    fn on_start(&self, span: &mut Span, cx: &opentelemetry::Context) {
+        self.queue.on_start(span, cx);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if !span.span_context.is_sampled() {
+            return;
+        }
+        let queued = &self.collector.queued_spans;
+        let entered = queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < QUEUE_SPANS_MAX).then_some(n + 1));
+        match entered {
+            Ok(_) => self.queue.on_end(span),
+            Err(_) => {
+                self.collector.dropped_spans.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.queue.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.queue.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &opentelemetry_sdk::Resource) {
+        self.queue.set_resource(resource);
+    }
+}

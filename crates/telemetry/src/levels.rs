@@ -1,0 +1,99 @@
+//! What is going on now: asked for when somebody collects, and never kept.
+
+use std::sync::Arc;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
+
+use crate::collector::Collector;
+
+/// How busy one engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineLevel {
+    pub engine: String,
+    pub running: u64,
+    /// Queries that wait for a slot.
+    pub queued: u64,
+    pub slots: u64,
+    /// Whether it takes work.
+    pub up: bool,
+}
+
+/// The query log between queries and its database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogLevel {
+    pub taken: u64,
+    pub stored: u64,
+    pub dropped: u64,
+    /// Not yet in the database.
+    pub pending_bytes: u64,
+}
+
+/// Where to ask. Called from a thread of the collector's: must be quick and never block.
+pub trait Levels: Send + Sync {
+    fn engines(&self) -> Vec<EngineLevel>;
+    fn log(&self) -> LogLevel;
+    /// Open client connections, where that's known.
+    fn connections(&self) -> Option<u64>;
+}
+
+pub(crate) fn watch(meter: &Meter, levels: &Arc<dyn Levels>) {
+    let engine_gauge = |name: &'static str, unit: &'static str, help: &'static str, read: fn(&EngineLevel) -> u64| {
+        let levels = levels.clone();
+        meter
+            .u64_observable_gauge(name)
+            .with_unit(unit)
+            .with_description(help)
+            .with_callback(move |observer| {
+                for level in levels.engines() {
+                    observer.observe(read(&level), &[KeyValue::new("flightpath.engine", level.engine.clone())]);
+                }
+            })
+            .build()
+    };
+    engine_gauge("flightpath.engine.running", "{query}", "Queries that an engine runs now", |level| level.running);
+    engine_gauge("flightpath.engine.queued", "{query}", "Queries that wait for an engine's slot", |level| level.queued);
+    engine_gauge("flightpath.engine.slots", "{query}", "Queries that an engine runs at once", |level| level.slots);
+    engine_gauge("flightpath.engine.up", "1", "1 when an engine takes work, else 0", |level| u64::from(level.up));
+
+    let log = levels.clone();
+    meter
+        .u64_observable_gauge("flightpath.log.pending")
+        .with_unit("By")
+        .with_description("Records on disk that the log's database hasn't taken yet")
+        .with_callback(move |observer| observer.observe(log.log().pending_bytes, &[]))
+        .build();
+    let log = levels.clone();
+    meter
+        .u64_observable_counter("flightpath.log.records")
+        .with_unit("{record}")
+        .with_description("The query log's records: taken from queries, stored in the database, dropped")
+        .with_callback(move |observer| {
+            let level = log.log();
+            for (state, count) in [("taken", level.taken), ("stored", level.stored), ("dropped", level.dropped)] {
+                observer.observe(count, &[KeyValue::new("flightpath.state", state)]);
+            }
+        })
+        .build();
+    let connections = levels.clone();
+    meter
+        .u64_observable_gauge("flightpath.connections")
+        .with_unit("{connection}")
+        .with_description("Open client connections")
+        .with_callback(move |observer| {
+            if let Some(count) = connections.connections() {
+                observer.observe(count, &[]);
+            }
+        })
+        .build();
+}
+
+pub(crate) fn watch_collector(meter: &Meter, collector: &Arc<Collector>) {
+    let collector = collector.clone();
+    meter
+        .u64_observable_counter("flightpath.telemetry.dropped_spans")
+        .with_unit("{span}")
+        .with_description("Spans that no collector took")
+        .with_callback(move |observer| observer.observe(collector.dropped_spans(), &[]))
+        .build();
+}

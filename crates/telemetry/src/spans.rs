@@ -1,0 +1,66 @@
+//! From `tracing` to OpenTelemetry: which spans are taken, and how contexts cross processes.
+//! Events aren't: a log line's message may hold what a trace's readers may not see.
+
+use flightpath_types::trace::{self, Propagation, SPANS, TraceContext};
+use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry_sdk::trace::SdkTracer;
+use tracing::{Metadata, Span, Subscriber};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, layer};
+
+fn is_traced(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target() == SPANS
+}
+
+/// Takes the spans of queries' traces and nothing else.
+pub(crate) fn layer<S>(tracer: SdkTracer) -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false)
+        .with_filter(filter_fn(is_traced).and(LevelFilter::INFO))
+}
+
+/// Keeps queries' spans out of the log, whatever its directives say.
+pub(crate) fn not_traced<S>() -> impl layer::Filter<S> {
+    filter_fn(|metadata: &Metadata<'_>| metadata.target() != SPANS)
+}
+
+pub(crate) fn install(query_text: bool) {
+    trace::install(Propagation { continue_from, context_of, query_text });
+}
+
+fn continue_from(span: &Span, from: &TraceContext) {
+    let flags = if from.sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
+    let trace_id = TraceId::from_bytes(from.trace_id.to_be_bytes());
+    let remote = SpanContext::new(trace_id, SpanId::from_bytes(from.span_id.to_be_bytes()), flags, true, TraceState::NONE);
+    // It fails where no spans are taken, and then there's nothing to continue.
+    let _ = span.set_parent(Context::new().with_remote_span_context(remote));
+}
+
+fn context_of(span: &Span) -> Option<TraceContext> {
+    read(&span.context())
+}
+
+/// The context that the current thread works in.
+pub(crate) fn current() -> Option<TraceContext> {
+    Context::map_current(read)
+}
+
+fn read(context: &Context) -> Option<TraceContext> {
+    let span = context.span();
+    let context = span.span_context();
+    context.is_valid().then(|| TraceContext {
+        trace_id: u128::from_be_bytes(context.trace_id().to_bytes()),
+        span_id: u64::from_be_bytes(context.span_id().to_bytes()),
+        sampled: context.is_sampled(),
+    })
+}

@@ -1,0 +1,193 @@
+//! Puts the parts together, and ends them within a limit.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flightpath_types::{Error, Result};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{MetricExporter, SpanExporter};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
+use prometheus::Registry;
+use tokio::sync::oneshot;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::collector::{Collector, CountedQueue, Guarded, QUEUE_SPANS_MAX};
+use crate::config::{Config, Otlp};
+use crate::levels::{self, Levels};
+use crate::log::LogConfig;
+use crate::metrics::QueryMetrics;
+use crate::page::{self, Serving};
+use crate::{log, spans, transport};
+
+/// How long the last spans and metrics may take to be sent.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+const SCOPE: &str = "flightpath";
+
+/// What this process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Traces and metrics.
+    Router,
+    /// Traces alone: what a worker does is in its router's metrics.
+    Worker,
+}
+
+/// Whatever was started. Ends with [`Telemetry::shutdown`]; dropped without it, what still waits
+/// to be sent is lost.
+#[derive(Default)]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+    meters: Option<SdkMeterProvider>,
+    metrics: Option<Arc<QueryMetrics>>,
+    page: Option<Serving>,
+}
+
+/// Starts the log, and what `config` asks for. Must be called inside a tokio runtime, once per
+/// process: a second call's log and spans are ignored.
+pub async fn start(config: &Config, log: &LogConfig, role: Role) -> Result<Telemetry> {
+    let started = build(config, role).await;
+    let telemetry = match started {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            let _ = tracing_subscriber::registry().with(log::layer(log)).try_init();
+            return Err(error);
+        }
+    };
+    match &telemetry.traces {
+        Some(traces) => {
+            spans::install(config.query_text);
+            let layer = spans::layer(traces.tracer(SCOPE));
+            let _ = tracing_subscriber::registry().with(log::layer(log)).with(layer).try_init();
+        }
+        None => {
+            let _ = tracing_subscriber::registry().with(log::layer(log)).try_init();
+        }
+    }
+    if let Some(page) = &telemetry.page {
+        tracing::info!(target: "flightpath_telemetry", "metrics at http://{}/metrics", page.address);
+    }
+    Ok(telemetry)
+}
+
+async fn build(config: &Config, role: Role) -> Result<Telemetry> {
+    if !config.is_on() {
+        return Ok(Telemetry::default());
+    }
+    if let Some((setting, what)) = config.mistakes().into_iter().next() {
+        return Err(Error::invalid(format!("telemetry.{setting}: {what}")));
+    }
+    let resource = resource(config);
+    let mut telemetry = Telemetry::default();
+    let mut meters = SdkMeterProvider::builder().with_resource(resource.clone());
+    let mut collector = None;
+    if let Some(otlp) = &config.otlp {
+        let sending = Sending::new(otlp)?;
+        if role == Role::Router {
+            meters = meters.with_reader(PeriodicReader::builder(sending.metrics).build());
+        }
+        telemetry.traces = Some(traces(config, sending.spans, &sending.collector, resource));
+        collector = Some(sending.collector);
+    }
+    if role == Role::Worker {
+        return Ok(telemetry);
+    }
+    if let Some(page) = &config.page {
+        let registry = Registry::new();
+        let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false).build();
+        meters = meters.with_reader(reader.map_err(|e| Error::internal(format!("the Prometheus page can't be made: {e}")))?);
+        telemetry.page = Some(page::serve(page, registry).await?);
+    }
+    let meters = meters.build();
+    let meter = meters.meter(SCOPE);
+    telemetry.metrics = Some(Arc::new(QueryMetrics::new(&meter)));
+    if let Some(collector) = &collector {
+        levels::watch_collector(&meter, collector);
+    }
+    telemetry.meters = Some(meters);
+    Ok(telemetry)
+}
+
+/// Both exporters to one collector.
+struct Sending {
+    collector: Arc<Collector>,
+    spans: Guarded<SpanExporter>,
+    metrics: Guarded<MetricExporter>,
+}
+
+impl Sending {
+    fn new(otlp: &Otlp) -> Result<Self> {
+        let collector = Collector::new(&otlp.endpoint);
+        let exporters = transport::exporters(otlp)?;
+        Ok(Self {
+            spans: Guarded { exporter: exporters.spans, collector: collector.clone() },
+            metrics: Guarded { exporter: exporters.metrics, collector: collector.clone() },
+            collector,
+        })
+    }
+}
+
+fn traces(config: &Config, exporter: Guarded<SpanExporter>, collector: &Arc<Collector>, resource: Resource) -> SdkTracerProvider {
+    // The rest of the batches' settings are the standard's variables.
+    let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE_SPANS_MAX).build();
+    let queue = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+    let mut provider =
+        SdkTracerProvider::builder().with_resource(resource).with_span_processor(CountedQueue { queue, collector: collector.clone() });
+    if let Some(ratio) = config.sample_ratio {
+        provider = provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))));
+    }
+    provider.build()
+}
+
+fn resource(config: &Config) -> Resource {
+    let own = [
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string()),
+        KeyValue::new("process.pid", i64::from(std::process::id())),
+    ];
+    let given = config.resource.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
+    Resource::builder().with_attributes(own).with_attributes(given).with_service_name(config.service_name().to_string()).build()
+}
+
+impl Telemetry {
+    /// To be told of each ended query; `None` when nobody asks.
+    pub fn query_metrics(&self) -> Option<Arc<QueryMetrics>> {
+        self.metrics.clone()
+    }
+
+    /// Where the Prometheus page is.
+    pub fn page_address(&self) -> Option<SocketAddr> {
+        self.page.as_ref().map(|page| page.address)
+    }
+
+    /// Has `levels` asked whenever metrics are collected.
+    pub fn watch(&self, levels: Arc<dyn Levels>) {
+        if let Some(meters) = &self.meters {
+            levels::watch(&meters.meter(SCOPE), &levels);
+        }
+    }
+
+    /// Sends what still waits, for at most two seconds; false when that wasn't enough.
+    pub async fn shutdown(&self) -> bool {
+        let (done, ended) = oneshot::channel();
+        let (traces, meters) = (self.traces.clone(), self.meters.clone());
+        // The SDK's shutdown blocks. A thread of its own, since a runtime waits for its blocking
+        // tasks, and this may take as long as a collector that doesn't answer.
+        let end = move || {
+            let traces = traces.is_none_or(|traces| traces.shutdown_with_timeout(FLUSH_MAX).is_ok());
+            let meters = meters.is_none_or(|meters| meters.shutdown_with_timeout(FLUSH_MAX).is_ok());
+            let _ = done.send(traces && meters);
+        };
+        let spawned = std::thread::Builder::new().name("telemetry-end".into()).spawn(end);
+        let flushed = spawned.is_ok() && matches!(tokio::time::timeout(FLUSH_MAX, ended).await, Ok(Ok(true)));
+        if let Some(page) = &self.page {
+            page.stop();
+        }
+        flushed
+    }
+}

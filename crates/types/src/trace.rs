@@ -1,0 +1,137 @@
+//! Traces as everybody but the crate `telemetry` sees them: spans of the crate `tracing` under one
+//! target, and W3C's trace context as text. Whoever is to export them installs a [`Propagation`];
+//! until then spans are disabled and cost nothing.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use tracing::Span;
+
+/// The target of every span that is part of a query's trace. The logs' filter never enables it.
+pub const SPANS: &str = "query_trace";
+
+/// W3C trace context: <https://www.w3.org/TR/trace-context/#traceparent-header>.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceContext {
+    /// Never 0.
+    pub trace_id: u128,
+    /// The parent of what is done under it; never 0.
+    pub span_id: u64,
+    pub sampled: bool,
+}
+
+impl TraceContext {
+    /// Reads a `traceparent`. `None` for one that is malformed, which the standard says to ignore.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let mut parts = text.split('-');
+        let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let version = hex(version, 2)?;
+        // A later version may add parts behind those that are known; version 255 is forbidden.
+        if version == 255 || (version == 0 && parts.next().is_some()) {
+            return None;
+        }
+        let context =
+            Self { trace_id: hex(trace_id, 32)?, span_id: u64::try_from(hex(span_id, 16)?).ok()?, sampled: hex(flags, 2)? & 1 == 1 };
+        (context.trace_id != 0 && context.span_id != 0).then_some(context)
+    }
+
+    /// 32 hexadecimal digits.
+    pub fn trace_id_text(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+}
+
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+/// Exactly `digits` lower-case hexadecimal digits.
+fn hex(text: &str, digits: usize) -> Option<u128> {
+    let valid = text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if valid { u128::from_str_radix(text, 16).ok() } else { None }
+}
+
+/// What an exporter of spans offers to those who make them.
+#[derive(Debug, Clone, Copy)]
+pub struct Propagation {
+    /// Makes a span that hasn't been entered yet a child of a span elsewhere.
+    pub continue_from: fn(&Span, &TraceContext),
+    /// A span's own context, which another process can continue from.
+    pub context_of: fn(&Span) -> Option<TraceContext>,
+    /// Whether statements' texts, which may hold data, belong in spans.
+    pub query_text: bool,
+}
+
+static PROPAGATION: OnceLock<Propagation> = OnceLock::new();
+
+/// Once per process; later calls change nothing.
+pub fn install(propagation: Propagation) {
+    let _ = PROPAGATION.set(propagation);
+}
+
+/// Makes `span` a child of the span that `traceparent` names, if it names one.
+pub fn continue_from(span: &Span, traceparent: Option<&str>) {
+    if let Some(installed) = PROPAGATION.get().filter(|_| !span.is_disabled())
+        && let Some(context) = traceparent.and_then(TraceContext::parse)
+    {
+        (installed.continue_from)(span, &context);
+    }
+}
+
+/// The `traceparent` to hand on from within `span`: the span's own, or, where it has none, the one
+/// that came in, if that is well-formed.
+pub fn hand_on(span: &Span, incoming: Option<&str>) -> Option<String> {
+    let own = PROPAGATION.get().filter(|_| !span.is_disabled()).and_then(|installed| (installed.context_of)(span));
+    own.or_else(|| incoming.and_then(TraceContext::parse)).map(|context| context.to_string())
+}
+
+/// Whether statements' texts belong in spans.
+pub fn with_query_text() -> bool {
+    PROPAGATION.get().is_some_and(|installed| installed.query_text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn a_traceparent_is_read_and_written() {
+        let context = TraceContext::parse(GOOD).unwrap();
+        assert_eq!(context.trace_id_text(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(context.span_id, 0xb7ad_6b71_6920_3331);
+        assert!(context.sampled);
+        assert_eq!(context.to_string(), GOOD);
+        assert!(!TraceContext::parse(&GOOD.replace("-01", "-00")).unwrap().sampled);
+        assert!(TraceContext::parse("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-may-come").is_some());
+    }
+
+    #[test]
+    fn a_malformed_one_is_none() {
+        for text in [
+            "",
+            "00",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(TraceContext::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn without_an_exporter_a_good_context_is_passed_on_and_a_bad_one_is_not() {
+        assert_eq!(hand_on(&Span::none(), Some(GOOD)).as_deref(), Some(GOOD));
+        assert_eq!(hand_on(&Span::none(), Some("junk\r\nx: y")), None);
+        assert_eq!(hand_on(&Span::none(), None), None);
+    }
+}

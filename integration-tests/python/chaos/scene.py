@@ -1,0 +1,98 @@
+"""What the faults have in common: a fleet, questions with known answers, and who is busy with them."""
+
+import contextlib
+import random
+import threading
+import time
+
+import adbc_driver_manager
+from conftest import wait_until
+
+CROSS = "FROM lineitem a CROSS JOIN (SELECT o_orderkey FROM orders WHERE o_orderkey <= {}) b"
+# Computes for a while before its one row.
+SLOW = "SELECT count(*) AS n, sum(a.l_orderkey * 3 + b.o_orderkey) AS s " + CROSS.format(1200)
+# Hashes for a while between its few rows: a result of some hundred kilobytes.
+TRICKLE = "SELECT l_orderkey, l_linenumber, sha2(repeat(l_comment, 1000), 256) AS h FROM lineitem WHERE l_orderkey <= 3000"
+# Gigabytes.
+FLOOD = "SELECT a.*, b.o_orderkey AS k " + CROSS.format(1600)
+# Would take hours.
+ENDLESS = "SELECT sum(a.l_orderkey * 3 + b.l_orderkey + c.l_orderkey) AS s FROM lineitem a CROSS JOIN lineitem b CROSS JOIN lineitem c"
+QUICK = "SELECT o_orderpriority, count(*) AS n FROM orders GROUP BY o_orderpriority ORDER BY 1"
+
+
+class Asked:
+    """One question on a thread of its own."""
+
+    def __init__(self, router, sql, engine="duckdb"):
+        self.rows, self.error, self.seconds = None, None, None
+        self.thread = threading.Thread(target=self._run, args=(router, sql, engine), daemon=True)
+        self.thread.start()
+
+    def _run(self, router, sql, engine):
+        began = time.monotonic()
+        try:
+            self.rows = sorted_rows(router.query(sql, engine=engine))
+        except adbc_driver_manager.Error as error:
+            self.error = error
+        self.seconds = time.monotonic() - began
+
+    def wait(self, seconds=120):
+        self.thread.join(seconds)
+        if self.thread.is_alive():
+            self.error = TimeoutError(f"no answer within {seconds} s")
+        return self
+
+
+def sorted_rows(table):
+    return sorted(tuple(row.values()) for row in table.to_pylist())
+
+
+class Known:
+    """A question, its answer (from the other engine) and how long it takes on a quiet fleet."""
+
+    def __init__(self, router, sql):
+        self.sql = sql
+        self.answer = sorted_rows(router.query(sql, engine="datafusion"))
+        self.seconds = sorted(Asked(router, sql).wait().seconds for _ in range(3))[1]
+
+    def judge(self, row, asked):
+        """Counts the outcome of one trial; how much longer it took than on a quiet fleet."""
+        row.trials += 1
+        if asked.error is not None:
+            row.client_error(asked.error)
+        elif asked.rows != self.answer:
+            row.wrong_answer(f"{self.sql}: {str(asked.rows)[:100]}")
+        return max(0.0, (asked.seconds or 0.0) - self.seconds)
+
+
+def busy(fleet, seconds=20):
+    """The worker that runs something; None if nothing runs in time."""
+    found = []
+
+    def looked():
+        found[:] = [name for name, row in fleet.router.workers().items() if row["running"] > 0]
+        return found
+
+    with contextlib.suppress(AssertionError):
+        wait_until(looked, seconds, "a busy worker")
+    return fleet.workers[found[0]] if found else None
+
+
+def quiet(fleet, seconds=30):
+    wait_until(lambda: all(row["running"] == 0 for row in fleet.router.workers().values()), seconds, "a quiet fleet")
+
+
+def pause(seconds):
+    """A random moment within that time."""
+    time.sleep(random.uniform(0, seconds))
+
+
+def failed_over(router):
+    """Queries so far, and those of them that were tried again."""
+    row = router.query("SELECT count(*) AS n, count_if(failovers <> '') AS f FROM system.queries").to_pylist()[0]
+    return row["n"], row["f"]
+
+
+def kill(worker):
+    worker.process.kill()
+    worker.process.wait()

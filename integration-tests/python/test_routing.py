@@ -1,0 +1,119 @@
+"""Profiles, budgets, limits, learning and new settings without a restart, on a real server."""
+
+import signal
+
+import pytest
+from conftest import wait_until
+
+SETTINGS = """
+[profiles.tiny]
+rows_max = 100
+timeout_seconds = 60
+tags = ["tiles"]
+
+[profiles.narrow]
+scan_max = "1KB"
+
+[profiles.broke]
+budget_usd_per_day = 0
+
+[profiles.handed_down]
+budget_usd_per_day = 0
+over_budget_engines = ["datafusion"]
+
+[profiles.only_duckdb]
+engines = ["duckdb"]
+"""
+
+BIG = "SELECT l_suppkey, sum(l_extendedprice * (1 - l_discount)) AS s FROM lineitem GROUP BY l_suppkey ORDER BY s DESC LIMIT 3"
+
+
+def explain(server, sql, **headers):
+    return {row["engine"]: row for row in server.query(f"EXPLAIN ROUTE {sql}", headers=headers).to_pylist()}
+
+
+def error_of(call):
+    with pytest.raises(Exception) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_a_profile_is_chosen_by_header_set_and_tag(server, tpch_dir):
+    one = server("--data", tpch_dir, settings=SETTINGS)
+    rows = explain(one, BIG, profile="only_duckdb")
+    assert rows["duckdb"]["chosen"] and not rows["datafusion"]["eligible"] and "only_duckdb" in rows["datafusion"]["reason"]
+    many = "SELECT o_orderkey FROM orders"
+    said = error_of(lambda: one.query(many, headers={"tag": "tiles"}))
+    assert "more rows than this profile allows" in said
+    # A result of exactly the limit is whole.
+    assert one.query(f"{many} LIMIT 100", headers={"tag": "tiles"}).num_rows == 100
+    # The session's own word comes before the tag's.
+    assert one.query(many, headers={"tag": "tiles", "profile": "default"}).num_rows > 100
+    with one.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET profile = 'tiny'")
+        cursor.execute(f"{many} LIMIT 100")
+        assert cursor.fetch_arrow_table().num_rows == 100
+        said = error_of(lambda: (cursor.execute(many), cursor.fetch_arrow_table()))
+        assert "more rows than this profile allows" in said
+        said = error_of(lambda: cursor.execute("SET profile = 'fast'"))
+        assert "there is no profile `fast`" in said and "interactive" in said
+    used = one.query("SELECT DISTINCT profile FROM system.queries WHERE outcome = 'success'")["profile"].to_pylist()
+    assert {"tiny", "default"} <= set(used)
+
+
+def test_limits_and_budgets_refuse_with_their_reason(server, tpch_dir):
+    one = server("--data", tpch_dir, settings=SETTINGS)
+    said = error_of(lambda: one.query(BIG, headers={"profile": "narrow"}))
+    assert "not eligible" in said and "narrow" in said
+    said = error_of(lambda: one.query(BIG, headers={"profile": "broke"}))
+    assert "broke" in said and "today" in said
+    rows = explain(one, BIG, profile="handed_down")
+    assert rows["datafusion"]["chosen"] and "today" in rows["duckdb"]["reason"]
+
+
+@pytest.mark.parametrize("profile", ["default", "interactive", "dashboard", "batch", "frugal"])
+def test_every_shipped_profile_answers(tpch, profile):
+    assert tpch.query("SELECT count(*) AS n FROM nation", headers={"profile": profile})["n"].to_pylist() == [25]
+
+
+def test_predictions_get_better_by_themselves_and_outlive_a_restart(server, tpch_dir, tmp_path):
+    one = server("--data", tpch_dir)
+
+    def seen(on):
+        found = on.query(
+            "SELECT d.source, d.observations FROM system.decisions d JOIN system.queries q ON q.query_id = d.query_id "
+            f"WHERE q.text LIKE 'EXPLAIN ROUTE SELECT l_suppkey%' AND d.engine = 'duckdb' ORDER BY q.started_at DESC LIMIT 1"
+        ).to_pylist()
+        return found[0] if found else None
+
+    explain(one, BIG)
+    wait_until(lambda: seen(one) is not None, what="the record")
+    assert seen(one)["source"] == "prior"
+    for _ in range(4):
+        one.query(BIG, engine="duckdb")
+    explain(one, BIG)
+    wait_until(lambda: seen(one)["source"] == "shape", what="a prediction from what was seen")
+    assert one.stop() == 0
+    two = server("--data", tpch_dir, env={"FLIGHTPATH_STATE_DIR": str(one.state_dir)})
+    explain(two, BIG)
+    wait_until(lambda: seen(two)["observations"] >= 3, what="the kept observations")
+
+
+def test_settings_are_taken_on_without_a_restart_once_they_are_right(server, tpch_dir):
+    one = server("--data", tpch_dir, settings="[routing]\nstrategy = \"always:duckdb\"\n")
+    config = one.state_dir / "flightpath.toml"
+    assert explain(one, "SELECT 1")["duckdb"]["chosen"]
+
+    def reload(text):
+        config.write_text(text)
+        one.process.send_signal(signal.SIGHUP)
+
+    reload('[routing]\nstrategy = "always:nobody"\n')
+    wait_until(lambda: "the settings stay as they were" in one.stderr(), what="the complaint")
+    assert explain(one, "SELECT 1")["duckdb"]["chosen"]
+    reload('[routing]\nstrategy = "always:datafusion"\n[profiles.fresh]\n')
+    wait_until(lambda: explain(one, "SELECT 1")["datafusion"]["chosen"], what="the new strategy")
+    assert one.query("SELECT 1 AS n", headers={"profile": "fresh"})["n"].to_pylist() == [1]
+    assert "take effect at the next start" not in one.stderr()
+    reload('log_level = "debug"\n')
+    wait_until(lambda: "take effect at the next start" in one.stderr(), what="the hint")

@@ -1,0 +1,283 @@
+"""A (simulated) warehouse behind the server: asleep, full, stuck, cancelled; whose token it is; what only it can tell."""
+
+import json
+import threading
+
+import pyarrow.flight as flight
+import pytest
+
+from conftest import Server, populate, wait_until
+from simulation import Simulation, connect, settings
+from test_faults import statement
+
+PRINCIPALS = {"admin": "token-of-the-admin-01", "ana": "token-of-ana-00000001", "bob": "token-of-bob-00000001"}
+ANA = PRINCIPALS["ana"]
+# What nobody but the warehouse may run.
+GOVERNED = {"main.default.customer": {"row_filter": "c_mktsegment = 'BUILDING'"}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp("warehouse") / "data"
+    populate("tpch", 0.001, out)
+    return out
+
+
+@pytest.fixture
+def workspace(tmp_path, data):
+    """Makes a server in front of a simulation; ends both."""
+    made = []
+
+    def make(tables=GOVERNED, warehouse=None, simulated=None, listed=PRINCIPALS, extra="", **databricks):
+        simulation = Simulation(tmp_path / f"simulation-{len(made)}", data, PRINCIPALS, tables, {"history_calls_per_second": 0, **(simulated or {})}, warehouse)
+        made.append(simulation)
+        config = extra + settings(simulation, listed, data, **databricks)
+        made.append(Server(tmp_path / f"state-{len(made)}", settings=config))
+        return made[-1], simulation
+
+    yield make
+    for one in reversed(made):
+        one.stop()
+
+
+def rows(server, sql, token=ANA, **headers):
+    with connect(server, token, **headers) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetch_arrow_table().to_pylist()
+
+
+def error(server, sql, token=ANA, **headers):
+    with pytest.raises(Exception) as raised:
+        rows(server, sql, token, **headers)
+    return str(raised.value)
+
+
+def states(simulation, text):
+    """States of the statements with this text, as the workspace's own history has them."""
+    import urllib.request
+
+    request = urllib.request.Request(f"{simulation.url}/api/2.0/sql/history/queries?max_results=900", headers={"authorization": f"Bearer {ANA}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        found = json.loads(answer.read()).get("res", [])
+    return [query["status"] for query in found if query["query_text"] == text]
+
+
+def in_background(work):
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(work())
+        except Exception as failure:
+            outcome.append(failure)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, outcome
+
+
+@pytest.mark.parametrize("lost", [0, 1], ids=["told-once", "first-cancel-lost"])
+def test_a_cancelled_query_is_cancelled_in_the_warehouse_and_watched_until_it_has_ended(workspace, lost):
+    server, simulation = workspace()
+    sql = f"SELECT count(*) AS n FROM main.default.customer /* {lost} */"
+    simulation.call("POST", "/simulation/faults", {"never_finish": True, "times": 0})
+    if lost:
+        simulation.call("POST", "/simulation/faults", {"lose_cancel": True, "times": lost})
+    with connect(server, ANA) as connection, connection.cursor() as cursor:
+        thread, outcome = in_background(lambda: (cursor.execute(sql), cursor.fetchall()))
+        wait_until(lambda: states(simulation, sql) == ["RUNNING"], what="the statement in the warehouse")
+        cursor.adbc_cancel()
+        thread.join(30)
+        assert isinstance(outcome[0], Exception), outcome
+    wait_until(lambda: states(simulation, sql) == ["CANCELED"], 60, what="the statement's end in the warehouse")
+    counters = simulation.counters()
+    assert counters["cancels"] == 1 + lost and counters["executions_by_text"][sql] == 1
+
+
+def test_a_statement_that_never_ends_meets_its_deadline_and_is_ended(workspace):
+    server, simulation = workspace()
+    simulation.call("POST", "/simulation/faults", {"never_finish": True, "times": 0})
+    sql = "SELECT count(*) AS n FROM main.default.customer"
+    assert "deadline" in error(server, sql, timeout_seconds="1").lower()
+    wait_until(lambda: states(simulation, sql) == ["CANCELED"], 60, what="the statement's end in the warehouse")
+    assert simulation.counters()["executions_by_text"][sql] == 1
+
+
+def test_the_time_limit_holds_for_learning_columns_too(workspace):
+    server, simulation = workspace()
+    simulation.call("POST", "/simulation/faults", {"never_finish": True, "times": 0})
+    assert "deadline" in error(server, "SELECT * FROM main.default.nation TABLESAMPLE (5 PERCENT)", timeout_seconds="1").lower()
+
+
+def test_a_sleeping_warehouse_is_left_alone_until_it_is_needed_and_then_waited_for(workspace):
+    server, simulation = workspace(
+        warehouse={"running": False, "start_delay_ms": 1_500}, monitor_token=PRINCIPALS["admin"], monitor_seconds=0.1
+    )
+    starts = lambda: simulation.counters()["warehouses"]["simulated"]["starts"]
+    free = "SELECT count(*) AS n FROM main.default.nation"
+    route = "EXPLAIN ROUTE SELECT count(*) AS n FROM main.default.nation"
+    wait_until(lambda: any(r["engine"] == "databricks" and r["predicted_ms"] > 1_000 for r in rows(server, route)), what="a look at the warehouse")
+    assert rows(server, free) == [{"n": 25}]
+    assert starts() == 0, "something woke the warehouse"
+    assert rows(server, "SELECT count(*) AS n FROM main.default.customer")[0]["n"] > 0
+    assert starts() == 1
+    wait_until(lambda: all(r["predicted_ms"] < 1_000 for r in rows(server, route) if r["engine"] == "databricks"), what="a look at the warm warehouse")
+
+
+def test_queries_beyond_the_warehouses_places_wait_and_all_are_answered(workspace):
+    server, simulation = workspace(warehouse={"concurrency_per_cluster": 2, "base_latency_ms": 200})
+    sql = "SELECT count(*) AS n, {} AS k FROM main.default.customer"
+    asked = [in_background(lambda k=k: rows(server, sql.format(k))) for k in range(8)]
+    for thread, _ in asked:
+        thread.join(60)
+    assert [outcome[0][0]["k"] for _, outcome in asked] == list(range(8)), [outcome for _, outcome in asked]
+    texts = simulation.counters()["executions_by_text"]
+    assert all(texts[sql.format(k)] == 1 for k in range(8))
+
+
+def test_what_only_databricks_can_show_is_asked_there(workspace):
+    server, simulation = workspace(tables={**GOVERNED, "main.default.orders": {"grants": {"ana": ["SELECT"]}}})
+    assert rows(server, "SHOW GRANTS ON TABLE main.default.orders") == [
+        {"Principal": "ana", "ActionType": "SELECT", "ObjectType": "TABLE", "ObjectKey": "main.default.orders"}
+    ]
+    # Short names mean what they mean in the session, and nothing to show is no error.
+    with connect(server, ANA) as connection, connection.cursor() as cursor:
+        cursor.execute("USE CATALOG main")
+        cursor.fetchall()
+        cursor.execute("SHOW CREATE TABLE nation")
+        assert cursor.fetch_arrow_table()["createtab_stmt"][0].as_py().startswith("CREATE TABLE main.default.nation (")
+        cursor.execute("SHOW VOLUMES")
+        table = cursor.fetch_arrow_table()
+        assert table.column_names == ["database", "volume_name"] and table.num_rows == 0
+    # A governed table's history is Databricks' to tell, and its rules hold for who asks.
+    assert rows(server, "DESCRIBE HISTORY main.default.customer")[0]["version"] == 0
+    assert "SELECT" in error(server, "SHOW GRANTS ON TABLE main.default.orders", PRINCIPALS["bob"])
+    # What is known here isn't asked there, and a pinned engine that can't is told so.
+    before = simulation.counters()["executions"]
+    assert {"tableName": "nation"}.items() <= rows(server, "SHOW TABLES IN main.default LIKE 'nation'")[0].items()
+    assert simulation.counters()["executions"] == before
+    assert "not eligible" in error(server, "SHOW GRANTS ON TABLE main.default.orders", engine="duckdb")
+
+
+def test_time_zones_other_than_the_warehouses_are_refused_and_its_own_is_taken(workspace):
+    sql = "SELECT count(*) AS n FROM main.default.customer"
+    server, _ = workspace()
+    refused = error(server, sql, time_zone="Europe/Berlin")
+    assert "not eligible" in refused and "Europe/Berlin" in refused and "UTC" in refused
+    # A table that may run elsewhere does, in the session's zone.
+    free = "SELECT CAST(TIMESTAMP '2026-07-01 12:00:00' AS STRING) AS t, count(*) AS n FROM main.default.nation"
+    assert rows(server, free, time_zone="Europe/Berlin") == [{"t": "2026-07-01 12:00:00", "n": 25}]
+    server, _ = workspace(time_zone="Europe/Berlin")
+    assert rows(server, sql, time_zone="Europe/Berlin")[0]["n"] > 0
+    assert "Europe/Berlin" in error(server, sql)
+
+
+def handshake(server, token):
+    """The session token that a login by bearer token gives."""
+    middleware = TokenKeeper()
+    client = flight.connect(server.uri, middleware=[middleware])
+    try:
+        client.authenticate(BearerLogin(), flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {token}".encode())]))
+    except flight.FlightError:
+        pass
+    assert middleware.token, "the login gave no token"
+    return middleware.token
+
+
+class BearerLogin(flight.ClientAuthHandler):
+    def authenticate(self, outgoing, incoming):
+        outgoing.write(b"")
+        incoming.read()
+
+    def get_token(self):
+        return b""
+
+
+class TokenKeeper(flight.ClientMiddlewareFactory):
+    token = None
+
+    def start_call(self, info):
+        keeper = self
+
+        class Reader(flight.ClientMiddleware):
+            def received_headers(self, headers):
+                for name, values in headers.items():
+                    if name.lower() == "authorization":
+                        keeper.token = values[0]
+
+        return Reader()
+
+
+def test_a_login_by_bearer_token_asks_databricks_in_its_callers_name(workspace):
+    server, simulation = workspace()
+    session = handshake(server, ANA)
+    assert session.startswith("Bearer fp1.") and ANA not in session
+    client = flight.connect(server.uri)
+    options = flight.FlightCallOptions(headers=[(b"authorization", session.encode())])
+    sql = "SELECT count(*) AS n, current_user() AS who FROM main.default.customer"
+    info = client.get_flight_info(statement(sql), options)
+    assert json.loads(info.app_metadata)["engine"] == "databricks"
+    (row,) = client.do_get(info.endpoints[0].ticket, options).read_all().to_pylist()
+    assert row["n"] > 0 and row["who"] == "ana"
+    list(client.do_action(flight.Action("CloseSession", b""), options))
+    with pytest.raises(flight.FlightUnauthenticatedError):
+        client.get_flight_info(statement(sql), options)
+
+
+def test_tokens_that_settings_do_not_list_are_asked_about_in_the_workspace(workspace):
+    server, simulation = workspace(listed={}, extra="[auth]\ndatabricks_tokens = true\n", access_seconds=1.0)
+    who = "SELECT count(*) AS n, current_user() AS who FROM main.default.customer"
+    for name in ("ana", "bob"):
+        assert rows(server, who, PRINCIPALS[name])[0]["who"] == name
+    asked = simulation.counters()["calls"]["identity"]
+    for _ in range(3):
+        assert "UNAUTHENTICATED" in error(server, "SELECT 1", "no-such-token-00000001").upper()
+    # A refusal is kept for a while; nobody gets in without a token at all.
+    assert simulation.counters()["calls"]["identity"] == asked + 1
+    with pytest.raises(flight.FlightUnauthenticatedError):
+        flight.connect(server.uri).get_flight_info(statement("SELECT 1"))
+    # A session that a login gave lasts no longer than the token that it was given for.
+    session = handshake(server, ANA).removeprefix("Bearer ")
+    assert rows(server, who, session)[0]["who"] == "ana"
+    simulation.call("POST", "/simulation/revoke", {"token": ANA})
+    for token in (ANA, session):
+        wait_until(lambda: "UNAUTHENTICATED" in failure_of(server, "SELECT 1 AS x", token), what="the revoked token's end")
+    # The workspace is down: who isn't known isn't let in, and hears why.
+    simulation.call("POST", "/simulation/faults", {"match": "identity", "status": 500, "times": 0})
+    assert "couldn't be checked" in error(server, "SELECT 1", PRINCIPALS["admin"])
+
+
+def failure_of(server, sql, token):
+    try:
+        rows(server, sql, token)
+        return ""
+    except Exception as failure:
+        return str(failure).upper()
+
+
+@pytest.mark.parametrize("by_holder", [False, True], ids=["under-the-user", "under-the-group"])
+def test_what_a_group_may_read_its_members_read_on_every_engine(tmp_path, data, by_holder):
+    folder = tmp_path / "grouped"
+    grants = {"main.default.orders": {"grants": {"analysts": ["SELECT", "EXTERNAL_USE_SCHEMA"], "bob": ["SELECT"]}}}
+    simulation = Simulation(folder, data, PRINCIPALS, grants, {"privileges_by_holder": by_holder}, groups={"ana": ["analysts"]})
+    server = Server(tmp_path / "state", settings=settings(simulation, PRINCIPALS, data))
+    try:
+        sql = "SELECT count(*) AS n FROM main.default.orders"
+        for engine in ("duckdb", "datafusion", "databricks"):
+            assert rows(server, sql, engine=engine) == [{"n": 1500}]
+        # Bob may read it, and not with other engines.
+        assert rows(server, sql, PRINCIPALS["bob"]) == [{"n": 1500}]
+        assert "not eligible" in error(server, sql, PRINCIPALS["bob"], engine="duckdb")
+        assert error(server, sql, PRINCIPALS["admin"])
+    finally:
+        server.stop()
+        simulation.stop()
+
+
+def test_a_table_in_cloud_storage_runs_in_databricks_and_says_why(workspace):
+    tables = {"main.default.nation": {"metadata": {"storage_location": "s3://bucket/nation"}}}
+    server, _ = workspace(tables=tables)
+    sql = "SELECT count(*) AS n FROM main.default.nation"
+    assert rows(server, sql) == [{"n": 25}]
+    reasons = {row["engine"]: row["reason"] for row in rows(server, "EXPLAIN ROUTE " + sql)}
+    assert "stored in Amazon S3, which Databricks alone reads" in reasons["duckdb"]
