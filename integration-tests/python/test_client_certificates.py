@@ -1,10 +1,12 @@
 """TLS with clients' certificates: who shows none that the server's authority signed isn't let in."""
 
+import os
 import subprocess
 
 import pyarrow.flight as flight
 import pytest
 
+from conftest import BINARY
 from test_faults import statement
 
 TOKEN = "a-token-of-the-dashboards"
@@ -40,7 +42,7 @@ def settings(certificates, **more):
 
 
 def ask(server, certificates, shows, token=TOKEN):
-    uri = server.uri.replace("127.0.0.1", "localhost").replace("grpc+tls://", "grpc+tls://")
+    uri = server.uri.replace("127.0.0.1", "localhost")
     shown = {}
     if shows:
         shown = {"cert_chain": (certificates / f"{shows}.pem").read_text(), "private_key": (certificates / f"{shows}.key").read_text()}
@@ -63,6 +65,12 @@ def test_a_client_shows_its_certificate_and_says_who_it_is(server, tpch_dir, cer
         with pytest.raises(flight.FlightUnavailableError):
             ask(one, certificates, shows)
     assert ask(one, certificates, "client") == [{"x": 1}]
+    # The command line can show one, too.
+    for shows, code, text in (("client", 0, "1"), ("stranger", 3, "--tls-cert"), (None, 3, "--tls-cert")):
+        shown = ["--tls-cert", certificates / f"{shows}.pem", "--tls-key", certificates / f"{shows}.key"] if shows else []
+        command = [BINARY, "sql", "--uri", one.uri, "--tls-ca", certificates / "ours.pem", *shown, "--format", "csv", "SELECT 1 AS x"]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"FLIGHTPATH_TOKEN": TOKEN}, timeout=60)
+        assert done.returncode == code and text in done.stdout + done.stderr, (shows, done)
 
 
 def test_settings_that_cannot_work_are_told_at_the_start(server, tpch_dir, certificates, tmp_path):

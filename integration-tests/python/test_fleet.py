@@ -1,5 +1,6 @@
 """Workers that register: what clients notice when one dies, falls silent, drains or comes. Nothing."""
 
+import os
 import secrets
 import signal
 import subprocess
@@ -55,6 +56,19 @@ def test_workers_die_fall_silent_and_drain_under_load_and_no_client_notices(flee
     assert fleet.workers["w2"].process.wait(60) == 0, fleet.workers["w2"].stderr()
     load.check()
     assert "w2" not in router.workers()
+
+
+def test_several_workers_of_the_servers_own_are_used_and_replaced(server, small_tpch):
+    one = server("--data", small_tpch, env={"FLIGHTPATH_ENGINES_DUCKDB_WORKERS": "2", "FLIGHTPATH_ENGINES_DUCKDB_SLOTS": "8"})
+    rows = "SELECT worker, slots FROM system.workers WHERE state = 'ready' ORDER BY worker"
+    both = [{"worker": "local-0", "slots": 4}, {"worker": "local-1", "slots": 4}]
+    wait_until(lambda: one.query(rows).to_pylist() == both, what="both workers")
+    load = Load(one.connect, with_answers(one))
+    for _ in range(3):
+        load.wait_for_more(20)
+        os.kill(one.worker_pids()[0], signal.SIGKILL)
+        wait_until(lambda: one.query(rows).to_pylist() == both, what="both workers")
+    load.check()
 
 
 def test_a_worker_that_joins_later_gets_work(fleets):

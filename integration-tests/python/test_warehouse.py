@@ -3,6 +3,7 @@
 import json
 import threading
 
+import adbc_driver_manager
 import pyarrow.flight as flight
 import pytest
 
@@ -157,6 +158,30 @@ def test_what_only_databricks_can_show_is_asked_there(workspace):
     assert {"tableName": "nation"}.items() <= rows(server, "SHOW TABLES IN main.default LIKE 'nation'")[0].items()
     assert simulation.counters()["executions"] == before
     assert "not eligible" in error(server, "SHOW GRANTS ON TABLE main.default.orders", engine="duckdb")
+
+
+def test_an_update_says_how_many_rows_it_changed(tmp_path):
+    own = tmp_path / "data"
+    populate("tpch", 0.001, own)
+    simulation = Simulation(tmp_path / "simulation", own, PRINCIPALS)
+    server = Server(tmp_path / "state", settings=settings(simulation, PRINCIPALS, own, writes=True))
+    try:
+        with connect(server, ANA) as connection:
+            for sql, changed in (
+                ("INSERT INTO main.default.region VALUES (5, 'ATLANTIS', 'sunk'), (6, 'MU', 'sunk')", 2),
+                ("DELETE FROM main.default.region WHERE r_comment = 'sunk'", 2),
+                ("SET tag = 'x'", 0),
+            ):
+                with adbc_driver_manager.AdbcStatement(connection.adbc_connection) as update:
+                    update.set_sql_query(sql)
+                    assert update.execute_update() == changed, sql
+            with adbc_driver_manager.AdbcStatement(connection.adbc_connection) as update:
+                update.set_sql_query("SELECT 1")
+                with pytest.raises(adbc_driver_manager.Error, match="execute it as a query"):
+                    update.execute_update()
+    finally:
+        server.stop()
+        simulation.stop()
 
 
 def test_time_zones_other_than_the_warehouses_are_refused_and_its_own_is_taken(workspace):

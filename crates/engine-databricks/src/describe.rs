@@ -45,3 +45,21 @@ pub(crate) fn schema(batches: &[RecordBatch]) -> Result<SchemaRef> {
     }
     Ok(Arc::new(Schema::new(fields)))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_columns_of_a_result_are_read_from_its_manifest() {
+        let manifest = |schema| serde_json::from_value::<Manifest>(json!({"schema": schema, "total_row_count": 0})).unwrap();
+        let columns = json!([{"name": "Principal", "type_text": "STRING", "position": 0}, {"name": "n", "type_text": "DECIMAL(10,2)"}]);
+        let schema = announced(&manifest(json!({"column_count": 2, "columns": columns}))).unwrap();
+        assert_eq!((schema.field(0).name().as_str(), schema.field(1).data_type()), ("Principal", &DataType::Decimal128(10, 2)));
+        // What a statement without a result is answered with.
+        assert!(announced(&manifest(json!({"column_count": 0}))).is_err());
+        assert!(announced(&Manifest::default()).is_err());
+    }
+}

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use flightpath_databricks::{BreakerState, Client, Identity};
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::{DatabricksText, PlannedQuery};
+use flightpath_types::trace::TraceContext;
 use flightpath_types::{EngineFacts, EngineId, EngineState, Error, QueryId, Refusal, RefusalClass, Result};
 use futures::TryStreamExt;
 use secrecy::SecretString;
@@ -70,7 +71,7 @@ impl DatabricksEngine {
     pub async fn describe(&self, text: &DatabricksText, who: Identity, deadline: Option<Instant>) -> Result<SchemaRef> {
         let mut statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
         statement.sql = describe::statement(&statement.sql).into();
-        let work = Work { statement, who, query_id: QueryId::generate(), deadline, returns_rows: true };
+        let work = Work { statement, who, query_id: QueryId::generate(), trace_id: None, deadline, returns_rows: true };
         let batches: Vec<_> = self.start(work, Shape::AsIs).await?.try_collect().await?;
         describe::schema(&batches)
     }
@@ -186,11 +187,13 @@ impl Engine for DatabricksEngine {
         self.eligible(&query).map_err(|refusal| Error::not_eligible(refusal.reason))?;
         let text = query.databricks.as_ref().map_err(|refusal| Error::not_eligible(&refusal.reason))?;
         let statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
+        tracing::Span::current().record("server.address", self.runner.client.host().host_str());
         let shape = if text.returns_rows { Shape::Rows(query.schema.clone()) } else { Shape::Count };
         let work = Work {
             statement,
             who: identity(&execution),
             query_id: execution.query_id,
+            trace_id: execution.traceparent.as_deref().and_then(TraceContext::parse).map(|context| context.trace_id_text()),
             deadline: execution.deadline,
             returns_rows: text.returns_rows,
         };

@@ -20,6 +20,8 @@ use crate::wire::{Answer, ExecuteBody, STATEMENTS, State, Tag};
 
 /// The name under which our query id stands in Databricks' own query history.
 const TAG: &str = "flightpath_query_id";
+/// And the trace that it's part of.
+const TRACE_TAG: &str = "flightpath_trace_id";
 
 /// What statements are run with.
 pub(crate) struct Runner {
@@ -37,6 +39,8 @@ pub(crate) struct Work {
     pub statement: StatementRequest,
     pub who: Identity,
     pub query_id: QueryId,
+    /// 32 hexadecimal digits.
+    pub trace_id: Option<String>,
     pub deadline: Option<Instant>,
     /// Whether it's a query. What isn't may have changed data once it was sent.
     pub returns_rows: bool,
@@ -165,7 +169,10 @@ impl Runner {
             result_compression: form.compression,
             wait_timeout: format!("{wait_seconds}s"),
             on_wait_timeout: "CONTINUE",
-            query_tags: [Tag { key: TAG, value: work.query_id.to_string() }],
+            query_tags: [(TAG, Some(work.query_id.to_string())), (TRACE_TAG, work.trace_id.clone())]
+                .into_iter()
+                .filter_map(|(key, value)| Some(Tag { key, value: value? }))
+                .collect(),
         }
     }
 

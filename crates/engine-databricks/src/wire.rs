@@ -24,7 +24,7 @@ pub(crate) struct ExecuteBody<'a> {
     pub result_compression: Option<&'static str>,
     pub wait_timeout: String,
     pub on_wait_timeout: &'static str,
-    pub query_tags: [Tag; 1],
+    pub query_tags: Vec<Tag>,
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -37,6 +38,10 @@ const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// Connections that wait for the next query.
 const IDLE_MAX: usize = 16;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// For what heartbeats don't tell: one connection that leads nowhere any more. A worker with all its
+/// processors busy may answer late.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A worker as it is reached. Each query has a connection of its own, since on a shared one a
 /// client that doesn't read would hold up all others.
@@ -48,7 +53,8 @@ pub struct Client {
 
 impl Client {
     /// `address` as the worker announces it: `unix:/path` or `tcp:host:port`. With the authority of its
-    /// certificate (PEM) it is spoken to over TLS. One that doesn't answer for `silence_max` is given up.
+    /// certificate (PEM) it is spoken to over TLS. `silence_max` is for connecting; who has a connection
+    /// goes by the worker's heartbeats, and looks itself only now and then.
     pub fn new(address: &str, ca_pem: Option<&str>, signer: Signer, silence_max: Duration) -> Result<Self> {
         let scheme = if ca_pem.is_some() { "https" } else { "http" };
         let uri = match address.strip_prefix("tcp:") {
@@ -59,11 +65,12 @@ impl Client {
             .map_err(|e| Error::unavailable(format!("the DuckDB worker announced the address {address}: {e}")))?
             .connect_timeout(CONNECT_MAX.min(silence_max))
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(silence_max / 3)
-            .keep_alive_timeout(silence_max - silence_max / 3)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES);
+        if address.starts_with("tcp:") {
+            endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        }
         if let Some(ca) = ca_pem {
             endpoint = endpoint
                 .tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)))
@@ -73,49 +80,53 @@ impl Client {
     }
 
     /// Starts a query; returns once it has its first rows, or has failed.
-    pub async fn query(self: &Arc<Self>, ticket: &WorkerTicket, deadline: Option<Instant>) -> Result<BatchStream> {
-        let ticket = Ticket { ticket: self.signer.sign(PURPOSE_QUERY, ticket).into() };
+    pub async fn query(self: &Arc<Self>, ticket: &WorkerTicket, deadline: Option<Instant>, spoke: &Spoke) -> Result<BatchStream> {
+        let mut request = tonic::Request::new(Ticket { ticket: self.signer.sign(PURPOSE_QUERY, ticket).into() });
+        // For whoever stands between; the worker goes by the signed ticket's.
+        if let Some(traceparent) = ticket.traceparent.parse().ok().filter(|_| !ticket.traceparent.is_empty()) {
+            request.metadata_mut().insert("traceparent", traceparent);
+        }
         let connection = self.connection().await?;
         let mut service = service(&connection);
-        let call = async move { service.do_get(ticket).await };
+        let call = async move { service.do_get(request).await };
         let response = match deadline {
             Some(at) => tokio::time::timeout_at(at, call).await.map_err(|_| deadline_passed())?,
             None => call.await,
         };
-        let stream = response.map_err(|e| error_of(&e))?.into_inner();
-        Ok(batches(stream, deadline, Lease { client: self.clone(), connection: Some(connection) }))
+        let stream = response.map_err(|e| spoke.error_of(&e))?.into_inner();
+        Ok(batches(stream, deadline, spoke.clone(), Lease { client: self.clone(), connection: Some(connection) }))
     }
 
     pub async fn status(&self) -> Result<WorkerStatus> {
         let request = StatusRequest { expires_unix_ms: expires_unix_ms() };
-        let answer = self.action(ACTION_STATUS, self.signer.sign(ACTION_STATUS, &request)).await?;
+        let answer = self.action(ACTION_STATUS, self.signer.sign(ACTION_STATUS, &request), &Spoke::default()).await?;
         WorkerStatus::decode(answer).map_err(malformed)
     }
 
     /// Whether the worker was running such a query.
     pub async fn cancel(&self, query_id: &str) -> Result<bool> {
         let request = CancelQuery { query_id: query_id.into(), expires_unix_ms: expires_unix_ms() };
-        let answer = self.action(ACTION_CANCEL, self.signer.sign(ACTION_CANCEL, &request)).await?;
+        let answer = self.action(ACTION_CANCEL, self.signer.sign(ACTION_CANCEL, &request), &Spoke::default()).await?;
         Ok(CancelAnswer::decode(answer).map_err(malformed)?.found)
     }
 
     /// The schema of a statement's result.
-    pub async fn describe(&self, ticket: &WorkerTicket) -> Result<SchemaRef> {
-        let answer = self.action(ACTION_DESCRIBE, self.signer.sign(ACTION_DESCRIBE, ticket)).await?;
+    pub async fn describe(&self, ticket: &WorkerTicket, spoke: &Spoke) -> Result<SchemaRef> {
+        let answer = self.action(ACTION_DESCRIBE, self.signer.sign(ACTION_DESCRIBE, ticket), spoke).await?;
         let message = DescribeAnswer::decode(answer).map_err(malformed)?.ipc_schema;
         let schema = Schema::try_from(IpcMessage(message.into()))
             .map_err(|e| Error::unavailable(format!("the DuckDB worker sent a malformed schema: {e}")))?;
         Ok(Arc::new(schema))
     }
 
-    async fn action(&self, name: &str, body: Vec<u8>) -> Result<Bytes> {
+    async fn action(&self, name: &str, body: Vec<u8>, spoke: &Spoke) -> Result<Bytes> {
         let connection = self.connection().await?;
         let action = Action { r#type: name.into(), body: body.into() };
-        let response = service(&connection).do_action(action).await.map_err(|e| error_of(&e))?;
+        let response = service(&connection).do_action(action).await.map_err(|e| spoke.error_of(&e))?;
         let answer = response.into_inner().next().await;
         self.keep(connection);
         match answer {
-            Some(answer) => Ok(answer.map_err(|e| error_of(&e))?.body),
+            Some(answer) => Ok(answer.map_err(|e| spoke.error_of(&e))?.body),
             None => Err(Error::unavailable("the DuckDB worker gave no answer")),
         }
     }
@@ -159,10 +170,16 @@ struct Receiving {
     end: Arc<Mutex<Option<ResultEnd>>>,
     rows: u64,
     deadline: Option<Instant>,
+    spoke: Spoke,
     lease: Lease,
 }
 
-fn batches(data: impl Stream<Item = Result<FlightData, Status>> + Send + 'static, deadline: Option<Instant>, lease: Lease) -> BatchStream {
+fn batches(
+    data: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    deadline: Option<Instant>,
+    spoke: Spoke,
+    lease: Lease,
+) -> BatchStream {
     let end = Arc::new(Mutex::new(None));
     let seen = end.clone();
     // The end's mark isn't Arrow: it is taken out before the decoder.
@@ -182,7 +199,7 @@ fn batches(data: impl Stream<Item = Result<FlightData, Status>> + Send + 'static
         };
         std::future::ready(message)
     });
-    let receiving = Receiving { decoder: FlightDataDecoder::new(data), end, rows: 0, deadline, lease };
+    let receiving = Receiving { decoder: FlightDataDecoder::new(data), end, rows: 0, deadline, spoke, lease };
     Box::pin(stream::unfold(Some(receiving), |state| async move {
         let mut receiving = state?;
         match receiving.next().await {
@@ -214,7 +231,7 @@ impl Receiving {
                     }
                     DecodedPayload::Schema(_) | DecodedPayload::None => {}
                 },
-                Some(Err(FlightError::Tonic(status))) => return Some(Err(error_of(&status))),
+                Some(Err(FlightError::Tonic(status))) => return Some(Err(self.spoke.error_of(&status))),
                 Some(Err(error)) => return Some(Err(Error::unavailable(format!("the DuckDB worker's answer is malformed: {error}")))),
                 None => return self.finished(),
             }
@@ -241,22 +258,33 @@ fn malformed(error: prost::DecodeError) -> Error {
     Error::unavailable(format!("the DuckDB worker's answer is malformed: {error}"))
 }
 
-/// A worker's own error comes whole in the details; anything else is the transport's.
-fn error_of(status: &Status) -> Error {
-    if !status.details().is_empty()
-        && let Ok(error) = WorkerError::decode(status.details())
-        && let Some(kind) = ErrorKind::parse(&error.kind)
-    {
-        return if error.class.is_empty() {
-            Error::new(kind, error.message)
-        } else {
-            Error::classed(kind, error.class, error.sql_state, error.message)
-        };
+/// Whether a failure was told by the worker itself, which is alive then, or is the connection's.
+#[derive(Debug, Clone, Default)]
+pub struct Spoke(Arc<AtomicBool>);
+
+impl Spoke {
+    pub fn heard(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
-    match status.code() {
-        Code::OutOfRange => {
-            Error::new(ErrorKind::ResourceExhausted, format!("the DuckDB worker's answer is too large: {}", status.message()))
+
+    /// A worker's own error comes whole in the details; anything else is the transport's.
+    pub fn error_of(&self, status: &Status) -> Error {
+        if !status.details().is_empty()
+            && let Ok(error) = WorkerError::decode(status.details())
+            && let Some(kind) = ErrorKind::parse(&error.kind)
+        {
+            self.0.store(true, Ordering::Release);
+            return if error.class.is_empty() {
+                Error::new(kind, error.message)
+            } else {
+                Error::classed(kind, error.class, error.sql_state, error.message)
+            };
         }
-        _ => Error::unavailable(format!("the connection to the DuckDB worker failed: {}", status.message())),
+        match status.code() {
+            Code::OutOfRange => {
+                Error::new(ErrorKind::ResourceExhausted, format!("the DuckDB worker's answer is too large: {}", status.message()))
+            }
+            _ => Error::unavailable(format!("the connection to the DuckDB worker failed: {}", status.message())),
+        }
     }
 }

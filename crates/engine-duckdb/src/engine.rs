@@ -12,14 +12,16 @@ use flightpath_proto::v1::{TableBinding, WorkerStatus};
 use flightpath_types::{EngineFacts, EngineId, EngineState, Error, ErrorKind, Pricing, QueryId, Refusal, RefusalClass, Result, Session};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::Config;
 use crate::client::Client;
 use crate::guarded;
-use crate::roster::{Attempt, Candidate, Need, Roster, Seat, WorkerFacts};
+use crate::member::{Candidate, Need, WorkerFacts};
+use crate::roster::{Attempt, Roster, Seat};
 use crate::supervisor::Supervisor;
 use crate::ticket::{KEY_BYTES, Signer};
-use crate::{binding, ticket};
+use crate::{binding, ticket, trace};
 
 /// Describing a statement only plans it.
 const DESCRIBE_MAX: Duration = Duration::from_secs(20);
@@ -27,7 +29,7 @@ const DESCRIBE_TRIES: u32 = 3;
 /// How long a worker that registers may take to answer.
 const REACH_MAX: Duration = Duration::from_secs(5);
 /// Leases are looked at this often within one.
-const LOOKS_PER_LEASE: u32 = 12;
+const LOOKS_PER_LEASE: u32 = 60;
 
 pub struct DuckdbEngine {
     id: EngineId,
@@ -145,8 +147,8 @@ impl DuckdbEngine {
         ticket::make_user(&mut ticket, &session.catalog, &session.schema);
         let files = ticket.tables.iter().map(|t| t.files.len()).sum();
         let mut attempt = self.begin(&Need { query_id: Some(query_id), table: "", files, user: true }).await?;
-        let client = attempt.member().client.clone();
-        let described = tokio::time::timeout(DESCRIBE_MAX, guarded::answer(&mut attempt, client.describe(&ticket)));
+        let (client, spoke) = (attempt.member().client.clone(), attempt.spoke());
+        let described = tokio::time::timeout(DESCRIBE_MAX, guarded::answer(&mut attempt, client.describe(&ticket, &spoke)));
         described.await.unwrap_or_else(|_| Err(Error::unavailable("the DuckDB worker didn't describe the statement in time")))
     }
 
@@ -244,7 +246,9 @@ impl Engine for DuckdbEngine {
         self.eligible(&query).map_err(|refusal| Error::not_eligible(refusal.reason))?;
         let compiled = query.duckdb.as_ref().map_err(|refusal| Error::not_eligible(&refusal.reason))?;
         let deadline = execution.deadline.map(tokio::time::Instant::from_std);
-        let ticket = ticket::of_query(&query, &execution)?;
+        let call = trace::call();
+        let mut ticket = ticket::of_query(&query, &execution)?;
+        ticket.traceparent = trace::traceparent(&call, execution.traceparent.as_deref());
         let table = ticket::largest_table(&query, compiled);
         let need = Need {
             query_id: Some(execution.query_id),
@@ -253,8 +257,8 @@ impl Engine for DuckdbEngine {
             user: query.session.dialect == flightpath_types::Dialect::Duckdb,
         };
         let mut attempt = self.begin(&need).await?;
-        let client = attempt.member().client.clone();
-        let stream = guarded::answer(&mut attempt, client.query(&ticket, deadline)).await?;
+        let (client, spoke) = (attempt.member().client.clone(), attempt.spoke());
+        let stream = guarded::answer(&mut attempt, client.query(&ticket, deadline, &spoke).instrument(call)).await?;
         Ok(guarded::watched(stream, attempt))
     }
 

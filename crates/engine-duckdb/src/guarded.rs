@@ -8,7 +8,8 @@ use flightpath_engine::BatchStream;
 use flightpath_types::{Error, ErrorKind, Result};
 use futures::{StreamExt, stream};
 
-use crate::roster::{Attempt, Member};
+use crate::member::Member;
+use crate::roster::Attempt;
 
 /// Waits for a worker's answer to a call, as long as the worker is heard of.
 pub async fn answer<T>(attempt: &mut Attempt, call: impl Future<Output = Result<T>>) -> Result<T> {

@@ -15,11 +15,14 @@ mod client;
 mod config;
 mod engine;
 mod guarded;
+mod member;
 mod placement;
 mod roster;
 mod supervisor;
 mod ticket;
+mod trace;
 
 pub use config::{Config, Transport};
 pub use engine::{DuckdbEngine, RemoteWorker, eligible, facts};
-pub use roster::{Seat, WorkerFacts};
+pub use member::WorkerFacts;
+pub use roster::Seat;

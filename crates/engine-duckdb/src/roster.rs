@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use flightpath_proto::v1::WorkerStatus;
@@ -12,9 +12,9 @@ use flightpath_types::{EngineState, Error, ErrorKind, QueryId, Result};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::breaker::Breaker;
 use crate::budget::RetryBudget;
-use crate::client::Client;
+use crate::client::Spoke;
+use crate::member::{Candidate, Member, Need, WorkerFacts};
 use crate::placement::{Choice, choose};
 
 /// Queries of which it is known where they have failed.
@@ -24,23 +24,6 @@ const FAILED_KEPT: Duration = Duration::from_secs(120);
 /// Names of tables that one worker may tell.
 const CACHED_MAX: usize = 64;
 
-/// A worker as `system.workers` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerFacts {
-    pub name: String,
-    pub labels: BTreeMap<String, String>,
-    /// `ready`, `silent`, `draining` or `failing`.
-    pub state: &'static str,
-    pub slots: u32,
-    pub running: u32,
-    pub waiting: u32,
-    pub cores: u32,
-    pub memory_bytes_max: u64,
-    pub memory_bytes_used: u64,
-    pub cached_tables: usize,
-    pub heartbeat_age: Duration,
-}
-
 /// What the ready workers can do together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Totals {
@@ -49,81 +32,6 @@ pub struct Totals {
     /// Of the smallest, where a query may land.
     pub cores_min: u32,
     pub memory_bytes_min: u64,
-}
-
-/// Who joins.
-pub struct Candidate {
-    pub name: String,
-    pub labels: BTreeMap<String, String>,
-    pub client: Arc<Client>,
-    pub status: WorkerStatus,
-    /// Whether other routers may use it too.
-    pub shared: bool,
-}
-
-/// What a query needs of its worker.
-#[derive(Debug, Clone, Copy)]
-pub struct Need<'a> {
-    pub query_id: Option<QueryId>,
-    /// Its largest table.
-    pub table: &'a str,
-    pub files: usize,
-    /// SQL in the `duckdb` dialect.
-    pub user: bool,
-}
-
-/// One worker during one stay.
-pub struct Member {
-    pub name: String,
-    labels: BTreeMap<String, String>,
-    pub client: Arc<Client>,
-    epoch: u64,
-    shared: bool,
-    in_flight: AtomicU32,
-    /// True while it is silent, and once it has left.
-    lost: watch::Sender<bool>,
-    now: Mutex<Condition>,
-}
-
-struct Condition {
-    status: WorkerStatus,
-    /// Queries of other routers.
-    others: u32,
-    heard: Instant,
-    breaker: Breaker,
-}
-
-impl Member {
-    /// Completes once the worker is silent or gone.
-    pub async fn lost(&self) {
-        let mut lost = self.lost.subscribe();
-        let _ = lost.wait_for(|lost| *lost).await;
-    }
-
-    pub fn is_lost(&self) -> bool {
-        *self.lost.borrow()
-    }
-
-    fn load(&self, condition: &Condition) -> u32 {
-        self.in_flight.load(Ordering::Relaxed).saturating_add(condition.others)
-    }
-
-    fn state(&self, now: Instant) -> &'static str {
-        let condition = self.now.lock();
-        if self.is_lost() {
-            "silent"
-        } else if condition.status.draining {
-            "draining"
-        } else if !condition.breaker.allows(now) {
-            "failing"
-        } else {
-            "ready"
-        }
-    }
-
-    fn is_ready(&self, now: Instant) -> bool {
-        self.state(now) == "ready"
-    }
 }
 
 /// How a worker that this router keeps alive itself is doing.
@@ -184,16 +92,8 @@ impl Roster {
         if state.members.len() >= self.members_max {
             return Err(Error::new(ErrorKind::ResourceExhausted, format!("the fleet has {} workers already", self.members_max)));
         }
-        let member = Arc::new(Member {
-            name: candidate.name,
-            labels: candidate.labels,
-            client: candidate.client,
-            epoch: self.epochs.fetch_add(1, Ordering::Relaxed),
-            shared: candidate.shared,
-            in_flight: AtomicU32::new(0),
-            lost: watch::Sender::new(false),
-            now: Mutex::new(Condition { status: candidate.status, others: 0, heard: now, breaker: Breaker::default() }),
-        });
+        let epoch = self.epochs.fetch_add(1, Ordering::Relaxed);
+        let member = Arc::new(Member::new(candidate, epoch, now));
         state.members.push(member.clone());
         drop(state);
         self.changed();
@@ -241,9 +141,9 @@ impl Roster {
         if ready.is_empty() {
             return Err(Error::unavailable(why_down(&state)));
         }
-        let fitting: Vec<Arc<Member>> = ready.into_iter().filter(|m| fits(&m.now.lock().status, need)).collect();
+        let fitting: Vec<Arc<Member>> = ready.into_iter().filter(|m| need.fits(&m.now.lock().status)).collect();
         if fitting.is_empty() {
-            return Err(unfit(need));
+            return Err(need.unfit());
         }
         let choices: Vec<Choice<'_>> = fitting
             .iter()
@@ -271,7 +171,7 @@ impl Roster {
         if state.failed.len() >= FAILED_MAX {
             state.failed.retain(|_, (at, _)| now.saturating_duration_since(*at) < FAILED_KEPT);
         }
-        Ok(Attempt { roster: self.clone(), member, query_id: need.query_id, decided: false })
+        Ok(Attempt { roster: self.clone(), member, query_id: need.query_id, spoke: Spoke::default(), decided: false })
     }
 
     pub fn members(&self) -> Vec<Arc<Member>> {
@@ -315,28 +215,7 @@ impl Roster {
     }
 
     pub fn facts(&self, now: Instant) -> Vec<WorkerFacts> {
-        let mut facts: Vec<WorkerFacts> = self
-            .members()
-            .into_iter()
-            .map(|member| {
-                let state = member.state(now);
-                let condition = member.now.lock();
-                let status = &condition.status;
-                WorkerFacts {
-                    name: member.name.clone(),
-                    labels: member.labels.clone(),
-                    state,
-                    slots: status.slots,
-                    running: member.load(&condition),
-                    waiting: status.waiting,
-                    cores: status.threads,
-                    memory_bytes_max: status.memory_bytes_max,
-                    memory_bytes_used: status.memory_bytes_used,
-                    cached_tables: status.cached.len(),
-                    heartbeat_age: now.saturating_duration_since(condition.heard),
-                }
-            })
-            .collect();
+        let mut facts: Vec<WorkerFacts> = self.members().iter().map(|member| member.facts(now)).collect();
         facts.sort_by(|a, b| a.name.cmp(&b.name));
         facts
     }
@@ -379,18 +258,6 @@ impl Roster {
             epochs.push(epoch);
         }
     }
-}
-
-/// A worker of another shape than the engine's settings may not take what others do.
-fn fits(status: &WorkerStatus, need: &Need<'_>) -> bool {
-    need.files <= status.files_max as usize && (!need.user || status.user_slots > 0)
-}
-
-fn unfit(need: &Need<'_>) -> Error {
-    if need.user {
-        return Error::new(ErrorKind::PermissionDenied, "no DuckDB worker runs SQL written by users");
-    }
-    Error::new(ErrorKind::ResourceExhausted, format!("the query reads {} files; no DuckDB worker takes as many", need.files))
 }
 
 /// Why no worker takes queries, for a person.
@@ -454,12 +321,18 @@ pub struct Attempt {
     roster: Arc<Roster>,
     member: Arc<Member>,
     query_id: Option<QueryId>,
+    spoke: Spoke,
     decided: bool,
 }
 
 impl Attempt {
     pub fn member(&self) -> &Arc<Member> {
         &self.member
+    }
+
+    /// Learns from the client whether the worker itself has told of a failure.
+    pub fn spoke(&self) -> Spoke {
+        self.spoke.clone()
     }
 
     pub fn lease(&self) -> Duration {
@@ -476,8 +349,12 @@ impl Attempt {
     pub fn failed(&mut self, error: &Error, now: Instant) {
         match error.kind() {
             ErrorKind::Unavailable => {
-                self.decided = true;
-                self.member.now.lock().breaker.failure(now);
+                // One that says what's wrong (it drains, a file can't be read) is alive; a table that is out
+                // of reach mustn't take one worker after the other out of service.
+                if !self.spoke.heard() {
+                    self.decided = true;
+                    self.member.now.lock().breaker.failure(now);
+                }
                 self.roster.failed_there(self.query_id, self.member.epoch);
                 self.roster.changed();
             }

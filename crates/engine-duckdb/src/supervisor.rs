@@ -23,7 +23,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::Client;
-use crate::roster::{Candidate, Local, Roster, Seat};
+use crate::member::Candidate;
+use crate::roster::{Local, Roster, Seat};
 use crate::ticket::{KEY_BYTES, Signer};
 use crate::{Config, Transport};
 

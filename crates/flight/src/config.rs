@@ -7,6 +7,7 @@ use std::time::Duration;
 use flightpath_types::{Principal, SecretToken};
 
 use crate::auth::StaticUser;
+use crate::open::OpenConnections;
 use crate::outside_tokens::OutsideTokens;
 
 /// Everything [`crate::serve`] and [`crate::FrontDoor`] need.
@@ -21,12 +22,16 @@ pub struct Config {
     pub signing_keys: Vec<SigningKey>,
     /// Mixed into every signature, so that one deployment's tickets mean nothing to another's.
     pub audience: String,
+    /// Whether statements that change something may be run, as GetSqlInfo says.
+    pub writes: bool,
     /// What GetSqlInfo lists.
     pub functions: FunctionNames,
     /// Who knows the bearer tokens that `auth` doesn't list. With it, everybody has to show who they are.
     pub outside_tokens: Option<OutsideTokens>,
     /// Told of each caller whose bearer token isn't of our making.
     pub on_token: Option<OnToken>,
+    /// Kept true by [`crate::serve`]; whoever holds a clone may look.
+    pub open_connections: OpenConnections,
 }
 
 /// Takes note of who showed which token, for asking outside systems in the caller's name.

@@ -16,6 +16,7 @@ mod gate;
 mod message;
 pub mod messages;
 mod metadata;
+mod open;
 mod outgoing;
 mod outside_tokens;
 mod params;
@@ -32,6 +33,7 @@ mod wire;
 
 pub use auth::{Authenticator, StaticUser, StaticUsers};
 pub use config::{Auth, Config, FunctionNames, Lifetimes, Limits, OnToken, SigningKey, Tls};
+pub use open::OpenConnections;
 pub use outside_tokens::{OutsideTokens, TokenCheck};
 pub use server::{Neighbours, serve, serve_with};
 pub use status::{code_of, status_of};

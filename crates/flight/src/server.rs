@@ -28,6 +28,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use crate::config::{Auth, Config, Tls};
 use crate::door::{Door, Peer};
 use crate::gate::{FLIGHT_PATHS, Gate};
+use crate::open::{Open, OpenConnections};
 use crate::service::Service;
 use crate::session::SessionKey;
 
@@ -83,13 +84,14 @@ pub async fn serve_with(
             builder.tls_config(tls_config(tls)).map_err(|e| Error::invalid(format!("TLS certificate, key or client_ca: {}", chain(&e))))?;
     }
     let (request_bytes, drain, connections) = (config.limits.request_bytes, config.lifetimes.drain, config.limits.connections);
+    let open = config.open_connections.clone();
     let door = Door::new(queries, config, neighbours.open_paths)?;
     let flight = FlightServiceServer::new(Service::new(door.clone())).max_decoding_message_size(request_bytes);
     let gate = Gate::new(Doors { flight, others: neighbours.routes }, door);
 
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
-    let incoming = Incoming::new(listener, connections, cut.clone());
+    let incoming = Incoming::new(listener, connections, open, cut.clone());
     let draining = CancellationToken::new();
     let signal = async {
         shutdown.await;
@@ -176,13 +178,14 @@ fn tls_config(tls: &Tls) -> ServerTlsConfig {
 struct Incoming {
     listener: TcpListener,
     permits: Arc<Semaphore>,
+    open: OpenConnections,
     cut: CancellationToken,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Incoming {
-    fn new(listener: TcpListener, connections_max: usize, cut: CancellationToken) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(connections_max)), cut, pause: None }
+    fn new(listener: TcpListener, connections_max: usize, open: OpenConnections, cut: CancellationToken) -> Self {
+        Self { listener, permits: Arc::new(Semaphore::new(connections_max)), open, cut, pause: None }
     }
 }
 
@@ -207,7 +210,14 @@ impl Stream for Incoming {
                     }
                     let peer = Peer { address: Some(address), session: SessionKey::random() };
                     let cut = Box::pin(self.cut.clone().cancelled_owned());
-                    return Poll::Ready(Some(Ok(Connection { stream, peer, cut, closing: None, _permit: permit })));
+                    return Poll::Ready(Some(Ok(Connection {
+                        stream,
+                        peer,
+                        cut,
+                        closing: None,
+                        _permit: permit,
+                        _open: self.open.enter(),
+                    })));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection failed");
@@ -226,6 +236,7 @@ struct Connection {
     /// Our side is closed; until then the client's may stay open.
     closing: Option<Pin<Box<tokio::time::Sleep>>>,
     _permit: OwnedSemaphorePermit,
+    _open: Open,
 }
 
 impl Connected for Connection {

@@ -3,7 +3,9 @@
 
 use std::time::SystemTime;
 
-use arrow::datatypes::Schema;
+use arrow::array::AsArray;
+use arrow::compute::sum;
+use arrow::datatypes::{Int64Type, Schema};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
@@ -110,8 +112,13 @@ pub(crate) async fn prepare(door: &Door, caller: &Caller, bound: Bound) -> Resul
     })
 }
 
-/// Runs a statement that changes the session; everything else is refused. Returns the count of
-/// changed rows.
+/// How the count of changed rows is named in the answer to a statement that changes data.
+const COUNT_COLUMN: &str = "num_affected_rows";
+/// Flight SQL's count of a statement that doesn't tell.
+const UNKNOWN_COUNT: i64 = -1;
+
+/// Runs a statement that changes data or the session; everything else is refused. Returns the count
+/// of changed rows.
 pub(crate) async fn update(door: &Door, caller: &Caller, bound: Bound) -> Result<i64> {
     bound.require_values()?;
     let request = bound.into_request(caller);
@@ -121,10 +128,13 @@ pub(crate) async fn update(door: &Door, caller: &Caller, bound: Bound) -> Result
     }
     let submitted = door.queries.submit(request).await?;
     let mut result = door.queries.fetch(submitted.query_id, &caller.principal, caller.deadline()).await?;
+    let mut count: Option<i64> = None;
     while let Some(batch) = result.batches.next().await {
-        batch?;
+        let batch = batch?;
+        let counted = batch.column_by_name(COUNT_COLUMN).and_then(|column| sum(column.as_primitive_opt::<Int64Type>()?));
+        count = counted.map(|rows| count.unwrap_or(0).saturating_add(rows)).or(count);
     }
-    Ok(0)
+    Ok(if prepared.changes_session { 0 } else { count.unwrap_or(UNKNOWN_COUNT) })
 }
 
 /// The query that a ticket stands for, and until when it does.

@@ -1,5 +1,6 @@
 //! Speaking to a server as any Flight SQL client does.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
@@ -8,7 +9,7 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use clap::Args;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::Failure;
 
@@ -23,7 +24,27 @@ pub struct Connection {
     user: Option<String>,
     /// PEM file of the authority that signed the server's certificate.
     #[arg(long, value_name = "FILE")]
-    tls_ca: Option<std::path::PathBuf>,
+    tls_ca: Option<PathBuf>,
+    /// PEM file of a certificate to show, for servers that ask clients for one; with --tls-key.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of the key to --tls-cert.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl Connection {
+    fn tls(&self) -> Result<ClientTlsConfig, Failure> {
+        let read = |option: &str, path: &Path| std::fs::read(path).map_err(|e| Failure::usage(format!("{option} {}: {e}", path.display())));
+        let mut config = ClientTlsConfig::new();
+        if let Some(path) = &self.tls_ca {
+            config = config.ca_certificate(Certificate::from_pem(read("--tls-ca", path)?));
+        }
+        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            config = config.identity(Identity::from_pem(read("--tls-cert", certificate)?, read("--tls-key", key)?));
+        }
+        Ok(config)
+    }
 }
 
 pub struct Client {
@@ -59,12 +80,7 @@ impl Client {
             .initial_stream_window_size(8 << 20)
             .initial_connection_window_size(32 << 20);
         if tls {
-            let mut config = ClientTlsConfig::new();
-            if let Some(path) = &connection.tls_ca {
-                let pem = std::fs::read(path).map_err(|e| Failure::usage(format!("--tls-ca {}: {e}", path.display())))?;
-                config = config.ca_certificate(Certificate::from_pem(pem));
-            }
-            endpoint = endpoint.tls_config(config).map_err(|e| Failure::usage(format!("TLS: {}", chain(&e))))?;
+            endpoint = endpoint.tls_config(connection.tls()?).map_err(|e| Failure::usage(format!("TLS: {}", chain(&e))))?;
         }
         let channel = endpoint.connect().await.map_err(|e| unreachable(&chain(&e)))?;
         let service = arrow_flight::flight_service_client::FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
@@ -106,6 +122,12 @@ pub fn failure(error: &FlightError) -> Failure {
         _ => None,
     };
     let Some(status) = status else { return Failure::failed(error) };
+    // A status with a cause isn't the server's answer: the connection gave none.
+    if let Some(cause) = std::error::Error::source(status) {
+        let cause = chain(cause);
+        let message = format!("the connection to the server broke: {cause} (over TLS, a server may ask for a certificate: --tls-cert)");
+        return Failure { code: 3, message };
+    }
     let code = match status.code() {
         tonic::Code::Unauthenticated => 3,
         tonic::Code::Unimplemented | tonic::Code::PermissionDenied => 4,

@@ -58,6 +58,11 @@ fn three(name: &str, args: Vec<Typed>) -> Result<[Typed; 3]> {
 
 fn choose(ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
     let [condition, yes, no] = three("if", args)?;
+    // A NULL without a type is a BOOLEAN here, though not in CASE WHEN.
+    let condition = match condition.as_literal() {
+        Some(ScalarValue::Null) => Typed::null(&DataType::Boolean)?,
+        _ => condition,
+    };
     if condition.ty != DataType::Boolean {
         return Err(unexpected_input("if", 0, "BOOLEAN", &condition.ty));
     }

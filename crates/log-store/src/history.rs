@@ -99,6 +99,15 @@ macro_rules! impl_query_history {
                 Ok(rows.into_iter().map(crate::history::SavingsRow::into_savings).collect())
             }
 
+            async fn spending(&self, since_unix_ms: i64) -> flightpath_types::Result<Vec<(String, f64)>> {
+                let mut select = sqlx::QueryBuilder::<$database>::new(
+                    "SELECT profile, SUM(COALESCE(usd_actual, predicted_usd, 0.0)) FROM queries \
+                     WHERE profile IS NOT NULL AND engine IS NOT NULL AND started_unix_ms >= ",
+                );
+                select.push_bind(since_unix_ms).push(" GROUP BY profile");
+                select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))
+            }
+
             async fn record_costs(&self, costs: &[(flightpath_types::QueryId, f64)]) -> flightpath_types::Result<u64> {
                 let failed = |e: sqlx::Error| crate::database_error("writing", &e);
                 let mut transaction = self.pool.begin().await.map_err(failed)?;

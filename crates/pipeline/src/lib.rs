@@ -20,6 +20,7 @@ mod service;
 mod shadow;
 mod stream;
 mod submitted;
+mod trace;
 mod watch;
 
 pub use admission::AdmissionConfig;

@@ -8,6 +8,9 @@ use flightpath_types::{
     Candidate, Decision, Dialect, EngineId, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord,
     RefusalClass, Session,
 };
+use tracing::Span;
+
+use crate::trace::QueryTrace;
 
 use crate::learn::Bill;
 
@@ -30,6 +33,7 @@ struct Draft {
     record: Option<QueryRecord>,
     started: Instant,
     recorder: Recorder,
+    trace: QueryTrace,
 }
 
 /// What planning found out.
@@ -44,7 +48,15 @@ pub(crate) struct PlanSummary {
 }
 
 impl QueryToken<Received> {
-    pub fn receive(recorder: &Recorder, query_id: QueryId, text: &str, session_id: &str, settings: &Session) -> Self {
+    pub fn receive(
+        recorder: &Recorder,
+        query_id: QueryId,
+        text: &str,
+        session_id: &str,
+        settings: &Session,
+        traceparent: Option<&str>,
+    ) -> Self {
+        let trace = QueryTrace::begin(query_id, text, settings, traceparent);
         let record = QueryRecord {
             query_id,
             started_unix_ms: unix_ms(),
@@ -74,7 +86,7 @@ impl QueryToken<Received> {
             failovers: Vec::new(),
             usd_actual: None,
         };
-        Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone() }, stage: Received }
+        Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone(), trace }, stage: Received }
     }
 
     pub fn planned(mut self, summary: PlanSummary) -> QueryToken<Planned> {
@@ -126,12 +138,18 @@ impl QueryToken<Planned> {
         if let Some(record) = &mut self.draft.record {
             record.times.first_batch_us = waited_us;
             record.times.engine_us = engine_us;
+            self.draft.trace.streaming(record.engine.as_deref());
         }
         QueryToken { draft: self.draft, stage: Running { first_batch: Instant::now() } }
     }
 }
 
 impl QueryToken<Running> {
+    /// What batches are handed out under.
+    pub fn stream_span(&self) -> &Span {
+        self.draft.trace.stream_span()
+    }
+
     pub fn sent(&mut self, rows: u64, bytes: u64) {
         if let Some(record) = &mut self.draft.record {
             record.rows += rows;
@@ -152,6 +170,11 @@ impl QueryToken<Running> {
 }
 
 impl<Stage> QueryToken<Stage> {
+    /// What is done for the query is part of this.
+    pub fn span(&self) -> &Span {
+        self.draft.trace.span()
+    }
+
     pub fn fail(mut self, error: &Error) {
         self.draft.finish(Err(error));
     }
@@ -181,6 +204,7 @@ impl Draft {
                 }
             }
         };
+        self.trace.end(&record, result);
         self.recorder.record(&record);
     }
 }

@@ -17,6 +17,7 @@ use flightpath_types::{
 };
 use futures::{StreamExt, stream};
 use parking_lot::RwLock;
+use tracing::Instrument;
 
 use crate::admission::AdmissionConfig;
 use crate::explain_route;
@@ -28,6 +29,7 @@ use crate::run::{EscalationConfig, HoldConfig, Runner, Started, Tries, wait_for_
 use crate::shadow::{Shadow, ShadowConfig};
 use crate::stream::{Begun, Registered, Registry, StampedStream};
 use crate::submitted::{SubmittedQueries, SubmittedQuery, planned_of};
+use crate::trace;
 use crate::watch::{DecisionHub, DecisionWatch};
 
 #[derive(Debug, Clone)]
@@ -241,6 +243,7 @@ impl Pipeline {
         let registered = Registered::enter(&self.running, query_id, ticket, query.settings.principal.clone());
         let cancelled = registered.cancel.clone();
         let schema = query.statement.schema();
+        let span = token.span().clone();
         let work = async {
             match (&query.statement, &query.decision) {
                 (Statement::Query(planned) | Statement::PassThrough(planned) | Statement::Write(planned), Some(decision)) => {
@@ -281,6 +284,7 @@ impl Pipeline {
                 }
             }
         };
+        let work = work.instrument(span);
         let started = tokio::select! {
             biased;
             () = cancelled.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the query was cancelled")),
@@ -320,9 +324,10 @@ impl QueryService for Pipeline {
     async fn prepare(&self, request: &Request) -> Result<Prepared> {
         self.check_open()?;
         // A statement that can't be planned is never submitted: its record is written here.
-        let planned = self.plan(request).await.inspect_err(|error| {
+        let traceparent = request.traceparent.as_deref();
+        let planned = self.plan(request).instrument(trace::prepare(traceparent)).await.inspect_err(|error| {
             let id = QueryId::generate();
-            QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings).fail(error);
+            QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings, traceparent).fail(error);
         })?;
         let changes_session = matches!(planned.statement, Statement::SetSession { .. });
         Ok(Prepared {
@@ -337,8 +342,9 @@ impl QueryService for Pipeline {
         self.check_open()?;
         let begun = Instant::now();
         let query_id = QueryId::generate();
-        let token = QueryToken::receive(&self.recorder, query_id, &request.text, request.session.id.as_str(), &request.settings);
-        let planned = match self.plan(&request).await {
+        let (session_id, traceparent) = (request.session.id.as_str(), request.traceparent.as_deref());
+        let token = QueryToken::receive(&self.recorder, query_id, &request.text, session_id, &request.settings, traceparent);
+        let planned = match self.plan(&request).instrument(token.span().clone()).await {
             Ok(planned) => planned,
             Err(error) => {
                 token.fail(&error);
@@ -354,10 +360,13 @@ impl QueryService for Pipeline {
         };
         let deciding = Instant::now();
         let query = planned_of(&planned.statement).cloned();
+        let span = trace::decide(token.span());
         let decision = match &query {
-            Some(query) => Some(self.decide(query_id, query, &request, &profile).await),
+            Some(query) => Some(self.decide(query_id, query, &request, &profile).instrument(span.clone()).await),
             None => None,
         };
+        trace::decided(&span, decision.as_ref());
+        drop(span);
         let token = token.planned(PlanSummary {
             statement_kind: planned.statement.kind().as_str(),
             fingerprint: query.as_ref().map(|q| q.fingerprint),
@@ -445,7 +454,7 @@ impl QueryService for Pipeline {
 
     async fn route(&self, request: &Request) -> Result<Routed> {
         self.check_open()?;
-        let planned = self.plan(request).await?;
+        let planned = self.plan(request).instrument(trace::prepare(request.traceparent.as_deref())).await?;
         let profile = self.policies.profile(&request.settings)?;
         let query = planned_of(&planned.statement).cloned();
         let deciding = Instant::now();
@@ -499,16 +508,23 @@ impl Pipeline {
     fn replay_token(&self, query: &SubmittedQuery) -> (QueryId, QueryToken<Planned>) {
         let planned = query.planned();
         let query_id = QueryId::generate();
-        let token =
-            QueryToken::receive(&self.recorder, query_id, &query.text, query.session.id.as_str(), &query.settings).planned(PlanSummary {
-                statement_kind: query.statement.kind().as_str(),
-                fingerprint: planned.map(|q| q.fingerprint),
-                features: planned.map(|q| q.features.clone()).unwrap_or_default(),
-                cache_hit: true,
-                plan_us: 0,
-                decide_us: 0,
-                decision: query.decision.clone(),
-            });
+        let token = QueryToken::receive(
+            &self.recorder,
+            query_id,
+            &query.text,
+            query.session.id.as_str(),
+            &query.settings,
+            query.traceparent.as_deref(),
+        )
+        .planned(PlanSummary {
+            statement_kind: query.statement.kind().as_str(),
+            fingerprint: planned.map(|q| q.fingerprint),
+            features: planned.map(|q| q.features.clone()).unwrap_or_default(),
+            cache_hit: true,
+            plan_us: 0,
+            decide_us: 0,
+            decision: query.decision.clone(),
+        });
         (query_id, token)
     }
 }

@@ -161,9 +161,9 @@ impl Stream for StampedStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.running.is_none() {
+        let Some(span) = this.running.as_ref().map(|(_, token)| token.stream_span().clone()) else {
             return Poll::Ready(None);
-        }
+        };
         if this.cancelled.as_mut().poll(cx).is_ready() {
             return this.end(Err(Error::new(ErrorKind::Cancelled, "the query was cancelled")));
         }
@@ -174,7 +174,7 @@ impl Stream for StampedStream {
             Some(batch) => Some(Ok(batch)),
             None => {
                 let asked = *this.waiting_since.get_or_insert_with(Instant::now);
-                match this.running.as_mut().map(|(stream, _)| stream.poll_next_unpin(cx)) {
+                match this.running.as_mut().map(|(stream, _)| span.in_scope(|| stream.poll_next_unpin(cx))) {
                     Some(Poll::Ready(next)) => {
                         this.waiting_since = None;
                         this.engine_time += asked.elapsed();
@@ -184,6 +184,7 @@ impl Stream for StampedStream {
                 }
             }
         };
+        drop(span);
         match next {
             None => this.end(Ok(())),
             Some(Err(error)) => this.end(Err(error)),

@@ -1,6 +1,7 @@
 //! Which engines may run a plan: DataFusion only functions of the compile table and shapes that its
 //! physical planner has, nobody a governed table, and nobody but this process its own tables.
 
+use datafusion::common::NullEquality;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator, WindowFunctionDefinition};
@@ -62,11 +63,34 @@ pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Resu
             })?;
             Ok(())
         });
+    if refusal.is_none() && null_equal_keys(optimized) > null_equal_keys(plan) {
+        refusal = Some(no("a join by `<=>` and a condition that turns out to be an equality"));
+    }
     match (checked, refusal) {
         (_, Some(refusal)) => Err(refusal),
         (Err(error), None) => Err(no(&format!("a plan that can't be walked ({})", error.strip_backtrace()))),
         (Ok(()), None) => Ok(()),
     }
+}
+
+/// Keys, or conditions that may become keys, of joins in which NULL equals NULL. Optimizing may make a key
+/// of an equality in which it doesn't.
+fn null_equal_keys(plan: &LogicalPlan) -> usize {
+    let mut keys = 0usize;
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Join(join) = node
+            && join.null_equality == NullEquality::NullEqualsNull
+        {
+            keys += join.on.len();
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                keys += usize::from(matches!(e, Expr::BinaryExpr(b) if b.op == Operator::IsNotDistinctFrom));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    if walked.is_err() { 0 } else { keys }
 }
 
 fn no(what: &str) -> Refusal {

@@ -21,6 +21,7 @@ mod query;
 mod remote;
 mod statements;
 mod time_zone;
+mod trace;
 
 pub use planner::{Config, PassThroughDescriber, PlanRequest, Planned, Planner};
 pub use remote::RemoteDescriber;

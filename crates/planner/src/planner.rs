@@ -15,6 +15,7 @@ use flightpath_catalog::{AsOf, Catalog, TableName, TableSnapshot};
 use flightpath_plan::{BoundTable, CompiledSql, PlannedQuery, ScanBinding, ScanId, Statement};
 use flightpath_types::{Dialect, Error, ErrorKind, Fingerprint, Refusal, RefusalClass, Result, SecretToken, Session};
 use futures::stream::{StreamExt, iter};
+use tracing::Instrument;
 
 use crate::binder::{BindInput, Parameters, ResolvedTables, TableRequest, referenced_tables};
 use crate::cache::{CacheKey, CachedPlan, PlanCache};
@@ -24,7 +25,7 @@ use crate::pool::PlanningPool;
 use crate::query::{Compile, Compiled};
 use crate::remote::RemoteDescriber;
 use crate::statements::{self, Asking, Command};
-use crate::{eligible, features, fingerprint, parse, passthrough, remote};
+use crate::{eligible, features, fingerprint, parse, passthrough, remote, trace};
 
 /// Tables that are resolved at the same time.
 const RESOLVING_MAX: usize = 32;
@@ -61,7 +62,7 @@ impl Default for Config {
             tables_max: 1_000,
             planning_threads: std::thread::available_parallelism().map_or(2, |n| n.get()).max(2),
             planning_queue_max: 1_000,
-            planning_time_max: Duration::from_secs(60),
+            planning_time_max: Duration::from_secs(120),
         }
     }
 }
@@ -140,6 +141,13 @@ impl Planner {
     }
 
     pub async fn plan(&self, request: &PlanRequest) -> Result<Planned> {
+        let span = trace::plan();
+        let planned = self.plan_timed(request).instrument(span.clone()).await;
+        trace::planned(&span, &planned);
+        planned
+    }
+
+    async fn plan_timed(&self, request: &PlanRequest) -> Result<Planned> {
         let started = Instant::now();
         let outcome = match self.cached(&request.text, request) {
             Some(outcome) => outcome,
@@ -290,7 +298,7 @@ impl Planner {
         let (text, time_zone) = (text.clone(), time_zone.to_string());
         self.pool
             .run(move || {
-                let parsed = parse::parse(&text)?;
+                let parsed = trace::parse(text.len()).in_scope(|| parse::parse(&text))?;
                 let requests = referenced_tables(as_query(&parsed)?, &time_zone)?;
                 Ok((parsed, requests))
             })
@@ -384,11 +392,13 @@ impl Planner {
         }
         let mut text = remote::text(&request.text, request.params.as_deref(), sort != remote::Sort::Write)?;
         remote::place(&mut text, session, warehouse.as_ref());
+        let token = request.token.as_ref();
         let schema = match sort {
-            remote::Sort::Query => warehouse.describe(&text, session, request.token.as_ref()).await?,
-            remote::Sort::Listing => warehouse.try_out(&text, session, request.token.as_ref()).await?,
-            remote::Sort::Write => remote::write_schema(),
+            remote::Sort::Query => warehouse.describe(&text, session, token).await,
+            remote::Sort::Listing => warehouse.try_out(&text, session, token).await,
+            remote::Sort::Write => Ok(remote::write_schema()),
         };
+        let schema = schema.map_err(|error| remote::misplaced(error, session, warehouse.as_ref()))?;
         let tokens = parse::tokens(&request.text).unwrap_or_default();
         let fingerprint = if tokens.is_empty() { fingerprint::of_text(&request.text) } else { fingerprint::of_tokens(&tokens) };
         let refusal = Refusal::new(RefusalClass::Semantics, why.message().trim_start_matches("not eligible: ").to_string());

@@ -10,6 +10,7 @@ use std::time::Duration;
 use flightpath_types::{Error, ErrorKind, Result};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use tracing::Span;
 
 use crate::planner::Config;
 
@@ -45,9 +46,10 @@ impl PlanningPool {
                 place.map_err(|_| Error::unavailable("the server is shutting down"))?
             }
         };
+        let span = Span::current();
         let done = tokio::task::spawn_blocking(move || {
             let _place = place;
-            work()
+            span.in_scope(work)
         });
         match timeout_at(until, done).await {
             Ok(Ok(outcome)) => outcome,

@@ -15,7 +15,7 @@ use flightpath_types::{Error, ErrorKind, Features, Fingerprint, Refusal, Refusal
 use crate::binder::{BindInput, Binder, BoundQuery, DatabricksBinder};
 use crate::optimize::PlanOptimizer;
 use crate::remote::RemoteDescriber;
-use crate::{comparable, constants, eligible, features, prune, remote};
+use crate::{comparable, constants, eligible, features, prune, remote, trace};
 
 pub(crate) struct Compiled {
     pub query: Arc<PlannedQuery>,
@@ -56,8 +56,10 @@ impl Compile<'_> {
                 (bound.plan.clone(), Some(Refusal::new(RefusalClass::Semantics, reason)))
             }
         };
-        let scans = prune::bind_scans(&bound.plan, &optimized)?;
+        let span = trace::prune();
+        let scans = span.in_scope(|| prune::bind_scans(&bound.plan, &optimized))?;
         let features = features::extract(&optimized, &scans);
+        trace::pruned(span, &features);
         let (cacheable, query) = (bound.cacheable, self.planned(bound, optimized, failed, scans, features, input));
         let bytes = nodes.saturating_mul(4_096).saturating_add(query.duckdb.as_ref().map_or(0, |c| c.sql.len()));
         Ok(Compiled { query: Arc::new(query), parameters, cacheable, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) })

@@ -100,6 +100,14 @@ pub(crate) fn place(text: &mut DatabricksText, session: &Session, warehouse: &dy
     }
 }
 
+/// What isn't found in Databricks may well be where the session looks for short names.
+pub(crate) fn misplaced(error: Error, session: &Session, warehouse: &dyn RemoteDescriber) -> Error {
+    if error.kind() != ErrorKind::NotFound || warehouse.has_catalog(&session.catalog) {
+        return error;
+    }
+    error.context(format!("Databricks alone understands this, and the session's catalog `{}` isn't there", session.catalog))
+}
+
 /// Byte offsets of the `?` that are markers, not parts of literals, names or comments.
 fn marker_offsets(text: &str, tokens: &[TokenWithSpan]) -> Vec<usize> {
     let mut wanted = tokens

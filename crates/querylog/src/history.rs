@@ -59,6 +59,10 @@ pub trait QueryHistory: Send + Sync {
     /// Newest day first, at most `days_max`. Everybody's queries for `None`.
     async fn savings(&self, principal: Option<&str>, days_max: usize) -> Result<Vec<DaySavings>>;
 
+    /// What each profile has spent on queries that began since then, in US dollars: what they cost,
+    /// or were predicted to.
+    async fn spending(&self, since_unix_ms: i64) -> Result<Vec<(String, f64)>>;
+
     /// Notes what queries turned out to cost, in US dollars; ids that aren't known are passed over.
     /// The number that were noted.
     async fn record_costs(&self, costs: &[(QueryId, f64)]) -> Result<u64>;

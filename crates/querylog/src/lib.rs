@@ -16,7 +16,7 @@ use flightpath_types::{CandidateRecord, QueryRecord, Result};
 
 pub use history::{DaySavings, HistoryFilter, PageKey, QueryHistory};
 pub use models::{MODEL_BYTES_MAX, ModelStore};
-pub use recorder::{Recorder, RecorderConfig, RecorderStats};
+pub use recorder::{RecordObserver, Recorder, RecorderConfig, RecorderStats};
 pub use retention::{RetentionConfig, forget, keep_retention};
 pub use shadow::{ShadowLog, Store};
 

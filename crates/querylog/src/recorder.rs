@@ -38,6 +38,10 @@ impl RecorderConfig {
     }
 }
 
+/// Told of each record as it is taken, also of one that the spool can't keep. Runs in the query's own
+/// task: must be quick and never block.
+pub type RecordObserver = Arc<dyn Fn(&QueryRecord) + Send + Sync>;
+
 /// Counters since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecorderStats {
@@ -54,6 +58,7 @@ pub struct Recorder {
     shared: Arc<Shared>,
     drain: Arc<Mutex<Option<JoinHandle<()>>>>,
     stop: Arc<watch::Sender<bool>>,
+    observer: Option<RecordObserver>,
 }
 
 struct Shared {
@@ -82,12 +87,21 @@ impl Recorder {
         });
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(drain(shared.clone(), store, config, stopped));
-        Ok(Self { shared, drain: Arc::new(Mutex::new(Some(task))), stop: Arc::new(stop) })
+        Ok(Self { shared, drain: Arc::new(Mutex::new(Some(task))), stop: Arc::new(stop), observer: None })
+    }
+
+    /// The same recorder with somebody who is told what it and clones of it take.
+    #[must_use]
+    pub fn observed_by(self, observer: RecordObserver) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     /// Takes a record. Never waits for the store and never fails a query: a record that can't be
     /// kept is counted and reported in this process's own log.
     pub fn record(&self, record: &QueryRecord) {
+        if let Some(observer) = &self.observer {
+            observer(record);
+        }
         // Made into text before the lock is taken: other queries wait for it.
         let appended = spool::line(record).map_err(AppendError::Io).and_then(|line| self.shared.spool.lock().append(&line));
         match appended {

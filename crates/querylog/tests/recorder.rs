@@ -137,6 +137,25 @@ async fn a_full_spool_drops_new_records_counts_them_and_takes_records_again_late
 }
 
 #[tokio::test]
+async fn an_observer_is_told_of_every_record_also_of_those_that_are_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(FakeStore::default());
+    store.down.store(true, Ordering::SeqCst);
+    let seen = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let told = seen.clone();
+    let recorder = Recorder::start(store, RecorderConfig { spool_bytes_max: 10_000, ..config(dir.path()) }).unwrap();
+    let recorder = recorder.observed_by(Arc::new(move |record| {
+        assert_eq!(record.text, "SELECT 1");
+        told.fetch_add(1, Ordering::SeqCst);
+    }));
+    for _ in 0..100 {
+        recorder.clone().record(&record("SELECT 1"));
+    }
+    assert!(recorder.stats().dropped > 0);
+    assert_eq!(seen.load(Ordering::SeqCst), 100);
+}
+
+#[tokio::test]
 async fn one_bad_record_does_not_block_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(FakeStore { refuses_text: Some("bad"), ..Default::default() });

@@ -12,6 +12,7 @@ use crate::state::StateDir;
 
 /// Tables named one by one in a failed check; beyond it they are counted.
 const NAMED_MAX: usize = 10;
+const COLLECTOR_MAX: Duration = Duration::from_secs(5);
 const WORKER_START_MAX: Duration = Duration::from_secs(20);
 
 /// One thing that was tried.
@@ -27,6 +28,9 @@ pub async fn check(settings: Settings) -> Vec<Finding> {
     add("listen", check_listen(&settings).await);
     add("auth", check_auth(&settings));
     add("data", check_data(&settings).await);
+    if let Some(found) = check_telemetry(&settings).await {
+        add("telemetry", found);
+    }
     if let Some(found) = crate::databricks::check(&settings).await {
         add("databricks", found);
     }
@@ -53,6 +57,35 @@ async fn check_listen(settings: &Settings) -> Result<String, String> {
         Ok(_) => Ok(format!("{} is free", settings.listen)),
         Err(e) => Err(format!("{}: {e}", settings.listen)),
     }
+}
+
+/// Whether the page's port is free and something listens where the collector should be; `None`
+/// where nothing is told to anybody.
+async fn check_telemetry(settings: &Settings) -> Option<Result<String, String>> {
+    let config = match settings.telemetry.config() {
+        Ok(config) if !config.is_on() => return None,
+        Ok(config) => config,
+        Err(mistake) => return Some(Err(mistake)),
+    };
+    let mut good = Vec::new();
+    if let Some(page) = &config.page {
+        match tokio::net::TcpListener::bind(page.listen).await {
+            Ok(_) => good.push(format!("{} is free", page.listen)),
+            Err(e) => return Some(Err(format!("{}: {e}", page.listen))),
+        }
+    }
+    if let Some(otlp) = &config.otlp {
+        let address =
+            url::Url::parse(&otlp.endpoint).ok().and_then(|url| Some((url.host_str()?.to_string(), url.port_or_known_default()?)));
+        let Some((host, port)) = address else { return Some(Err(format!("{} names no host", otlp.endpoint))) };
+        let host = host.trim_matches(['[', ']']).to_string();
+        match tokio::time::timeout(COLLECTOR_MAX, tokio::net::TcpStream::connect((host, port))).await {
+            Ok(Ok(_)) => good.push(format!("{} takes connections", otlp.endpoint)),
+            Ok(Err(e)) => return Some(Err(format!("{} can't be reached: {e}", otlp.endpoint))),
+            Err(_) => return Some(Err(format!("{} doesn't answer", otlp.endpoint))),
+        }
+    }
+    Some(Ok(good.join("; ")))
 }
 
 fn check_auth(settings: &Settings) -> Result<String, String> {

@@ -7,19 +7,22 @@ use flightpath_catalog::{Catalog, CatalogSet, LocalCatalog};
 use flightpath_engine::Engine;
 use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_engine_duckdb::DuckdbEngine;
-use flightpath_flight::TokenCheck;
+use flightpath_flight::{OpenConnections, TokenCheck};
 use flightpath_pipeline::{HoldConfig, Pipeline, PipelineConfig, ShadowConfig};
 use flightpath_planner::Planner;
-use flightpath_querylog::{Recorder, RecorderConfig, Store};
+use flightpath_querylog::{Recorder, RecorderConfig, ShadowLog, Store};
 use flightpath_router::Predictor;
+use flightpath_telemetry::Telemetry;
 use flightpath_types::{Error, Result};
 
 use crate::databricks::{self, Callers};
 use crate::describe::DuckdbDescriber;
 use crate::lazy_log::LazyLog;
+use crate::learned;
 use crate::settings::{EngineSettings, Settings};
 use crate::state::StateDir;
 use crate::system_tables::{self, LogSource};
+use crate::telemetry::{self, CountedShadowLog, Now};
 
 /// The catalog of local folders.
 const LOCAL_CATALOG: &str = "lake";
@@ -34,13 +37,17 @@ pub(crate) struct Parts {
     pub duckdb: Option<Arc<DuckdbEngine>>,
     /// Told of every caller's token, where a workspace is configured.
     pub callers: Option<Arc<Callers>>,
+    /// To be kept true by the front door.
+    pub connections: OpenConnections,
     /// Says whose a bearer token is that settings don't list, where the workspace is to be asked.
     pub tokens: Option<Arc<dyn TokenCheck>>,
+    /// What was learned of the engines.
+    pub predictor: Arc<Predictor>,
     /// Keeps the folder locked until the end.
     pub _state: StateDir,
 }
 
-pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
+pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Result<Parts> {
     let state = StateDir::open(&settings.state_dir)?;
     let catalog = open_catalog(settings).await?;
     let (mut engines, duckdb) = engines(settings, &state.temporary())?;
@@ -49,7 +56,12 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
 
     let store = open_log(settings, &state).await;
     let spool = RecorderConfig { spool_bytes_max: settings.log_spool_bytes_max, ..RecorderConfig::new(state.spool()) };
-    let recorder = Recorder::start(store.clone(), spool)?;
+    let mut recorder = Recorder::start(store.clone(), spool)?;
+    let mut shadow_log: Arc<dyn ShadowLog> = store.clone();
+    if let Some(metrics) = telemetry.query_metrics() {
+        recorder = recorder.observed_by(telemetry::observer(metrics.clone()));
+        shadow_log = Arc::new(CountedShadowLog { log: shadow_log, metrics });
+    }
     let rows_max = usize::try_from(settings.log_read_rows_max).unwrap_or(usize::MAX);
     system_tables::register(&catalog, LogSource { store: store.clone(), recorder: recorder.clone(), rows_max }, &engines);
     system_tables::workers::register(&catalog, duckdb.as_ref());
@@ -69,10 +81,15 @@ pub(crate) async fn compose(settings: &Settings) -> Result<Parts> {
     }
     let config = pipeline_config(settings)?;
     let predictor = Arc::new(Predictor::default());
-    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), store.clone(), predictor, config));
+    learned::restore(&store, &predictor).await;
+    let pipeline =
+        Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), shadow_log, predictor.clone(), config));
+    let connections = OpenConnections::default();
+    let now = Now { pipeline: Arc::downgrade(&pipeline), recorder: recorder.clone(), connections: connections.clone() };
+    telemetry.watch(Arc::new(now));
     let tokens = workspace.as_ref().and_then(|w| w.tokens.clone()).map(|tokens| tokens as Arc<dyn TokenCheck>);
     let callers = workspace.map(|w| w.callers);
-    Ok(Parts { pipeline, engines, recorder, store, duckdb, callers, tokens, _state: state })
+    Ok(Parts { pipeline, engines, recorder, store, duckdb, callers, connections, tokens, predictor, _state: state })
 }
 
 pub(crate) async fn open_catalog(settings: &Settings) -> Result<Arc<LocalCatalog>> {
@@ -93,7 +110,9 @@ fn engines(settings: &Settings, temporary: &Path) -> Result<(Vec<Arc<dyn Engine>
     let mut duckdb = None;
     if settings.duckdb.enabled {
         let program = std::env::current_exe().map_err(|e| Error::internal(format!("this program's own path isn't known: {e}")))?;
-        let engine = Arc::new(DuckdbEngine::start(duckdb_config(settings, program, temporary)));
+        let config = duckdb_config(settings, program, temporary);
+        let engine =
+            Arc::new(DuckdbEngine::start(flightpath_engine_duckdb::Config { environment: telemetry::for_worker(settings)?, ..config }));
         engines.push(engine.clone());
         duckdb = Some(engine);
     }

@@ -17,8 +17,8 @@ use crate::settings::Settings;
 /// The variable that holds the fleet's key; it wins over `fleet.key_file`.
 const KEY_VARIABLE: &str = "FLIGHTPATH_FLEET_KEY";
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Without a heartbeat for so long a worker gets no more work.
-pub(crate) const LEASE: Duration = Duration::from_secs(3);
+/// Without a heartbeat for so long a worker gets no more work: noticed within three seconds.
+pub(crate) const LEASE: Duration = Duration::from_millis(2_900);
 /// A worker that is silent for so long is no more; it may join again.
 const FORGET: Duration = Duration::from_secs(60);
 

@@ -55,6 +55,10 @@ impl QueryHistory for LazyLog {
         self.store().await?.savings(principal, days_max).await
     }
 
+    async fn spending(&self, since_unix_ms: i64) -> Result<Vec<(String, f64)>> {
+        self.store().await?.spending(since_unix_ms).await
+    }
+
     async fn record_costs(&self, costs: &[(QueryId, f64)]) -> Result<u64> {
         self.store().await?.record_costs(costs).await
     }

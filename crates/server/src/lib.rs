@@ -8,6 +8,7 @@ mod databricks;
 mod describe;
 mod fleet;
 mod lazy_log;
+mod learned;
 mod offline;
 mod password;
 mod quarantine;
@@ -16,6 +17,7 @@ mod serve;
 pub mod settings;
 mod state;
 mod system_tables;
+mod telemetry;
 mod worker;
 
 pub use check::{Finding, check};

@@ -8,6 +8,7 @@ use flightpath_engine::Engine;
 use flightpath_flight::{Auth, Neighbours, OnToken, OutsideTokens, StaticUser, Tls};
 use flightpath_pipeline::Pipeline;
 use flightpath_querylog::{RetentionConfig, keep_retention};
+use flightpath_telemetry::Role;
 use flightpath_types::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::compose::{Parts, compose};
 use crate::fleet;
+use crate::learned;
 use crate::reload::{self, Load};
 use crate::settings::Settings;
 
@@ -24,6 +26,8 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 const QUARANTINE_INTERVAL: Duration = Duration::from_secs(3);
 /// How long the log may take to be written at shutdown; the rest stays in the spool.
 const LOG_FLUSH_MAX: Duration = Duration::from_secs(5);
+/// How long saving what was learned may take at shutdown.
+const LEARNED_SAVE_MAX: Duration = Duration::from_secs(2);
 /// How long the start waits for the DuckDB worker; queries that need it wait by themselves later.
 const WORKER_START_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -31,7 +35,7 @@ const WORKER_START_WAIT_MAX: Duration = Duration::from_secs(10);
 /// clients can connect.
 /// `load` reads the settings again, at SIGHUP.
 pub async fn serve(settings: Settings, load: Load) -> Result<()> {
-    start_logging(&settings.log_level);
+    let telemetry = crate::telemetry::start(&settings, Role::Router).await?;
     let tls = read_tls(&settings)?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|e| match e.kind() {
         std::io::ErrorKind::AddrInUse => Error::unavailable(format!(
@@ -47,7 +51,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     let hangup = signal(SignalKind::hangup()).map_err(|e| Error::internal(format!("no signal handler: {e}")))?;
 
     let workers = fleet::Door::open(&settings, tls.as_ref()).await?;
-    let parts = compose(&settings).await?;
+    let parts = compose(&settings, &telemetry).await?;
     if let Some(duckdb) = parts.duckdb.as_ref().filter(|_| settings.fleet.local_workers > 0) {
         match tokio::time::timeout(WORKER_START_WAIT_MAX, duckdb.ready()).await {
             Ok(Ok(())) => {}
@@ -60,6 +64,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     if let Some(callers) = parts.callers.clone() {
         config.on_token = Some(OnToken::new(move |principal, token| callers.seen(principal, token)));
     }
+    config.open_connections = parts.connections.clone();
     if let Some(check) = parts.tokens.clone() {
         config.outside_tokens = Some(OutsideTokens { check, lifetime: settings.databricks.access_lifetime });
     }
@@ -73,6 +78,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     let retention = settings.log_retention.map(|keep| tokio::spawn(keep_retention(parts.store.clone(), RetentionConfig::new(keep))));
     // Workers stay known while queries drain: it ends with everything else.
     let taking_in = take_workers_in(workers, &parts)?;
+    let learning = tokio::spawn(learned::keep(parts.store.clone(), parts.predictor.clone(), parts.pipeline.clone()));
     println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });
 
     tokio::pin!(door);
@@ -84,6 +90,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     sweeper.abort();
     quarantine.abort();
     reload.abort();
+    learning.abort();
     retention.inspect(|task| task.abort());
     let result = match ended {
         Some(Ok(result)) => result,
@@ -105,6 +112,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     };
     shut_down(parts).await;
     drop(taking_in);
+    telemetry.shutdown().await;
     result
 }
 
@@ -122,6 +130,11 @@ async fn shut_down(parts: Parts) {
     let engines: Vec<Arc<dyn Engine>> = parts.engines.clone();
     for engine in &engines {
         engine.shutdown().await;
+    }
+    match tokio::time::timeout(LEARNED_SAVE_MAX, learned::save(&parts.store, &parts.predictor)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "what was learned can't be saved"),
+        Err(_) => tracing::warn!("what was learned isn't saved: the log's database doesn't answer"),
     }
     if !parts.recorder.shutdown(LOG_FLUSH_MAX).await {
         tracing::warn!("the query log's database didn't take all records; they wait in the spool for the next start");
@@ -164,6 +177,7 @@ fn flight_config(settings: &Settings, tls: Option<&Tls>) -> flightpath_flight::C
     let mut config = flightpath_flight::Config {
         auth: if users.is_empty() { Auth::None } else { Auth::Users(users) },
         tls: tls.cloned(),
+        writes: settings.databricks.host.is_some() && settings.databricks.writes,
         ..Default::default()
     };
     config.limits.connections = usize::try_from(settings.connections_max).unwrap_or(usize::MAX);
@@ -182,16 +196,4 @@ pub(crate) fn read_tls(settings: &Settings) -> Result<Option<Tls>> {
         return Err(Error::invalid("tls.client_ca holds no certificate; it takes PEM, as tls.certificate does"));
     }
     Ok(Some(Tls { certificate_pem: read(certificate)?, key_pem: read(key)?, client_ca_pem }))
-}
-
-/// To standard error; standard output is for the address. A bare level is this program's own;
-/// libraries then tell warnings only. A second call in one process is ignored.
-pub(crate) fn start_logging(level: &str) {
-    let directives = match level.parse::<tracing::Level>() {
-        Ok(level) => format!("warn,flightpath={level}"),
-        Err(_) => level.to_string(),
-    };
-    let filter = tracing_subscriber::EnvFilter::try_new(directives).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flightpath_fleet::{AgentConfig, KEY_BYTES};
 use flightpath_proto::v1::WorkerStatus;
+use flightpath_telemetry::Role;
 use flightpath_types::{Error, Result};
 use flightpath_worker::{Config, Endpoint, Key, Listener, Tls};
 use futures::FutureExt;
@@ -11,7 +12,6 @@ use futures::future::BoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::serve::start_logging;
 use crate::settings::Settings;
 use crate::{fleet, serve};
 
@@ -21,14 +21,22 @@ const KEY_VARIABLE: &str = "FLIGHTPATH_WORKER_KEY";
 
 /// A worker that `serve` started: it is told everything on standard input.
 pub async fn run_supervised_worker() -> Result<()> {
-    start_logging("warn");
-    flightpath_worker::run_supervised().await
+    let telemetry = crate::telemetry::start_supervised().await;
+    let result = flightpath_worker::run_supervised().await;
+    telemetry.shutdown().await;
+    result
 }
 
 /// A worker that a person started. Prints `listening on ADDRESS` when routers can connect; registers
 /// with the routers that its settings name. SIGTERM drains it.
 pub async fn run_worker(settings: Settings, listen: &str) -> Result<()> {
-    start_logging(&settings.log_level);
+    let telemetry = crate::telemetry::start(&settings, Role::Worker).await?;
+    let result = run_traced(settings, listen).await;
+    telemetry.shutdown().await;
+    result
+}
+
+async fn run_traced(settings: Settings, listen: &str) -> Result<()> {
     flightpath_worker::harden();
     let registers = !settings.fleet.routers.is_empty();
     let state = crate::state::StateDir::open(&settings.state_dir)?;

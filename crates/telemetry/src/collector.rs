@@ -88,7 +88,7 @@ impl Collector {
             }
             None => {
                 *outage = Some(Outage { since: now, ask_again: now + PAUSE_MIN, pause: PAUSE_MIN, dropped_before: self.dropped_spans() });
-                tracing::warn!(endpoint = %self.endpoint, why, "the telemetry collector can't be reached; what is to be sent is dropped until it can");
+                tracing::warn!(endpoint = %self.endpoint, why, "the telemetry collector takes nothing; what is to be sent is dropped until it does");
             }
         }
         false

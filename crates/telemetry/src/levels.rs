@@ -54,7 +54,7 @@ pub(crate) fn watch(meter: &Meter, levels: &Arc<dyn Levels>) {
     engine_gauge("flightpath.engine.running", "{query}", "Queries that an engine runs now", |level| level.running);
     engine_gauge("flightpath.engine.queued", "{query}", "Queries that wait for an engine's slot", |level| level.queued);
     engine_gauge("flightpath.engine.slots", "{query}", "Queries that an engine runs at once", |level| level.slots);
-    engine_gauge("flightpath.engine.up", "1", "1 when an engine takes work, else 0", |level| u64::from(level.up));
+    engine_gauge("flightpath.engine.up", "{engine}", "1 when an engine takes work, else 0", |level| u64::from(level.up));
 
     let log = levels.clone();
     meter

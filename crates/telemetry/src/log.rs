@@ -233,6 +233,28 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_takes_spans_they_are_disabled_whatever_the_log_tells() {
+        let config = LogConfig { level: "trace".into(), format: LogFormat::Text };
+        let subscriber = tracing_subscriber::registry().with(layer_to(&config, std::io::sink, false));
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!(target: flightpath_types::trace::SPANS, "query");
+            assert!(span.is_disabled());
+            assert!(!tracing::info_span!(target: "flightpath_test", "another").is_disabled());
+        });
+    }
+
+    #[test]
+    fn what_nobody_takes_is_passed_over_by_its_level_alone() {
+        use tracing::Subscriber;
+        let config = LogConfig { level: "info".into(), format: LogFormat::Text };
+        let log = || tracing_subscriber::registry().with(layer_to(&config, std::io::sink, false));
+        assert_eq!(log().max_level_hint(), Some(tracing::level_filters::LevelFilter::INFO));
+        let tracer = SdkTracerProvider::builder().build().tracer("test");
+        let both = log().with(spans::layer(tracer));
+        assert_eq!(both.max_level_hint(), Some(tracing::level_filters::LevelFilter::INFO));
+    }
+
+    #[test]
     fn directives_are_checked() {
         assert!(check_level("info").is_ok() && check_level("info,flightpath_worker=debug").is_ok());
         assert!(check_level("flightpath=loud").unwrap_err().contains("must be error"));

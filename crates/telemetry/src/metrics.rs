@@ -31,6 +31,7 @@ pub struct QueryMetrics {
     bytes: Counter<u64>,
     scanned: Counter<u64>,
     predicted_usd: Counter<f64>,
+    actual_usd: Counter<f64>,
     shadow_runs: Counter<u64>,
     engines: Label,
     strategies: Label,
@@ -62,6 +63,11 @@ impl QueryMetrics {
                 .with_unit("USD")
                 .with_description("US dollars that queries were predicted to cost on the engine that ran them")
                 .build(),
+            actual_usd: meter
+                .f64_counter("flightpath.cost.actual_usd")
+                .with_unit("USD")
+                .with_description("US dollars that queries turned out to cost, of those where that was known at their end")
+                .build(),
             shadow_runs: count("flightpath.shadow.runs", "{run}", "Queries run again on a second engine, by what comparing found"),
             engines: Label::default(),
             strategies: Label::default(),
@@ -90,6 +96,9 @@ impl QueryMetrics {
         }
         self.rows.add(record.rows, std::slice::from_ref(&engine));
         self.bytes.add(record.bytes, std::slice::from_ref(&engine));
+        if let Some(usd) = record.usd_actual {
+            self.actual_usd.add(usd.max(0.0), std::slice::from_ref(&engine));
+        }
         self.record_decision(record, &engine);
     }
 

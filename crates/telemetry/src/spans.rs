@@ -7,7 +7,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing::{Metadata, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, layer};
 
@@ -26,12 +26,13 @@ where
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false)
-        .with_filter(filter_fn(is_traced).and(LevelFilter::INFO))
+        .with_filter(filter_fn(is_traced).with_max_level_hint(LevelFilter::INFO))
 }
 
 /// Keeps queries' spans out of the log, whatever its directives say.
 pub(crate) fn not_traced<S>() -> impl layer::Filter<S> {
-    filter_fn(|metadata: &Metadata<'_>| metadata.target() != SPANS)
+    // Without the hint, what libraries trace would be looked at one by one.
+    filter_fn(|metadata: &Metadata<'_>| metadata.target() != SPANS).with_max_level_hint(LevelFilter::TRACE)
 }
 
 pub(crate) fn install(query_text: bool) {

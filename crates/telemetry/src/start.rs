@@ -185,6 +185,9 @@ impl Telemetry {
         };
         let spawned = std::thread::Builder::new().name("telemetry-end".into()).spawn(end);
         let flushed = spawned.is_ok() && matches!(tokio::time::timeout(FLUSH_MAX, ended).await, Ok(Ok(true)));
+        if !flushed {
+            tracing::warn!(target: "flightpath_telemetry", "the telemetry collector didn't take everything in time; the rest is lost");
+        }
         if let Some(page) = &self.page {
             page.stop();
         }

@@ -39,7 +39,7 @@ fn record(engine: &str, outcome: Outcome) -> QueryRecord {
     let candidate = |id: &str, rank, refusal| Candidate {
         engine: EngineId::new(id),
         refusal,
-        numbers: CandidateNumbers { latency_ms: 1.0, memory_bytes: 1, scan_bytes: 100, usd: 0.25 },
+        numbers: CandidateNumbers { latency_ms: 1.0, scan_bytes: 100, usd: 0.25, ..CandidateNumbers::default() },
         rank,
         reason: "why".into(),
     };
@@ -62,16 +62,28 @@ fn record(engine: &str, outcome: Outcome) -> QueryRecord {
             strategy: "rules".into(),
             candidates: vec![candidate(engine, Some(1), None), candidate("other-engine", None, Some(refusal))],
             reason: "fastest".into(),
+            profile: None,
+            propensity: None,
+            arm: None,
         }),
         engine: Some(engine.into()),
         plan_cache_hit: true,
-        times: PhaseTimes { plan_us: 10, decide_us: 5, queue_us: 0, first_batch_us: 2_000, stream_us: 300, total_us: 2_400 },
+        times: PhaseTimes {
+            plan_us: 10,
+            decide_us: 5,
+            queue_us: 0,
+            first_batch_us: 2_000,
+            stream_us: 300,
+            total_us: 2_400,
+            ..PhaseTimes::default()
+        },
         rows: 4,
         bytes: 64,
         outcome,
         error_kind: (outcome == Outcome::Error).then_some(ErrorKind::Raised),
         error_message: None,
         failovers: vec!["duckdb: it: died".into()],
+        usd_actual: Some(0.5),
     }
 }
 
@@ -142,6 +154,7 @@ async fn spans_and_metrics_reach_a_collector_and_the_page() {
         "flightpath_result_size_bytes_total{flightpath_engine=\"duckdb\"} 192",
         "flightpath_scan_size_bytes_total{flightpath_engine=\"duckdb\"} 300",
         "flightpath_cost_predicted_usd_total{flightpath_engine=\"duckdb\"} 0.75",
+        "flightpath_cost_actual_usd_total{flightpath_engine=\"duckdb\"} 1.5",
         "flightpath_engine_queued{flightpath_engine=\"duckdb\"} 2",
         "flightpath_engine_running{flightpath_engine=\"duckdb\"} 3",
         "flightpath_log_records_total{flightpath_state=\"dropped\"} 1",

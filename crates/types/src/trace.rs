@@ -88,6 +88,11 @@ pub fn hand_on(span: &Span, incoming: Option<&str>) -> Option<String> {
     own.or_else(|| incoming.and_then(TraceContext::parse)).map(|context| context.to_string())
 }
 
+/// A count as a span's field: OpenTelemetry's numbers have a sign, others become text.
+pub fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// Whether statements' texts belong in spans.
 pub fn with_query_text() -> bool {
     PROPAGATION.get().is_some_and(|installed| installed.query_text)

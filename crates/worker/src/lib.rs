@@ -28,6 +28,7 @@ mod service;
 mod sql_check;
 mod threads;
 mod ticket;
+mod trace;
 mod type_text;
 
 pub use config::{Config, Key, Tls};

@@ -24,6 +24,7 @@ use prost::Message;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
 
 use crate::cancel::{Cancel, Reason};
 use crate::duck;
@@ -32,6 +33,7 @@ use crate::instance::Instances;
 use crate::query::{Outlet, Output, Query};
 use crate::threads::Threads;
 use crate::ticket::{ACTION_CANCEL, ACTION_DESCRIBE, ACTION_STATUS, Gate, Grant, PURPOSE_QUERY, unix_ms};
+use crate::trace::Trace;
 use crate::{Config, Key};
 
 /// Batches that may wait between a query's thread and the network.
@@ -111,6 +113,7 @@ struct Started {
     outputs: mpsc::Receiver<Output>,
     guard: ReaderGuard,
     schema: SchemaRef,
+    trace: Trace,
 }
 
 impl Worker {
@@ -179,12 +182,25 @@ impl Worker {
     }
 
     async fn start(&self, ticket: WorkerTicket, describe: bool) -> Result<Started> {
+        let mut trace = Trace::begin(&ticket);
+        let started = self.start_traced(ticket, describe, &trace).await;
+        let (outputs, guard, schema) = started.inspect_err(|error| trace.fail(error))?;
+        trace.streaming();
+        Ok(Started { outputs, guard, schema, trace })
+    }
+
+    async fn start_traced(
+        &self,
+        ticket: WorkerTicket,
+        describe: bool,
+        trace: &Trace,
+    ) -> Result<(mpsc::Receiver<Output>, ReaderGuard, SchemaRef)> {
         self.check_open()?;
         let deadline = match ticket.deadline_unix_ms {
             0 => None,
             at => Some(tokio::time::Instant::now() + Duration::from_millis(at.saturating_sub(unix_ms()))),
         };
-        let permits = self.permits(ticket.origin(), deadline).await?;
+        let permits = self.permits(ticket.origin(), deadline).instrument(trace.queue()).await?;
         // What waited for its slot until now runs elsewhere sooner.
         self.check_open()?;
         self.recent.lock().add(&ticket);
@@ -205,13 +221,14 @@ impl Worker {
         let (sender, mut outputs) = mpsc::channel(CHANNEL_BATCHES);
         let outlet = Outlet { sender, runtime: Handle::current() };
         let query = Query { ticket, cancel, instances: self.instances.clone(), describe };
+        let span = trace.span().clone();
         self.threads.run(move || {
             // Held until the thread is done with DuckDB, not only until the reader is gone.
             let _held = (permits, entry, alarm);
-            query.run(&outlet);
+            span.in_scope(|| query.run(&outlet));
         })?;
-        match next(&mut outputs, &guard).await {
-            Output::Schema(schema) => Ok(Started { outputs, guard, schema }),
+        match next(&mut outputs, &guard).instrument(trace.execute()).await {
+            Output::Schema(schema) => Ok((outputs, guard, schema)),
             Output::Failed(error) => Err(error),
             Output::Batch(_) | Output::End { .. } => Err(Error::internal("a query's thread sent rows before their schema")),
         }
@@ -339,10 +356,14 @@ fn flight_data(started: Started) -> BoxStream<'static, Result<FlightData, Status
             match next(&mut started.outputs, &started.guard).await {
                 Output::Batch(batch) => Some((Ok(batch), Some(started))),
                 Output::End { rows: count } => {
+                    started.trace.finish(count);
                     rows.store(count, Ordering::Release);
                     None
                 }
-                Output::Failed(error) => Some((Err(FlightError::Tonic(Box::new(status(&error)))), None)),
+                Output::Failed(error) => {
+                    started.trace.fail(&error);
+                    Some((Err(FlightError::Tonic(Box::new(status(&error)))), None))
+                }
                 Output::Schema(_) => Some((Err(FlightError::protocol("a query's thread sent a second schema")), None)),
             }
         }

@@ -17,7 +17,7 @@ from conftest import Server, wait_until
 from fleet import SLOTS, Load, with_answers
 
 from .report import Row
-from .scene import FLOOD, QUICK
+from .scene import FLOOD, QUICK, all_idle, seen_after
 
 # What a client hears of a router that ends, or has ended.
 CLOSING = "the server is shutting down"
@@ -141,8 +141,7 @@ def client_vanishes(fleet, trials):
         child.kill()
         gone = time.monotonic()
         child.wait()
-        wait_until(lambda: all(w["running"] == 0 for w in fleet.router.workers().values()), 30, "a free slot")
-        took.append(time.monotonic() - gone)
+        took.append(seen_after(fleet, gone, all_idle, 30, "a free slot"))
     row.within("slot free after", took, 2.0)
     return row
 

@@ -78,8 +78,20 @@ def busy(fleet, seconds=20):
     return fleet.workers[found[0]] if found else None
 
 
-def quiet(fleet, seconds=30):
-    wait_until(lambda: all(row["running"] == 0 for row in fleet.router.workers().values()), seconds, "a quiet fleet")
+def seen_after(fleet, began, condition, seconds, what):
+    """Seconds from `began` until the router's table of workers says so, without the last look at it."""
+    looked = [began]
+
+    def holds():
+        looked[0] = time.monotonic()
+        return condition(fleet.router.workers())
+
+    wait_until(holds, seconds, what)
+    return looked[0] - began
+
+
+def all_idle(workers):
+    return all(row["running"] == 0 for row in workers.values())
 
 
 def pause(seconds):

@@ -107,7 +107,7 @@ fn execution(deadline: Option<Duration>) -> Execution {
         principal: Principal::new("ann"),
         token: Some(SecretToken::new(TOKEN)),
         deadline: deadline.map(|after| Instant::now() + after),
-        traceparent: None,
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
     }
 }
 

@@ -33,6 +33,7 @@ async fn chunks_come_whole_and_in_order_by_links() {
     assert_eq!((&asked["catalog"], &asked["schema"]), (&json!("main"), &json!("sales")));
     assert_eq!((&asked["format"], &asked["on_wait_timeout"]), (&json!("ARROW_STREAM"), &json!("CONTINUE")));
     assert_eq!(asked["query_tags"][0]["key"], "flightpath_query_id");
+    assert_eq!(asked["query_tags"][1], json!({"key": "flightpath_trace_id", "value": "0af7651916cd43dd8448eb211c80319c"}));
 }
 
 #[tokio::test]

@@ -1,4 +1,9 @@
+use flightpath_proto::v1::WorkerError;
+use prost::Message;
+use tonic::{Code, Status};
+
 use super::*;
+use crate::client::Client;
 use crate::ticket::Signer;
 
 const LEASE: Duration = Duration::from_secs(3);
@@ -119,6 +124,28 @@ fn the_querys_own_errors_say_nothing_against_the_worker() {
         assert_eq!(roster.state(now), EngineState::Ready, "{kind:?}");
     }
     assert_eq!(roster.in_flight(), 0);
+}
+
+#[test]
+fn a_worker_that_says_what_is_wrong_stays_in_service_and_the_query_goes_elsewhere() {
+    let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
+    let _seats = join(&roster, &["a", "b"], now);
+    let told = WorkerError { kind: "unavailable".into(), message: "a file can't be read".into(), ..WorkerError::default() };
+    let status = Status::with_details(Code::Unavailable, "x", told.encode_to_vec().into());
+    for _ in 0..10 {
+        let query = Need { query_id: Some(QueryId::generate()), ..need("t") };
+        let mut attempt = roster.begin(&query, now).unwrap();
+        let first = attempt.member().name.clone();
+        let error = attempt.spoke().error_of(&status);
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "a file can't be read"));
+        attempt.failed(&error, now);
+        drop(attempt);
+        assert_ne!(roster.begin(&query, now).unwrap().member().name, first);
+        assert!(roster.facts(now).iter().all(|w| w.state == "ready"));
+    }
+    let attempt = roster.begin(&need("t"), now).unwrap();
+    let error = attempt.spoke().error_of(&Status::new(Code::Unknown, "broken pipe"));
+    assert_eq!((error.kind(), attempt.spoke().heard()), (ErrorKind::Unavailable, false));
 }
 
 #[test]

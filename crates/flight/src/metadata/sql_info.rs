@@ -38,7 +38,7 @@ fn server(info: &mut SqlInfoDataBuilder, config: &Config) {
     info.append(SqlInfo::FlightSqlServerName, "Flightpath");
     info.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));
     info.append(SqlInfo::FlightSqlServerArrowVersion, arrow::ARROW_VERSION);
-    info.append(SqlInfo::FlightSqlServerReadOnly, true);
+    info.append(SqlInfo::FlightSqlServerReadOnly, !config.writes);
     info.append(SqlInfo::FlightSqlServerSql, true);
     info.append(SqlInfo::FlightSqlServerSubstrait, false);
     info.append(SqlInfo::FlightSqlServerSubstraitMinVersion, "");

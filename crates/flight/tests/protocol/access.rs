@@ -1,5 +1,6 @@
 //! Who may come in, and how the server ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
@@ -8,8 +9,8 @@ use arrow_flight::{BasicAuth, Criteria, Empty, FlightData, HandshakeRequest, Tic
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use flightpath_flight::{Auth, Config, Lifetimes, Limits, StaticUser, Tls, serve};
-use flightpath_types::ErrorKind;
+use flightpath_flight::{Auth, Config, Lifetimes, Limits, OutsideTokens, StaticUser, Tls, TokenCheck, serve};
+use flightpath_types::{Error, ErrorKind, Principal, SecretToken};
 use futures::TryStreamExt;
 use prost::Message;
 use tokio::net::TcpListener;
@@ -289,4 +290,40 @@ async fn a_stream_that_its_client_has_not_ended_is_answered_and_not_reset() {
     assert!(answers.message().await.unwrap().is_none());
     // The connection is as good as before.
     assert_eq!(run_as(&mut client, "Bearer anns-static-token", "SELECT 1").await.unwrap(), 2);
+}
+
+/// An outside system that knows one token.
+struct Workspace;
+
+#[async_trait::async_trait]
+impl TokenCheck for Workspace {
+    async fn principal(&self, token: &SecretToken) -> flightpath_types::Result<Principal> {
+        match token.expose() {
+            "anas-own-token" => Ok(Principal::new("ana")),
+            _ => Err(Error::new(ErrorKind::PermissionDenied, "Invalid access token.")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_an_outside_system_knows_lead_in_as_bearer_and_as_password() {
+    let outside = OutsideTokens { check: Arc::new(Workspace), lifetime: Duration::from_secs(3600) };
+    let server = TestServer::start(Config { outside_tokens: Some(outside), ..users() }).await;
+    let mut client = server.client().await;
+    let seen = |server: &TestServer| {
+        let token = server.queries.last_token.lock().as_ref().map(|t| t.expose().to_string());
+        (server.queries.last_settings.lock().as_ref().unwrap().principal.to_string(), token)
+    };
+    let by_login = log_in(&mut client, &basic("token", "anas-own-token")).await.unwrap();
+    for credentials in ["Bearer anas-own-token".to_string(), basic("token", "anas-own-token"), by_login] {
+        run_as(&mut server.client().await, &credentials, "SELECT 1").await.unwrap();
+        assert_eq!(seen(&server), ("ana".to_string(), Some("anas-own-token".to_string())));
+    }
+    // Who is listed comes in as before, and nobody without showing anything.
+    run_as(&mut client, &basic("ann", "secret"), "SELECT 1").await.unwrap();
+    assert_eq!(seen(&server), ("ann".to_string(), None));
+    for credentials in ["Bearer nobodys-token".to_string(), basic("token", "nobodys-token"), basic("ana", "anas-own-token")] {
+        assert_eq!(run_as(&mut client, &credentials, "SELECT 1").await.unwrap_err().code(), Code::Unauthenticated);
+    }
+    assert_eq!(info(&mut server.client().await, "SELECT 1").await.unwrap_err().code(), Code::Unauthenticated);
 }

@@ -49,6 +49,9 @@ struct Rule<'a> {
     depth: usize,
 }
 
+/// `2024-01-31`, `2024-1-31 10:00`, `2024-01-31T10:00:00.123456`.
+const TIMESTAMP: &str = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([ T]([01]?[0-9]|2[0-3]):[0-9]{1,2}(:[0-9]{1,2}(\.[0-9]{1,6})?)?)?";
+
 impl Rule<'_> {
     fn unknown(&self) -> String {
         format!("casting {} to {} isn't known to answer as Databricks does on DuckDB", types::name(self.from), types::name(self.to))
@@ -184,8 +187,28 @@ impl Rule<'_> {
                 );
                 Ok(self.checked(&attempt, &invalid))
             }
+            ty if types::is_timestamp(ty) || types::is_timestamp_ntz(ty) => self.timestamp_of_text(&t, to, &invalid),
             _ => Err(self.unknown()),
         }
+    }
+
+    /// Dates with a time of day or without. Texts that begin like one and go on otherwise (zones, other
+    /// widths) are left to other engines.
+    fn timestamp_of_text(&self, t: &str, to: &DataType, invalid: &str) -> Result<String, String> {
+        let x = self.x;
+        let wall_clock = format!("TRY_CAST({t} AS TIMESTAMP)");
+        let attempt = if types::is_timestamp(to) {
+            utc_only(self.call)?;
+            format!("make_timestamptz(epoch_us({wall_clock}))")
+        } else {
+            wall_clock
+        };
+        let fail = if self.mode == Mode::Try { "NULL".to_string() } else { invalid.to_string() };
+        let refuse = crate::strings::duck::refuse_value("A text of a timestamp like this isn't known on DuckDB.");
+        Ok(format!(
+            "CASE WHEN {x} IS NULL THEN NULL WHEN regexp_full_match({t}, '{TIMESTAMP}') THEN coalesce({attempt}, {fail}) \
+             WHEN NOT regexp_matches({t}, '^[0-9+:T-]') THEN {fail} ELSE {refuse} END"
+        ))
     }
 
     fn to_text(&self, from: &DataType) -> Result<String, String> {

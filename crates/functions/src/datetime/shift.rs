@@ -96,7 +96,7 @@ fn timestamp_add_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     let unit = text::text(c, 0).and_then(unit).ok_or("the unit isn't a literal")?;
     let local = duck::local(c, 2)?;
     let count = text::int(c, 1).filter(|n| n.abs() < 1_000_000_000);
-    let Some(count) = count else { return Err("`dateadd` of a computed number isn't known to check for overflow on DuckDB".into()) };
+    let Some(count) = count else { return computed_add_duckdb(c, unit, &local) };
     let moved = match unit {
         Unit::Micros(micros) => {
             format!("({local} + to_microseconds(CAST({} AS BIGINT)))", count.checked_mul(micros).ok_or("an interval is too long")?)
@@ -104,6 +104,21 @@ fn timestamp_add_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
         Unit::Months(months) => format!("({local} + to_months(CAST({} AS INTEGER)))", count * months),
     };
     duck::from_local(c, &moved)
+}
+
+/// Counts that keep far from the ends of DuckDB's timestamps.
+fn computed_add_duckdb(c: &DuckCall<'_>, unit: Unit, local: &str) -> Result<String, String> {
+    let refuse = text::refuse_value("A date or time this far away isn't known on DuckDB.");
+    let (most, step) = match unit {
+        Unit::Micros(micros) => (4_000_000_000_000_000_000 / micros, format!("to_microseconds({{n}} * CAST({micros} AS BIGINT))")),
+        Unit::Months(months) => (1_000_000 / months, format!("to_months(CAST({{n}} * {months} AS INTEGER))")),
+    };
+    let moved = duck::from_local(c, "(fp_p.a + {step})")?;
+    let n = format!("CAST({} AS BIGINT)", c.args[1]);
+    Ok(text::once2(local, &n, |_, n| {
+        let moved = moved.replace("{step}", &step.replace("{n}", n));
+        format!("CASE WHEN {n} NOT BETWEEN -{most} AND {most} THEN {refuse} ELSE {moved} END")
+    }))
 }
 
 /// Full units from the second to the third argument, by their wall clocks.
@@ -354,7 +369,7 @@ pub(crate) static SHIFT: &[FunctionDef] = &[
     scalar!("date_diff_days", [], [Date, Date] => strict(Int32),
         eval: eval!(ints; end: date, start: date => end.wrapping_sub(start)),
         duckdb: |c| Ok(format!("CAST({} - {} AS INTEGER)", c.args[0], c.args[1])), proof: "dates-014, dates-019, dates-038"),
-    scalar!("timestampadd", [], bind: bind_timestamp_add, eval: timestamp_add, duckdb: timestamp_add_duckdb, proof: "times-006, dates-029"),
+    scalar!("timestampadd", [], bind: bind_timestamp_add, eval: timestamp_add, duckdb: timestamp_add_duckdb, proof: "times-006, dates-029, slt: date_rules"),
     scalar!("timestampdiff", [], bind: bind_timestamp_diff, eval: timestamp_diff, duckdb: timestamp_diff_duckdb, proof: "times-014, times-037, hard-030, hard-084"),
     scalar!("add_months", [], [Date, Int] => strict(Date32),
         eval: eval!(dates; d: date, n: int => add_months(i64::from(d), i64::from(n)).ok_or_else(errors::datetime_overflow)?),

@@ -369,8 +369,9 @@ fn instr_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     if c.args.len() > 2 {
         return Err("`regexp_instr` of a group isn't known on DuckDB".into());
     }
-    let (pattern, sql) = re2(c, false, true)?;
-    let before = crate::duckdb::string(&format!(r"(?s)\A(.*?)(?:{})", pattern.re2(false)?));
+    // Only where a match begins is asked for, so its end may move.
+    let (pattern, sql) = re2(c, true, true)?;
+    let before = crate::duckdb::string(&format!(r"(?s)\A(.*?)(?:{})", pattern.re2(true)?));
     Ok(duck::once(&c.args[0], |s| {
         let prefix = format!("regexp_extract({s}, {before}, 1)");
         // Java counts UTF-16 units: two for what lies beyond the basic plane.

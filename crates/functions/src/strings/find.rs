@@ -122,8 +122,7 @@ fn invalid_escape(pattern: &str) -> Error {
 }
 
 fn like_duckdb(call: &crate::DuckCall<'_>, fold: bool) -> Result<String, String> {
-    let pattern = duck::text(call, 1)
-        .ok_or("LIKE with a pattern that isn't a literal isn't known to check its escapes as Databricks does on DuckDB")?;
+    let Some(pattern) = duck::text(call, 1) else { return computed_like_duckdb(call, fold) };
     let escape =
         if call.args.len() > 2 { duck::text(call, 2).and_then(|e| e.chars().next()).ok_or("the escape isn't a literal")? } else { '\\' };
     let Some(parts) = search::like_pattern(pattern, escape) else { return Err("the LIKE pattern is invalid".into()) };
@@ -144,6 +143,19 @@ fn like_duckdb(call: &crate::DuckCall<'_>, fold: bool) -> Result<String, String>
     let text = crate::duckdb::string(&if fold { text.to_lowercase() } else { text });
     let left = if fold { super::case::lower_duckdb(&call.args[0]) } else { call.args[0].clone() };
     Ok(format!("({left} LIKE {text} ESCAPE '\\')"))
+}
+
+/// DuckDB takes an escape in front of an ordinary character for that character.
+fn computed_like_duckdb(call: &crate::DuckCall<'_>, fold: bool) -> Result<String, String> {
+    let [text, pattern] = call.args else { return Err("LIKE with ESCAPE and a pattern that isn't a literal isn't known on DuckDB".into()) };
+    if fold {
+        return Err("ILIKE with a pattern that isn't a literal isn't known on DuckDB".into());
+    }
+    let message = crate::duckdb::string("The escape character is not allowed to precede an ordinary one or to end the pattern of LIKE.");
+    let raise = crate::duckdb::raise("INVALID_FORMAT.ESC_IN_THE_MIDDLE", "42601", &message);
+    let invalid = crate::duckdb::string(r"(?s)\A(?:[^\\]|\\[%_\\])*\\(?:[^%_\\]|\z)");
+    let like = format!("{text} LIKE {pattern} ESCAPE '\\'");
+    Ok(format!("(CASE WHEN {text} IS NOT NULL AND regexp_matches({pattern}, {invalid}) THEN {raise} ELSE {like} END)"))
 }
 
 /// A text's parts as an array of texts that aren't NULL.
@@ -289,7 +301,7 @@ pub(crate) static FIND: &[FunctionDef] = &[
         duckdb: |_| duck::unknown("soundex"),
         proof: "hard-003"),
     scalar!("like", [], [Str, Str, Opt, Str] => strict(Boolean), eval: |i| like(i, false), duckdb: |c| like_duckdb(c, false),
-        proof: "pattern-004, pattern-011, pattern-021, hard-035, hard-095"),
+        proof: "pattern-004, pattern-011, pattern-021, hard-035, hard-095, slt: text_rules"),
     scalar!("ilike", [], [Str, Str, Opt, Str] => strict(Boolean), eval: |i| like(i, true), duckdb: |c| like_duckdb(c, true),
         proof: "pattern-006, pattern-019, hard-035"),
 ];

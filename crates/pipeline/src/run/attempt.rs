@@ -7,10 +7,13 @@ use flightpath_engine::{Engine, Execution};
 use flightpath_plan::PlannedQuery;
 use flightpath_types::{CandidateNumbers, EngineFacts, Error, ErrorKind, Result};
 
+use tracing::Instrument;
+
 use super::Runner;
 use super::hold::Held;
 use crate::admission::{Capacity, Demand, Permit};
 use crate::learn::Lesson;
+use crate::trace;
 
 /// A query under which an engine died this often isn't given to it again: it may be the cause.
 const DEATHS_MAX: u32 = 3;
@@ -69,7 +72,8 @@ impl<'a> Attempts<'a> {
         let facts = self.engine.facts();
         let capacity = Capacity { slots: facts.slots, memory_bytes: facts.memory_bytes_max };
         let demand = Demand { principal: &execution.principal, memory_bytes: self.memory_bytes };
-        let admitted = runner.admission.admit(self.engine.id(), capacity, demand, execution.deadline).await;
+        let admitting = runner.admission.admit(self.engine.id(), capacity, demand, execution.deadline);
+        let admitted = admitting.instrument(trace::queue(self.engine.id())).await;
         *queued += arrived.elapsed();
         let permit = match admitted {
             Ok(permit) => permit,
@@ -80,17 +84,22 @@ impl<'a> Attempts<'a> {
         };
         let begun = Instant::now();
         let mut reached = false;
+        let span = trace::execute(self.engine.id());
+        let execution = trace::carried_by(&span, execution);
         let run = async {
-            let stream = self.engine.execute(query.clone(), execution.clone()).await?;
+            let stream = self.engine.execute(query.clone(), execution).await?;
             reached = true;
             runner.holds.hold(stream).await
         };
+        let run = run.instrument(span.clone());
         // What costs money by itself has been paid for already.
         let limit = self.limit.filter(|_| others && !self.engine.is_metered());
         let outcome = match limit {
             None => Some(run.await),
             Some(limit) => tokio::time::timeout(limit, run).await.ok(),
         };
+        trace::executed(&span, outcome.as_ref());
+        drop(span);
         match outcome {
             Some(Ok(held)) => Ok(Answer { held, permit, facts, took: begun.elapsed() }),
             Some(Err(error)) => {

@@ -4,7 +4,8 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, StructArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -39,12 +40,8 @@ struct FloatColumn {
 
 impl ResultDigest {
     pub fn new(schema: &Schema) -> Self {
-        let floats = schema
-            .fields()
-            .iter()
-            .filter(|f| is_float(f.data_type()))
-            .map(|f| FloatColumn { single: f.data_type() == &DataType::Float32, ..FloatColumn::default() })
-            .collect();
+        let mut floats = Vec::new();
+        schema.fields().iter().for_each(|f| float_leaves(f.data_type(), &mut floats));
         Self { rows: 0, hashes: [0, 0], floats }
     }
 
@@ -55,43 +52,31 @@ impl ResultDigest {
     /// `batch` has the schema that the digest was made for.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let options = FormatOptions::new().with_null("");
-        let mut exact: Vec<(&ArrayRef, ArrayFormatter<'_>)> = Vec::new();
-        let mut floats: Vec<Vec<Option<f64>>> = Vec::new();
-        for column in batch.columns() {
-            match column.data_type() {
-                DataType::Float64 => floats.push(column.as_primitive::<Float64Type>().iter().collect()),
-                DataType::Float32 => floats.push(column.as_primitive::<Float32Type>().iter().map(|v| v.map(f64::from)).collect()),
-                // Floats inside lists and structs can't be told from their text within a tolerance.
-                nested if holds_float(nested) => {}
-                _ => {
-                    let formatter = ArrayFormatter::try_new(column, &options).map_err(|e| Error::internal(format!("digest: {e}")))?;
-                    exact.push((column, formatter));
-                }
-            }
-        }
-        let mut text = String::new();
+        let mut slots = 0;
+        let columns = batch.columns().iter().map(|c| Node::of(c, &mut slots, &options)).collect::<Result<Vec<_>>>()?;
+        let (mut text, mut floats) = (String::new(), Vec::new());
         for row in 0..batch.num_rows() {
             let mut hashers = [DefaultHasher::new(), DefaultHasher::new()];
             0x5bd1_e995_u32.hash(&mut hashers[1]);
-            for (column, formatter) in &exact {
+            floats.clear();
+            for column in &columns {
                 text.clear();
-                let null = column.is_null(row);
-                if !null {
-                    fmt::write(&mut text, format_args!("{}", formatter.value(row)))
-                        .map_err(|_| Error::internal("digest: a value has no text"))?;
-                }
+                column.visit(row, &mut text, &mut floats)?;
                 for hasher in &mut hashers {
-                    (null, text.as_str()).hash(hasher);
+                    text.hash(hasher);
                 }
             }
             let hash = hashers.map(|h| h.finish());
             for (sum, hash) in self.hashes.iter_mut().zip(hash) {
                 *sum = sum.wrapping_add(hash);
             }
-            // Between 1/2 and 3/2, by the row.
-            let weight = 0.5 + (hash[0] >> 11) as f64 / (1u64 << 53) as f64;
-            for (column, values) in self.floats.iter_mut().zip(&floats) {
-                column.add(values[row], weight);
+            for (position, (slot, value)) in floats.iter().enumerate() {
+                // Between 1/2 and 3/2, by the row and the place in it.
+                let mixed = hash[0].wrapping_add((position as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let weight = 0.5 + (mixed >> 11) as f64 / (1u64 << 53) as f64;
+                if let Some(column) = self.floats.get_mut(*slot) {
+                    column.add(*value, weight);
+                }
             }
         }
         self.rows += batch.num_rows() as u64;
@@ -151,25 +136,108 @@ impl FloatColumn {
     }
 }
 
-fn is_float(ty: &DataType) -> bool {
-    matches!(ty, DataType::Float32 | DataType::Float64)
+/// A column taken apart: what is exact becomes text, floats inside of arrays and structs are told apart
+/// by a tolerance like those of columns.
+enum Node<'a> {
+    Exact(&'a ArrayRef, ArrayFormatter<'a>),
+    Double(usize, &'a Float64Array),
+    Single(usize, &'a Float32Array),
+    /// Arrays and maps: elements between two offsets.
+    List(&'a ArrayRef, &'a [i32], Box<Node<'a>>),
+    Struct(Option<&'a NullBuffer>, Vec<Node<'a>>),
+}
+
+impl<'a> Node<'a> {
+    /// `slots` counts the float leaves so far, in the order of [`float_leaves`].
+    fn of(array: &'a ArrayRef, slots: &mut usize, options: &FormatOptions<'a>) -> Result<Self> {
+        let slot = |slots: &mut usize| {
+            *slots += 1;
+            *slots - 1
+        };
+        Ok(match array.data_type() {
+            DataType::Float64 => Node::Double(slot(slots), array.as_primitive::<Float64Type>()),
+            DataType::Float32 => Node::Single(slot(slots), array.as_primitive::<Float32Type>()),
+            DataType::List(item) if holds_float(item.data_type()) => {
+                let list = array.as_list::<i32>();
+                Node::List(array, list.value_offsets(), Box::new(Node::of(list.values(), slots, options)?))
+            }
+            DataType::Map(entries, _) if holds_float(entries.data_type()) => {
+                let map = array.as_map();
+                Node::List(array, map.value_offsets(), Box::new(Node::of_struct(map.entries(), slots, options)?))
+            }
+            DataType::Struct(fields) if fields.iter().any(|f| holds_float(f.data_type())) => {
+                Node::of_struct(array.as_struct(), slots, options)?
+            }
+            _ => {
+                let formatter = ArrayFormatter::try_new(array, options).map_err(|e| Error::internal(format!("digest: {e}")))?;
+                Node::Exact(array, formatter)
+            }
+        })
+    }
+
+    fn of_struct(array: &'a StructArray, slots: &mut usize, options: &FormatOptions<'a>) -> Result<Self> {
+        let fields = array.columns().iter().map(|c| Node::of(c, slots, options)).collect::<Result<Vec<_>>>()?;
+        Ok(Node::Struct(array.nulls(), fields))
+    }
+
+    /// Appends what is exact of a row to `text`, so that no two values look alike, and its floats.
+    fn visit(&self, row: usize, text: &mut String, floats: &mut Vec<(usize, Option<f64>)>) -> Result<()> {
+        match self {
+            Node::Exact(array, _) if array.is_null(row) => text.push('~'),
+            Node::Exact(_, formatter) => {
+                let start = text.len();
+                fmt::write(text, format_args!("{}", formatter.value(row))).map_err(|_| Error::internal("digest: a value has no text"))?;
+                let length = text.len() - start;
+                text.push_str(&format!("={length}"));
+            }
+            Node::Double(slot, values) => push_float(*slot, values.is_valid(row).then(|| values.value(row)), text, floats),
+            Node::Single(slot, values) => push_float(*slot, values.is_valid(row).then(|| f64::from(values.value(row))), text, floats),
+            Node::List(array, _, _) if array.is_null(row) => text.push('~'),
+            Node::List(_, offsets, items) => {
+                let (from, to) = (offsets[row].max(0) as usize, offsets[row + 1].max(0) as usize);
+                text.push_str(&format!("[{}", to.saturating_sub(from)));
+                for item in from..to {
+                    items.visit(item, text, floats)?;
+                }
+            }
+            Node::Struct(nulls, _) if nulls.is_some_and(|n| n.is_null(row)) => text.push('~'),
+            Node::Struct(_, fields) => {
+                text.push('{');
+                for field in fields {
+                    field.visit(row, text, floats)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn push_float(slot: usize, value: Option<f64>, text: &mut String, floats: &mut Vec<(usize, Option<f64>)>) {
+    text.push(if value.is_some() { 'f' } else { '~' });
+    floats.push((slot, value));
+}
+
+/// One sum for each place in a type where a float may stand, in the order of [`Node::of`].
+fn float_leaves(ty: &DataType, out: &mut Vec<FloatColumn>) {
+    match ty {
+        DataType::Float32 | DataType::Float64 => out.push(FloatColumn { single: ty == &DataType::Float32, ..FloatColumn::default() }),
+        DataType::List(item) | DataType::Map(item, _) => float_leaves(item.data_type(), out),
+        DataType::Struct(fields) => fields.iter().for_each(|f| float_leaves(f.data_type(), out)),
+        _ => {}
+    }
 }
 
 fn holds_float(ty: &DataType) -> bool {
-    match ty {
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => {
-            holds_float(item.data_type())
-        }
-        DataType::Struct(fields) => fields.iter().any(|f| holds_float(f.data_type())),
-        other => is_float(other) || other == &DataType::Float16,
-    }
+    let mut leaves = Vec::new();
+    float_leaves(ty, &mut leaves);
+    !leaves.is_empty()
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, Int64Array, StringArray};
+    use arrow::array::{Int64Array, ListArray, StringArray};
     use arrow::datatypes::Field;
 
     use super::*;
@@ -237,5 +305,21 @@ mod tests {
         assert_eq!(of(f64::NAN).difference(&of(f64::NAN)), None);
         assert!(of(f64::NAN).difference(&of(f64::INFINITY)).is_some());
         assert!(of(f64::NAN).difference(&of(0.0)).is_some());
+    }
+
+    #[test]
+    fn floats_inside_of_arrays_have_the_same_tolerance() {
+        let of = |lists: Vec<Option<Vec<Option<f64>>>>| {
+            let column: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(lists));
+            let schema = Arc::new(Schema::new(vec![Field::new("v", column.data_type().clone(), true)]));
+            digest(&[RecordBatch::try_new(schema, vec![column]).unwrap()])
+        };
+        let one = of(vec![Some(vec![Some(0.1 + 0.2), None]), None]);
+        assert_eq!(one.difference(&of(vec![None, Some(vec![Some(0.3), None])])), None);
+        assert!(one.difference(&of(vec![Some(vec![Some(0.3001), None]), None])).is_some());
+        assert!(one.difference(&of(vec![Some(vec![None, Some(0.3)]), None])).is_some());
+        assert!(one.difference(&of(vec![Some(vec![Some(0.3)]), None])).is_some());
+        // Within a list, too, values stand in an order.
+        assert!(of(vec![Some(vec![Some(1.0), Some(2.0)])]).difference(&of(vec![Some(vec![Some(2.0), Some(1.0)])])).is_some());
     }
 }

@@ -28,9 +28,19 @@ pub(super) struct SortKey {
 }
 
 impl SortKey {
-    pub fn over(&self, expr: Expr) -> Sort {
-        Sort { expr, asc: self.asc, nulls_first: self.nulls_first }
+    pub fn over(&self, expr: Expr) -> Vec<Sort> {
+        sorts(expr, &self.ty, self.asc, self.nulls_first)
     }
+}
+
+/// A key's sort. The place of NULLs is that of whole values: inside of arrays and structs they are always
+/// the least, which DataFusion knows for the default places only.
+fn sorts(expr: Expr, ty: &DataType, asc: bool, nulls_first: bool) -> Vec<Sort> {
+    if !ty.is_nested() || nulls_first == asc {
+        return vec![Sort { expr, asc, nulls_first }];
+    }
+    let absent = Expr::IsNull(Box::new(expr.clone()));
+    vec![Sort { expr: absent, asc: !nulls_first, nulls_first: !nulls_first }, Sort { expr, asc, nulls_first: asc }]
 }
 
 /// NULLs come first ascending and last descending unless it's said otherwise.
@@ -96,7 +106,7 @@ impl State<'_> {
         let items: Vec<Item> = relation.cols.iter().map(|c| Item { name: c.name.clone(), t: c.typed() }).collect();
         let keys = self.sort_keys(&Place::new(&scope, ctes, "ORDER BY"), order_by, &items)?;
         let sorts: Vec<Sort> =
-            keys.iter().map(|k| k.over(canonical_float(&self.ctx, Typed::new(k.expr.clone(), k.ty.clone(), true)).expr)).collect();
+            keys.iter().flat_map(|k| k.over(canonical_float(&self.ctx, Typed::new(k.expr.clone(), k.ty.clone(), true)).expr)).collect();
         let plan = built(LogicalPlanBuilder::from(relation.plan.clone()).sort(sorts).and_then(LogicalPlanBuilder::build))?;
         Ok(Relation { plan, ordered: true, ..relation })
     }
@@ -110,7 +120,7 @@ pub(super) fn check_sortable(ty: &DataType) -> Result<()> {
 }
 
 /// A window's ORDER BY.
-pub(super) fn window_sort(state: &mut State<'_>, place: &Place<'_>, key: &ast::OrderByExpr) -> Result<(Sort, String, DataType)> {
+pub(super) fn window_sort(state: &mut State<'_>, place: &Place<'_>, key: &ast::OrderByExpr) -> Result<(Vec<Sort>, String, DataType)> {
     if key.with_fill.is_some() {
         return Err(Error::not_eligible("WITH FILL isn't supported"));
     }
@@ -119,5 +129,5 @@ pub(super) fn window_sort(state: &mut State<'_>, place: &Place<'_>, key: &ast::O
     check_sortable(&bound.t.ty)?;
     let text = format!("{} {} NULLS {}", bound.name, if asc { "ASC" } else { "DESC" }, if nulls_first { "FIRST" } else { "LAST" });
     let ty = bound.t.ty.clone();
-    Ok((Sort { expr: canonical_float(&state.ctx, bound.t).expr, asc, nulls_first }, text, ty))
+    Ok((sorts(canonical_float(&state.ctx, bound.t).expr, &ty, asc, nulls_first), text, ty))
 }

@@ -95,8 +95,11 @@ impl State<'_> {
                 Typed::literal(ScalarValue::Utf8(Some(with_backslashes(text, escape))))
             }
             Some(_) => pattern,
-            None if escape == '\\' => pattern,
-            None => return Err(Error::not_eligible("LIKE with an ESCAPE character and a pattern that isn't a literal isn't supported")),
+            None => {
+                let escape = (escape != '\\').then(|| Typed::literal(ScalarValue::Utf8(Some(escape.to_string()))));
+                let t = self.function("like", [x, pattern].into_iter().chain(escape).collect())?;
+                return Ok(if negate { Typed::new(negated(t.expr), DataType::Boolean, t.nullable) } else { t });
+            }
         };
         let like = Like {
             negated: negate,

@@ -178,7 +178,7 @@ impl State<'_> {
             let sorts = keys
                 .iter()
                 .zip(positions)
-                .map(|(key, position)| {
+                .flat_map(|(key, position)| {
                     let t = Typed::new(Expr::Column(columns[position].clone()), key.ty.clone(), true);
                     key.over(canonical_float(&self.ctx, t).expr)
                 })

@@ -109,7 +109,7 @@ impl State<'_> {
         let mut order_types = Vec::with_capacity(spec.order_by.len());
         for key in &spec.order_by {
             let (sort, text, ty) = order::window_sort(self, &inner, key)?;
-            order_by.push(sort);
+            order_by.extend(sort);
             order_names.push(text);
             order_types.push(ty);
         }

@@ -13,6 +13,14 @@ pub struct PredictorSnapshot {
     pub models: Vec<ModelState>,
 }
 
+impl PredictorSnapshot {
+    /// Forgets all shapes but those seen last.
+    pub fn keep_newest(&mut self, shapes_max: usize) {
+        self.shapes.sort_by_key(|shape| std::cmp::Reverse(shape.tick));
+        self.shapes.truncate(shapes_max);
+    }
+}
+
 /// What came of restoring a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {

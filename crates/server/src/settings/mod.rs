@@ -7,6 +7,7 @@ mod door;
 mod fleet;
 mod profiles;
 mod table;
+mod telemetry;
 mod value;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use fleet::FleetSettings;
 pub use profiles::ProfileSetting;
 use table::SETTINGS;
 pub use table::documentation;
+pub use telemetry::TelemetrySettings;
 use value::Given;
 
 /// What environment variables of settings begin with.
@@ -49,6 +51,7 @@ pub struct Settings {
     /// The query log's file and spool, and temporary files, unless set apart.
     pub state_dir: PathBuf,
     pub log_level: String,
+    pub log_format: flightpath_telemetry::LogFormat,
 
     pub users: Vec<UserSetting>,
     pub tokens: Vec<TokenSetting>,
@@ -93,6 +96,7 @@ pub struct Settings {
     pub datafusion: EngineSettings,
     pub duckdb: EngineSettings,
     pub databricks: DatabricksSettings,
+    pub telemetry: TelemetrySettings,
     pub fleet: FleetSettings,
 }
 
@@ -125,6 +129,7 @@ impl Default for Settings {
             data: Vec::new(),
             state_dir: default_state_dir(),
             log_level: "info".into(),
+            log_format: Default::default(),
             users: Vec::new(),
             tokens: Vec::new(),
             tls_certificate: None,
@@ -156,6 +161,7 @@ impl Default for Settings {
             datafusion: engine(0.25),
             duckdb: engine(0.4),
             databricks: DatabricksSettings::default(),
+            telemetry: TelemetrySettings::default(),
             fleet: FleetSettings::default(),
         }
     }
@@ -230,6 +236,8 @@ impl Settings {
                 Err(e) => mistakes.push(Mistake { place: file.display().to_string(), message: format!("can't be read: {e}") }),
             }
         }
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        settings.telemetry.read_environment(&environment);
         settings.read_environment(environment, &mut mistakes);
         overrides(&mut settings);
         settings.check_together(&mut mistakes);
@@ -370,6 +378,9 @@ impl Settings {
         }
         for mistake in self.databricks.mistakes() {
             wrong("databricks", mistake);
+        }
+        for mistake in self.telemetry.mistakes() {
+            wrong("telemetry", mistake);
         }
         for (setting, mistake) in self.fleet.mistakes(self.duckdb.enabled, self.tls_certificate.is_some()) {
             wrong(setting, mistake);

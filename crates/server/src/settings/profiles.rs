@@ -121,18 +121,18 @@ pub(crate) fn assignments(settings: &[ProfileSetting], default: Option<String>) 
     Ok(assignments)
 }
 
-fn given<T>(section: &dyn TableLike, key: &str, read: impl Fn(Given<'_>) -> Result<T, String>) -> Result<Option<T>, String> {
+fn given<'a, T>(section: &'a dyn TableLike, key: &str, read: impl Fn(Given<'a>) -> Result<T, String>) -> Result<Option<T>, String> {
     let Some(item) = section.get(key) else { return Ok(None) };
     let value: &Value = item.as_value().ok_or_else(|| format!("`{key}` is a value, not a section"))?;
     read(Given::Toml(value)).map(Some).map_err(|message| format!("`{key}` {message}"))
 }
 
 fn text(section: &dyn TableLike, key: &str) -> Result<Option<String>, String> {
-    given(section, key, Given::text)
+    given(section, key, |value| value.text())
 }
 
 fn list(section: &dyn TableLike, key: &str) -> Result<Option<Vec<String>>, String> {
-    given(section, key, Given::list)
+    given(section, key, |value| value.list())
 }
 
 fn number(section: &dyn TableLike, key: &str, min: f64, max: f64) -> Result<Option<f64>, String> {

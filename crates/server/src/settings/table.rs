@@ -80,10 +80,16 @@ const BASE: &[Setting] = &[
         help: "what is written to standard error: error, warn, info, debug, trace, or tracing directives",
         set: |s, v| {
             let text = v.text()?;
-            text.parse::<tracing_subscriber::filter::Targets>().map_err(|_| {
-                format!("must be error, warn, info, debug, trace or directives such as \"info,flightpath_worker=debug\", not \"{text}\"")
-            })?;
+            flightpath_telemetry::check_level(&text)?;
             s.log_level = text;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "log_format",
+        help: "how it is written there: `text` or `json`",
+        set: |s, v| {
+            s.log_format = flightpath_telemetry::LogFormat::parse(&v.text()?)?;
             Ok(())
         },
     },
@@ -294,6 +300,7 @@ pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> = std::sync::LazyL
         .chain(super::databricks::settings())
         .chain(super::door::settings())
         .chain(super::fleet::settings())
+        .chain(super::telemetry::settings())
         .collect()
 });
 

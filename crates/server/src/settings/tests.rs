@@ -103,3 +103,27 @@ fn sections_and_values_are_told_apart() {
     assert!(found[0].1.contains("[limits]"), "{}", found[0].1);
     assert!(found[1].1.contains("a value"), "{}", found[1].1);
 }
+
+#[test]
+fn telemetry_is_set_by_settings_then_by_the_standards_variables_and_its_secrets_are_not_shown() {
+    let toml = "[telemetry]\notlp_endpoint = \"http://c:4317\"\notlp_headers = \"x-key=hush\"\nprometheus = \"127.0.0.1:9464\"\nsample_ratio = 0.1\n";
+    let environment = [("OTEL_EXPORTER_OTLP_HEADERS", "x-other=hush"), ("OTEL_SERVICE_NAME", "lake"), ("OTEL_BSP_SCHEDULE_DELAY", "9")];
+    let settings = load(toml, &environment).unwrap();
+    let config = settings.telemetry.config().unwrap();
+    let otlp = config.otlp.as_ref().unwrap();
+    assert_eq!((otlp.endpoint.as_str(), otlp.headers.0.len()), ("http://c:4317", 2));
+    assert_eq!((config.service_name.as_deref(), config.sample_ratio), (Some("lake"), Some(0.1)));
+    assert_eq!(config.page.as_ref().unwrap().listen.port(), 9464);
+    assert_eq!(settings.telemetry.batch_variables().collect::<Vec<_>>(), [("OTEL_BSP_SCHEDULE_DELAY".to_string(), "9".to_string())]);
+    assert!(!format!("{settings:?} {config:?}").contains("hush"));
+    assert!(!load("", &[]).unwrap().telemetry.config().unwrap().is_on());
+
+    let found = mistakes(
+        "[telemetry]\notlp_protocol = \"carrier pigeon\"\nprometheus = \"9464\"\notlp_headers = \"hush\"\n",
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", "c:4317")],
+    );
+    let text = format!("{found:?}");
+    assert_eq!(found.len(), 4, "{text}");
+    assert!(text.contains("line 2") && text.contains("must be \\\"grpc\\\" or"), "{text}");
+    assert!(text.contains("telemetry.otlp_endpoint must be a URL") && !text.contains("hush"), "{text}");
+}
