@@ -80,7 +80,7 @@ impl DatabricksEngine {
     /// its rows are left alone.
     pub async fn try_out(&self, text: &DatabricksText, who: Identity, deadline: Option<Instant>) -> Result<SchemaRef> {
         let statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
-        let work = Work { statement, who, query_id: QueryId::generate(), deadline, returns_rows: true };
+        let work = Work { statement, who, query_id: QueryId::generate(), deadline, trace_id: None, returns_rows: true };
         let finished = self.runner.run(work).await?;
         describe::announced(&finished.answer.manifest.unwrap_or_default())
     }

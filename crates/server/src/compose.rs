@@ -82,8 +82,7 @@ pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Resul
     let config = pipeline_config(settings)?;
     let predictor = Arc::new(Predictor::default());
     learned::restore(&store, &predictor).await;
-    let pipeline =
-        Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), shadow_log, predictor.clone(), config));
+    let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), shadow_log, predictor.clone(), config));
     let connections = OpenConnections::default();
     let now = Now { pipeline: Arc::downgrade(&pipeline), recorder: recorder.clone(), connections: connections.clone() };
     telemetry.watch(Arc::new(now));
