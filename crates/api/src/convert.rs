@@ -31,6 +31,9 @@ pub(crate) fn decision(decision: &Decision) -> v1::Decision {
         engine: decision.chosen().map(|c| c.engine.to_string()),
         reason: decision.reason.clone(),
         candidates: decision.candidates.iter().map(candidate).collect(),
+        profile: decision.profile.clone(),
+        propensity: decision.propensity,
+        arm: decision.arm.clone(),
     }
 }
 
@@ -47,6 +50,11 @@ fn candidate(candidate: &Candidate) -> v1::Candidate {
         predicted_usd: eligible.then_some(numbers.usd),
         predicted_bytes: eligible.then_some(numbers.scan_bytes),
         predicted_memory_bytes: eligible.then_some(numbers.memory_bytes),
+        predicted_p95_ms: eligible.then_some(numbers.latency_p95_ms),
+        predicted_memory_p95_bytes: eligible.then_some(numbers.memory_p95_bytes),
+        predicted_wait_ms: eligible.then_some(numbers.wait_ms),
+        prediction_source: eligible.then(|| numbers.source.as_str().to_string()),
+        observations: eligible.then_some(numbers.observations),
     }
 }
 
@@ -111,6 +119,7 @@ fn times(times: &PhaseTimes) -> v1::Times {
         first_batch_us: times.first_batch_us,
         stream_us: times.stream_us,
         total_us: times.total_us,
+        engine_us: times.engine_us,
     }
 }
 
@@ -138,6 +147,8 @@ pub(crate) fn engine(facts: EngineFacts) -> v1::Engine {
         cores: facts.cores,
         memory_bytes: facts.memory_bytes_max,
         usd_per_hour: facts.pricing.usd_per_hour(),
+        shape: facts.shape,
+        queued: facts.queued,
     }
 }
 

@@ -171,8 +171,9 @@ fn of_warehouse(queries: &[Query], warehouse: &Warehouse, assumptions: &Assumpti
             let minutes = warehouse.auto_stop_minutes.unwrap_or(AUTO_STOP_ASSUMED_MINUTES[level]);
             // One that never stops is paid to the end of what was exported.
             let auto_stop = if minutes > 0.0 { AutoStop::After((minutes * 60_000.0) as i64) } else { AutoStop::Never { until_ms: until } };
-            let dbu_per_hour = WarehouseSize::named(warehouse.size.as_deref().unwrap_or(SIZES_ASSUMED[level])).dbu_per_hour;
-            let usd_per_hour = dbu_per_hour * assumptions.usd_per_dbu.unwrap_or(kind.usd_per_dbu());
+            let size = WarehouseSize::named(warehouse.size.as_deref().unwrap_or(SIZES_ASSUMED[level]));
+            let usd_per_dbu = assumptions.usd_per_dbu.unwrap_or(kind.usd_per_dbu());
+            let usd_per_hour = size.dbu_per_hour * usd_per_dbu + size.machines_usd_per_hour(kind);
             let up = |keep: &dyn Fn(&Query) -> bool| -> Uptime {
                 uptime(queries.iter().filter(|q| keep(q)).map(|q| (q.start_ms, q.end_ms)), warehouse, auto_stop)
             };
@@ -281,8 +282,11 @@ fn said(warehouses: &[WarehouseEstimate], assumptions: &Assumptions) -> Vec<Stri
         "clusters are added for every 10 queries at once, and go when they aren't needed".to_string(),
     ];
     lines.push(match assumptions.usd_per_dbu {
-        Some(usd) => format!("a DBU costs {usd} USD, as given"),
-        None => "a DBU costs its list price (serverless 0.70 USD, machines included; pro 0.55 and classic 0.22, machines extra)".into(),
+        Some(usd) => format!("a DBU costs {usd} USD, as given; with pro and classic warehouses the machines' list price comes on top"),
+        None => {
+            "a DBU costs its list price: serverless 0.70 USD, machines included; pro 0.55 and classic 0.22, and the machines' list price"
+                .into()
+        }
     });
     let unknown =
         |what: fn(&WarehouseEstimate) -> bool| -> Vec<&str> { warehouses.iter().filter(|w| what(w)).map(|w| w.id.as_str()).collect() };

@@ -87,7 +87,13 @@ fn record(number: u64) -> QueryRecord {
     let candidates = engines.iter().zip(1..).map(|(engine, rank)| Candidate {
         engine: EngineId::new(engine),
         refusal: None,
-        numbers: CandidateNumbers { latency_ms: 12.5 * f64::from(rank), memory_bytes: 1 << 26, scan_bytes: 5 << 20, usd: 1e-6 },
+        numbers: CandidateNumbers {
+            latency_ms: 12.5 * f64::from(rank),
+            memory_bytes: 1 << 26,
+            scan_bytes: 5 << 20,
+            usd: 1e-6,
+            ..Default::default()
+        },
         rank: Some(rank),
         reason: "reads 5.3 MB in 9 of 14 files, 1 join, 1 aggregate, 1 sort: fastest scan".into(),
     });
@@ -120,10 +126,21 @@ fn record(number: u64) -> QueryRecord {
             strategy: "rules".into(),
             candidates: candidates.collect(),
             reason: "duckdb: reads 5.3 MB in 9 of 14 files, 1 join, 1 aggregate, 1 sort: fastest scan".into(),
+            profile: Some("interactive".into()),
+            propensity: Some(1.0),
+            arm: None,
         }),
         engine: Some("duckdb".into()),
         plan_cache_hit: true,
-        times: PhaseTimes { plan_us: 150, decide_us: 40, queue_us: 0, first_batch_us: 11_000, stream_us: 800, total_us: 12_100 },
+        times: PhaseTimes {
+            plan_us: 150,
+            decide_us: 40,
+            queue_us: 0,
+            first_batch_us: 11_000,
+            engine_us: 11_000,
+            stream_us: 800,
+            total_us: 12_100,
+        },
         rows: 3,
         bytes: 512,
         outcome: Outcome::Success,

@@ -6,7 +6,41 @@ use flightpath_types::{QueryRecord, Result};
 use crate::history::DATABRICKS;
 use crate::rows::{json, signed, storable};
 
-/// A row of `queries`; fields in the order of `QUERY_COLUMNS` and `FLAT_COLUMNS`.
+/// Gives a macro the columns of `queries`, which are the fields of [`NewQuery`], with PostgreSQL's
+/// names of their types: whatever is written is written in this order.
+macro_rules! query_columns {
+    ($with:ident $($before:tt)*) => {
+        $with! { $($before)*
+            query_id: text, started_unix_ms: int8, text: text, fingerprint: text, statement_kind: text, session_id: text,
+            principal: text, catalog: text, schema_name: text, dialect: text, profile: text, tag: text, engine: text,
+            outcome: text, error_kind: text, error_message: text, plan_cache_hit: bool, plan_us: int8, decide_us: int8,
+            queue_us: int8, first_batch_us: int8, stream_us: int8, total_us: int8, result_rows: int8, result_bytes: int8,
+            features: text, decision: text, failovers: text, usd_actual: float8, engine_us: int8, predicted_ms: float8,
+            predicted_usd: float8, predicted_bytes: int8, predicted_memory_bytes: int8, databricks_ms: float8,
+            databricks_usd: float8, predicted_p95_ms: float8
+        }
+    };
+}
+
+/// The same for `candidates` and [`NewCandidate`].
+macro_rules! candidate_columns {
+    ($with:ident $($before:tt)*) => {
+        $with! { $($before)*
+            query_id: text, position: int4, engine: text, eligible: bool, chosen: bool, rank: int4, reason: text,
+            predicted_ms: float8, predicted_usd: float8, predicted_bytes: int8, predicted_memory_bytes: int8,
+            predicted_p95_ms: float8, predicted_memory_p95_bytes: int8, source: text, observations: int4
+        }
+    };
+}
+
+/// `a, b, c`
+macro_rules! names {
+    ($first:ident: $first_type:ident $(, $field:ident: $type:ident)*) => {
+        concat!(stringify!($first) $(, ", ", stringify!($field))*)
+    };
+}
+
+/// A row of `queries`.
 #[derive(Default)]
 pub(crate) struct NewQuery {
     pub query_id: String,
@@ -48,7 +82,7 @@ pub(crate) struct NewQuery {
     pub predicted_p95_ms: Option<f64>,
 }
 
-/// A row of `candidates`; fields in the order of `CANDIDATE_COLUMNS`.
+/// A row of `candidates`.
 #[derive(Default)]
 pub(crate) struct NewCandidate {
     pub query_id: String,

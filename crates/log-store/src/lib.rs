@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+#[macro_use]
 mod insert;
 mod rows;
 #[macro_use]

@@ -1,5 +1,6 @@
 //! The shared log: Postgres.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use flightpath_types::{Error, QueryRecord, Result};
@@ -8,7 +9,6 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use crate::InsertError;
 use crate::insert::{self, NewQuery};
-use crate::rows::{CANDIDATE_COLUMNS, FLAT_COLUMNS, QUERY_COLUMNS};
 
 /// How long a connection may take; the spool keeps records that have to wait longer.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -45,35 +45,39 @@ impl PostgresLog {
     }
 }
 
-/// One array per column: PostgreSQL reads a short statement, however many rows there are.
-const QUERY_ARRAYS: &str = "$1::text[], $2::int8[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], \
-    $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::bool[], $18::int8[], $19::int8[], \
-    $20::int8[], $21::int8[], $22::int8[], $23::int8[], $24::int8[], $25::int8[], $26::text[], $27::text[], $28::text[], \
-    $29::float8[], $30::int8[], $31::float8[], $32::float8[], $33::int8[], $34::int8[], $35::float8[], $36::float8[], $37::float8[]";
-const CANDIDATE_ARRAYS: &str = "$1::text[], $2::int4[], $3::text[], $4::bool[], $5::bool[], $6::int4[], $7::text[], $8::float8[], $9::float8[], $10::int8[], \
-    $11::int8[], $12::float8[], $13::int8[], $14::text[], $15::int4[]";
-
-/// Binds each of these fields of all rows as one array; the rows are left empty.
+/// Binds each field of all rows as one array: PostgreSQL reads a short statement, however many rows
+/// there are. The rows are left empty.
 macro_rules! bind_arrays {
-    ($statement:expr, $rows:expr, $($field:ident)+) => {
+    ($statement:expr, $rows:expr; $($field:ident: $type:ident),+) => {
         $statement$(.bind($rows.iter_mut().map(|row| std::mem::take(&mut row.$field)).collect::<Vec<_>>()))+
     };
 }
+
+/// `$1::text[], $2::int8[]`
+macro_rules! arrays {
+    ($($field:ident: $type:ident),+) => {
+        [$(stringify!($type)),+].iter().zip(1..).map(|(ty, number)| format!("${number}::{ty}[]")).collect::<Vec<String>>().join(", ")
+    };
+}
+
+/// What the macros' columns become.
+static INSERT_QUERIES: LazyLock<String> = LazyLock::new(|| {
+    let (names, arrays) = (query_columns!(names), query_columns!(arrays));
+    format!("INSERT INTO queries ({names}) SELECT * FROM UNNEST({arrays}) ON CONFLICT DO NOTHING")
+});
+static INSERT_CANDIDATES: LazyLock<String> = LazyLock::new(|| {
+    let (names, arrays) = (candidate_columns!(names), candidate_columns!(arrays));
+    format!("INSERT INTO candidates ({names}) SELECT * FROM UNNEST({arrays}) ON CONFLICT DO NOTHING")
+});
 
 impl PostgresLog {
     pub(crate) async fn insert(&self, records: &[QueryRecord]) -> Result<(), InsertError> {
         let mut queries = records.iter().map(NewQuery::of).collect::<Result<Vec<_>>>()?;
         let mut candidates = insert::candidates(records);
         let mut transaction = self.pool.begin().await?;
-        let statement =
-            format!("INSERT INTO queries ({QUERY_COLUMNS}, {FLAT_COLUMNS}) SELECT * FROM UNNEST({QUERY_ARRAYS}) ON CONFLICT DO NOTHING");
-        let insert = bind_arrays!(sqlx::query(AssertSqlSafe(statement)), queries,
-            query_id started_unix_ms text fingerprint statement_kind session_id principal catalog schema_name dialect profile tag engine outcome error_kind error_message plan_cache_hit plan_us decide_us queue_us first_batch_us stream_us total_us result_rows result_bytes features decision failovers usd_actual engine_us predicted_ms predicted_usd predicted_bytes predicted_memory_bytes databricks_ms databricks_usd predicted_p95_ms);
+        let insert = query_columns!(bind_arrays sqlx::query(AssertSqlSafe(INSERT_QUERIES.as_str())), queries;);
         insert.execute(&mut *transaction).await?;
-        let statement =
-            format!("INSERT INTO candidates ({CANDIDATE_COLUMNS}) SELECT * FROM UNNEST({CANDIDATE_ARRAYS}) ON CONFLICT DO NOTHING");
-        let insert = bind_arrays!(sqlx::query(AssertSqlSafe(statement)), candidates,
-            query_id position engine eligible chosen rank reason predicted_ms predicted_usd predicted_bytes predicted_memory_bytes predicted_p95_ms predicted_memory_p95_bytes source observations);
+        let insert = candidate_columns!(bind_arrays sqlx::query(AssertSqlSafe(INSERT_CANDIDATES.as_str())), candidates;);
         insert.execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }

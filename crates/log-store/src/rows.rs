@@ -4,15 +4,11 @@ use flightpath_types::{
     CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, PhaseTimes, PredictionSource, QueryId, QueryRecord, Result,
 };
 
-/// In the order that `store.rs` binds and reads them.
+/// What is read; some of what is written beside them, the decision holds too.
 pub(crate) const QUERY_COLUMNS: &str = "query_id, started_unix_ms, text, fingerprint, statement_kind, session_id, principal, catalog, \
      schema_name, dialect, profile, tag, engine, outcome, error_kind, error_message, plan_cache_hit, plan_us, decide_us, queue_us, \
      first_batch_us, stream_us, total_us, result_rows, result_bytes, features, decision, failovers, usd_actual, \
      engine_us";
-
-/// Written beside them, never read back: the decision holds the same.
-pub(crate) const FLAT_COLUMNS: &str = "predicted_ms, predicted_usd, predicted_bytes, predicted_memory_bytes, databricks_ms, databricks_usd, \
-     predicted_p95_ms";
 
 pub(crate) const CANDIDATE_COLUMNS: &str = "query_id, position, engine, eligible, chosen, rank, reason, predicted_ms, predicted_usd, \
      predicted_bytes, predicted_memory_bytes, predicted_p95_ms, predicted_memory_p95_bytes, source, observations";

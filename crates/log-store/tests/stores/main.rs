@@ -15,7 +15,17 @@ pub fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
     let candidate = |engine: &str, rank| Candidate {
         engine: EngineId::new(engine),
         refusal: None,
-        numbers: CandidateNumbers { latency_ms: 1.5, memory_bytes: 10, scan_bytes: 20, usd: 0.25, ..Default::default() },
+        numbers: CandidateNumbers {
+            latency_ms: 1.5,
+            latency_p95_ms: 3.5,
+            wait_ms: 0.5,
+            memory_bytes: 10,
+            memory_p95_bytes: 30,
+            scan_bytes: 20,
+            usd: 0.25,
+            source: PredictionSource::Model,
+            observations: 4,
+        },
         rank,
         reason: format!("because {engine}"),
     };
@@ -43,7 +53,7 @@ pub fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
         }),
         engine: Some("duckdb".into()),
         plan_cache_hit: true,
-        times: PhaseTimes { plan_us: 1, decide_us: 2, queue_us: 3, first_batch_us: 4, stream_us: 5, total_us: 15 },
+        times: PhaseTimes { plan_us: 1, decide_us: 2, queue_us: 3, first_batch_us: 4, engine_us: 6, stream_us: 5, total_us: 15 },
         rows: 3,
         bytes: u64::MAX,
         outcome: Outcome::Error,
