@@ -73,8 +73,10 @@ pub struct Member {
     labels: BTreeMap<String, String>,
     pub client: Arc<Client>,
     pub epoch: u64,
-    pub shared: bool,
-    pub in_flight: AtomicU32,
+    shared: bool,
+    in_flight: AtomicU32,
+    /// Most of this router's queries at once since the last report.
+    peak: AtomicU32,
     /// True while it is silent, and once it has left.
     pub lost: watch::Sender<bool>,
     pub now: Mutex<Condition>,
@@ -99,9 +101,32 @@ impl Member {
             epoch,
             shared,
             in_flight: AtomicU32::new(0),
+            peak: AtomicU32::new(0),
             lost: watch::Sender::new(false),
             now: Mutex::new(Condition { status, others: 0, heard: now, breaker: Breaker::default() }),
         }
+    }
+
+    /// A query of this router's is given to it.
+    pub fn enter(&self) {
+        let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+    }
+
+    pub fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Of so many that it told of, those of other routers. It may have told of queries that have ended
+    /// by now: none of what this router has had since the last report is somebody else's.
+    pub fn of_others(&self, told: u32) -> u32 {
+        let now = self.in_flight();
+        let own = self.peak.swap(now, Ordering::Relaxed).max(now);
+        if self.shared { told.saturating_sub(own) } else { 0 }
     }
 
     /// Completes once the worker is silent or gone.
@@ -115,7 +140,7 @@ impl Member {
     }
 
     pub fn load(&self, condition: &Condition) -> u32 {
-        self.in_flight.load(Ordering::Relaxed).saturating_add(condition.others)
+        self.in_flight().saturating_add(condition.others)
     }
 
     pub fn state(&self, now: Instant) -> &'static str {

@@ -167,7 +167,7 @@ impl Roster {
             return Err(Error::unavailable("too many queries are being tried again already: the DuckDB workers are in trouble"));
         }
         member.now.lock().breaker.begin(now);
-        member.in_flight.fetch_add(1, Ordering::Relaxed);
+        member.enter();
         if state.failed.len() >= FAILED_MAX {
             state.failed.retain(|_, (at, _)| now.saturating_duration_since(*at) < FAILED_KEPT);
         }
@@ -211,7 +211,7 @@ impl Roster {
 
     /// Queries of this router that run on workers.
     pub fn in_flight(&self) -> u32 {
-        self.state.lock().members.iter().map(|m| m.in_flight.load(Ordering::Relaxed)).sum()
+        self.state.lock().members.iter().map(|m| m.in_flight()).sum()
     }
 
     pub fn facts(&self, now: Instant) -> Vec<WorkerFacts> {
@@ -293,8 +293,7 @@ impl Seat {
         let was_ready = self.member.is_ready(now);
         {
             let mut condition = self.member.now.lock();
-            let own = self.member.in_flight.load(Ordering::Relaxed);
-            condition.others = if self.member.shared { status.running.saturating_add(status.waiting).saturating_sub(own) } else { 0 };
+            condition.others = self.member.of_others(status.running.saturating_add(status.waiting));
             condition.status = status.clone();
             condition.status.cached.truncate(CACHED_MAX);
             condition.heard = now;
@@ -376,7 +375,7 @@ impl Drop for Attempt {
         if !self.decided {
             self.member.now.lock().breaker.undecided(Instant::now());
         }
-        self.member.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.member.leave();
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::client::Client;
 use crate::member::Candidate;
@@ -95,12 +95,8 @@ impl Supervised {
             let reason = match launched {
                 Ok((mut worker, status)) => {
                     let ended = self.serve(&mut worker, status, &mut stop).await;
-                    let Some(reason) = ended else {
-                        worker.end(config.drain_max).await;
-                        self.pid.store(NO_PROCESS, Ordering::Release);
-                        break;
-                    };
                     self.pid.store(NO_PROCESS, Ordering::Release);
+                    let Some(reason) = ended else { break };
                     reason
                 }
                 Err(error) => error.message().to_string(),
@@ -120,7 +116,7 @@ impl Supervised {
         self.roster.local(&self.name, None);
     }
 
-    /// The worker's stay in the fleet. Returns why it is no more, or `None` when it is to be stopped.
+    /// The worker's stay in the fleet. Returns why it is no more, or `None` when it was to be stopped.
     async fn serve(&self, worker: &mut Worker, status: WorkerStatus, stop: &mut watch::Receiver<bool>) -> Option<String> {
         tracing::info!(worker = self.name, pid = worker.pid, "the DuckDB worker is ready");
         self.pid.store(worker.pid, Ordering::Release);
@@ -131,7 +127,11 @@ impl Supervised {
             Err(error) => return Some(error.message().to_string()),
         };
         self.roster.local(&self.name, Some(Local::Up));
-        watch_over(&self.config, worker, &seat, stop).await
+        let reason = watch_over(&self.config, worker, &seat, stop).await;
+        if reason.is_none() {
+            worker.end(&self.config, &seat).await;
+        }
+        reason
     }
 }
 
@@ -152,13 +152,26 @@ struct Worker {
 }
 
 impl Worker {
-    async fn end(&mut self, drain_max: Duration) {
+    /// Lets it finish what it runs; it keeps its place meanwhile, so that nobody gives its queries up.
+    async fn end(&mut self, config: &Config, seat: &Seat) {
         let _ = kill(Pid::from_raw(self.pid as i32), Signal::SIGTERM);
-        if timeout(drain_max + Duration::from_secs(4), self.child.wait()).await.is_err() {
-            tracing::warn!(pid = self.pid, "the DuckDB worker didn't end in time and is killed");
-            self.stdin.take();
-            let _ = self.child.kill().await;
+        let limit = Instant::now() + config.drain_max + Duration::from_secs(4);
+        loop {
+            let ping = async {
+                sleep(PING_EVERY).await;
+                timeout(config.silence_down, self.client.status()).await
+            };
+            tokio::select! {
+                _ = self.child.wait() => return,
+                answer = ping => if let Ok(Ok(status)) = answer {
+                    seat.report(&status, Instant::now().into_std());
+                },
+                () = sleep_until(limit) => break,
+            }
         }
+        tracing::warn!(pid = self.pid, "the DuckDB worker didn't end in time and is killed");
+        self.stdin.take();
+        let _ = self.child.kill().await;
     }
 }
 

@@ -176,6 +176,12 @@ fn load_of_other_routers_counts_and_totals_are_those_of_the_ready() {
     assert_eq!(totals, Totals { slots: 16, running: 8, cores_min: 2, memory_bytes_min: 1 << 30 });
     let facts = roster.facts(now);
     assert_eq!((facts[0].name.as_str(), facts[0].running, facts[0].cached_tables), ("a", 7, 1));
+    // What it told of may have ended since: that's nobody else's.
+    drop(attempt);
+    seats[1].report(&WorkerStatus { running: 1, ..status(8) }, now);
+    assert_eq!(roster.facts(now)[1].running, 0);
+    seats[1].report(&WorkerStatus { running: 1, ..status(8) }, now);
+    assert_eq!(roster.facts(now)[1].running, 1);
     roster.stop();
     assert_eq!(roster.state(now), EngineState::Draining);
     assert!(roster.begin(&need("t"), now).is_err() && roster.join(candidate("c", 8), now).is_err());

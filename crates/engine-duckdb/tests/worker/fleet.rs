@@ -34,6 +34,17 @@ fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid as i32), signal).unwrap();
 }
 
+/// SIGSTOP, until every thread of it stands.
+async fn freeze(pid: u32) {
+    signal(pid, Signal::SIGSTOP);
+    let stands = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    eventually("the process stands still", async || threads().all(stands)).await;
+}
+
 /// Workers that run something.
 fn busy(engine: &DuckdbEngine) -> BTreeSet<String> {
     engine.workers().into_iter().filter(|w| w.running > 0).map(|w| w.name).collect()
@@ -117,7 +128,7 @@ fn a_silent_worker_is_left_within_its_lease_and_used_again_when_it_speaks() {
         let mut stream = engine.execute(query(LARGE, vec![]), execution()).await.unwrap();
         stream.next().await.unwrap().unwrap();
         let number: usize = busy(&engine).into_iter().next().unwrap().strip_prefix("local-").unwrap().parse().unwrap();
-        signal(pids[number], Signal::SIGSTOP);
+        freeze(pids[number]).await;
         // In mid-stream: what has arrived, then a typed error.
         assert_eq!(collect(stream).await.unwrap_err().kind(), ErrorKind::Unavailable);
         eventually("its silence is known", async || ready(&engine) == 1).await;
@@ -125,7 +136,7 @@ fn a_silent_worker_is_left_within_its_lease_and_used_again_when_it_speaks() {
             assert_eq!(sql(&engine, "SELECT 1 AS x").await, ["1"]);
         }
         // Before the first row: a typed error too, though nothing on the connection has changed.
-        signal(pids[1 - number], Signal::SIGSTOP);
+        freeze(pids[1 - number]).await;
         let error = run(&engine, query("SELECT 1", vec![])).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
         eventually("nobody is left", async || matches!(engine.facts().state, EngineState::Down(why) if why.contains("silent"))).await;
@@ -156,5 +167,21 @@ fn a_worker_that_is_told_to_end_finishes_its_queries_and_gets_no_more() {
         assert_eq!(first + rest, whole);
         eventually("another has taken its place", async || ready(&engine) == 2 && !engine.pids().contains(&pid)).await;
         engine.shutdown().await;
+    });
+}
+
+#[test]
+fn a_shutdown_waits_for_queries_that_have_no_row_yet() {
+    runtime().block_on(async {
+        // A lease that is over long before the query is.
+        let engine = Arc::new(start(Config { drain_max: PATIENCE, silence_down: Duration::from_secs(3), ..config() }).await);
+        let text = "SELECT count(*) AS n FROM range(300000000) t(i) WHERE sin(i) > 2";
+        let running = tokio::spawn({
+            let engine = engine.clone();
+            async move { sql(&engine, text).await }
+        });
+        eventually("it runs", async || !busy(&engine).is_empty()).await;
+        engine.shutdown().await;
+        assert_eq!(running.await.unwrap(), ["0"]);
     });
 }
