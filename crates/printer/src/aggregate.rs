@@ -14,7 +14,8 @@ use flightpath_functions::{AggregateDef, DuckAggregate, DuckCall, FunctionDef, d
 
 use crate::block::{Block, Cell, CellKind, Stage};
 use crate::expr::by_rule;
-use crate::relation::{Env, Printer, Uses, contains_map, strip_alias, type_name};
+use crate::relation::{Env, Printer, contains_map, strip_alias, type_name};
+use crate::uses::Uses;
 use crate::{Printed, refuse};
 
 /// Aggregates that are a question to GROUP BY rather than a computation.

@@ -16,9 +16,12 @@ mod constant;
 mod expr;
 mod join;
 mod lambda;
+mod recursive;
 mod relation;
 mod shared;
 mod subquery;
+mod unnest;
+mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchemaRef, ScalarValue};
-use datafusion::logical_expr::logical_plan::{RecursiveQuery, Unnest};
 use datafusion::logical_expr::{Distinct, Expr, Limit, LogicalPlan, Projection, Sort, TableScan, Union, Values};
-use flightpath_functions::{DuckCall, FunctionDef, RECURSION_LEVEL, duckdb, lookup, order};
+use flightpath_functions::{duckdb, order};
 use flightpath_plan::{ScanId, SnapshotSource};
 use flightpath_types::{Refusal, RefusalClass};
 
 use crate::block::{Block, Cell, CellKind, FromItem, SortKey, Stage};
 use crate::columns::Referenced;
 use crate::shared::Shared;
+use crate::uses::Uses;
 use crate::{Printed, refuse};
 
 /// Days of 2^63 nanoseconds.
@@ -44,9 +44,9 @@ pub(crate) struct Printer {
     /// Name of each shared subplan printed so far and which of its columns are there, by class.
     shared_names: HashMap<u32, (String, Vec<bool>)>,
     /// `w0 AS MATERIALIZED (...)` in the order they depend on each other.
-    with: Vec<String>,
+    pub with: Vec<String>,
     /// Recursive queries: the name of each in the text, by its name in the plan.
-    work: HashMap<String, String>,
+    pub work: HashMap<String, String>,
 }
 
 impl Printer {
@@ -465,153 +465,6 @@ impl Printer {
         crate::check_size(&sql)?;
         let alias = self.alias();
         Ok(Block::over(sql, alias, union.schema.fields().len()))
-    }
-
-    /// Stands outside every query that encloses its uses, as a shared subplan does.
-    fn recursive(&mut self, query: &RecursiveQuery) -> Printed<Block> {
-        let name = self.alias();
-        self.work.insert(query.name.clone(), name.clone());
-        let outers = std::mem::take(&mut self.outers);
-        let anchor = self.relation(&query.static_term);
-        let step = self.relation(&query.recursive_term);
-        self.outers = outers;
-        let (anchor, step) = (anchor?.render(false), step?.render(false));
-        let level = query.schema.fields().last().map(|f| f.data_type());
-        if query.is_distinct && level != Some(&DataType::Int32) {
-            return Err(refuse("a recursive query by UNION without the number of its step"));
-        }
-        self.with.push(if query.is_distinct {
-            distinct_recursion(&name, &anchor, &step, query.schema.fields().len())?
-        } else {
-            format!("{name} AS (({anchor}) UNION ALL ({step}))")
-        });
-        let alias = self.alias();
-        let cells = (0..query.schema.fields().len()).map(|i| Cell::column(format!("{alias}.c{i}"))).collect();
-        Ok(Block::new(Some(FromItem { text: format!("{name} AS {alias}"), joined: false, derived: None }), cells))
-    }
-
-    fn unnest(&mut self, unnest: &Unnest) -> Printed<Block> {
-        use datafusion::common::NullHandling;
-        if !unnest.struct_type_columns.is_empty() {
-            return Err(refuse("unnesting a struct"));
-        }
-        let block = self.relation(&unnest.input)?;
-        let mut block = if block.stage > Stage::Where || !block.has_only_columns() { self.wrap(block)? } else { block };
-        let mut cells = Vec::with_capacity(unnest.dependency_indices.len());
-        for source in &unnest.dependency_indices {
-            let cell = block.cells.get(*source).ok_or_else(|| refuse("an UNNEST without its input"))?;
-            let Some((_, list)) = unnest.list_type_columns.iter().find(|(index, _)| index == source) else {
-                cells.push(cell.clone());
-                continue;
-            };
-            if list.depth != 1 {
-                return Err(refuse("unnesting several levels at once"));
-            }
-            let text = &cell.text;
-            let ty = type_name(unnest.input.schema().field(*source).data_type())?;
-            let text = match unnest.options.null_handling {
-                NullHandling::Drop => format!("unnest({text})"),
-                NullHandling::Preserve => format!("unnest(CASE WHEN {text} IS NULL THEN CAST([NULL] AS {ty}) ELSE {text} END)"),
-                NullHandling::PreserveAndExpandEmpty => {
-                    format!("unnest(CASE WHEN {text} IS NULL OR len({text}) = 0 THEN CAST([NULL] AS {ty}) ELSE {text} END)")
-                }
-            };
-            cells.push(Cell { text, kind: CellKind::Computed });
-        }
-        block.cells = Rc::new(cells);
-        // The rows are multiplied by the select list: nothing may share this SELECT.
-        self.wrap(block)
-    }
-}
-
-/// Steps by UNION: of a step's rows those remain that no step before has made. The last column is the
-/// number of the step before, which takes no part in that.
-fn distinct_recursion(name: &str, anchor: &str, step: &str, columns: usize) -> Printed<String> {
-    let Some(FunctionDef::Scalar(level)) = lookup(RECURSION_LEVEL) else { return Err(refuse("the number of a recursive step")) };
-    let last = columns.saturating_sub(1);
-    let own: Vec<String> = (0..last).map(|i| format!("n.c{i}")).collect();
-    let same: Vec<String> = (0..last).map(|i| format!("r.c{i} IS NOT DISTINCT FROM n.c{i}")).collect();
-    let keys: Vec<String> = (0..last).map(|i| format!("c{i}")).collect();
-    let all: Vec<String> = (0..columns).map(|i| format!("c{i}")).collect();
-    if last == 0 {
-        return Err(refuse("a recursive query without columns"));
-    }
-    let call =
-        DuckCall { args: &[format!("n.c{last}")], types: &[DataType::Int32], literals: &[None], ret: &DataType::Int32, time_zone: "UTC" };
-    let next = (level.duckdb)(&call).map_err(|reason| Refusal::new(RefusalClass::Semantics, reason))?;
-    Ok(format!(
-        "{name}({}) USING KEY ({}) AS (({anchor}) UNION (SELECT {}, {next} AS c{last} FROM ({step}) AS n WHERE NOT EXISTS (SELECT 1 FROM recurring.{name} AS r WHERE {})))",
-        all.join(", "),
-        keys.join(", "),
-        own.join(", "),
-        same.join(" AND ")
-    ))
-}
-
-/// How often expressions refer to each column of a schema.
-pub(crate) struct Uses {
-    pub counts: Vec<usize>,
-    pub has_subquery: bool,
-}
-
-impl Uses {
-    pub fn of(exprs: &[Expr], schema: &DFSchemaRef) -> Self {
-        let mut uses = Self { counts: vec![0; schema.fields().len()], has_subquery: false };
-        let index = ColumnIndex::new(schema);
-        for expr in exprs {
-            // The closure doesn't fail, so neither does the walk.
-            let _ = expr.apply(|e| {
-                match e {
-                    Expr::Column(column) => {
-                        if let Some(i) = index.find(column) {
-                            uses.counts[i] += 1;
-                        }
-                    }
-                    e if is_subquery(e) => uses.has_subquery = true,
-                    _ => {}
-                }
-                Ok(TreeNodeRecursion::Continue)
-            });
-        }
-        uses
-    }
-
-    pub fn indices(&self) -> BTreeSet<usize> {
-        self.counts.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, _)| i).collect()
-    }
-}
-
-/// Finds columns by name; a plain search for narrow schemas, a map for wide ones.
-pub(crate) struct ColumnIndex<'a> {
-    schema: &'a DFSchemaRef,
-    by_name: Option<HashMap<&'a str, Vec<usize>>>,
-}
-
-impl<'a> ColumnIndex<'a> {
-    pub fn new(schema: &'a DFSchemaRef) -> Self {
-        let wide = schema.fields().len() > 64;
-        let by_name = wide.then(|| {
-            let mut map: HashMap<&str, Vec<usize>> = HashMap::new();
-            for (i, field) in schema.fields().iter().enumerate() {
-                map.entry(field.name()).or_default().push(i);
-            }
-            map
-        });
-        Self { schema, by_name }
-    }
-
-    pub fn find(&self, column: &datafusion::common::Column) -> Option<usize> {
-        match &self.by_name {
-            None => self.schema.maybe_index_of_column(column),
-            Some(map) => match map.get(column.name.as_str())?.as_slice() {
-                [only] => {
-                    let (qualifier, _) = self.schema.qualified_field(*only);
-                    let fits = column.relation.is_none() || qualifier.is_none() || column.relation.as_ref() == qualifier;
-                    fits.then_some(*only)
-                }
-                _ => self.schema.maybe_index_of_column(column),
-            },
-        }
     }
 }
 

@@ -33,10 +33,15 @@ fn rule(call: &DuckCall<'_>, mode: Mode) -> Result<String, String> {
     {
         return duckdb::literal(&cast);
     }
-    if x.len() > OPERAND_BYTES_MAX {
-        return Err("the expression under a cast is too long for DuckDB".into());
+    if x.len() <= OPERAND_BYTES_MAX {
+        let direct = Rule { x, from, to: call.ret, mode, call, depth: 0 }.text();
+        if direct.is_ok() || x.len() <= OPERAND_BYTES_MAX_OFTEN {
+            return direct;
+        }
     }
-    Rule { x, from, to: call.ret, mode, call, depth: 0 }.text()
+    // Named, so that it stands in the text once.
+    let once = Rule { x: "fp_c", from, to: call.ret, mode, call, depth: 0 }.text()?;
+    Ok(format!("list_transform([{x}], lambda fp_c: {once})[1]"))
 }
 
 struct Rule<'a> {

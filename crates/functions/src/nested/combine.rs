@@ -245,6 +245,8 @@ fn bind_zip(_: &BindContext, args: Vec<Typed>) -> Result<Bound> {
         return Err(Error::not_eligible("`arrays_zip` without arguments isn't known"));
     }
     let nullable = args.iter().any(|a| a.nullable);
+    // The names are of no further use.
+    let args = args.into_iter().map(|a| Typed { expr: a.expr.unalias(), ..a }).collect();
     Ok(Bound { args, ret: types::array(DataType::Struct(Fields::from(fields)), false), nullable })
 }
 

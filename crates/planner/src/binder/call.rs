@@ -166,6 +166,19 @@ impl State<'_> {
                 }
                 self.structure_of_columns(columns).map(Some)
             }
+            // So do these, where there are some.
+            "arrays_zip" => {
+                let FunctionArguments::List(list) = &f.args else { return Ok(None) };
+                let mut bound = self.arguments(place, f)?.args;
+                for (i, (arg, written)) in bound.iter_mut().zip(&list.args).enumerate() {
+                    if let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = written
+                        && matches!(e, ast::Expr::Identifier(_) | ast::Expr::CompoundIdentifier(_))
+                    {
+                        arg.t.expr = std::mem::take(&mut arg.t.expr).alias(field_name(e, i));
+                    }
+                }
+                self.call_bound(name, bound, Span::empty()).map(Some)
+            }
             "grouping" | "grouping_id" => {
                 let Some(aggregates) = place.aggregates else {
                     return Err(error::classed(
