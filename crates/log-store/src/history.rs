@@ -110,35 +110,51 @@ macro_rules! impl_query_history {
 
             async fn record_costs(&self, costs: &[(flightpath_types::QueryId, f64)]) -> flightpath_types::Result<u64> {
                 let failed = |e: sqlx::Error| crate::database_error("writing", &e);
-                let mut transaction = self.pool.begin().await.map_err(failed)?;
-                let mut noted = 0;
-                for (query_id, usd) in costs {
-                    let mut update = sqlx::QueryBuilder::<$database>::new("UPDATE queries SET usd_actual = ");
-                    update.push_bind(*usd).push(" WHERE query_id = ").push_bind(query_id.to_string());
-                    noted += update.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+                let mut connection = self.pool.acquire().await.map_err(failed)?;
+                let written = async {
+                    let mut transaction = sqlx::Connection::begin(&mut *connection).await.map_err(failed)?;
+                    let mut noted = 0;
+                    for (query_id, usd) in costs {
+                        let mut update = sqlx::QueryBuilder::<$database>::new("UPDATE queries SET usd_actual = ");
+                        update.push_bind(*usd).push(" WHERE query_id = ").push_bind(query_id.to_string());
+                        noted += update.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+                    }
+                    transaction.commit().await.map_err(failed)?;
+                    Ok(noted)
                 }
-                transaction.commit().await.map_err(failed)?;
-                Ok(noted)
+                .await;
+                if written.is_err() {
+                    crate::give_up(&mut connection);
+                }
+                written
             }
 
             async fn delete_before(&self, unix_ms: i64, limit: usize) -> flightpath_types::Result<u64> {
                 let failed = |e: sqlx::Error| crate::database_error("deleting", &e);
                 let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-                let mut transaction = self.pool.begin().await.map_err(failed)?;
-                // Candidates go with their queries.
-                let mut queries = sqlx::QueryBuilder::<$database>::new(
-                    "DELETE FROM queries WHERE query_id IN (SELECT query_id FROM queries WHERE started_unix_ms < ",
-                );
-                queries.push_bind(unix_ms).push(" ORDER BY started_unix_ms LIMIT ").push_bind(limit).push(")");
-                let mut deleted = queries.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
-                let mut runs = sqlx::QueryBuilder::<$database>::new(
-                    "DELETE FROM shadow_runs WHERE (query_id, shadow_engine) IN \
+                let mut connection = self.pool.acquire().await.map_err(failed)?;
+                let written = async {
+                    let mut transaction = sqlx::Connection::begin(&mut *connection).await.map_err(failed)?;
+                    // Candidates go with their queries.
+                    let mut queries = sqlx::QueryBuilder::<$database>::new(
+                        "DELETE FROM queries WHERE query_id IN (SELECT query_id FROM queries WHERE started_unix_ms < ",
+                    );
+                    queries.push_bind(unix_ms).push(" ORDER BY started_unix_ms LIMIT ").push_bind(limit).push(")");
+                    let mut deleted = queries.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+                    let mut runs = sqlx::QueryBuilder::<$database>::new(
+                        "DELETE FROM shadow_runs WHERE (query_id, shadow_engine) IN \
                      (SELECT query_id, shadow_engine FROM shadow_runs WHERE ended_unix_ms < ",
-                );
-                runs.push_bind(unix_ms).push(" ORDER BY ended_unix_ms LIMIT ").push_bind(limit).push(")");
-                deleted += runs.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
-                transaction.commit().await.map_err(failed)?;
-                Ok(deleted)
+                    );
+                    runs.push_bind(unix_ms).push(" ORDER BY ended_unix_ms LIMIT ").push_bind(limit).push(")");
+                    deleted += runs.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+                    transaction.commit().await.map_err(failed)?;
+                    Ok(deleted)
+                }
+                .await;
+                if written.is_err() {
+                    crate::give_up(&mut connection);
+                }
+                written
             }
         }
     };

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use flightpath_types::{Error, QueryRecord, Result};
-use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::InsertError;
 use crate::insert::{self, NewQuery};
@@ -72,15 +72,24 @@ static INSERT_CANDIDATES: LazyLock<String> = LazyLock::new(|| {
 
 impl PostgresLog {
     pub(crate) async fn insert(&self, records: &[QueryRecord]) -> Result<(), InsertError> {
-        let mut queries = records.iter().map(NewQuery::of).collect::<Result<Vec<_>>>()?;
-        let mut candidates = insert::candidates(records);
-        let mut transaction = self.pool.begin().await?;
-        let insert = query_columns!(bind_arrays sqlx::query(AssertSqlSafe(INSERT_QUERIES.as_str())), queries;);
-        insert.execute(&mut *transaction).await?;
-        let insert = candidate_columns!(bind_arrays sqlx::query(AssertSqlSafe(INSERT_CANDIDATES.as_str())), candidates;);
-        insert.execute(&mut *transaction).await?;
-        Ok(transaction.commit().await?)
+        let mut connection = self.pool.acquire().await?;
+        let written = write(&mut connection, records).await;
+        if written.is_err() {
+            crate::give_up(&mut connection);
+        }
+        written
     }
+}
+
+async fn write(connection: &mut PgConnection, records: &[QueryRecord]) -> Result<(), InsertError> {
+    let mut queries = records.iter().map(NewQuery::of).collect::<Result<Vec<_>>>()?;
+    let mut candidates = insert::candidates(records);
+    let mut transaction = connection.begin().await?;
+    let insert = query_columns!(bind_arrays sqlx::query(AssertSqlSafe(INSERT_QUERIES.as_str())), queries;);
+    insert.execute(&mut *transaction).await?;
+    let insert = candidate_columns!(bind_arrays sqlx::query(AssertSqlSafe(INSERT_CANDIDATES.as_str())), candidates;);
+    insert.execute(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
 }
 
 impl_log_store!(PostgresLog, sqlx::Postgres);

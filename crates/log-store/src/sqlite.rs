@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use flightpath_types::{Error, ErrorKind, QueryRecord, Result};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::InsertError;
 use crate::insert::{self, NewQuery};
@@ -57,26 +57,35 @@ macro_rules! bind_row {
 
 impl SqliteLog {
     pub(crate) async fn insert(&self, records: &[QueryRecord]) -> Result<(), InsertError> {
-        let mut transaction = self.pool.begin().await?;
-        for chunk in records.chunks(ROWS_PER_INSERT) {
-            let queries = chunk.iter().map(NewQuery::of).collect::<Result<Vec<_>>>()?;
-            let mut insert = QueryBuilder::<Sqlite>::new(format!("INSERT INTO queries ({}) ", query_columns!(names)));
-            insert.push_values(queries, |mut row, values| {
-                query_columns!(bind_row row, values;);
-            });
-            insert.push(" ON CONFLICT DO NOTHING").build().execute(&mut *transaction).await?;
+        let mut connection = self.pool.acquire().await?;
+        let written = write(&mut connection, records).await;
+        if written.is_err() {
+            crate::give_up(&mut connection);
         }
-        let mut candidates = insert::candidates(records);
-        while !candidates.is_empty() {
-            let part = candidates.drain(..candidates.len().min(ROWS_PER_INSERT));
-            let mut insert = QueryBuilder::<Sqlite>::new(format!("INSERT INTO candidates ({}) ", candidate_columns!(names)));
-            insert.push_values(part, |mut row, values| {
-                candidate_columns!(bind_row row, values;);
-            });
-            insert.push(" ON CONFLICT DO NOTHING").build().execute(&mut *transaction).await?;
-        }
-        Ok(transaction.commit().await?)
+        written
     }
+}
+
+async fn write(connection: &mut SqliteConnection, records: &[QueryRecord]) -> Result<(), InsertError> {
+    let mut transaction = connection.begin().await?;
+    for chunk in records.chunks(ROWS_PER_INSERT) {
+        let queries = chunk.iter().map(NewQuery::of).collect::<Result<Vec<_>>>()?;
+        let mut insert = QueryBuilder::<Sqlite>::new(format!("INSERT INTO queries ({}) ", query_columns!(names)));
+        insert.push_values(queries, |mut row, values| {
+            query_columns!(bind_row row, values;);
+        });
+        insert.push(" ON CONFLICT DO NOTHING").build().execute(&mut *transaction).await?;
+    }
+    let mut candidates = insert::candidates(records);
+    while !candidates.is_empty() {
+        let part = candidates.drain(..candidates.len().min(ROWS_PER_INSERT));
+        let mut insert = QueryBuilder::<Sqlite>::new(format!("INSERT INTO candidates ({}) ", candidate_columns!(names)));
+        insert.push_values(part, |mut row, values| {
+            candidate_columns!(bind_row row, values;);
+        });
+        insert.push(" ON CONFLICT DO NOTHING").build().execute(&mut *transaction).await?;
+    }
+    Ok(transaction.commit().await?)
 }
 
 impl_log_store!(SqliteLog, sqlx::Sqlite);

@@ -65,6 +65,9 @@ impl Default for PipelineConfig {
     }
 }
 
+/// How long a drain waits for clients to fetch what they have just submitted.
+const FETCH_GRACE: Duration = Duration::from_secs(1);
+
 /// The program behind every front door.
 pub struct Pipeline {
     planner: Planner,
@@ -144,8 +147,13 @@ impl Pipeline {
         self.draining.store(true, Ordering::SeqCst);
         self.shadow.stop();
         self.watchers.close();
-        self.submitted.clear();
         let until = Instant::now() + limit;
+        // A client between its two calls: its query was taken, and its answer is on the way to be fetched.
+        let fetching = (Instant::now() + FETCH_GRACE).min(until);
+        while self.submitted.waits_for_fetch(FETCH_GRACE) && Instant::now() < fetching {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.submitted.clear();
         while !self.running.is_empty() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -403,8 +411,14 @@ impl QueryService for Pipeline {
     }
 
     async fn fetch(&self, query_id: QueryId, principal: &Principal, deadline: Option<Instant>) -> Result<ResultStream> {
-        self.check_open()?;
-        let query = self.submitted.find(query_id, principal)?;
+        // While the server drains, what was taken before can still be fetched; then it's forgotten.
+        let query = match self.submitted.find(query_id, principal) {
+            Ok(query) => query,
+            Err(error) => {
+                self.check_open()?;
+                return Err(error);
+            }
+        };
         let limit = self.time_limit(&query.settings).and_then(|limit| Instant::now().checked_add(limit.saturating_sub(query.spent)));
         let deadline = [deadline, limit].into_iter().flatten().min();
         let (execution_id, token) = match query.take_token() {

@@ -104,6 +104,11 @@ impl SubmittedQueries {
         self.queries.retain(|_, query| query.submitted.elapsed() < self.lifetime);
     }
 
+    /// Whether some query was submitted within this time and hasn't been fetched.
+    pub fn waits_for_fetch(&self, within: Duration) -> bool {
+        self.queries.iter().any(|query| query.submitted.elapsed() < within && query.is_fresh())
+    }
+
     pub fn clear(&self) {
         self.queries.clear();
     }
