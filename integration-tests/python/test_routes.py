@@ -31,7 +31,7 @@ OTHERS = {
     "window": "SELECT o_orderkey, rank() OVER (PARTITION BY o_custkey ORDER BY o_totalprice) FROM orders",
     "cross join": "SELECT count(*) FROM lineitem, orders, part",
     "system table": "SELECT count(*) FROM system.queries",
-    "not on duckdb": "SELECT format_number(o_totalprice, 2) FROM orders",
+    "not on duckdb": "SELECT soundex(o_clerk) FROM orders",
     "no engine": "SELECT nosuchfunction(o_orderkey) FROM orders",
 }
 
