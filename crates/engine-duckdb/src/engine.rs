@@ -191,7 +191,7 @@ pub fn facts(config: &Config, state: EngineState, running: u32) -> EngineFacts {
     EngineFacts {
         id: EngineId::new("duckdb"),
         state,
-        shape: format!("duckdb:{}c:{}MiB", config.threads, config.memory_bytes_max >> 20),
+        shape: shape(config.threads, config.memory_bytes_max),
         memory_bytes_max: if config.user_slots == 0 { config.memory_bytes_max } else { config.memory_bytes_max / 4 * 3 },
         slots: config.slots.saturating_mul(config.workers.max(1)),
         running,
@@ -201,6 +201,11 @@ pub fn facts(config: &Config, state: EngineState, running: u32) -> EngineFacts {
         scan_bytes_per_second_per_core: config.scan_bytes_per_second_per_core,
         pricing: Pricing::hourly(config.usd_per_hour),
     }
+}
+
+/// What a worker is, as far as speed depends on it.
+fn shape(cores: u32, memory_bytes: u64) -> String {
+    format!("duckdb:{cores}c:{}MiB", memory_bytes >> 20)
 }
 
 /// Whether an engine with these settings may run the query; needs no worker.
@@ -234,8 +239,13 @@ impl Engine for DuckdbEngine {
             facts.running = totals.running;
             facts.cores = totals.cores_min;
             facts.memory_bytes_max = totals.memory_bytes_min;
+            facts.shape = shape(totals.cores_min, totals.memory_bytes_min);
         }
         facts
+    }
+
+    fn memory_bytes_total(&self) -> u64 {
+        self.roster.totals(Instant::now()).map_or(self.config.memory_bytes_max, |totals| totals.memory_bytes)
     }
 
     fn eligible(&self, query: &PlannedQuery) -> Result<(), Refusal> {

@@ -32,6 +32,7 @@ pub struct Totals {
     /// Of the smallest, where a query may land.
     pub cores_min: u32,
     pub memory_bytes_min: u64,
+    pub memory_bytes: u64,
 }
 
 /// How a worker that this router keeps alive itself is doing.
@@ -197,12 +198,19 @@ impl Roster {
             let condition = member.now.lock();
             let (slots, load, status) = (condition.status.slots, member.load(&condition), &condition.status);
             totals = Some(match totals {
-                None => Totals { slots, running: load, cores_min: status.threads, memory_bytes_min: status.memory_bytes_max },
+                None => Totals {
+                    slots,
+                    running: load,
+                    cores_min: status.threads,
+                    memory_bytes_min: status.memory_bytes_max,
+                    memory_bytes: status.memory_bytes_max,
+                },
                 Some(t) => Totals {
                     slots: t.slots.saturating_add(slots),
                     running: t.running.saturating_add(load),
                     cores_min: t.cores_min.min(status.threads),
                     memory_bytes_min: t.memory_bytes_min.min(status.memory_bytes_max),
+                    memory_bytes: t.memory_bytes.saturating_add(status.memory_bytes_max),
                 },
             });
         }

@@ -46,6 +46,11 @@ pub trait Engine: Send + Sync {
     /// Pure: depends on the query alone, not on load or health.
     fn eligible(&self, query: &PlannedQuery) -> Result<(), Refusal>;
 
+    /// Memory that all its queries together may use now, in bytes.
+    fn memory_bytes_total(&self) -> u64 {
+        self.facts().memory_bytes_max
+    }
+
     /// Whether each query costs money by itself. Such an engine is never asked for a second opinion.
     fn is_metered(&self) -> bool {
         false

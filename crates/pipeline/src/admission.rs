@@ -64,6 +64,15 @@ impl Admission {
         self.gates.get(engine).map_or(0, |gate| u32::try_from(gate.state.lock().queue.len()).unwrap_or(u32::MAX))
     }
 
+    /// Share of the time in which the engine had something to do, of late; `None` until it was
+    /// watched for a while.
+    pub fn utilisation(&self, engine: &EngineId) -> Option<f64> {
+        let mut state = self.gates.get(engine)?.state.lock();
+        let busy = state.slots_used > 0;
+        state.usage.note(busy, Instant::now());
+        state.usage.share(Instant::now())
+    }
+
     /// Waits for this query's turn. `capacity` is what the engine has now: it may have grown or
     /// shrunk since the last query.
     pub async fn admit(&self, engine: &EngineId, capacity: Capacity, demand: Demand<'_>, deadline: Option<Instant>) -> Result<Permit> {
@@ -132,9 +141,46 @@ struct State {
     /// Of everybody who runs or waits.
     principals: HashMap<Principal, Share>,
     turns: u64,
+    usage: Usage,
     /// In order of arrival.
     queue: Vec<Waiter>,
     arrivals: u64,
+}
+
+/// How much of the time was busy; what is long past counts less.
+#[derive(Debug)]
+struct Usage {
+    since: Instant,
+    noted: Instant,
+    /// Seconds, both fading.
+    busy: f64,
+    all: f64,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { since: now, noted: now, busy: 0.0, all: 0.0 }
+    }
+}
+
+impl Usage {
+    /// What is this long past counts by 1/e.
+    const FADES_SECONDS: f64 = 3_600.0;
+    const WATCHED_MIN: Duration = Duration::from_secs(600);
+
+    /// Until now it was busy, or not.
+    fn note(&mut self, busy: bool, now: Instant) {
+        let seconds = now.saturating_duration_since(self.noted).as_secs_f64();
+        let kept = (-seconds / Self::FADES_SECONDS).exp();
+        self.busy = self.busy * kept + if busy { seconds } else { 0.0 };
+        self.all = self.all * kept + seconds;
+        self.noted = now;
+    }
+
+    fn share(&self, now: Instant) -> Option<f64> {
+        (now.saturating_duration_since(self.since) >= Self::WATCHED_MIN && self.all > 0.0).then(|| (self.busy / self.all).clamp(0.0, 1.0))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -217,6 +263,7 @@ impl State {
     }
 
     fn join(&mut self, principal: &Principal, memory_bytes: u64) {
+        self.usage.note(self.slots_used > 0, Instant::now());
         self.slots_used += 1;
         self.memory_used = self.memory_used.saturating_add(memory_bytes);
         self.turns += 1;
@@ -226,6 +273,7 @@ impl State {
     }
 
     fn leave(&mut self, principal: &Principal, memory_bytes: u64) {
+        self.usage.note(self.slots_used > 0, Instant::now());
         self.slots_used = self.slots_used.saturating_sub(1);
         self.memory_used = self.memory_used.saturating_sub(memory_bytes);
         self.change_share(principal, |share| share.running = share.running.saturating_sub(1));
@@ -400,6 +448,20 @@ mod tests {
         drop((small, beside));
         assert_eq!(admission.gates[&id].state.lock().memory_used, 0);
         assert!(admission.gates[&id].state.lock().principals.is_empty());
+    }
+
+    #[test]
+    fn utilisation_is_the_busy_share_of_late_and_unknown_at_first() {
+        let start = Instant::now();
+        let at = |minutes: u64| start + Duration::from_secs(60 * minutes);
+        let mut usage = Usage { since: start, noted: start, busy: 0.0, all: 0.0 };
+        usage.note(true, at(5));
+        assert_eq!(usage.share(at(5)), None);
+        usage.note(false, at(20));
+        assert!((usage.share(at(20)).unwrap() - 0.2).abs() < 0.05);
+        // Hours of rest later, the beginning hardly counts.
+        usage.note(false, at(600));
+        assert!(usage.share(at(600)).unwrap() < 0.01);
     }
 
     #[tokio::test]

@@ -94,7 +94,7 @@ impl Pipeline {
         predictor: Arc<Predictor>,
         config: PipelineConfig,
     ) -> Self {
-        let shadow = Shadow::new(config.shadow, engines.clone(), shadow_log);
+        let shadow = Shadow::new(config.shadow, engines.clone(), shadow_log, predictor.clone());
         let submitted = SubmittedQueries::new(config.ticket_lifetime, config.submitted_max);
         let LiveConfig { profiles, admission, escalation, timeout } = config.live;
         let runner = Runner::new(engines, predictor.clone(), admission, config.hold, escalation);
@@ -134,7 +134,10 @@ impl Pipeline {
     fn facts(&self, engine: &Arc<dyn Engine>) -> EngineFacts {
         let facts = engine.facts();
         let queued = facts.queued.saturating_add(self.runner.admission.waiting(engine.id()));
-        EngineFacts { queued, ..facts }
+        match self.runner.admission.utilisation(engine.id()) {
+            Some(measured) => EngineFacts { queued, pricing: facts.pricing.with_utilisation(measured), ..facts },
+            None => EngineFacts { queued, ..facts },
+        }
     }
 
     pub fn running_queries(&self) -> usize {

@@ -13,6 +13,7 @@ use arrow::record_batch::RecordBatch;
 use flightpath_engine::{Engine, Execution};
 use flightpath_plan::PlannedQuery;
 use flightpath_querylog::ShadowLog;
+use flightpath_router::Predictor;
 use flightpath_types::{
     Decision, EngineId, Error, ErrorKind, Principal, Quarantined, QueryId, Refusal, Result, SecretToken, ShadowOutcome, ShadowRun,
 };
@@ -20,6 +21,7 @@ use futures::StreamExt;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::learn::Lesson;
 use crate::restamp::restamp;
 use digest::ResultDigest;
 use quarantine::Quarantine;
@@ -48,6 +50,7 @@ pub(crate) struct Shadow {
     engines: Vec<Arc<dyn Engine>>,
     log: Arc<dyn ShadowLog>,
     quarantine: Quarantine,
+    predictor: Arc<Predictor>,
     runs: Arc<Semaphore>,
     stopped: CancellationToken,
 }
@@ -66,9 +69,10 @@ pub(crate) struct Observed {
 }
 
 impl Shadow {
-    pub fn new(config: ShadowConfig, engines: Vec<Arc<dyn Engine>>, log: Arc<dyn ShadowLog>) -> Arc<Self> {
+    pub fn new(config: ShadowConfig, engines: Vec<Arc<dyn Engine>>, log: Arc<dyn ShadowLog>, predictor: Arc<Predictor>) -> Arc<Self> {
         let runs = Arc::new(Semaphore::new(config.runs_max));
-        Arc::new(Self { config, engines, log, quarantine: Quarantine::default(), runs, stopped: CancellationToken::new() })
+        let (quarantine, stopped) = (Quarantine::default(), CancellationToken::new());
+        Arc::new(Self { config, engines, log, quarantine, predictor, runs, stopped })
     }
 
     /// Why this engine may not run queries of this shape.
@@ -94,12 +98,10 @@ impl Shadow {
         engine: &EngineId,
         execution: &Execution,
     ) -> Option<Observed> {
-        if !query.comparable || !self.drawn(execution.query_id) {
-            return None;
-        }
         let others: Vec<EngineId> =
             decision.candidates.iter().map(|c| c.engine.clone()).filter(|id| id != engine && self.may_run(id, query)).collect();
-        if others.is_empty() {
+        let first = self.engine(others.first()?)?;
+        if !query.comparable || !self.drawn(execution.query_id, query, first) {
             return None;
         }
         Some(Observed {
@@ -114,13 +116,14 @@ impl Shadow {
         })
     }
 
-    /// By the query's id, so that a query's fate can be told afterwards.
-    fn drawn(&self, query_id: QueryId) -> bool {
+    /// By the query's id, so that a query's fate can be told afterwards. What `engine` has never
+    /// run is drawn more often: a comparison is also how the router learns of it.
+    fn drawn(&self, query_id: QueryId, query: &PlannedQuery, engine: &Arc<dyn Engine>) -> bool {
         let mut last = [0u8; 8];
         last.copy_from_slice(&query_id.as_bytes()[8..]);
         // The top two bits of these eight bytes are fixed in every UUID.
         let share = (u64::from_be_bytes(last) << 2) as f64 / u64::MAX as f64;
-        share < self.config.share
+        share < self.predictor.shadow_share(self.config.share, Some(query.fingerprint), &query.features, &engine.facts())
     }
 
     fn engine(&self, id: &EngineId) -> Option<&Arc<dyn Engine>> {
@@ -141,6 +144,7 @@ impl Shadow {
             deadline: Instant::now().checked_add(self.config.timeout),
             traceparent: None,
         };
+        let (facts, begun) = (engine.facts(), Instant::now());
         let mut stream = engine.execute(observed.query.clone(), execution).await?;
         let mut digest = ResultDigest::new(&observed.query.schema);
         while let Some(batch) = stream.next().await {
@@ -148,6 +152,9 @@ impl Shadow {
             if digest.rows() > self.config.rows_max {
                 return Err(Error::new(ErrorKind::ResourceExhausted, "the answer has more rows than are compared"));
             }
+        }
+        if let Some(lesson) = Lesson::of(&self.predictor, &observed.query, facts, begun.elapsed()) {
+            lesson.finished(Duration::ZERO);
         }
         Ok(digest)
     }

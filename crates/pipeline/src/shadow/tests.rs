@@ -90,7 +90,7 @@ fn row(query: &PlannedQuery, value: i64) -> RecordBatch {
 async fn compared(engines: &[(&str, Option<i64>)]) -> (Vec<ShadowRun>, Vec<String>) {
     let (query, log) = (query(), Arc::new(Log::default()));
     let all: Vec<Arc<dyn Engine>> = engines.iter().map(|(id, value)| Answers::engine(id, *value)).collect();
-    let shadow = Shadow::new(ShadowConfig { share: 1.0, ..Default::default() }, all.clone(), log.clone());
+    let shadow = Shadow::new(ShadowConfig { share: 1.0, ..Default::default() }, all.clone(), log.clone(), Arc::default());
     let ids: Vec<EngineId> = all.iter().map(|e| e.id().clone()).collect();
     let (decision, execution) = (fixtures::decision(&ids, Default::default()), fixtures::execution());
     let Some(mut observed) = shadow.observe(&query, &decision, all[0].id(), &execution) else { return (Vec::new(), Vec::new()) };
