@@ -170,11 +170,11 @@ def collect(data, workloads, folder, options, rng, grown=False):
 
 
 def sequences(found, rng, draws):
-    """Benchmarks: three passes in changing order. The mixed workload: few shapes often, many seldom."""
+    """Benchmarks: ten passes in changing order. The mixed workload: few shapes often, many seldom."""
     ids = [entry["id"] for entry in found if not entry["grown"]]
     by_workload = {w: [e["id"] for e in found if e["workload"] == w and not e["grown"]] for w in ("tpch", "tpcds", "mixed")}
     for workload in ("tpch", "tpcds"):
-        passes = [rng.sample(by_workload[workload], len(by_workload[workload])) for _ in range(3)]
+        passes = [rng.sample(by_workload[workload], len(by_workload[workload])) for _ in range(10)]
         if by_workload[workload]:
             yield {"kind": "sequence", "name": workload, "ids": [name for one in passes for name in one]}
     if by_workload["mixed"]:

@@ -16,9 +16,12 @@ const SIMPLE_JOINS_MAX: u32 = 1;
 const BIG_MS: f64 = 60_000.0;
 /// ...and with fewer runs behind the prediction than this, too uncertain for a small engine.
 const SURE_OBSERVATIONS: u32 = 3;
-/// Five strata of a log-normal distribution: how far between median and 95th percentile, and how
-/// much of it lies there.
-const STRATA: [(f64, f64); 5] = [(-1.0, 0.1), (-0.5, 0.24), (0.0, 0.32), (0.5, 0.24), (1.0, 0.1)];
+/// Strata of a log-normal distribution: how far from the median, in distances of the 95th percentile
+/// from it, and how much of the distribution lies there. In pairs, so that more spread is never less
+/// lateness.
+const STRATA: [(f64, f64); 5] = [(-1.0, 0.09), (-0.5, 0.22), (0.0, 0.34), (0.5, 0.22), (1.0, 0.09)];
+/// Beyond the 95th percentile, as multiples of it: lateness is dear, so that the tail counts.
+const TAIL: [(f64, f64); 2] = [(1.6, 0.03), (2.5, 0.01)];
 
 /// An engine that may run the query.
 pub(crate) struct Contestant<'a> {
@@ -144,10 +147,14 @@ pub(crate) fn cost_usd(numbers: &CandidateNumbers, usd_per_second_late: f64, slo
     numbers.usd + usd_per_second_late * late_ms(numbers, slo_ms) / 1_000.0
 }
 
-/// Expected time beyond the SLO, latency taken as log-normal: an uncertain engine is late more often.
+/// Expected time beyond the SLO: an uncertain engine is late more often.
 fn late_ms(numbers: &CandidateNumbers, slo_ms: f64) -> f64 {
-    let spread = if numbers.latency_ms > 0.0 { (numbers.latency_p95_ms / numbers.latency_ms).max(1.0) } else { 1.0 };
-    STRATA.iter().map(|(at, share)| share * (numbers.latency_ms * spread.powf(*at) - slo_ms).max(0.0)).sum()
+    let p95_ms = numbers.latency_p95_ms.max(numbers.latency_ms);
+    let spread = if numbers.latency_ms > 0.0 { p95_ms / numbers.latency_ms } else { 1.0 };
+    let late = |ms: f64| (ms - slo_ms).max(0.0);
+    let most: f64 = STRATA.iter().map(|(at, share)| share * late(numbers.latency_ms * spread.powf(*at))).sum();
+    let tail: f64 = TAIL.iter().map(|(times, share)| share * late(p95_ms * times)).sum();
+    most + tail
 }
 
 /// What decided, for an engine without a risk.

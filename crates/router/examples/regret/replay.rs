@@ -168,7 +168,8 @@ impl<'a> Replay<'a> {
             let cheap = matches!(facts.pricing.compute, ComputePrice::Hourly { .. });
             let other = cheap && *engine != play.engine && matrix.runs(play.query, *engine).is_some();
             let query = &matrix.queries[play.query];
-            let share = self.predictor.shadow_share(self.shadow, Some(query.fingerprint), &query.features, facts);
+            let ran = &matrix.engines[play.engine].facts;
+            let share = self.predictor.shadow_share(self.shadow, Some(query.fingerprint), &query.features, ran, facts);
             other && drawn(self.plays << 8 | *engine as u64) < share
         };
         if let Some(second) = (0..matrix.engines.len()).find(worth) {

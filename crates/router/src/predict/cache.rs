@@ -19,7 +19,7 @@ const SAME_LN: f64 = 0.405;
 /// Times are scaled up to an eightfold change; beyond it, they say too little.
 const SCALED_LN: f64 = 2.08;
 /// Added standard deviation per e-fold of scaling.
-const SCALED_SD: f64 = 0.5;
+const SCALED_SD: f64 = 0.25;
 /// Differences among smaller scans don't matter.
 const BYTES_FLOOR: f64 = 65_536.0;
 /// What is forgotten at once when a shard is full: one entry in so many.
@@ -91,7 +91,7 @@ impl Shapes {
         let ms = median.exp();
         let fixed = clamped(class.overhead_ms, 0.0, ms);
         let ln_p50 = (fixed + (ms - fixed) * scale.exp()).max(super::LATENCY_MS_MIN).ln();
-        let ln_p95 = ln_p50 + Samples::reach(sd + SCALED_SD * scale.abs(), z);
+        let ln_p95 = ln_p50 + Samples::reach(sd.hypot(SCALED_SD * scale), z);
         Some(Estimate { ln_p50, ln_p95, observations: class.latency.seen, source: PredictionSource::Shape })
     }
 
@@ -103,7 +103,7 @@ impl Shapes {
         let (median, sd) = class.memory.summary();
         // Buffers stay when there's less to read.
         let ln_p50 = median + scale.max(0.0);
-        let ln_p95 = ln_p50 + Samples::reach(sd + SCALED_SD * scale.abs(), Z_95);
+        let ln_p95 = ln_p50 + Samples::reach(sd.hypot(SCALED_SD * scale), Z_95);
         Some(Estimate { ln_p50, ln_p95, observations: class.memory.seen, source: PredictionSource::Shape })
     }
 

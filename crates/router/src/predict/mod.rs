@@ -96,6 +96,8 @@ const RESULT_ROW_BYTES: u64 = 64;
 /// While fewer runs than this were seen of an engine, more of them are repeated there.
 const CURIOUS_RUNS: u32 = 300;
 const CURIOUS_FACTOR: f64 = 25.0;
+/// A shape that ran this often will come again: trying it elsewhere once pays.
+const REPEATS_MIN: u32 = 2;
 /// A query is given up on an engine at so many times its 95th percentile...
 const ESCALATE_FACTOR: f64 = 3.0;
 /// ...but not before this.
@@ -192,16 +194,25 @@ impl Predictor {
         clamped(told + ahead as f64 / f64::from(facts.slots.max(1)) * usual_ms, 0.0, LATENCY_MS_MAX)
     }
 
-    /// With what probability a run should be repeated in the background on this engine, for comparing
-    /// and for learning: the share that is set; of a shape that was never timed there up to
-    /// twenty-five times that, as long as little was seen of the engine.
-    pub fn shadow_share(&self, share: f64, fingerprint: Option<Fingerprint>, features: &Features, facts: &EngineFacts) -> f64 {
-        let engine = engine_key(facts);
-        let seen = self.models.read().get(engine).map_or(0, Model::seen);
-        let unknown = 1.0 - f64::from(seen.min(CURIOUS_RUNS)) / f64::from(CURIOUS_RUNS);
-        let new = fingerprint.is_none_or(|fingerprint| self.shapes.times(shape_key(engine, fingerprint), features) == 0);
-        let factor = if new { 1.0 + (CURIOUS_FACTOR - 1.0) * unknown } else { 1.0 };
-        clamped(share * factor, 0.0, 1.0)
+    /// With what probability a run on `ran` should be repeated in the background on `other`, for
+    /// comparing and for learning: the share that is set; up to twenty-five times that for a shape
+    /// that was never timed there, when it comes again and again or little is known of the engine.
+    pub fn shadow_share(
+        &self,
+        share: f64,
+        fingerprint: Option<Fingerprint>,
+        features: &Features,
+        ran: &EngineFacts,
+        other: &EngineFacts,
+    ) -> f64 {
+        let times = |facts| fingerprint.map_or(0, |fingerprint| self.shapes.times(shape_key(engine_key(facts), fingerprint), features));
+        let seen = self.models.read().get(engine_key(other)).map_or(0, Model::seen);
+        let curious = match (times(other), times(ran)) {
+            (0, before) if before >= REPEATS_MIN => 1.0,
+            (0, _) => 1.0 - f64::from(seen.min(CURIOUS_RUNS)) / f64::from(CURIOUS_RUNS),
+            (_, _) => 0.0,
+        };
+        clamped(share * (1.0 + (CURIOUS_FACTOR - 1.0) * curious), 0.0, 1.0)
     }
 
     /// Learns from one run.

@@ -12,8 +12,15 @@ use crate::number::clamped;
 const TRIANGLE: usize = SIZE * (SIZE + 1) / 2;
 /// How much of the past is kept at each full observation: half of it after some 1,400.
 const KEEP: f64 = 0.9995;
-/// Precision of the weights' prior, relative to the noise.
-const RIDGE: f64 = 0.5;
+/// Precision of the weights' prior, relative to the noise: the prior's level and its slope by bytes
+/// may well be off, most else matters little until shown.
+const fn ridge(index: usize) -> f64 {
+    match index {
+        0 => 0.1,
+        1 => 1.0,
+        _ => 6.0,
+    }
+}
 /// The noise's prior: a standard deviation of 0.6, worth four observations.
 const NOISE_SHAPE: f64 = 2.0;
 const NOISE_SCALE: f64 = NOISE_SHAPE * 0.36;
@@ -131,7 +138,7 @@ impl Regression {
     fn solve(&mut self) {
         for i in 0..SIZE {
             for j in 0..=i {
-                let mut sum = self.xx[row(i) + j] + if i == j { RIDGE } else { 0.0 };
+                let mut sum = self.xx[row(i) + j] + if i == j { ridge(i) } else { 0.0 };
                 for k in 0..j {
                     sum -= self.factor[row(i) + k] * self.factor[row(j) + k];
                 }
@@ -200,7 +207,7 @@ impl Regression {
 }
 
 pub(crate) const Z_MIN: f64 = 0.5;
-pub(crate) const Z_MAX: f64 = 5.0;
+pub(crate) const Z_MAX: f64 = 3.5;
 const Z_STEP: f64 = 0.05;
 
 /// Moves a quantile's place so that 5 of 100 observations come to lie beyond it, whatever their

@@ -5,9 +5,9 @@ use super::Z_95;
 /// Kept of one quantity; older ones would hardly weigh.
 pub(crate) const KEPT: usize = 16;
 /// Weight of a value relative to the one after it.
-const DECAY: f64 = 0.85;
+const DECAY: f64 = 0.9;
 /// What the spread is thought to be before there are values, and how many values that is worth.
-const PRIOR_SD: f64 = 0.3;
+const PRIOR_SD: f64 = 0.4;
 const PRIOR_WEIGHT: f64 = 3.0;
 
 #[derive(Debug, Clone, Default, PartialEq)]
