@@ -15,7 +15,8 @@ use flightpath_plan::PlannedQuery;
 use flightpath_querylog::ShadowLog;
 use flightpath_router::Predictor;
 use flightpath_types::{
-    Decision, EngineId, Error, ErrorKind, Principal, Quarantined, QueryId, Refusal, Result, SecretToken, ShadowOutcome, ShadowRun,
+    Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, Quarantined, QueryId, Refusal, Result, SecretToken, ShadowOutcome,
+    ShadowRun,
 };
 use futures::StreamExt;
 use tokio::sync::Semaphore;
@@ -100,8 +101,8 @@ impl Shadow {
     ) -> Option<Observed> {
         let others: Vec<EngineId> =
             decision.candidates.iter().map(|c| c.engine.clone()).filter(|id| id != engine && self.may_run(id, query)).collect();
-        let first = self.engine(others.first()?)?;
-        if !query.comparable || !self.drawn(execution.query_id, query, first) {
+        let (ran, first) = (self.engine(engine)?.facts(), self.engine(others.first()?)?.facts());
+        if !query.comparable || !self.drawn(execution.query_id, query, &ran, &first) {
             return None;
         }
         Some(Observed {
@@ -116,14 +117,14 @@ impl Shadow {
         })
     }
 
-    /// By the query's id, so that a query's fate can be told afterwards. What `engine` has never
+    /// By the query's id, so that a query's fate can be told afterwards. What `other` has never
     /// run is drawn more often: a comparison is also how the router learns of it.
-    fn drawn(&self, query_id: QueryId, query: &PlannedQuery, engine: &Arc<dyn Engine>) -> bool {
+    fn drawn(&self, query_id: QueryId, query: &PlannedQuery, ran: &EngineFacts, other: &EngineFacts) -> bool {
         let mut last = [0u8; 8];
         last.copy_from_slice(&query_id.as_bytes()[8..]);
         // The top two bits of these eight bytes are fixed in every UUID.
         let share = (u64::from_be_bytes(last) << 2) as f64 / u64::MAX as f64;
-        share < self.predictor.shadow_share(self.config.share, Some(query.fingerprint), &query.features, &engine.facts())
+        share < self.predictor.shadow_share(self.config.share, Some(query.fingerprint), &query.features, ran, other)
     }
 
     fn engine(&self, id: &EngineId) -> Option<&Arc<dyn Engine>> {
