@@ -2,9 +2,8 @@
 //! times, then a model of the engine, then a prior. Learning never blocks deciding for long, never
 //! grows without bound, and never lets what isn't a number in or out.
 //!
-//! The learner is written here: crates for it (`linfa`, `smartcore`) fit batches, have no online
-//! update with an uncertainty of each prediction, and bring an array library along; two dozen
-//! features need a page of arithmetic.
+//! The learner is written here: what is needed is an update per query and an uncertainty with each
+//! prediction, for two dozen features, which is a page of arithmetic without an array library.
 
 mod cache;
 mod model;
