@@ -78,7 +78,7 @@ def roapi(data):
     port = free_port()
     args = [str(program), "--addr-flight-sql", f"127.0.0.1:{port}", "--addr-http", f"127.0.0.1:{free_port()}", "--addr-postgres", f"127.0.0.1:{free_port()}"]
     for table in tables(data):
-        args += ["--table", f"{table.name}={table},format=delta"]
+        args += ["--table", f"{table.name}={table},format=delta,use_memory_table=false"]
     process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
