@@ -21,7 +21,8 @@ use flightpath_types::{EngineFacts, EngineId, Features, Fingerprint, Principal, 
 pub use ab::{AbOutcome, AbReport, Interval, Method, compare};
 pub use money::marginal_usd;
 pub use predict::{
-    ModelState, Observation, Observed, Predictor, PredictorConfig, PredictorSnapshot, Restored, ShapeState, escalate_after_ms,
+    ESCALATE_FACTOR, ESCALATE_MS_MIN, ModelState, Observation, Observed, Predictor, PredictorConfig, PredictorSnapshot, Restored,
+    ShapeState, escalate_after_ms,
 };
 pub use profile::{Budget, DEFAULT_PROFILE, OverBudget, Profile, ProfileAssignments, ProfileLimits, Profiles};
 pub use route::route;

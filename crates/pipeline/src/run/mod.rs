@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use arrow::record_batch::RecordBatch;
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::PlannedQuery;
-use flightpath_router::Predictor;
+use flightpath_router::{ESCALATE_FACTOR, ESCALATE_MS_MIN, Predictor};
 use flightpath_types::{Decision, EngineFacts, EngineId, Error, ErrorKind, Result};
 use parking_lot::RwLock;
 
@@ -40,7 +40,7 @@ pub struct EscalationConfig {
 
 impl Default for EscalationConfig {
     fn default() -> Self {
-        Self { factor: 3.0, after_min: Duration::from_secs(2) }
+        Self { factor: ESCALATE_FACTOR, after_min: Duration::from_millis(ESCALATE_MS_MIN as u64) }
     }
 }
 

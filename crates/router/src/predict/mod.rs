@@ -97,12 +97,12 @@ const CURIOUS_RUNS: u32 = 300;
 const CURIOUS_FACTOR: f64 = 25.0;
 /// A shape that ran this often will come again: trying it elsewhere once pays.
 const REPEATS_MIN: u32 = 2;
-/// A query is given up on an engine at so many times its 95th percentile...
-const ESCALATE_FACTOR: f64 = 3.0;
-/// ...but not before this.
-const ESCALATE_MS_MIN: f64 = 1_000.0;
+/// A query is given up on an engine at so many times its 95th percentile, where settings don't say.
+pub const ESCALATE_FACTOR: f64 = 3.0;
+/// But not before this: predictions of small queries are no reason to hurry.
+pub const ESCALATE_MS_MIN: f64 = 2_000.0;
 
-/// When a query that has answered nothing yet should be given to the next engine.
+/// When a query that has answered nothing yet is given to the next engine, by the default settings.
 pub fn escalate_after_ms(numbers: &CandidateNumbers) -> f64 {
     clamped(numbers.latency_p95_ms * ESCALATE_FACTOR, ESCALATE_MS_MIN, LATENCY_MS_MAX)
 }

@@ -261,6 +261,6 @@ fn what_is_new_to_an_engine_is_tried_there_more_often() {
 fn escalation_waits_for_three_times_the_95th_percentile_and_at_least_a_second() {
     let numbers = |p95| CandidateNumbers { latency_p95_ms: p95, ..Default::default() };
     assert_eq!(escalate_after_ms(&numbers(2_000.0)), 6_000.0);
-    assert_eq!(escalate_after_ms(&numbers(3.0)), 1_000.0);
-    assert_eq!(escalate_after_ms(&numbers(f64::NAN)), 1_000.0);
+    assert_eq!(escalate_after_ms(&numbers(3.0)), ESCALATE_MS_MIN);
+    assert_eq!(escalate_after_ms(&numbers(f64::NAN)), ESCALATE_MS_MIN);
 }
