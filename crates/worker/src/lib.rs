@@ -12,6 +12,7 @@
 //! | `ticket` | signatures, expiry, limits |
 //! | `query` | one query on its thread |
 //! | `sql_check`, `bindings` | what a statement may name, and what that is |
+//! | `sandbox` | what the kernel lets DuckDB's threads do |
 //! | `checks` | verdicts on compiled SQL that are known already |
 //! | `instance` | DuckDB instances and how they are closed |
 //! | `duck` | DuckDB's C API: the one file with `unsafe` |
@@ -25,6 +26,7 @@ mod duck_error;
 mod error;
 mod instance;
 mod query;
+mod sandbox;
 mod serve;
 mod service;
 mod sql_check;
