@@ -157,7 +157,7 @@ impl SystemTable for Queries {
         let ids: Vec<String> = rows.iter().map(|r| r.query_id.to_string()).collect();
         let fingerprints: Vec<Option<String>> = rows.iter().map(|r| r.fingerprint.map(|f| f.to_string())).collect();
         let failovers: Vec<String> = rows.iter().map(|r| r.failovers.join("; ")).collect();
-        let tables: Vec<String> = rows.iter().map(|r| table_versions(r)).collect();
+        let tables: Vec<String> = rows.iter().map(table_versions).collect();
         let started = rows.iter().map(|r| Some(r.started_unix_ms.saturating_mul(1000))).collect::<TimestampMicrosecondArray>();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from_iter_values(&ids)),

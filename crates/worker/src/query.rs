@@ -261,12 +261,11 @@ impl Query {
         if error::invalidates(error) && !instance.invalidate() {
             meaning = Error::unavailable("another query has invalidated DuckDB's database, which was replaced");
         }
-        if meaning.kind() != ErrorKind::Raised || error.kind != ErrorType::InvalidInput {
-            if error::may_be_damage(error)
-                && let Some(damage) = error::damage(self.files())
-            {
-                return damage;
-            }
+        if (meaning.kind() != ErrorKind::Raised || error.kind != ErrorType::InvalidInput)
+            && error::may_be_damage(error)
+            && let Some(damage) = error::damage(self.files())
+        {
+            return damage;
         }
         meaning
     }
