@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::Config;
 use crate::duck::{Connection, Database, DuckError};
+use crate::memory::{MemoryWatch, Watched};
 use crate::type_text::quote_text;
 
 pub struct Instance {
@@ -46,13 +47,21 @@ pub struct Instances {
     spare: Mutex<Option<Arc<Instance>>>,
     opened: AtomicU64,
     recycled: AtomicU64,
+    memory: MemoryWatch,
 }
 
 impl Instances {
     pub fn open(config: &Config) -> Result<Self> {
         let opened = AtomicU64::new(0);
         let shared = Arc::new(open_shared(config, &opened)?);
-        Ok(Self { config: config.clone(), shared: Mutex::new(shared), spare: Mutex::new(None), opened, recycled: AtomicU64::new(0) })
+        Ok(Self {
+            config: config.clone(),
+            shared: Mutex::new(shared),
+            spare: Mutex::new(None),
+            opened,
+            recycled: AtomicU64::new(0),
+            memory: MemoryWatch::start(),
+        })
     }
 
     /// The instance for compiled SQL. It can open any file, so what runs on it must have been
@@ -85,6 +94,11 @@ impl Instances {
             // Not needed yet; who needs one tries again and tells the client.
             Err(error) => tracing::warn!(%error, "no spare DuckDB instance could be opened"),
         }
+    }
+
+    /// Watches a query's memory until what is returned is dropped.
+    pub fn watch(&self, instance: &Arc<Instance>) -> Watched {
+        self.memory.enter(instance)
     }
 
     pub fn recycled(&self) -> u64 {

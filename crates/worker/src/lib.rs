@@ -13,6 +13,7 @@
 //! | `query` | one query on its thread |
 //! | `sql_check`, `bindings` | what a statement may name, and what that is |
 //! | `instance` | DuckDB instances and how they are closed |
+//! | `memory` | how much memory a query holds |
 //! | `duck` | DuckDB's C API: the one file with `unsafe` |
 
 mod bindings;
@@ -22,6 +23,7 @@ mod duck;
 mod duck_error;
 mod error;
 mod instance;
+mod memory;
 mod query;
 mod serve;
 mod service;
