@@ -2,9 +2,11 @@
 
 import hashlib
 import signal
+import subprocess
 
+import pyarrow.flight as flight
 import pytest
-from conftest import wait_until
+from conftest import BINARY, wait_until
 from simulation import connect
 
 SETTINGS = """
@@ -166,3 +168,30 @@ def test_prices_the_log_and_who_may_connect_change_without_a_restart(server, tpc
     assert all(after[engine] > before[engine] * 50 for engine in ("duckdb", "datafusion"))
     wait_until(lambda: "settings taken on" in one.stderr(), what="lines of the new level")
     assert "take effect at the next start" not in one.stderr()
+
+
+def test_a_removed_users_session_ends(server, tpch_dir):
+    def user(name, password):
+        hashed = subprocess.run([BINARY, "hash-password"], input=password, capture_output=True, text=True, check=True).stdout.strip()
+        return f'[[auth.users]]\nname = "{name}"\npassword_hash = "{hashed}"\n'
+
+    ann, ben = user("ann", "a password of ann"), user("ben", "a password of ben")
+    one = server("--data", tpch_dir, settings=ann + ben)
+
+    def logged_in(name, password):
+        with flight.connect(one.uri) as client:
+            return client.authenticate_basic_token(name, password)[1].decode().removeprefix("Bearer ")
+
+    sessions = {name: logged_in(name, f"a password of {name}") for name in ("ann", "ben")}
+
+    def asks(name):
+        with connect(one, sessions[name]) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM nation")
+            return cursor.fetchall()
+
+    assert asks("ann") == asks("ben") == [(25,)]
+    (one.state_dir / "flightpath.toml").write_text(ben)
+    one.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "settings taken on" in one.stderr(), what="the settings")
+    assert "log in again" in error_of(lambda: asks("ann")) and asks("ben") == [(25,)]
+    assert error_of(lambda: logged_in("ann", "a password of ann"))

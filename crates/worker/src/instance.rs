@@ -12,6 +12,7 @@ use flightpath_types::{Error, Result};
 use parking_lot::Mutex;
 
 use crate::Config;
+use crate::checks::Checks;
 use crate::duck::{Connection, Database, DuckError};
 use crate::memory::{MemoryWatch, Watched};
 use crate::type_text::quote_text;
@@ -48,6 +49,7 @@ pub struct Instances {
     opened: AtomicU64,
     recycled: AtomicU64,
     memory: MemoryWatch,
+    checks: Checks,
 }
 
 impl Instances {
@@ -61,6 +63,7 @@ impl Instances {
             opened,
             recycled: AtomicU64::new(0),
             memory: MemoryWatch::start(),
+            checks: Checks::default(),
         })
     }
 
@@ -101,6 +104,11 @@ impl Instances {
         self.memory.enter(instance)
     }
 
+    /// Texts that were checked lately.
+    pub fn checks(&self) -> &Checks {
+        &self.checks
+    }
+
     pub fn recycled(&self) -> u64 {
         self.recycled.load(Ordering::Relaxed)
     }
@@ -121,7 +129,9 @@ fn open_shared(config: &Config, opened: &AtomicU64) -> Result<Instance> {
         Limits { memory_bytes: config.shared_memory_bytes_max(), temp_bytes: config.temp_bytes_max / 4 * 3, threads: config.threads };
     let instance = open(&config.temp_dir, opened, &limits)?;
     let connection = instance.connect().map_err(|e| cannot_open(&e))?;
-    connection.execute("SET GLOBAL lock_configuration = true").map_err(|e| cannot_open(&e))?;
+    // Databricks promises no order without ORDER BY. To keep one, DuckDB would hold results back, and
+    // for a LIMIT read its table a second time.
+    connection.execute("SET GLOBAL preserve_insertion_order = false; SET GLOBAL lock_configuration = true").map_err(|e| cannot_open(&e))?;
     Ok(instance)
 }
 
