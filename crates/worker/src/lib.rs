@@ -12,6 +12,7 @@
 //! | `ticket` | signatures, expiry, limits |
 //! | `query` | one query on its thread |
 //! | `sql_check`, `bindings` | what a statement may name, and what that is |
+//! | `sandbox` | what the kernel lets DuckDB's threads do |
 //! | `checks` | verdicts on compiled SQL that are known already |
 //! | `instance` | DuckDB instances and how they are closed |
 //! | `memory` | how much memory a query holds |
@@ -27,6 +28,7 @@ mod error;
 mod instance;
 mod memory;
 mod query;
+mod sandbox;
 mod serve;
 mod service;
 mod sql_check;

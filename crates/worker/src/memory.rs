@@ -60,7 +60,7 @@ pub struct Watched {
 }
 
 impl MemoryWatch {
-    /// A system without a thread to spare watches nothing.
+    /// The thread is bound by the limits of the caller's. A system without one to spare watches nothing.
     pub fn start() -> Self {
         let shared = Arc::<Shared>::default();
         let own = shared.clone();
