@@ -148,5 +148,9 @@ fn record(number: u64) -> QueryRecord {
         error_message: None,
         failovers: Vec::new(),
         usd_actual: None,
+        memory_bytes: None,
+        statement_id: None,
+        warehouse_ms: None,
+        reconciled_unix_ms: None,
     }
 }
