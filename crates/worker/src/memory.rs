@@ -18,7 +18,7 @@ use crate::instance::Instance;
 /// What is kept for later queries isn't this one's.
 const HELD_SQL: &str = "SELECT CAST(coalesce(sum(memory_usage_bytes), 0) AS BIGINT) AS held FROM duckdb_memory() WHERE tag NOT IN ('EXTERNAL_FILE_CACHE', 'OBJECT_CACHE')";
 /// The first look, and the shortest pause between two.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MIN: Duration = Duration::from_millis(40);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// A pause is this part of the time that the query has run.
 const PAUSE_PART: u32 = 4;
