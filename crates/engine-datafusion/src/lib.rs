@@ -8,6 +8,7 @@
 
 mod cloud;
 mod conform;
+mod constant;
 mod engine;
 mod error;
 mod files;
