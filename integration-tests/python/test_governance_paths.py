@@ -83,12 +83,14 @@ def leaks(name, sql, rows, segments=True):
 def test_prepared_statements_leak_nothing(workspace, name, path):
     server, data = workspace
     headers = {"auto": {}, "duckdb-dialect": {"dialect": "duckdb"}}.get(path, {"engine": path})
-    statements = [*attacks(data), *more_attacks(data)]
+    known = list(attacks(data))
+    statements = [*known, *more_attacks(data)]
     assert len(statements) > 250
     local = path in ("duckdb", "datafusion", "duckdb-dialect")
     with connect(server, PRINCIPALS[name], **headers) as connection, connection.cursor() as cursor:
         for sql in statements:
-            for prepared in (False, True):
+            # Directly, the others are tried elsewhere.
+            for prepared in (True,) if sql in known else (False, True):
                 try:
                     # Bound to nothing, it is prepared first.
                     cursor.execute(sql, [] if prepared else None)
