@@ -59,8 +59,9 @@ impl Service {
         // By name, so that `catalog` holds when `schema` is checked.
         settings.sort();
         for (name, value) in settings {
-            statement.settings.set(&name, &value)?;
-            self.queries.check_setting(&statement.settings, &name, &value)?;
+            for (name, value) in self.queries.resolve_setting(&statement.settings, &name, &value).await? {
+                statement.settings.set(&name, &value)?;
+            }
         }
         self.queries.route(&statement).await.map(convert::routed)
     }

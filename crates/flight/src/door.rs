@@ -149,7 +149,7 @@ impl Door {
         self.refuse_lost(session_key, session_origin)?;
         let session = self.sessions.get(session_key, &identity.principal)?;
         let mut settings = session.settings();
-        self.apply_overrides(headers, &mut settings)?;
+        self.apply_overrides(headers, &mut settings).await?;
         Ok(Caller {
             principal: identity.principal,
             session,
@@ -283,7 +283,7 @@ impl Door {
         Ok(Some(SessionKey(fixed(key))))
     }
 
-    fn apply_overrides(&self, headers: &HeaderMap, settings: &mut Session) -> Result<()> {
+    async fn apply_overrides(&self, headers: &HeaderMap, settings: &mut Session) -> Result<()> {
         let mut overrides = Vec::new();
         for (name, value) in headers {
             let Some(setting) = name.as_str().strip_prefix(OVERRIDE_PREFIX) else { continue };
@@ -293,8 +293,10 @@ impl Door {
         // By name, so that `catalog` holds when `schema` is checked.
         overrides.sort();
         for (name, value) in overrides {
-            settings.set(&name, value).map_err(|e| e.context(format!("header '{OVERRIDE_PREFIX}{name}'")))?;
-            self.queries.check_setting(settings, &name, value)?;
+            let of_header = |e: Error| e.context(format!("header '{OVERRIDE_PREFIX}{}'", name.replace('_', "-")));
+            for (name, value) in self.queries.resolve_setting(settings, &name, value).await.map_err(of_header)? {
+                settings.set(&name, &value).map_err(of_header)?;
+            }
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use flightpath_types::{
     CandidateNumbers, Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, Session,
 };
 use futures::{StreamExt, stream};
+use moka::sync::Cache;
 use parking_lot::RwLock;
 use tracing::Instrument;
 
@@ -73,6 +74,12 @@ impl Default for PipelineConfig {
 /// How long a drain waits for clients to fetch what they have just submitted.
 const FETCH_GRACE: Duration = Duration::from_secs(1);
 
+/// Places for short names that were looked for lately and found, by who asked, the catalog before,
+/// and the setting.
+type PlaceKey = (Principal, String, String, String);
+const PLACES_MAX: u64 = 10_000;
+const PLACES_LIFETIME: Duration = Duration::from_secs(60);
+
 /// The program behind every front door.
 pub struct Pipeline {
     planner: Planner,
@@ -87,6 +94,7 @@ pub struct Pipeline {
     shadow: Arc<Shadow>,
     watchers: Arc<DecisionHub>,
     administrators: Arc<Administrators>,
+    places: Cache<PlaceKey, Vec<(String, String)>>,
     draining: AtomicBool,
 }
 
@@ -119,6 +127,7 @@ impl Pipeline {
             shadow,
             watchers: Arc::new(DecisionHub::new(administrators.clone())),
             administrators,
+            places: Cache::builder().max_capacity(PLACES_MAX).time_to_live(PLACES_LIFETIME).build(),
             draining: AtomicBool::new(false),
         }
     }
@@ -135,6 +144,16 @@ impl Pipeline {
     /// What every engine is now, for `system.engines`.
     pub fn engine_facts(&self) -> Vec<EngineFacts> {
         self.runner.engines.iter().map(|engine| self.facts(engine)).collect()
+    }
+
+    /// Whether the profile that these settings ask for may send what changes something to
+    /// Databricks; `None` where the profile leaves it to the server.
+    pub fn profile_writes(&self, settings: &Session) -> Option<bool> {
+        match self.policies.profile(settings) {
+            Ok(profile) => profile.writes,
+            // It isn't known what holds.
+            Err(_) => Some(false),
+        }
     }
 
     /// What the log says every profile has spent on a day (since the epoch, in UTC), by all routers.
@@ -476,7 +495,17 @@ impl QueryService for Pipeline {
 
     async fn resolve_setting(&self, session: &Session, name: &str, value: &str) -> Result<Vec<(String, String)>> {
         self.check_setting(session, name, value)?;
-        self.planner.setting(session, name, value).await
+        if !matches!(name, "catalog" | "schema") || value.trim().is_empty() {
+            return self.planner.setting(session, name, value).await;
+        }
+        // Comes with every call of a client that says it in a header.
+        let key = (session.principal.clone(), session.catalog.clone(), name.to_string(), value.to_string());
+        if let Some(known) = self.places.get(&key) {
+            return Ok(known);
+        }
+        let found = self.planner.setting(session, name, value).await?;
+        self.places.insert(key, found.clone());
+        Ok(found)
     }
 
     fn catalog(&self) -> Arc<dyn Catalog> {

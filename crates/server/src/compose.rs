@@ -93,6 +93,9 @@ pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Resul
     let predictor = Arc::new(Predictor::default());
     learned::restore(&store, &predictor).await;
     let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), shadow_log, predictor.clone(), config));
+    if let Some(workspace) = &workspace {
+        workspace.describer.with_profiles_of(&pipeline);
+    }
     let connections = OpenConnections::default();
     let sessions = OpenSessions::default();
     let now = Now {

@@ -1,7 +1,7 @@
 //! A Databricks workspace's part in the composition: its warehouse as an engine, its Unity Catalog,
 //! and in whose name each call is made.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
@@ -11,7 +11,7 @@ use flightpath_catalog_unity::{Identities, UnityCatalog};
 use flightpath_databricks::{Auth, Client, ClientConfig, Identity};
 use flightpath_engine_databricks::{DatabricksEngine, MonitorAccess, Prices};
 use flightpath_flight::TokenCheck;
-use flightpath_pipeline::Administrators;
+use flightpath_pipeline::{Administrators, Pipeline};
 use flightpath_plan::DatabricksText;
 use flightpath_planner::RemoteDescriber;
 use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session};
@@ -55,6 +55,7 @@ pub(crate) fn open(settings: &Settings, administrators: &Arc<Administrators>) ->
         metadata_lifetime: settings.databricks.metadata_lifetime,
         log_refresh_interval: settings.catalog_refresh,
         local_roots: settings.databricks.local_roots.clone(),
+        cloud: settings.databricks.storage.clone(),
         partition_time_zone: settings.partition_time_zone,
         ..flightpath_catalog_unity::Config::new(settings.databricks.catalogs.clone())
     };
@@ -68,6 +69,7 @@ pub(crate) fn open(settings: &Settings, administrators: &Arc<Administrators>) ->
         callers: callers.clone(),
         catalogs: settings.databricks.catalogs.clone(),
         writes: settings.databricks.writes,
+        pipeline: OnceLock::new(),
     });
     Ok(Some(Databricks { engine, catalog, callers, describer, tokens }))
 }
@@ -188,6 +190,15 @@ pub(crate) struct WarehouseDescriber {
     callers: Arc<Callers>,
     catalogs: Vec<String>,
     writes: bool,
+    /// Knows the profiles; set once it is there.
+    pipeline: OnceLock<Weak<Pipeline>>,
+}
+
+impl WarehouseDescriber {
+    pub fn with_profiles_of(&self, pipeline: &Arc<Pipeline>) {
+        // Set twice by nobody.
+        let _ = self.pipeline.set(Arc::downgrade(pipeline));
+    }
 }
 
 #[async_trait]
@@ -196,8 +207,9 @@ impl RemoteDescriber for WarehouseDescriber {
         self.catalogs.iter().any(|c| c.eq_ignore_ascii_case(catalog))
     }
 
-    fn writes_allowed(&self, _session: &Session) -> bool {
-        self.writes
+    fn writes_allowed(&self, session: &Session) -> bool {
+        let Some(pipeline) = self.pipeline.get().and_then(Weak::upgrade) else { return false };
+        pipeline.profile_writes(session).unwrap_or(self.writes)
     }
 
     async fn describe(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {

@@ -185,7 +185,8 @@ fn flight_config(settings: &Settings, tls: Option<&Tls>) -> flightpath_flight::C
     let mut config = flightpath_flight::Config {
         auth: auth(settings),
         tls: tls.cloned(),
-        writes: settings.databricks.host.is_some() && settings.databricks.writes,
+        writes: settings.databricks.host.is_some()
+            && (settings.databricks.writes || settings.profiles.iter().any(|setting| setting.profile.writes == Some(true))),
         ..Default::default()
     };
     config.limits.connections = usize::try_from(settings.connections_max).unwrap_or(usize::MAX);

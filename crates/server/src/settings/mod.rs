@@ -424,6 +424,10 @@ impl Settings {
         for mistake in self.unknown_engines() {
             wrong("profiles", mistake);
         }
+        for setting in self.profiles.iter().filter(|setting| setting.profile.writes == Some(true) && self.databricks.host.is_none()) {
+            let name = &setting.profile.name;
+            wrong("profiles", format!("profiles.{name}: `writes = true` needs [databricks]: nothing else takes what changes something"));
+        }
         for mistake in self.databricks.mistakes() {
             wrong("databricks", mistake);
         }
