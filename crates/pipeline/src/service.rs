@@ -1,7 +1,6 @@
 //! The way of a query, top to bottom: prepare or submit (plan, decide), fetch (admit, run, fail
 //! over, stream), cancel, drain.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,76 +8,31 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use flightpath_catalog::Catalog;
 use flightpath_engine::{Engine, Execution};
-use flightpath_plan::{LocalResult, PlannedQuery, Statement};
+use flightpath_plan::{PlannedQuery, Statement};
 use flightpath_planner::{PlanRequest, Planned as PlannedStatement, Planner};
 use flightpath_querylog::{Recorder, ShadowLog};
-use flightpath_router::{Contender, Predictor, Profile, Profiles, RouteInput, route};
-use flightpath_types::{
-    CandidateNumbers, Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, Session,
-};
+use flightpath_router::{Contender, Predictor, Profile, RouteInput, route};
+use flightpath_types::{Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, Session};
 use futures::{StreamExt, stream};
-use moka::sync::Cache;
 use parking_lot::RwLock;
 use tracing::Instrument;
 
 use crate::administrators::Administrators;
-use crate::admission::AdmissionConfig;
-use crate::explain_route;
+use crate::config::{LiveConfig, PipelineConfig};
 use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
+use crate::places::Places;
 use crate::policy::Policies;
 use crate::port::{Prepared, QueryService, Request, ResultStream, Routed, Submitted};
-use crate::run::{EscalationConfig, HoldConfig, Runner, Started, Tries, wait_for_any};
-use crate::shadow::{Shadow, ShadowConfig};
+use crate::run::{Runner, Started, Tries, wait_for_any};
+use crate::shadow::Shadow;
 use crate::stream::{Begun, Registered, Registry, StampedStream};
-use crate::submitted::{SubmittedQueries, SubmittedQuery, planned_of};
+use crate::submitted::{SubmittedQueries, SubmittedQuery, describe, local_batches, planned_of};
 use crate::trace;
 use crate::watch::{DecisionHub, DecisionWatch};
 
-#[derive(Debug, Clone)]
-pub struct PipelineConfig {
-    pub live: LiveConfig,
-    pub hold: HoldConfig,
-    /// How long a submitted query can be fetched, and fetched again.
-    pub ticket_lifetime: Duration,
-    /// Submitted queries kept; beyond it the oldest are forgotten.
-    pub submitted_max: usize,
-    pub administrators: Arc<Administrators>,
-}
-
-/// What can change while the program runs: it holds for whoever comes from then on.
-#[derive(Debug, Clone, Default)]
-pub struct LiveConfig {
-    pub profiles: Profiles,
-    pub admission: AdmissionConfig,
-    pub escalation: EscalationConfig,
-    pub shadow: ShadowConfig,
-    /// Who may see what everybody did, by name.
-    pub administrators: HashSet<Principal>,
-    /// Limit for queries whose session and profile set none.
-    pub timeout: Option<Duration>,
-}
-
-impl Default for PipelineConfig {
-    fn default() -> Self {
-        Self {
-            live: LiveConfig::default(),
-            hold: HoldConfig::default(),
-            ticket_lifetime: Duration::from_secs(600),
-            submitted_max: 10_000,
-            administrators: Arc::default(),
-        }
-    }
-}
-
 /// How long a drain waits for clients to fetch what they have just submitted.
 const FETCH_GRACE: Duration = Duration::from_secs(1);
-
-/// Places for short names that were looked for lately and found, by who asked, the catalog before,
-/// and the setting.
-type PlaceKey = (Principal, String, String, String);
-const PLACES_MAX: u64 = 10_000;
-const PLACES_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The program behind every front door.
 pub struct Pipeline {
@@ -94,7 +48,7 @@ pub struct Pipeline {
     shadow: Arc<Shadow>,
     watchers: Arc<DecisionHub>,
     administrators: Arc<Administrators>,
-    places: Cache<PlaceKey, Vec<(String, String)>>,
+    places: Places,
     draining: AtomicBool,
 }
 
@@ -127,7 +81,7 @@ impl Pipeline {
             shadow,
             watchers: Arc::new(DecisionHub::new(administrators.clone())),
             administrators,
-            places: Cache::builder().max_capacity(PLACES_MAX).time_to_live(PLACES_LIFETIME).build(),
+            places: Places::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -498,14 +452,7 @@ impl QueryService for Pipeline {
         if !matches!(name, "catalog" | "schema") || value.trim().is_empty() {
             return self.planner.setting(session, name, value).await;
         }
-        // Comes with every call of a client that says it in a header.
-        let key = (session.principal.clone(), session.catalog.clone(), name.to_string(), value.to_string());
-        if let Some(known) = self.places.get(&key) {
-            return Ok(known);
-        }
-        let found = self.planner.setting(session, name, value).await?;
-        self.places.insert(key, found.clone());
-        Ok(found)
+        self.places.resolve(&self.planner, session, name, value).await
     }
 
     fn catalog(&self) -> Arc<dyn Catalog> {
@@ -608,38 +555,6 @@ fn refused(decision: &Decision) -> Option<Error> {
         ErrorKind::NotEligible
     };
     Some(Error::new(kind, message))
-}
-
-fn describe(query_id: QueryId, statement: &Statement, decision: Option<&Decision>) -> Submitted {
-    let chosen = decision.and_then(Decision::chosen);
-    let numbers: Option<CandidateNumbers> = chosen.map(|c| c.numbers);
-    let ordered = match statement {
-        Statement::Query(q) => q.ordered,
-        Statement::PassThrough(_)
-        | Statement::Write(_)
-        | Statement::ExplainRoute(_)
-        | Statement::Local(_)
-        | Statement::SetSession { .. } => true,
-    };
-    Submitted {
-        query_id,
-        schema: statement.schema(),
-        engine: chosen.map(|c| c.engine.to_string()),
-        reason: decision.map_or_else(|| "answered by the router itself".to_string(), |d| d.reason.clone()),
-        predicted_ms: numbers.map(|n| n.latency_ms),
-        predicted_usd: numbers.map(|n| n.usd),
-        ordered,
-    }
-}
-
-fn local_batches(query: &SubmittedQuery) -> Result<Vec<arrow::record_batch::RecordBatch>> {
-    match (&query.statement, &query.decision) {
-        (Statement::Local(LocalResult { batches, .. }), _) | (Statement::SetSession { shows: LocalResult { batches, .. }, .. }, _) => {
-            Ok(batches.clone())
-        }
-        (Statement::ExplainRoute(_), Some(decision)) => Ok(vec![explain_route::rows(decision)?]),
-        _ => Err(Error::internal("a statement without a result of its own")),
-    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
