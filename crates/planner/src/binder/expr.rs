@@ -299,7 +299,9 @@ impl State<'_> {
             None => Ok(None),
             Some(Alias::Ambiguous) if place.alias_first && place.scope.find(parts)?.is_some() => Ok(None),
             Some(Alias::Ambiguous) => Err(error::ambiguous(&scope::dotted(parts), &[format!("`{0}`, `{0}`", first.value)], first.span)),
-            Some(Alias::One(_)) if !place.alias_first && matches!(place.clause, "a window function" | "an aggregate function") => {
+            Some(Alias::One(_) | Alias::Made(_))
+                if !place.alias_first && matches!(place.clause, "a window function" | "an aggregate function") =>
+            {
                 let (class, what) = match place.clause {
                     "a window function" => ("LATERAL_COLUMN_ALIAS_IN_WINDOW", "a window expression"),
                     _ => ("LATERAL_COLUMN_ALIAS_IN_AGGREGATE_FUNC", "an aggregate function"),

@@ -405,6 +405,7 @@ impl State<'_> {
 
     /// The input's rows once for each element of the lists; the elements as columns of their own.
     pub fn unnest(&mut self, input: LogicalPlan, lists: Vec<Typed>, outer: bool) -> Result<(LogicalPlan, Vec<Typed>)> {
+        let input = self.without_dependencies(input)?;
         let mut exprs: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
         let mut columns = Vec::with_capacity(lists.len());
         let mut elements = Vec::with_capacity(lists.len());
@@ -422,6 +423,21 @@ impl State<'_> {
         let plan =
             built(LogicalPlanBuilder::from(projected).unnest_columns_with_options(columns, options).and_then(LogicalPlanBuilder::build))?;
         Ok((plan, elements))
+    }
+
+    /// The input with nothing known of which columns decide others: DataFusion believes it of the unnested
+    /// rows too, and drops keys of sorts and groups.
+    fn without_dependencies(&mut self, input: LogicalPlan) -> Result<LogicalPlan> {
+        if input.schema().functional_dependencies().is_empty() {
+            return Ok(input);
+        }
+        let mut exprs = Vec::with_capacity(input.schema().fields().len());
+        for (relation, field) in input.schema().iter() {
+            let column = Expr::Column(Column::new(relation.cloned(), field.name().clone()));
+            let opaque = flightpath_functions::ops::nullable(&self.ctx, Typed::new(column, field.data_type().clone(), field.is_nullable()));
+            exprs.push(opaque.expr.alias_qualified(relation.cloned(), field.name().clone()));
+        }
+        Ok(LogicalPlan::Projection(built(Projection::try_new(exprs, Arc::new(input)))?))
     }
 
     /// What was made of the elements, as columns.
@@ -511,7 +527,10 @@ impl State<'_> {
         let nullable: Vec<bool> = values.iter().map(|v| v.iter().any(|t| t.nullable)).collect();
         let mut all = vec![labels];
         for list in values {
-            let Some(ty) = types::least_common_type(list.iter().map(|t| &t.ty)) else {
+            // Texts become nothing else here.
+            let texts = list.iter().filter(|t| t.ty == DataType::Utf8).count();
+            let mixed = texts > 0 && list.iter().any(|t| t.ty != DataType::Utf8 && t.ty != DataType::Null);
+            let Some(ty) = types::least_common_type(list.iter().map(|t| &t.ty)).filter(|_| !mixed) else {
                 return Err(error::classed(
                     "UNPIVOT_VALUE_DATA_TYPE_MISMATCH",
                     "42K09",

@@ -113,6 +113,10 @@ impl Written {
         }
         if bare {
             self.push([Token::LParen], span);
+            if keyword(tokens.peek()) == Some(Keyword::TABLE) {
+                tokens.next();
+                self.push([Token::make_keyword("FROM")], span);
+            }
         }
         if !ending.is_empty() {
             self.pending.push(Pending { ending, open: 0 });
