@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -27,7 +27,9 @@ use flightpath_catalog::{AccessRules, TableContents};
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::{PlannedQuery, ScanId, SnapshotSource};
 use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Pricing, Refusal, RefusalClass, Result};
+use futures::StreamExt;
 
+use crate::constant;
 use crate::files::Footers;
 use crate::memory::{QueryMemory, SharedMemory};
 use crate::run::{self, Running, Work};
@@ -93,6 +95,8 @@ pub struct DataFusionEngine {
     footers: Footers,
     running: Arc<AtomicU32>,
     draining: AtomicBool,
+    /// Bits of a number.
+    usd_per_hour: AtomicU64,
     /// Taken when the engine is dropped.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -135,9 +139,15 @@ impl DataFusionEngine {
             footers: Footers::new(config.footer_cache_bytes_max),
             running: Arc::new(AtomicU32::new(0)),
             draining: AtomicBool::new(false),
+            usd_per_hour: AtomicU64::new(config.usd_per_hour.to_bits()),
             runtime: Some(runtime),
             config,
         })
+    }
+
+    /// A new price of an hour, for what is decided from now on.
+    pub fn set_usd_per_hour(&self, usd: f64) {
+        self.usd_per_hour.store(usd.to_bits(), Ordering::Relaxed);
     }
 
     /// Bytes that queries have reserved now.
@@ -151,11 +161,11 @@ impl DataFusionEngine {
     }
 
     /// What one query's operators run in: the common environment with a memory limit of its own.
-    fn task(&self, query_id: &str) -> Arc<TaskContext> {
-        let memory = QueryMemory::new(self.config.query_memory_bytes_max, self.memory.clone());
+    fn task(&self, execution: &Execution) -> Arc<TaskContext> {
+        let memory = QueryMemory::new(self.config.query_memory_bytes_max, self.memory.clone(), execution.findings.clone());
         let environment = RuntimeEnv { memory_pool: Arc::new(memory), ..self.environment.as_ref().clone() };
         Arc::new(TaskContext::new(
-            Some(query_id.to_string()),
+            Some(execution.query_id.to_string()),
             self.state.session_id().to_string(),
             self.state.config().clone(),
             Default::default(),
@@ -185,7 +195,7 @@ impl Engine for DataFusionEngine {
             cores: u32::try_from(self.config.cores).unwrap_or(u32::MAX),
             overhead_ms: OVERHEAD_MS,
             scan_bytes_per_second_per_core: SCAN_BYTES_PER_SECOND_PER_CORE,
-            pricing: Pricing::hourly(self.config.usd_per_hour),
+            pricing: Pricing::hourly(f64::from_bits(self.usd_per_hour.load(Ordering::Relaxed))),
         }
     }
 
@@ -214,6 +224,10 @@ impl Engine for DataFusionEngine {
         let Some(runtime) = self.runtime.as_ref().filter(|_| !self.draining.load(Ordering::Acquire)) else {
             return Err(Error::unavailable("engine datafusion is shutting down"));
         };
+        if let Some(row) = constant::row(&query.optimized) {
+            let row = row.map_err(|e| crate::error::of_datafusion(&e))?;
+            return Ok(futures::stream::iter([Ok(row)]).boxed());
+        }
         let running = Running::start(&self.running);
         // System tables are read on the caller's runtime, to which their connections belong.
         let system = run::until(execution.deadline, read_system_tables(&query, &execution)).await??;
@@ -221,7 +235,7 @@ impl Engine for DataFusionEngine {
             query_id: execution.query_id,
             deadline: execution.deadline,
             state: self.state.clone(),
-            task: self.task(&execution.query_id.to_string()),
+            task: self.task(&execution),
             scans: Arc::new(ScanPlanner::new(query.clone(), system, self.footers.clone())),
             query,
             running,

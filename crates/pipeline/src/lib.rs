@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod administrators;
 mod admission;
 mod caller;
 mod explain_route;
@@ -23,6 +24,7 @@ mod submitted;
 mod trace;
 mod watch;
 
+pub use administrators::Administrators;
 pub use admission::AdmissionConfig;
 pub use caller::Caller;
 pub use explain_route::rows as explain_route_rows;

@@ -1,6 +1,7 @@
 //! The way of a query, top to bottom: prepare or submit (plan, decide), fetch (admit, run, fail
 //! over, stream), cancel, drain.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use futures::{StreamExt, stream};
 use parking_lot::RwLock;
 use tracing::Instrument;
 
+use crate::administrators::Administrators;
 use crate::admission::AdmissionConfig;
 use crate::explain_route;
 use crate::learn::{Bill, Lesson};
@@ -40,7 +42,7 @@ pub struct PipelineConfig {
     pub ticket_lifetime: Duration,
     /// Submitted queries kept; beyond it the oldest are forgotten.
     pub submitted_max: usize,
-    pub shadow: ShadowConfig,
+    pub administrators: Arc<Administrators>,
 }
 
 /// What can change while the program runs: it holds for whoever comes from then on.
@@ -49,6 +51,9 @@ pub struct LiveConfig {
     pub profiles: Profiles,
     pub admission: AdmissionConfig,
     pub escalation: EscalationConfig,
+    pub shadow: ShadowConfig,
+    /// Who may see what everybody did, by name.
+    pub administrators: HashSet<Principal>,
     /// Limit for queries whose session and profile set none.
     pub timeout: Option<Duration>,
 }
@@ -60,7 +65,7 @@ impl Default for PipelineConfig {
             hold: HoldConfig::default(),
             ticket_lifetime: Duration::from_secs(600),
             submitted_max: 10_000,
-            shadow: ShadowConfig::default(),
+            administrators: Arc::default(),
         }
     }
 }
@@ -81,6 +86,7 @@ pub struct Pipeline {
     running: Registry,
     shadow: Arc<Shadow>,
     watchers: Arc<DecisionHub>,
+    administrators: Arc<Administrators>,
     draining: AtomicBool,
 }
 
@@ -94,9 +100,11 @@ impl Pipeline {
         predictor: Arc<Predictor>,
         config: PipelineConfig,
     ) -> Self {
-        let shadow = Shadow::new(config.shadow, engines.clone(), shadow_log, predictor.clone());
         let submitted = SubmittedQueries::new(config.ticket_lifetime, config.submitted_max);
-        let LiveConfig { profiles, admission, escalation, timeout } = config.live;
+        let LiveConfig { profiles, admission, escalation, shadow, timeout, administrators: named } = config.live;
+        let shadow = Shadow::new(shadow, engines.clone(), shadow_log, predictor.clone());
+        let administrators = config.administrators;
+        administrators.replace(named);
         let runner = Runner::new(engines, predictor.clone(), admission, config.hold, escalation);
         Self {
             planner,
@@ -109,7 +117,8 @@ impl Pipeline {
             submitted,
             running: Registry::default(),
             shadow,
-            watchers: Arc::default(),
+            watchers: Arc::new(DecisionHub::new(administrators.clone())),
+            administrators,
             draining: AtomicBool::new(false),
         }
     }
@@ -118,7 +127,9 @@ impl Pipeline {
     pub fn configure(&self, live: LiveConfig) {
         self.policies.replace(live.profiles);
         self.runner.configure(live.admission, live.escalation);
+        self.shadow.configure(live.shadow);
         *self.timeout.write() = live.timeout;
+        self.administrators.replace(live.administrators);
     }
 
     /// What every engine is now, for `system.engines`.
@@ -264,6 +275,7 @@ impl Pipeline {
                         token: query.caller_token.clone(),
                         deadline,
                         traceparent: query.traceparent.clone(),
+                        findings: Arc::default(),
                     };
                     let tries = match &query.statement {
                         Statement::Write(_) => Tries::Once,
@@ -276,7 +288,9 @@ impl Pipeline {
                     self.charge(decision, &started.facts.id);
                     let observed = self.shadow.observe(planned, decision, &started.facts.id, &execution);
                     let lesson = match &query.statement {
-                        Statement::Query(_) => Lesson::of(&self.predictor, planned, started.facts.clone(), started.took),
+                        Statement::Query(_) => {
+                            Lesson::of(&self.predictor, planned, started.facts.clone(), started.took, started.findings.clone())
+                        }
                         // Of what only Databricks understands nothing is known to learn from.
                         _ => None,
                     };
@@ -310,7 +324,7 @@ impl Pipeline {
                 permit: Some(started.permit),
                 observed,
                 lesson,
-                bill: Some(Bill { facts: started.facts, scan_bytes }),
+                bill: Some(Bill { facts: started.facts, scan_bytes, findings: started.findings }),
                 waited_us: started.waited_us,
                 took: started.took,
             }),
@@ -490,6 +504,10 @@ impl QueryService for Pipeline {
 
     fn engines(&self) -> Vec<EngineFacts> {
         self.engine_facts()
+    }
+
+    fn scope<'a>(&self, principal: &'a Principal) -> Option<&'a str> {
+        self.administrators.scope(principal)
     }
 
     fn watch(&self, principal: &Principal) -> Result<DecisionWatch> {

@@ -11,6 +11,7 @@ use flightpath_catalog_unity::{Identities, UnityCatalog};
 use flightpath_databricks::{Auth, Client, ClientConfig, Identity};
 use flightpath_engine_databricks::{DatabricksEngine, MonitorAccess, Prices};
 use flightpath_flight::TokenCheck;
+use flightpath_pipeline::Administrators;
 use flightpath_plan::DatabricksText;
 use flightpath_planner::RemoteDescriber;
 use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session};
@@ -37,7 +38,7 @@ pub(crate) struct Databricks {
 }
 
 /// `None` where no workspace is configured.
-pub(crate) fn open(settings: &Settings) -> Result<Option<Databricks>> {
+pub(crate) fn open(settings: &Settings, administrators: &Arc<Administrators>) -> Result<Option<Databricks>> {
     let Some(own) = &settings.databricks.configured() else { return Ok(None) };
     let client = Arc::new(Client::new(ClientConfig::new(own.host.clone(), own.auth.clone()))?);
     let service = Principal::new(&settings.databricks.principal);
@@ -57,7 +58,10 @@ pub(crate) fn open(settings: &Settings) -> Result<Option<Databricks>> {
         partition_time_zone: settings.partition_time_zone,
         ..flightpath_catalog_unity::Config::new(settings.databricks.catalogs.clone())
     };
-    let tokens = settings.databricks_tokens.then(|| Arc::new(WorkspaceTokens { client: client.clone() }));
+    let tokens = settings.databricks_tokens.then(|| {
+        let (administrators, admin_groups) = (administrators.clone(), settings.admin_groups.clone());
+        Arc::new(WorkspaceTokens { client: client.clone(), administrators, admin_groups })
+    });
     let catalog = Arc::new(UnityCatalog::open(unity, client, callers.clone())?);
     let describer = Arc::new(WarehouseDescriber {
         engine: engine.clone(),
@@ -149,6 +153,9 @@ impl Identities for Callers {
 pub(crate) struct WorkspaceTokens {
     /// One that calls with the token it's given.
     client: Arc<Client>,
+    administrators: Arc<Administrators>,
+    /// Groups of the workspace whose members are administrators.
+    admin_groups: Vec<String>,
 }
 
 #[async_trait]
@@ -158,9 +165,20 @@ impl TokenCheck for WorkspaceTokens {
         let who = Identity::new(Principal::new("unknown"), Some(SecretString::from(token.expose())));
         let me: serde_json::Value = self.client.get(&who, ME_PATH, &[], Instant::now().checked_add(TOKEN_CHECK_MAX)).await?;
         match me["userName"].as_str().filter(|name| !name.is_empty()) {
-            Some(name) if me["active"] != serde_json::Value::Bool(false) => Ok(Principal::new(name)),
+            Some(name) if me["active"] != serde_json::Value::Bool(false) => {
+                let principal = Principal::new(name);
+                self.administrators.note_member(&principal, self.is_admin(&me));
+                Ok(principal)
+            }
             _ => Err(nobody()),
         }
+    }
+}
+
+impl WorkspaceTokens {
+    fn is_admin(&self, me: &serde_json::Value) -> bool {
+        let groups = me["groups"].as_array().into_iter().flatten();
+        groups.filter_map(|group| group["display"].as_str()).any(|name| self.admin_groups.iter().any(|admins| admins == name))
     }
 }
 

@@ -31,6 +31,8 @@ pub struct DatabricksSettings {
     /// For looking at the warehouse, where users' own tokens are used for queries.
     pub monitor_token: Option<SecretToken>,
     pub monitor_interval: Duration,
+    /// How often costs are checked against the warehouse's history; `None`: never.
+    pub reconcile_interval: Option<Duration>,
     pub writes: bool,
     pub usd_per_dbu: Option<f64>,
     /// The zone of the warehouse's sessions.
@@ -64,6 +66,7 @@ impl Default for DatabricksSettings {
             shared_principal: false,
             monitor_token: None,
             monitor_interval: Duration::from_secs(10),
+            reconcile_interval: Some(Duration::from_secs(300)),
             writes: false,
             usd_per_dbu: None,
             time_zone: "UTC".into(),
@@ -208,6 +211,14 @@ pub(super) fn settings() -> Vec<Setting> {
             help: "how often the warehouse's state is looked at",
             set: |s, v| {
                 s.databricks.monitor_interval = v.seconds(0.1, DAY_SECONDS)?;
+                Ok(())
+            },
+        },
+        Setting {
+            path: "databricks.reconcile_seconds",
+            help: "how often costs in the record are checked against the warehouse's query history; 0: never",
+            set: |s, v| {
+                s.databricks.reconcile_interval = Some(v.seconds(0.0, DAY_SECONDS)?).filter(|every| !every.is_zero());
                 Ok(())
             },
         },
