@@ -50,13 +50,16 @@ fn no_ignore_nulls(name: &str, ignore_nulls: bool) -> Result<()> {
     }
 }
 
+/// Arguments of the rank functions are taken and mean nothing: they rank by the window's order.
 fn rank(name: &str, args: Vec<Typed>, ignore_nulls: bool, udf: Arc<WindowUDF>) -> Result<Bound> {
+    let args = if name == "row_number" { args } else { Vec::new() };
     arity(name, args.len(), 0, Some(0))?;
     no_ignore_nulls(name, ignore_nulls)?;
     Ok((udwf(udf), args, DataType::UInt64, DataType::Int32, false))
 }
 
 fn share(name: &str, args: Vec<Typed>, ignore_nulls: bool, udf: Arc<WindowUDF>) -> Result<Bound> {
+    let args = if name == "percent_rank" { Vec::new() } else { args };
     arity(name, args.len(), 0, Some(0))?;
     no_ignore_nulls(name, ignore_nulls)?;
     Ok((udwf(udf), args, DataType::Float64, DataType::Float64, false))

@@ -375,6 +375,10 @@ fn range_offset(value: &ScalarValue, key: Option<&DataType>) -> Printed<String> 
             ScalarValue::Decimal128(Some(v), ..) if *v >= 0 => duckdb::literal(value).map_err(|_| unknown()),
             _ => Ok(format!("{}", whole.ok_or_else(unknown)?)),
         },
+        DataType::Float64 => match value {
+            ScalarValue::Float64(Some(v)) if *v >= 0.0 && v.is_finite() => duckdb::literal(value).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        },
         DataType::Date32 => match (whole, value) {
             (Some(days), _) => Ok(format!("INTERVAL {days} DAY")),
             (None, ScalarValue::IntervalYearMonth(Some(months))) if *months >= 0 => Ok(format!("INTERVAL {months} MONTH")),
@@ -386,7 +390,11 @@ fn range_offset(value: &ScalarValue, key: Option<&DataType>) -> Printed<String> 
             }
             _ => Err(unknown()),
         },
-        // Not TIMESTAMP: adding days to an instant depends on the session's zone.
+        // A number of microseconds is one in every zone; days and months of an instant aren't.
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => match value {
+            ScalarValue::DurationMicrosecond(Some(us)) if *us >= 0 => Ok(format!("to_microseconds({us})")),
+            _ => Err(unknown()),
+        },
         DataType::Timestamp(TimeUnit::Microsecond, None) => match value {
             ScalarValue::IntervalYearMonth(Some(months)) if *months >= 0 => Ok(format!("INTERVAL {months} MONTH")),
             ScalarValue::DurationMicrosecond(Some(us)) if *us >= 0 => Ok(format!("to_microseconds({us})")),

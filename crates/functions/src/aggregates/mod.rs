@@ -1,6 +1,7 @@
 //! Aggregates: how each call is typed, what DataFusion computes, and DuckDB's text. An aggregate's
 //! udf carries the definition's name, by which the printer finds its rule.
 
+mod bitmaps;
 mod choice;
 mod collected;
 mod exact;
@@ -28,6 +29,7 @@ use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{AggregateUDF, Expr};
 use flightpath_types::{Error, ErrorKind, Result};
 
+use self::bitmaps::Bitmap;
 use self::collected::{Collect, Key, Shares};
 use self::moments::{Comoment, Moment};
 use self::udaf::{FpAggregate, Kind};
@@ -78,7 +80,7 @@ fn own(name: &'static str, kind: Kind, args: Vec<Typed>, call: &AggregateCall, r
     bound(FpAggregate::udaf(name, kind, types, ret.clone(), nullable), args, call, ret, nullable)
 }
 
-/// `count(*)` arrives without arguments or as `count(1)`; several count rows without any NULL.
+/// `count(*)` arrives as `count(1)`; several count rows without any NULL.
 fn count(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggregate> {
     no_ignore_nulls("count", &call)?;
     if call.args.len() < 2 {
@@ -86,7 +88,7 @@ fn count(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggregate> {
         let arg = match args.into_iter().next() {
             Some(arg) if call.distinct => canonical_float(ctx, arg),
             Some(arg) => arg,
-            None => Typed::literal(ScalarValue::Int64(Some(1))),
+            None => return Err(wrong_arity("count", "> 0", 0)),
         };
         return Ok(bound(count_udaf(), vec![arg], &call, DataType::Int64, false));
     }
@@ -280,6 +282,48 @@ fn comoment(ctx: &BindContext, mut call: AggregateCall, name: &'static str, mome
     Ok(own(name, Kind::Comoments(moment), args, &call, DataType::Float64, true))
 }
 
+/// How many rows have both values.
+fn regr_count(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggregate> {
+    no_ignore_nulls("regr_count", &call)?;
+    let [y, x] = plain("regr_count", &mut call)?;
+    let args = vec![double(ctx, "regr_count", 1, y)?, double(ctx, "regr_count", 2, x)?];
+    let key = table::COUNT_KEY.call(ctx, args)?;
+    Ok(bound(count_udaf(), vec![key], &call, DataType::Int64, false))
+}
+
+/// The average of one of two values over the rows that have both.
+fn regr_avg(ctx: &BindContext, mut call: AggregateCall, name: &'static str, pick: usize) -> Result<BoundAggregate> {
+    no_ignore_nulls(name, &call)?;
+    let pair: [Typed; 2] = plain(name, &mut call)?;
+    let [y, x] = pair.map(|t| match t.ty {
+        DataType::Utf8 | DataType::Null => implicit_cast(ctx, t, &DataType::Float64),
+        _ => Ok(t),
+    });
+    let (y, x) = (y?, x?);
+    let both = Expr::IsNotNull(Box::new(y.expr.clone())).and(Expr::IsNotNull(Box::new(x.expr.clone())));
+    let picked = if pick == 0 { y } else { x };
+    let case = Expr::Case(Case { expr: None, when_then_expr: vec![(Box::new(both), Box::new(picked.expr))], else_expr: None });
+    call.args = vec![Typed::new(case, picked.ty, true)];
+    avg(ctx, call)
+}
+
+fn bitmap(ctx: &BindContext, mut call: AggregateCall, name: &'static str, bitmap: Bitmap) -> Result<BoundAggregate> {
+    no_ignore_nulls(name, &call)?;
+    let [arg] = plain(name, &mut call)?;
+    let wanted = if bitmap == Bitmap::Construct { DataType::Int64 } else { DataType::Binary };
+    let fits = match wanted {
+        DataType::Int64 => types::is_integral(&arg.ty) || arg.ty == DataType::Null,
+        _ => arg.ty == DataType::Binary || arg.ty == DataType::Null,
+    };
+    if !fits {
+        return Err(unexpected(name, 1, &types::sql_name(&wanted), &arg.ty));
+    }
+    let arg = implicit_cast(ctx, arg, &wanted)?;
+    // Each bit counts once.
+    call.distinct = false;
+    Ok(own(name, Kind::Bitmap(bitmap), vec![arg], &call, DataType::Binary, false))
+}
+
 /// `first(x)`, `first(x, true)`, `first(x) IGNORE NULLS`.
 fn edge(mut call: AggregateCall, name: &'static str, last: bool) -> Result<BoundAggregate> {
     let mut ignore_nulls = call.ignore_nulls;
@@ -339,6 +383,12 @@ fn listagg(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggregate>
     let (Some(text), separator, None) = (args.next(), args.next(), args.next()) else { return Err(wrong_arity("listagg", "[1, 2]", got)) };
     let separator = match separator.as_ref().map(|s| (s.as_literal(), &s.ty)) {
         None => String::new(),
+        Some((Some(value), ty)) if types::is_numeric(ty) && !value.is_null() => {
+            match crate::cast::cast_literal(value, &DataType::Utf8, &ctx.time_zone) {
+                Some(ScalarValue::Utf8(Some(s))) => s,
+                _ => return Err(unexpected("listagg", 2, "a foldable \"STRING\"", ty)),
+            }
+        }
         Some((Some(ScalarValue::Utf8(Some(s))), _)) => s.clone(),
         Some((Some(value), _)) if value.is_null() => String::new(),
         Some((_, ty)) => return Err(unexpected("listagg", 2, "a foldable \"STRING\"", ty)),

@@ -22,6 +22,13 @@ pub(super) enum Comoment {
     CovarPop,
     CovarSamp,
     Corr,
+    /// Of the regression of the first argument on the second.
+    Sxx,
+    Syy,
+    Sxy,
+    R2,
+    Slope,
+    Intercept,
 }
 
 pub(super) fn state_fields(count: usize) -> Vec<Field> {
@@ -184,6 +191,10 @@ impl Comoments {
         self.n = n;
     }
 
+    fn slope(&self) -> f64 {
+        (self.ck / self.n) / (self.y2 / self.n)
+    }
+
     fn result(&self, moment: Comoment) -> Option<f64> {
         if self.n == 0.0 {
             return None;
@@ -195,6 +206,18 @@ impl Comoments {
                 let spread = (self.x2 * self.y2).sqrt();
                 (self.n > 1.0 && spread != 0.0).then(|| self.ck / spread)
             }
+            // `x` is the first argument here, the dependent variable.
+            Comoment::Sxx => Some(self.y2),
+            Comoment::Syy => Some(self.x2),
+            Comoment::Sxy => Some(self.ck),
+            Comoment::R2 if self.y2 == 0.0 => None,
+            Comoment::R2 if self.x2 == 0.0 => Some(1.0),
+            Comoment::R2 => {
+                let corr = self.ck / (self.x2 * self.y2).sqrt();
+                Some(corr * corr)
+            }
+            Comoment::Slope => (self.y2 > 0.0).then(|| self.slope()),
+            Comoment::Intercept => (self.y2 > 0.0).then(|| self.x - self.slope() * self.y),
         }
     }
 }

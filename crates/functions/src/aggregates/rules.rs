@@ -194,6 +194,11 @@ pub(super) fn corr(call: &DuckAggregate<'_>) -> Rule {
     comoment(call, "corr", "CASE WHEN NOT isnan({}) THEN {} END")
 }
 
+/// NaN where there is nothing to draw a line through.
+pub(super) fn regression(call: &DuckAggregate<'_>, name: &str) -> Rule {
+    comoment(call, name, "CASE WHEN NOT isnan({}) THEN {} END")
+}
+
 pub(super) fn kurtosis(call: &DuckAggregate<'_>) -> Rule {
     running(call, "fp_r.n * fp_r.r / (fp_r.p * fp_r.p) - 3")
 }
@@ -291,6 +296,15 @@ pub(super) fn percentile_approx(call: &DuckAggregate<'_>) -> Rule {
 pub(super) fn ordered_percentile(call: &DuckAggregate<'_>, name: &str) -> Rule {
     let direction = literal_text(call, 2).ok_or("a percentile with an order that isn't known")?;
     match arg_type(call) {
+        // Windows take no WITHIN GROUP. Interpolation is the same from either end.
+        DataType::Float64 if call.windowed && !call.distinct && name == "percentile_cont" => {
+            let share = match call.literals.get(1) {
+                Some(Some(ScalarValue::Float64(Some(share)))) if direction == "ASC" => *share,
+                Some(Some(ScalarValue::Float64(Some(share)))) => 1.0 - *share,
+                _ => return Err("several percentages over a window aren't known on DuckDB".into()),
+            };
+            sql(format!("quantile_cont({}, {})", arg(call)?, duckdb::literal(&ScalarValue::Float64(Some(share)))?))
+        }
         DataType::Float64 if !call.distinct && !call.windowed => {
             sql(format!("{name}({}) WITHIN GROUP (ORDER BY {} {direction} NULLS LAST)", shares(call)?, arg(call)?))
         }
@@ -301,6 +315,14 @@ pub(super) fn ordered_percentile(call: &DuckAggregate<'_>, name: &str) -> Rule {
 pub(super) fn mode(call: &DuckAggregate<'_>) -> Rule {
     match literal_text(call, 1) {
         Some("ANY") => sql(format!("mode({}{})", distinct(call), arg(call)?)),
+        Some(direction) if types::is_atomic(arg_type(call)) && !types::is_interval(arg_type(call)) => {
+            let pick = if direction == "ASC" { "list_min" } else { "list_max" };
+            let most = "list_filter(map_entries(fp_w), lambda fp_e: fp_e.value = list_max(map_values(fp_w)))";
+            wrapped(
+                format!("histogram({}{})", distinct(call), arg(call)?),
+                format!("list_transform([{{}}], lambda fp_w: {pick}(list_transform({most}, lambda fp_e: fp_e.key)))[1]"),
+            )
+        }
         _ => Err("which of several modes is taken isn't known on DuckDB".into()),
     }
 }

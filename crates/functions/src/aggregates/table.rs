@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
 
+use super::bitmaps::Bitmap;
 use super::moments::{Comoment, Moment};
 use super::rules;
 use crate::def::{AggregateDef, BindContext, Bound, DuckCall, FunctionDef, Invocation, ScalarDef, Typed};
@@ -42,6 +43,17 @@ pub(crate) static FAMILY: &[FunctionDef] = aggregates! {
     "covar_pop" [] |x, c| super::comoment(x, c, "covar_pop", Comoment::CovarPop), |c| rules::comoment(c, "covar_pop", "{}"), "corpus: agg-035";
     "covar_samp" [] |x, c| super::comoment(x, c, "covar_samp", Comoment::CovarSamp), |c| rules::comoment(c, "covar_samp", "{}"), "corpus: agg-035";
     "corr" [] |x, c| super::comoment(x, c, "corr", Comoment::Corr), rules::corr, "corpus: agg-035";
+    "regr_count" [] super::regr_count, rules::count, "slt: statistics";
+    "regr_avgx" [] |x, c| super::regr_avg(x, c, "regr_avgx", 1), rules::avg, "slt: statistics";
+    "regr_avgy" [] |x, c| super::regr_avg(x, c, "regr_avgy", 0), rules::avg, "slt: statistics";
+    "regr_sxx" [] |x, c| super::comoment(x, c, "regr_sxx", Comoment::Sxx), |c| rules::comoment(c, "regr_sxx", "{}"), "slt: statistics";
+    "regr_syy" [] |x, c| super::comoment(x, c, "regr_syy", Comoment::Syy), |c| rules::comoment(c, "regr_syy", "{}"), "slt: statistics";
+    "regr_sxy" [] |x, c| super::comoment(x, c, "regr_sxy", Comoment::Sxy), |c| rules::comoment(c, "regr_sxy", "{}"), "slt: statistics";
+    "regr_r2" [] |x, c| super::comoment(x, c, "regr_r2", Comoment::R2), |c| rules::comoment(c, "regr_r2", "{}"), "slt: statistics";
+    "regr_slope" [] |x, c| super::comoment(x, c, "regr_slope", Comoment::Slope), |c| rules::regression(c, "regr_slope"), "slt: statistics";
+    "regr_intercept" [] |x, c| super::comoment(x, c, "regr_intercept", Comoment::Intercept), |c| rules::regression(c, "regr_intercept"), "slt: statistics";
+    "bitmap_construct_agg" [] |x, c| super::bitmap(x, c, "bitmap_construct_agg", Bitmap::Construct), |_| Err("bitmaps aren't known on DuckDB".into()), "slt: statistics";
+    "bitmap_or_agg" [] |x, c| super::bitmap(x, c, "bitmap_or_agg", Bitmap::Or), |_| Err("bitmaps aren't known on DuckDB".into()), "slt: statistics";
     "first" ["first_value"] |_, c| super::edge(c, "first", false), |c| rules::edge(c, false), "corpus: window-024, window-025, window-027";
     "any_value" [] |_, c| super::edge(c, "any_value", false), |c| rules::edge(c, false), "corpus: window-022";
     "last" ["last_value"] |_, c| super::edge(c, "last", true), |c| rules::edge(c, true), "corpus: window-024, window-025, window-027";

@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 };
 use flightpath_types::Error;
 
+use super::bitmaps::{self, Bitmap};
 use super::choice::{ByKey, Edge};
 use super::collected::{Collect, Collected};
 use super::exact;
@@ -32,6 +33,7 @@ pub(super) enum Kind {
     Avg(Mode),
     Moments(moments::Moment),
     Comoments(moments::Comoment),
+    Bitmap(Bitmap),
     Collected(Collect),
     Edge {
         last: bool,
@@ -73,6 +75,7 @@ impl FpAggregate {
             Kind::Avg(mode) => exact::accumulator(exact::Finish::avg(*mode), &self.args, &self.ret),
             Kind::Moments(moment) => Box::new(moments::Running::new(*moment)),
             Kind::Comoments(moment) => Box::new(moments::Corunning::new(*moment)),
+            Kind::Bitmap(bitmap) => Box::new(bitmaps::Building::new(*bitmap)),
             Kind::Collected(collect) => Box::new(Collected::new(collect.clone(), self.args.clone(), self.ret.clone())),
             Kind::Edge { last, ignore_nulls } => Box::new(Edge::new(*last, *ignore_nulls, self.ret.clone())),
             Kind::Extreme { max } => extremes::accumulator(*max, &self.ret),
@@ -124,6 +127,7 @@ impl AggregateUDFImpl for FpAggregate {
                 Kind::Sum(_) | Kind::Avg(_) => exact::state_fields(&self.args),
                 Kind::Moments(_) => moments::state_fields(5),
                 Kind::Comoments(_) => moments::state_fields(6),
+                Kind::Bitmap(_) => vec![Field::new("", DataType::Binary, false)],
                 Kind::Collected(_) => vec![self.list_state()],
                 Kind::Edge { .. } => vec![Field::new("", self.ret.clone(), true), Field::new("", DataType::Boolean, true)],
                 Kind::Extreme { .. } => vec![Field::new("", self.ret.clone(), true)],
@@ -168,7 +172,9 @@ impl AggregateUDFImpl for FpAggregate {
                 let kind = Kind::Edge { last: !last, ignore_nulls: *ignore_nulls };
                 ReversedUDAF::Reversed(Self::udaf(self.name, kind, self.args.clone(), self.ret.clone(), self.nullable))
             }
-            Kind::Sum(_) | Kind::Avg(_) | Kind::Moments(_) | Kind::Comoments(_) | Kind::Extreme { .. } => ReversedUDAF::Identical,
+            Kind::Sum(_) | Kind::Avg(_) | Kind::Moments(_) | Kind::Comoments(_) | Kind::Bitmap(_) | Kind::Extreme { .. } => {
+                ReversedUDAF::Identical
+            }
             Kind::ByKey { .. } | Kind::Collected(_) => ReversedUDAF::NotSupported,
         }
     }

@@ -25,11 +25,23 @@ pub(crate) static BITS: &[FunctionDef] = &[
         duckdb: |c| template(c, "CASE WHEN {} BETWEEN 0 AND 20 THEN CAST(factorial({}) AS BIGINT) END"), proof: "corpus: arith-050"),
     scalar!("bit_count", [], bind: bind_bit_count, eval: |c| unary::<Int64Type, Int32Type>(c, Mode::Ansi, |v| (v.count_ones() as i32, false), |_| never()),
         duckdb: |c| template(c, "CAST(bit_count({}) AS INTEGER)"), proof: "corpus: arith-007"),
+    scalar!("bitmap_bit_position", [], bind: |x, a| call(x, "bitmap_bit_position", a, &[P::Long], strict(DataType::Int64)),
+        eval: eval!(longs; n: long => if n > 0 { (n - 1) % BITMAP_BITS } else { n.wrapping_neg().wrapping_rem(BITMAP_BITS) }),
+        duckdb: |c| template(c, "CASE WHEN {} > 0 THEN ({} - 1) % 32768 ELSE -({} % 32768) END"), proof: "slt: statistics"),
+    scalar!("bitmap_bucket_number", [], bind: |x, a| call(x, "bitmap_bucket_number", a, &[P::Long], strict(DataType::Int64)),
+        eval: eval!(longs; n: long => if n > 0 { 1 + (n - 1) / BITMAP_BITS } else { n / BITMAP_BITS }),
+        duckdb: |c| template(c, "CASE WHEN {} > 0 THEN 1 + ({} - 1) // 32768 ELSE {} // 32768 END"), proof: "slt: statistics"),
+    scalar!("bitmap_count", [], bind: |x, a| call(x, "bitmap_count", a, &[P::Bin], strict(DataType::Int64)),
+        eval: eval!(longs; b: binary => b.iter().map(|byte| i64::from(byte.count_ones())).sum::<i64>()),
+        duckdb: |c| template(c, "CASE WHEN octet_length({}) = 0 THEN 0 ELSE CAST(bit_count(CAST({} AS BIT)) AS BIGINT) END"), proof: "slt: statistics"),
     scalar!("bit_get", ["getbit"], bind: bind_bit_get, eval: bit_get, duckdb: bit_get_text, proof: "corpus: arith-007"),
     scalar!("width_bucket", [], bind: bind_width_bucket, eval: width_bucket, duckdb: width_bucket_text, proof: "corpus: agg-051, arith-037"),
     scalar!("isnan", [], bind: bind_isnan, eval: isnan, duckdb: |c| template(c, "coalesce(isnan({}), FALSE)"), proof: "corpus: arith-001, hard-092"),
     rewrite!("nanvl", [], bind: bind_nanvl, proof: "corpus: arith-010, hard-092"),
 ];
+
+/// How many numbers one bitmap tells apart.
+const BITMAP_BITS: i64 = 32_768;
 
 fn never() -> Error {
     Error::internal("a function of integers failed")

@@ -11,6 +11,7 @@ use flightpath_types::{Error, ErrorKind, Result};
 
 use super::combine::element;
 use super::gather::{Gather, entries, keys, range};
+use super::maps::key_like;
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::rows::{Frame, internal};
 use crate::sig::{self, P, scalar};
@@ -35,7 +36,11 @@ fn bind_access(ctx: &BindContext, name: &str, mut args: Vec<Typed>, access: Acce
     if let Some((key, value)) = types::map_parts(&args[0].ty).filter(|_| access != Access::Get) {
         let (key, value) = (key.data_type().clone(), value.data_type().clone());
         let index = args.remove(1);
-        args.push(sig::cast_to(ctx, name, 1, index, &key)?);
+        args.push(match access {
+            Access::Subscript if types::is_integral(&key) && types::is_integral(&index.ty) => crate::cast::cast(ctx, index, &key)?,
+            Access::Subscript => sig::cast_to(ctx, name, 1, index, &key)?,
+            _ => key_like(ctx, name, index, &key)?,
+        });
         return Ok(Bound { args, ret: value, nullable: true });
     }
     let Some((item, nulls)) = element(&args[0].ty).map(|(item, nulls)| (item.clone(), nulls)) else {
@@ -61,13 +66,11 @@ fn bind_access(ctx: &BindContext, name: &str, mut args: Vec<Typed>, access: Acce
 /// Databricks knows that a literal position in a literal array isn't NULL, and otherwise trusts only
 /// positions that aren't literals.
 fn access_is_nullable(list: &Typed, index: &Typed, nulls: bool, access: Access) -> bool {
-    if matches!(access, Access::TryElementAt | Access::Get) {
-        return true;
-    }
+    let raises = !matches!(access, Access::TryElementAt | Access::Get);
     let position = match index.as_literal() {
         Some(ScalarValue::Int32(Some(v))) => i64::from(*v),
         Some(ScalarValue::Int64(Some(v))) => *v,
-        _ => return nulls,
+        _ => return nulls || !raises,
     };
     let Expr::ScalarFunction(call) = &list.expr else { return true };
     if call.name() != "array" {
@@ -75,12 +78,16 @@ fn access_is_nullable(list: &Typed, index: &Typed, nulls: bool, access: Access) 
     }
     let len = call.args.len() as i64;
     let at = match access {
-        Access::ElementAt if position > 0 => position - 1,
-        Access::ElementAt => len + position,
-        _ => position,
+        Access::ElementAt | Access::TryElementAt if position > 0 => position - 1,
+        Access::ElementAt | Access::TryElementAt => len + position,
+        Access::Subscript | Access::Get => position,
     };
-    // Elements' own nullability isn't kept in the plan: an array whose elements may be NULL is taken whole.
-    nulls || !(0..len).contains(&at)
+    // Only literals' own nullability shows in the plan: of other elements the array is taken whole.
+    match usize::try_from(at).ok().and_then(|at| call.args.get(at)) {
+        None => true,
+        Some(Expr::Literal(value, _)) => value.is_null(),
+        Some(_) => nulls,
+    }
 }
 
 fn access(invocation: &Invocation<'_>, access: Access) -> Result<ColumnarValue> {

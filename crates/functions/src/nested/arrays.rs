@@ -8,7 +8,7 @@ use arrow::datatypes::DataType::{self, Boolean, Int32, Int64, Utf8};
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
 
-use super::combine::{common, element};
+use super::combine::{common, element, meet_tightly};
 use super::gather::{Gather, keys, range, retype};
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::rows::Frame;
@@ -52,8 +52,12 @@ fn bind_with_value(ctx: &BindContext, name: &str, mut args: Vec<Typed>) -> Resul
     sig::arity(name, args.len(), 2, Some(2))?;
     let (item, nulls) = list_of_call(name, &args)?;
     let value = args.remove(1);
+    if name == "array_contains" && value.ty == DataType::Null {
+        return Err(mismatch("NULL_TYPE", name, "Null typed values cannot be used as arguments of `array_contains`."));
+    }
     let text = |t: &DataType| *t == Utf8;
-    if item != DataType::Null && value.ty != DataType::Null && text(&item) != text(&value.ty) {
+    let mixed = item != DataType::Null && value.ty != DataType::Null && text(&item) != text(&value.ty);
+    if mixed || (name != "array_contains" && !meet_tightly(&item, &value.ty)) {
         return Err(mismatch(
             "ARRAY_FUNCTION_DIFF_TYPES",
             name,
@@ -129,7 +133,9 @@ fn distinct(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
 
 fn compact(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     rebuild(invocation, |_, list, _, range, out| {
-        range.filter(|i| list.values().is_valid(*i)).for_each(|i| out.push(0, i));
+        // Elements of no type are NULL without a bitmap that says so.
+        let untyped = *list.values().data_type() == DataType::Null;
+        range.filter(|i| !untyped && list.values().is_valid(*i)).for_each(|i| out.push(0, i));
         Ok(())
     })
 }

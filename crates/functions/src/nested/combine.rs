@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType::{self, Boolean, Utf8};
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
@@ -51,6 +52,29 @@ fn array(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     frame.finish(out.finish(frame.ret())?)
 }
 
+/// Whether two types meet without a number becoming another DECIMAL, or a text another thing.
+pub(crate) fn meet_tightly(a: &DataType, b: &DataType) -> bool {
+    if a == b || *a == DataType::Null || *b == DataType::Null || a.is_nested() || b.is_nested() {
+        return true;
+    }
+    match (types::is_decimal(a), types::is_decimal(b)) {
+        (true, true) => false,
+        (true, false) | (false, true) => {
+            let (decimal, other) = if types::is_decimal(a) { (a, b) } else { (b, a) };
+            let DataType::Decimal128(p, s) = decimal else { return false };
+            let digits = match other {
+                DataType::Int8 => 3,
+                DataType::Int16 => 5,
+                DataType::Int32 => 10,
+                DataType::Int64 => 20,
+                _ => return false,
+            };
+            i32::from(*p) - i32::from(*s) >= digits
+        }
+        (false, false) => (types::is_numeric(a) && types::is_numeric(b)) || (types::is_datetime(a) && types::is_datetime(b)),
+    }
+}
+
 /// Arrays of one element type; NULL when one is.
 pub(crate) fn bind_same_arrays(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Bound> {
     if let Some((i, other)) = args.iter().enumerate().find(|(_, a)| !matches!(a.ty, DataType::List(_) | DataType::Null)) {
@@ -65,6 +89,15 @@ fn bind_sets(ctx: &BindContext, name: &str, args: Vec<Typed>, contains_null: fn(
     sig::arity(name, args.len(), 2, Some(2))?;
     let nulls: Vec<bool> = args.iter().map(|a| element(&a.ty).is_none_or(|(_, n)| n)).collect();
     refuse_promotion(name, &args[0].ty, &args[1].ty)?;
+    if let (Some((a, _)), Some((b, _))) = (element(&args[0].ty), element(&args[1].ty))
+        && !meet_tightly(a, b)
+    {
+        return Err(mismatch(
+            "BINARY_ARRAY_DIFF_TYPES",
+            name,
+            format!("the arrays' elements must have one type, not {} and {}", types::sql_name(a), types::sql_name(b)),
+        ));
+    }
     let mut bound = bind_same_arrays(ctx, name, args)?;
     let Some((item, _)) = element(&bound.ret) else { return Err(sig::unexpected_input(name, 0, "ARRAY", &bound.ret)) };
     if !types::is_orderable(item) {
@@ -208,14 +241,16 @@ fn overlap(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     let frame = Frame::new(invocation)?;
     let (left, right) = (frame.array(0)?.as_list::<i32>(), frame.array(1)?.as_list::<i32>());
     let keys = keys(&[left.values().clone(), right.values().clone()])?;
-    let (lv, rv) = (left.values().clone(), right.values().clone());
+    // Elements of no type are NULL without a bitmap that says so.
+    let (lv, rv) = (left.values().logical_nulls(), right.values().logical_nulls());
+    let null = |nulls: &Option<NullBuffer>, i: usize| nulls.as_ref().is_some_and(|n| n.is_null(i));
     frame.booleans(|row| {
         let (Some(l), Some(r)) = (range(left, frame.index(0, row)), range(right, frame.index(1, row))) else { return Ok(None) };
-        let others: HashSet<&[u8]> = r.clone().filter(|i| rv.is_valid(*i)).map(|i| keys[1].row(i).data()).collect();
-        if l.clone().any(|i| lv.is_valid(i) && others.contains(keys[0].row(i).data())) {
+        let others: HashSet<&[u8]> = r.clone().filter(|i| !null(&rv, *i)).map(|i| keys[1].row(i).data()).collect();
+        if l.clone().any(|i| !null(&lv, i) && others.contains(keys[0].row(i).data())) {
             return Ok(Some(true));
         }
-        let open = !l.is_empty() && !r.is_empty() && (l.clone().any(|i| lv.is_null(i)) || r.clone().any(|i| rv.is_null(i)));
+        let open = !l.is_empty() && !r.is_empty() && (l.clone().any(|i| null(&lv, i)) || r.clone().any(|i| null(&rv, i)));
         Ok(if open { None } else { Some(false) })
     })
 }
@@ -252,7 +287,6 @@ fn bind_zip(_: &BindContext, args: Vec<Typed>) -> Result<Bound> {
 
 fn zip(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     use arrow::array::StructArray;
-    use arrow::buffer::NullBuffer;
     let frame = Frame::new(invocation)?;
     let Some((DataType::Struct(fields), _)) = element(frame.ret()) else { return Err(Error::internal("arrays_zip() without fields")) };
     let lists = (0..frame.len()).map(|i| Ok(frame.array(i)?.as_list::<i32>().clone())).collect::<Result<Vec<_>>>()?;

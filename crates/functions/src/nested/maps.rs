@@ -11,7 +11,7 @@ use arrow::row::Rows;
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
 
-use super::combine::{common, element};
+use super::combine::{common, element, meet_tightly};
 use super::gather::{Gather, entries, keys, list_of, map_of, range};
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::rows::Frame;
@@ -84,6 +84,36 @@ impl<'a> Entries<'a> {
     fn finish(self, ret: &DataType) -> Result<ArrayRef> {
         map_of(ret, self.offsets, self.keys.values()?, self.values.values()?, NullBuffer::from(self.valid))
     }
+}
+
+/// A value to look for among keys: of their own kind, never a text for a number or the other way round.
+pub(super) fn key_like(ctx: &BindContext, name: &str, wanted: Typed, key: &DataType) -> Result<Typed> {
+    if !meet_tightly(key, &wanted.ty) {
+        return Err(mismatch(
+            "MAP_FUNCTION_DIFF_TYPES",
+            name,
+            format!("The map's keys have the type {}, but the value has {}.", types::sql_name(key), types::sql_name(&wanted.ty)),
+        ));
+    }
+    let narrow = types::is_integral(key) && types::is_integral(&wanted.ty);
+    if narrow && types::least_common_type([key, &wanted.ty]).is_some_and(|common| common != *key) {
+        // What no key can hold is no key.
+        return match wanted.as_literal().and_then(|v| crate::cast::cast_literal(v, key, &ctx.time_zone)) {
+            Some(value) if !value.is_null() => Ok(Typed::literal(value)),
+            _ if name == "map_contains_key" => {
+                Err(Error::not_eligible(format!("`{name}` of a value whose type is wider than the keys' isn't known")))
+            }
+            _ => crate::cast::try_cast(ctx, wanted, key),
+        };
+    }
+    if wanted.ty != *key && !narrow && wanted.ty != DataType::Null {
+        return Err(Error::not_eligible(format!(
+            "`{name}` of {} among keys of {} isn't known",
+            types::sql_name(&wanted.ty),
+            types::sql_name(key)
+        )));
+    }
+    sig::cast_to(ctx, name, 1, wanted, key)
 }
 
 /// A map of entries that a query made: its keys are checked.
@@ -182,11 +212,43 @@ fn from_arrays_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> {
     let message = crate::duckdb::string("The key array and the value array of a map must have the same length.");
     let lengths = crate::duckdb::raise("INVALID_PARAMETER_VALUE.MAP_ARRAYS", "22023", &message);
     Ok(duck::once2(&c.args[0], &c.args[1], |k, v| {
-        format!(
-            "CASE WHEN {k} IS NULL OR {v} IS NULL THEN NULL WHEN len({k}) <> len({v}) THEN {lengths} WHEN list_count({k}) < len({k}) THEN {} WHEN len(list_distinct({k})) < len({k}) THEN {} ELSE map({k}, {v}) END",
-            null_key(),
-            duplicate_key()
-        )
+        format!("CASE WHEN {k} IS NULL OR {v} IS NULL THEN NULL WHEN len({k}) <> len({v}) THEN {lengths} {} END", checked_duckdb(k, v))
+    }))
+}
+
+/// The last branches of a CASE that makes a map of lists of keys and values as long as each other.
+fn checked_duckdb(k: &str, v: &str) -> String {
+    format!(
+        "WHEN list_count({k}) < len({k}) THEN {} WHEN len(list_distinct({k})) < len({k}) THEN {} ELSE map({k}, {v})",
+        null_key(),
+        duplicate_key()
+    )
+}
+
+fn from_entries_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> {
+    let (key, value) = types::map_parts(c.ret).ok_or("a map without its type")?;
+    plain_keys(key.data_type())?;
+    if *value.data_type() == DataType::Null {
+        return Err("a map of nothing but NULLs isn't known on DuckDB".into());
+    }
+    let Some((DataType::Struct(fields), _)) = element(&c.types[0]) else { return Err("entries that aren't structs".into()) };
+    let side = |e: &str, i: usize| format!("list_transform({e}, lambda fp_e: fp_e.{})", crate::duckdb::identifier(fields[i].name()));
+    Ok(duck::once(&c.args[0], |e| {
+        let made = duck::once2(&side(e, 0), &side(e, 1), |k, v| format!("CASE {} END", checked_duckdb(k, v)));
+        format!("CASE WHEN {e} IS NULL OR len(list_filter({e}, lambda fp_e: fp_e IS NULL)) > 0 THEN NULL ELSE {made} END")
+    }))
+}
+
+fn concat_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> {
+    let (key, value) = types::map_parts(c.ret).ok_or("a map without its type")?;
+    plain_keys(key.data_type())?;
+    if *value.data_type() == DataType::Null {
+        return Err("a map of nothing but NULLs isn't known on DuckDB".into());
+    }
+    Ok(duck::once(&format!("[{}]", c.args.join(", ")), |maps| {
+        let side = |of: &str| format!("flatten(list_transform({maps}, lambda fp_m: {of}(fp_m)))");
+        let made = duck::once2(&side("map_keys"), &side("map_values"), |k, v| format!("CASE {} END", checked_duckdb(k, v)));
+        format!("CASE WHEN list_count({maps}) < len({maps}) THEN NULL ELSE {made} END")
     }))
 }
 
@@ -322,7 +384,10 @@ fn bind_contains_key(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> {
     sig::arity(NAME, args.len(), 2, Some(2))?;
     let (key, _) = parts_of(NAME, 0, &args[0].ty)?;
     let wanted = args.remove(1);
-    args.push(sig::cast_to(ctx, NAME, 1, wanted, &key)?);
+    if wanted.ty == DataType::Null {
+        return Err(mismatch("NULL_TYPE", NAME, "Null typed values cannot be used as arguments of `map_contains_key`."));
+    }
+    args.push(key_like(ctx, NAME, wanted, &key)?);
     // The keys of a map come as an array whose elements are declared nullable.
     Ok(Bound { args, ret: Boolean, nullable: true })
 }
@@ -401,8 +466,8 @@ pub(crate) static MAPS: &[FunctionDef] = &[
     scalar!("map", [], bind: bind_map, eval: map,
         duckdb: map_duckdb, proof: "nested-029, nested-035"),
     scalar!("map_from_arrays", [], bind: bind_from_arrays, eval: from_arrays, duckdb: from_arrays_duckdb, proof: "nested-029, hard-002"),
-    scalar!("map_from_entries", [], bind: bind_from_entries, eval: from_entries, duckdb: |_| duck::unknown("map_from_entries"), proof: "nested-029"),
-    scalar!("map_concat", [], bind: bind_concat, eval: concat, duckdb: |_| duck::unknown("map_concat"), proof: "nested-029, hard-055"),
+    scalar!("map_from_entries", [], bind: bind_from_entries, eval: from_entries, duckdb: from_entries_duckdb, proof: "nested-029"),
+    scalar!("map_concat", [], bind: bind_concat, eval: concat, duckdb: concat_duckdb, proof: "nested-029, hard-055"),
     scalar!("map_keys", [], bind: |_, args| bind_side("map_keys", args, |k, _| (k, true)), eval: |i| side(i, |e| e.column(0).clone()),
         duckdb: |c| duck::same("map_keys", c), proof: "nested-015, hard-002"),
     scalar!("map_values", [], bind: |_, args| bind_side("map_values", args, |_, v| (v, true)), eval: |i| side(i, |e| e.column(1).clone()),

@@ -25,6 +25,9 @@ fn bind_concat(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
         return Ok(Bound { args, ret: Utf8, nullable: false });
     }
     if args.iter().any(|a| matches!(a.ty, DataType::List(_))) {
+        if args.iter().any(|a| a.ty == DataType::Null) {
+            return Err(sig::mismatch("DATA_DIFF_TYPES", "concat", "Input to `concat` should all be the same type, but one is VOID."));
+        }
         return crate::nested::bind_same_arrays(ctx, "concat", args);
     }
     let binary = args.iter().all(|a| matches!(a.ty, Binary));

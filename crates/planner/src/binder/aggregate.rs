@@ -200,8 +200,7 @@ impl State<'_> {
             };
             let mut members: Vec<Vec<usize>> = Vec::with_capacity(groups.len());
             for group in groups {
-                let indices: Result<Vec<usize>> = group.iter().map(|e| Ok(sets.index(self.group_key(&place, e, select)?))).collect();
-                members.push(indices?);
+                members.extend(self.grouping_members(&place, group, select, &mut sets)?);
             }
             let expanded = match e {
                 ast::Expr::Rollup(_) => rollup(&members),
@@ -219,9 +218,7 @@ impl State<'_> {
                 ast::GroupByWithModifier::GroupingSets(ast::Expr::GroupingSets(groups)) => {
                     let mut members = Vec::with_capacity(groups.len());
                     for group in groups {
-                        let indices: Result<Vec<usize>> =
-                            group.iter().map(|e| Ok(sets.index(self.group_key(&place, e, select)?))).collect();
-                        members.push(indices?);
+                        members.extend(self.grouping_members(&place, group, select, &mut sets)?);
                     }
                     members
                 }
@@ -234,6 +231,36 @@ impl State<'_> {
             return Err(Error::invalid("grouping sets over more than 60 columns aren't supported"));
         }
         Ok(Some(sets))
+    }
+
+    /// One element of GROUPING SETS: a set, or the sets that a ROLLUP or CUBE inside comes to.
+    fn grouping_members(
+        &mut self,
+        place: &Place<'_>,
+        group: &[ast::Expr],
+        select: &ast::Select,
+        sets: &mut Sets,
+    ) -> Result<Vec<Vec<usize>>> {
+        if let [ast::Expr::Function(f)] = group
+            && let Ok((name, _)) = super::call::function_name(f)
+            && let ("rollup" | "cube", ast::FunctionArguments::List(list)) = (name.as_str(), &f.args)
+        {
+            let mut members = Vec::with_capacity(list.args.len());
+            for arg in &list.args {
+                let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)) = arg else {
+                    return Err(Error::invalid(format!("{name} takes expressions, not `{arg}`")));
+                };
+                let keys = match e {
+                    ast::Expr::Tuple(keys) => keys.as_slice(),
+                    e => std::slice::from_ref(e),
+                };
+                let indices: Result<Vec<usize>> = keys.iter().map(|e| Ok(sets.index(self.group_key(place, e, select)?))).collect();
+                members.push(indices?);
+            }
+            return if name == "rollup" { Ok(rollup(&members)) } else { cube(&members) };
+        }
+        let indices: Result<Vec<usize>> = group.iter().map(|e| Ok(sets.index(self.group_key(place, e, select)?))).collect();
+        Ok(vec![indices?])
     }
 
     /// One GROUP BY expression: an ordinal, an input expression, or a select alias.
@@ -339,7 +366,10 @@ impl State<'_> {
 
     /// The aggregation, and what rewrites expressions over its input into expressions over its output.
     pub fn aggregate(&mut self, input: LogicalPlan, grouped: Grouped, aggregates: &Aggregates) -> Result<(LogicalPlan, Rewriter)> {
-        let calls = aggregates.calls.take();
+        let mut calls = aggregates.calls.take();
+        let mut grouped = grouped;
+        let mut written: Vec<Expr> = Vec::new();
+        let input = self.subqueries_below(input, &mut grouped, &mut calls, &mut written)?;
         let mut kept: HashSet<Column> = calls.iter().map(|(_, c)| c.clone()).collect();
         let mut groups: HashMap<Expr, Column> = HashMap::new();
         let calls = |state: &mut Self, none: bool| -> Vec<Expr> {
@@ -354,13 +384,12 @@ impl State<'_> {
         match grouped {
             Grouped::Plain(keys) => {
                 let mut group_exprs = Vec::with_capacity(keys.len());
-                for key in keys {
+                for (key, raw) in keys.into_iter().zip(written) {
                     // A constant groups nothing; kept out, it stays a constant.
-                    if groups.contains_key(&key.expr) {
+                    if groups.contains_key(&raw) {
                         continue;
                     }
                     let name = self.column();
-                    let raw = key.expr.clone();
                     group_exprs.push(canonical_float(&self.ctx, key).expr.alias(name.clone()));
                     groups.insert(raw, Column::new_unqualified(name));
                 }
@@ -380,8 +409,8 @@ impl State<'_> {
                 }
                 debug_assert_eq!(exprs.len(), width + keys.len());
                 let projected = built(datafusion::logical_expr::Projection::try_new(exprs, Arc::new(input)))?;
-                for (t, key) in sets.exprs.iter().zip(&keys) {
-                    groups.insert(t.expr.clone(), key.clone());
+                for (raw, key) in written.into_iter().zip(&keys) {
+                    groups.insert(raw, key.clone());
                 }
                 // Every key is in the first-seen order of the sets' columns: a set of all fixes it.
                 let lists: Vec<Vec<Expr>> =
@@ -399,6 +428,44 @@ impl State<'_> {
                 Ok((plan, Rewriter { groups, kept }))
             }
         }
+    }
+
+    /// Keys and arguments that hold subqueries, computed in a projection below: only there and in filters
+    /// can every engine run them. `written` gets the keys as they were.
+    fn subqueries_below(
+        &mut self,
+        input: LogicalPlan,
+        grouped: &mut Grouped,
+        calls: &mut [(Expr, Column)],
+        written: &mut Vec<Expr>,
+    ) -> Result<LogicalPlan> {
+        let mut below: Vec<(Expr, Column)> = Vec::new();
+        let mut moved = |state: &mut Self, e: &mut Expr| {
+            if holds_subquery(e) {
+                let column = Column::new_unqualified(state.column());
+                below.push((std::mem::replace(e, Expr::Column(column.clone())), column));
+            }
+        };
+        let keys = match grouped {
+            Grouped::Plain(keys) => keys,
+            Grouped::Sets(sets) => &mut sets.exprs,
+        };
+        for key in keys {
+            written.push(key.expr.clone());
+            moved(self, &mut key.expr);
+        }
+        for (call, _) in calls {
+            if let Expr::AggregateFunction(call) = call {
+                call.params.args.iter_mut().for_each(|arg| moved(self, arg));
+                call.params.filter.iter_mut().for_each(|filter| moved(self, filter));
+            }
+        }
+        if below.is_empty() {
+            return Ok(input);
+        }
+        let own = input.schema().columns().into_iter().map(Expr::Column);
+        let exprs: Vec<Expr> = own.chain(below.into_iter().map(|(e, column)| e.alias(column.name))).collect();
+        Ok(LogicalPlan::Projection(built(datafusion::logical_expr::Projection::try_new(exprs, Arc::new(input)))?))
     }
 
     /// Adds Databricks' number of each row's set: DataFusion numbers by its own order of the columns.
@@ -456,6 +523,10 @@ fn cube(members: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
     Ok((0..1usize << n)
         .map(|left_out| (0..n).filter(|i| left_out >> (n - 1 - i) & 1 == 0).flat_map(|i| members[i].iter().copied()).collect())
         .collect())
+}
+
+fn holds_subquery(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)))).unwrap_or(true)
 }
 
 /// Whether an expression uses a window call's result.

@@ -9,6 +9,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident};
 use datafusion::sql::sqlparser::tokenizer::Span;
+use flightpath_functions::lambda::{self, Lambda};
 use flightpath_functions::{AggregateCall, AggregateDef, BoundAggregate, FunctionDef, Typed, cast, lazy, lookup, nearest};
 use flightpath_types::{Error, Result};
 
@@ -49,6 +50,19 @@ impl State<'_> {
             if names::cast_type(&name).is_some() && f.over.is_none() && f.filter.is_none() && f.within_group.is_empty() {
                 let args = self.arguments(place, f)?;
                 return self.call_bound(&name, args.args, span);
+            }
+            if super::generator::is_generator(&name) {
+                let (class, why) = match place.clause {
+                    "SELECT" | "an aggregate function" | "a window function" | "a generator's arguments" => {
+                        ("NESTED_IN_EXPRESSIONS", "must be a whole item of the select list")
+                    }
+                    _ => ("OUTSIDE_SELECT", "is not supported outside the SELECT clause"),
+                };
+                return Err(error::classed(
+                    format!("UNSUPPORTED_GENERATOR.{class}"),
+                    "42K0E",
+                    format!("The generator `{name}` {why}{}.", error::place(span)),
+                ));
             }
             return Err(unknown(&name, span));
         };
@@ -239,6 +253,14 @@ impl State<'_> {
                     out.args.extend(columns.into_iter().map(|(name, t)| Bound::new(t, name.as_ref())));
                 }
                 FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name)) => {
+                    let qualifier: Vec<String> = identifiers(name)?.iter().map(|p| p.value.to_lowercase()).collect();
+                    if count && list.args.len() == 1 && !place.scope.of_relation(&qualifier).is_empty() {
+                        return Err(error::classed(
+                            "INVALID_USAGE_OF_STAR_WITH_TABLE_IDENTIFIER_IN_COUNT",
+                            "42000",
+                            format!("count({name}.*) is not allowed. Please use count(*) or expand the columns manually."),
+                        ));
+                    }
                     let columns = self.star_columns(place, Some(&ast::SelectItemQualifiedWildcardKind::ObjectName(name.clone())))?;
                     out.args.extend(columns.into_iter().map(|(name, t)| Bound::new(t, name.as_ref())));
                 }
@@ -361,10 +383,18 @@ impl State<'_> {
                 let key = literal(ScalarValue::Utf8(Some(field.value.clone())), field.value.clone());
                 self.subscript(base, key)
             }
-            DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => Err(Error::not_eligible(format!(
-                "taking the field `{}` of an array of structs isn't supported; use transform()",
-                field.value
-            ))),
+            // That field of each element.
+            DataType::List(item) if matches!(item.data_type(), DataType::Struct(_)) => {
+                let parameter = Expr::Column(lambda::parameter_column(0));
+                let element = Typed::new(parameter, item.data_type().clone(), item.is_nullable());
+                let body = self.field(Bound::new(element, ""), field)?.t;
+                let parameters = vec![(item.data_type().clone(), item.is_nullable())];
+                let lambda = Lambda { parameters, body: body.expr, ty: body.ty, nullable: body.nullable };
+                let Some(FunctionDef::Higher(transform)) = lookup("transform") else {
+                    return Err(Error::internal("`transform` isn't in the table"));
+                };
+                Ok(Bound::new(transform.call(&self.ctx, vec![base.t], Vec::new(), vec![lambda])?, name))
+            }
             ty => Err(error::classed(
                 "INVALID_EXTRACT_BASE_FIELD_TYPE",
                 "42000",

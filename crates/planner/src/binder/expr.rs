@@ -44,6 +44,8 @@ pub(super) type Aliases = RefCell<HashMap<String, Alias>>;
 #[derive(Debug, Clone)]
 pub(super) enum Alias {
     One(Bound),
+    /// Of what a generator makes: a column of the input by the time that others name it.
+    Made(Bound),
     /// Given twice: naming it is an error.
     Ambiguous,
 }
@@ -59,6 +61,8 @@ pub(super) struct Place<'s> {
     /// Collects window calls where they may stand.
     pub windows: Option<&'s Windows<'s>>,
     pub aliases: Option<&'s Aliases>,
+    /// Whether the expression drops rows by itself, by itself or under AND, OR and NOT.
+    pub drops_rows: bool,
     /// ORDER BY and HAVING see the select list before the input.
     pub alias_first: bool,
     /// Grouping expressions that a grouping set may leave out: NULL there.
@@ -76,6 +80,7 @@ impl<'s> Place<'s> {
             aggregates: None,
             windows: None,
             aliases: None,
+            drops_rows: false,
             alias_first: false,
             nulled: None,
             variables: Vec::new(),
@@ -104,7 +109,11 @@ impl<'s> Place<'s> {
 impl State<'_> {
     pub fn expr(&mut self, place: &Place<'_>, e: &ast::Expr) -> Result<Bound> {
         self.spend(1)?;
-        let mut bound = self.bare_expr(place, e)?;
+        let mut bound = if place.drops_rows && !passes_on(e) {
+            self.bare_expr(&Place { drops_rows: false, variables: place.variables.clone(), ..*place }, e)?
+        } else {
+            self.bare_expr(place, e)?
+        };
         if place.nulled.is_some_and(|nulled| nulled.contains(&bound.t.expr)) {
             bound.t.nullable = true;
         }
@@ -186,7 +195,8 @@ impl State<'_> {
 
     /// An expression that must be a condition.
     pub fn condition(&mut self, place: &Place<'_>, e: &ast::Expr) -> Result<Bound> {
-        let mut bound = self.expr(place, e)?;
+        let drops_rows = matches!(place.clause, "WHERE" | "HAVING" | "QUALIFY");
+        let mut bound = self.expr(&Place { drops_rows, variables: place.variables.clone(), ..*place }, e)?;
         bound.t = self.as_boolean(bound.t, place.clause)?;
         Ok(bound)
     }
@@ -289,10 +299,28 @@ impl State<'_> {
             None => Ok(None),
             Some(Alias::Ambiguous) if place.alias_first && place.scope.find(parts)?.is_some() => Ok(None),
             Some(Alias::Ambiguous) => Err(error::ambiguous(&scope::dotted(parts), &[format!("`{0}`, `{0}`", first.value)], first.span)),
+            Some(Alias::One(_) | Alias::Made(_))
+                if !place.alias_first && matches!(place.clause, "a window function" | "an aggregate function") =>
+            {
+                let (class, what) = match place.clause {
+                    "a window function" => ("LATERAL_COLUMN_ALIAS_IN_WINDOW", "a window expression"),
+                    _ => ("LATERAL_COLUMN_ALIAS_IN_AGGREGATE_FUNC", "an aggregate function"),
+                };
+                Err(error::classed(
+                    format!("UNSUPPORTED_FEATURE.{class}"),
+                    "0A000",
+                    format!("Referencing the lateral column alias {} in {what} is not supported.", scope::dotted(parts)),
+                ))
+            }
+            Some(Alias::Made(bound)) => self.fields(Bound::new(bound.t, first.value.clone()), &parts[1..]).map(Some),
             Some(Alias::One(bound)) => {
                 // The expression is repeated here: it counts again.
                 self.spend(expression_size(&bound.t.expr))?;
-                self.fields(Bound::new(bound.t, first.value.clone()), &parts[1..]).map(Some)
+                let mut found = self.fields(Bound::new(bound.t, first.value.clone()), &parts[1..])?;
+                if let (false, Some(last)) = (place.alias_first, parts.last()) {
+                    found.name = format!("lateralAliasReference({})", last.value);
+                }
+                Ok(Some(found))
             }
         }
     }
@@ -433,6 +461,18 @@ impl State<'_> {
                 self.positive(x)
             }
             UnaryOperator::Not | UnaryOperator::BangNot => {
+                if let Some(within) = super::subquery::not_within(operand) {
+                    // NOT IN isn't the contrary of IN where a NULL leaves it open.
+                    let bound = self.expr(place, &within)?;
+                    if matches!(operand, ast::Expr::Nested(inner) if matches!(inner.as_ref(), ast::Expr::BinaryOp { .. })) {
+                        if super::subquery::has_parameter(operand) {
+                            return Err(Error::not_eligible("NOT over an IN with a subquery and parameters isn't supported"));
+                        }
+                        let name = self.expr(place, operand)?.name;
+                        return Ok(Bound::new(bound.t, format!("(NOT {name})")));
+                    }
+                    return Ok(bound);
+                }
                 let x = self.expr(place, operand)?;
                 let t = self.as_boolean(x.t, "NOT")?;
                 let nullable = t.nullable;
@@ -568,6 +608,16 @@ impl State<'_> {
         let otherwise = if no_else { None } else { results.pop().map(|r| r.expr) };
         let branches = whens.into_iter().zip(results).map(|(w, r)| (w.expr, r.expr)).collect();
         Ok(Bound::new(Typed::new(lazy::case(branches, otherwise, &ty), ty, nullable), name))
+    }
+}
+
+/// Whether an operand of it drops rows where the whole does.
+fn passes_on(e: &ast::Expr) -> bool {
+    match e {
+        ast::Expr::Nested(_) | ast::Expr::InSubquery { .. } | ast::Expr::Exists { .. } => true,
+        ast::Expr::BinaryOp { op, .. } => matches!(op, BinaryOperator::And | BinaryOperator::Or),
+        ast::Expr::UnaryOp { op, .. } => matches!(op, UnaryOperator::Not | UnaryOperator::BangNot),
+        _ => false,
     }
 }
 

@@ -54,15 +54,17 @@ impl State<'_> {
     ) -> Result<Relation> {
         self.spend(RELATION_WORK)?;
         match factor {
-            ast::TableFactor::Table { name, alias, args, version, .. } => {
+            ast::TableFactor::Table { name, alias, args, version, sample, .. } => {
                 let relation = match args {
                     Some(args) => self.table_function(name, &args.args, left, false, ctes, outer)?,
                     None => self.named_relation(&identifiers(name)?, version.as_ref(), ctes)?,
                 };
+                let relation = self.sample(relation, sample.as_ref(), ctes)?;
                 self.alias_relation(relation, alias.as_ref())
             }
-            ast::TableFactor::Derived { lateral, subquery, alias, sample: _ } => {
+            ast::TableFactor::Derived { lateral, subquery, alias, sample } => {
                 let relation = if *lateral { self.lateral(subquery, left, ctes, outer)? } else { self.bind_query(subquery, ctes, outer)? };
+                let relation = self.sample(relation, sample.as_ref(), ctes)?;
                 let mut relation = self.alias_relation(relation, alias.as_ref())?;
                 if alias.is_none() {
                     relation.cols.retain(|c| !c.hidden);
@@ -90,6 +92,20 @@ impl State<'_> {
                 self.alias_relation(relation, alias.as_ref())
             }
             other => Err(Error::not_eligible(format!("`{other}` in FROM isn't supported"))),
+        }
+    }
+
+    /// The samples that the guard lets through: so many rows, or all.
+    fn sample(&mut self, relation: Relation, sample: Option<&ast::TableSampleKind>, ctes: &Ctes<'_>) -> Result<Relation> {
+        let Some(ast::TableSampleKind::BeforeTableAlias(sample) | ast::TableSampleKind::AfterTableAlias(sample)) = sample else {
+            return Ok(relation);
+        };
+        match &sample.quantity {
+            Some(ast::TableSampleQuantity { value, unit: Some(ast::TableSampleUnit::Rows), .. }) => {
+                let limit = ast::LimitClause::LimitOffset { limit: Some(value.clone()), offset: None, limit_by: Vec::new() };
+                self.limit(relation, &limit, ctes)
+            }
+            _ => Ok(relation),
         }
     }
 
@@ -172,7 +188,7 @@ impl State<'_> {
         Ok(Relation { plan, ..relation })
     }
 
-    fn join_clause(&mut self, left: Relation, join: &ast::Join, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
+    pub fn join_clause(&mut self, left: Relation, join: &ast::Join, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
         use ast::JoinOperator as J;
         let (kind, constraint) = match &join.join_operator {
             J::Join(c) | J::Inner(c) => (JoinType::Inner, c),
@@ -206,6 +222,9 @@ impl State<'_> {
             && matches!(kind, JoinType::Inner | JoinType::Left)
             && let ast::TableFactor::Function { lateral: true, name, args, with_ordinality: _, alias } = factor
         {
+            if kind == JoinType::Left && matches!(constraint, ast::JoinConstraint::None) {
+                return Err(Error::not_eligible("LEFT JOIN LATERAL of a generator without a condition isn't supported; add ON true"));
+            }
             return self.lateral_function(left, name, args, alias.as_ref(), kind == JoinType::Left, ctes, outer);
         }
         let right = self.factor(factor, Some(&left), ctes, outer)?;

@@ -19,12 +19,12 @@ use super::scope::{Col, Qualifier, Relation, Scope};
 use super::select::filter;
 
 /// Qualifies columns that only the binder itself names.
-const OWN: &str = "\u{1}generated";
+pub(super) const OWN: &str = "\u{1}generated";
 /// Rows that `range` may make: they are one list.
 const RANGE_ROWS_MAX: i64 = 10_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Explode,
     PosExplode,
     Inline,
@@ -45,8 +45,12 @@ fn generator(name: &str) -> Option<(Kind, bool)> {
     })
 }
 
+pub(super) fn is_generator(name: &str) -> bool {
+    generator(name).is_some()
+}
+
 /// The generator that an expression is, if it's one.
-fn as_generator(e: &ast::Expr) -> Result<Option<(&ast::Function, Kind, bool)>> {
+pub(super) fn as_generator(e: &ast::Expr) -> Result<Option<(&ast::Function, Kind, bool)>> {
     let ast::Expr::Function(f) = e else { return Ok(None) };
     if f.over.is_some() {
         return Ok(None);
@@ -87,7 +91,7 @@ impl State<'_> {
         Ok(Relation { plan, cols: all, ordered: false })
     }
 
-    /// A generator in the select list: its columns join the input, and the item becomes references to them.
+    /// Generators in the select list: each one's columns join the input, and the item becomes references to them.
     pub fn select_generator(
         &mut self,
         input: &mut Relation,
@@ -95,25 +99,37 @@ impl State<'_> {
         ctes: &Ctes<'_>,
         outer: Option<&Scope<'_>>,
     ) -> Result<Option<Vec<ast::SelectItem>>> {
-        let mut found: Option<(usize, &ast::Function, Kind, bool, Vec<Ident>)> = None;
-        for (i, item) in projection.iter().enumerate() {
+        let mut items = Vec::with_capacity(projection.len());
+        let mut generated = false;
+        for item in projection {
             let (e, aliases) = match item {
-                ast::SelectItem::UnnamedExpr(e) => (e, Vec::new()),
-                ast::SelectItem::ExprWithAlias { expr, alias } => (expr, vec![alias.clone()]),
-                ast::SelectItem::ExprWithAliases { expr, aliases } => (expr, aliases.clone()),
-                ast::SelectItem::QualifiedWildcard(..) | ast::SelectItem::Wildcard(_) => continue,
+                ast::SelectItem::UnnamedExpr(e) => (e, &[][..]),
+                ast::SelectItem::ExprWithAlias { expr, alias } => (expr, std::slice::from_ref(alias)),
+                ast::SelectItem::ExprWithAliases { expr, aliases } => (expr, aliases.as_slice()),
+                ast::SelectItem::QualifiedWildcard(..) | ast::SelectItem::Wildcard(_) => {
+                    items.push(item.clone());
+                    continue;
+                }
             };
-            let Some((f, kind, is_outer)) = as_generator(e)? else { continue };
-            if found.is_some() {
-                return Err(error::classed(
-                    "UNSUPPORTED_GENERATOR.MULTI_GENERATOR",
-                    "42K0E",
-                    "Only one generator is allowed per SELECT clause.",
-                ));
+            match as_generator(e)? {
+                None => items.push(item.clone()),
+                Some(call) => {
+                    generated = true;
+                    items.extend(self.selected_generator(input, call, aliases, ctes, outer)?);
+                }
             }
-            found = Some((i, f, kind, is_outer, aliases));
         }
-        let Some((at, f, kind, is_outer, aliases)) = found else { return Ok(None) };
+        Ok(generated.then_some(items))
+    }
+
+    fn selected_generator(
+        &mut self,
+        input: &mut Relation,
+        (f, kind, is_outer): (&ast::Function, Kind, bool),
+        aliases: &[Ident],
+        ctes: &Ctes<'_>,
+        outer: Option<&Scope<'_>>,
+    ) -> Result<Vec<ast::SelectItem>> {
         let args = {
             let scope = Scope::new(&input.cols, outer);
             self.arguments(&Place::new(&scope, ctes, "a generator's arguments"), f)?.args
@@ -133,16 +149,15 @@ impl State<'_> {
             ));
         }
         let qualifier: Qualifier = Arc::from(vec![OWN.to_string()]);
-        let mut items = projection[..at].to_vec();
+        let mut items = Vec::with_capacity(made.len());
         for (i, m) in made.into_iter().enumerate() {
-            let own = format!("{i}");
+            let own = input.cols.len().to_string();
             input.cols.push(column_of(m.t, &own, Some(qualifier.clone()), true)?);
             let shown = aliases.get(i).map_or(names[i].as_str(), |a| a.value.as_str());
             let expr = ast::Expr::CompoundIdentifier(vec![Ident::new(OWN), Ident::new(own)]);
             items.push(ast::SelectItem::ExprWithAlias { expr, alias: Ident::new(shown) });
         }
-        items.extend_from_slice(&projection[at + 1..]);
-        Ok(Some(items))
+        Ok(items)
     }
 
     /// `range(...)` or a generator in FROM; with LATERAL it sees the relations before it, and the
@@ -390,6 +405,7 @@ impl State<'_> {
 
     /// The input's rows once for each element of the lists; the elements as columns of their own.
     pub fn unnest(&mut self, input: LogicalPlan, lists: Vec<Typed>, outer: bool) -> Result<(LogicalPlan, Vec<Typed>)> {
+        let input = self.without_dependencies(input)?;
         let mut exprs: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
         let mut columns = Vec::with_capacity(lists.len());
         let mut elements = Vec::with_capacity(lists.len());
@@ -407,6 +423,21 @@ impl State<'_> {
         let plan =
             built(LogicalPlanBuilder::from(projected).unnest_columns_with_options(columns, options).and_then(LogicalPlanBuilder::build))?;
         Ok((plan, elements))
+    }
+
+    /// The input with nothing known of which columns decide others: DataFusion believes it of the unnested
+    /// rows too, and drops keys of sorts and groups.
+    fn without_dependencies(&mut self, input: LogicalPlan) -> Result<LogicalPlan> {
+        if input.schema().functional_dependencies().is_empty() {
+            return Ok(input);
+        }
+        let mut exprs = Vec::with_capacity(input.schema().fields().len());
+        for (relation, field) in input.schema().iter() {
+            let column = Expr::Column(Column::new(relation.cloned(), field.name().clone()));
+            let opaque = flightpath_functions::ops::nullable(&self.ctx, Typed::new(column, field.data_type().clone(), field.is_nullable()));
+            exprs.push(opaque.expr.alias_qualified(relation.cloned(), field.name().clone()));
+        }
+        Ok(LogicalPlan::Projection(built(Projection::try_new(exprs, Arc::new(input)))?))
     }
 
     /// What was made of the elements, as columns.
@@ -496,7 +527,10 @@ impl State<'_> {
         let nullable: Vec<bool> = values.iter().map(|v| v.iter().any(|t| t.nullable)).collect();
         let mut all = vec![labels];
         for list in values {
-            let Some(ty) = types::least_common_type(list.iter().map(|t| &t.ty)) else {
+            // Texts become nothing else here.
+            let texts = list.iter().filter(|t| t.ty == DataType::Utf8).count();
+            let mixed = texts > 0 && list.iter().any(|t| t.ty != DataType::Utf8 && t.ty != DataType::Null);
+            let Some(ty) = types::least_common_type(list.iter().map(|t| &t.ty)).filter(|_| !mixed) else {
                 return Err(error::classed(
                     "UNPIVOT_VALUE_DATA_TYPE_MISMATCH",
                     "42K09",

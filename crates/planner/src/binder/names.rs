@@ -270,6 +270,7 @@ pub(super) fn aggregate_call(args: &Arguments, order: &[String]) -> String {
     let shown = match function {
         "first_value" if args.null_treatment_written => "first",
         "last_value" if args.null_treatment_written => "last",
+        "string_agg" if !order.is_empty() => "listagg",
         f => printed_name(f),
     };
     // `mode` shows the order that decides between equals.
@@ -287,7 +288,7 @@ pub(super) fn aggregate_call(args: &Arguments, order: &[String]) -> String {
     let distinct = if args.distinct { "DISTINCT " } else { "" };
     // Whether NULLs are skipped doesn't show as an argument.
     let names = match (function, names.as_slice()) {
-        ("first" | "last" | "first_value" | "last_value" | "any_value", [x, _]) => vec![*x],
+        ("first" | "last" | "first_value" | "last_value" | "any_value" | "approx_count_distinct", [x, _]) => vec![*x],
         _ => names,
     };
     let filled = if order.is_empty() || !matches!(function, "percentile_cont" | "percentile_disc" | "mode") {
@@ -309,6 +310,8 @@ pub(super) fn window_call(args: &Arguments) -> String {
     if matches!(function, "first_value" | "last_value" | "first" | "last") {
         return aggregate_call(args, &[]);
     }
-    let text = call(function, &args.args);
+    // What the rank functions are given means nothing and isn't shown.
+    let shown = if matches!(function, "rank" | "dense_rank" | "percent_rank") { &[][..] } else { &args.args };
+    let text = call(function, shown);
     if args.ignore_nulls { format!("{text} ignore nulls") } else { text }
 }

@@ -1,17 +1,20 @@
-//! PIVOT and the pipe operators: written as the SELECT they stand for.
+//! PIVOT, written as the SELECT it stands for.
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{self, Expr, Ident, SelectItem};
+use flightpath_functions::{Typed, cast, fold, types};
 use flightpath_types::{Error, Result};
 
+use super::aggregate::Aggregates;
 use super::cte::Ctes;
 use super::error;
 use super::expr::Place;
 use super::query::State;
 use super::scope::{Qualifier, Relation, Scope};
-use super::select::filter;
 
 /// Qualifies columns that only the binder itself names.
 const OWN: &str = "\u{1}pivot";
@@ -55,6 +58,15 @@ impl State<'_> {
             projection.push(SelectItem::ExprWithAlias { expr: e, alias: Ident::new(shown.to_string()) });
         }
         let scope = Scope::new(&cols, outer);
+        // Numbers are NULL for a group without the value; with anything else among them, each is what the
+        // aggregate gives of no rows.
+        let mut numbers = true;
+        for aggregate in aggregates {
+            let probe = Aggregates::default();
+            let place = Place { aggregates: Some(&probe), ..Place::new(&scope, ctes, "PIVOT") };
+            let ty = self.expr(&place, &aggregate.expr)?.t.ty;
+            numbers &= types::is_numeric(&ty) || ty == DataType::Boolean;
+        }
         for value in values {
             let (test, shown) = self.pivot_test(columns, value, &scope, ctes)?;
             for aggregate in aggregates {
@@ -78,12 +90,24 @@ impl State<'_> {
                         format!("{shown}_{}", plain.to_string().to_lowercase())
                     }
                 };
-                let expr = only_where_any(Expr::Function(call), test.clone());
+                let expr = if numbers { only_where_any(Expr::Function(call), test.clone()) } else { Expr::Function(call) };
                 projection.push(SelectItem::ExprWithAlias { expr, alias: Ident::new(name) });
             }
         }
         let select = plain_select(projection.clone(), keys);
         self.select_over(&select, &projection, None, input.plan, &scope, ctes)
+    }
+
+    /// A value as its text: what CAST(value AS STRING) gives.
+    fn pivot_name(&self, value: &super::expr::Bound) -> String {
+        match value.t.as_literal() {
+            Some(literal) if literal.is_null() => "null".into(),
+            Some(literal) => match cast::cast_literal(literal, &DataType::Utf8, &self.ctx.time_zone) {
+                Some(ScalarValue::Utf8(Some(text))) => text,
+                _ => value.name.clone(),
+            },
+            None => value.name.clone(),
+        }
     }
 
     /// The condition that a row has the value, and the value's name.
@@ -104,7 +128,12 @@ impl State<'_> {
         let mut tests = Vec::with_capacity(members.len());
         let place = Place::new(scope, ctes, "PIVOT");
         for (column, member) in columns.iter().zip(members) {
-            let bound = self.expr(&place, member)?;
+            let mut bound = self.expr(&place, member)?;
+            if bound.t.as_literal().is_none()
+                && let Ok(value) = fold::constant(&bound.t.expr)
+            {
+                bound.t = Typed { nullable: value.is_null(), ..Typed::literal(value) };
+            }
             if bound.t.as_literal().is_none() {
                 return Err(error::classed(
                     "NON_LITERAL_PIVOT_VALUES",
@@ -112,7 +141,7 @@ impl State<'_> {
                     format!("Literal expressions required for pivot values, found {member}."),
                 ));
             }
-            names.push(if bound.t.nullable { "null".to_string() } else { bound.name });
+            names.push(self.pivot_name(&bound));
             tests.push(Expr::IsNotDistinctFrom(Box::new(column.clone()), Box::new(member.clone())));
         }
         let test = tests.into_iter().reduce(|a, b| binary(a, ast::BinaryOperator::And, b));
@@ -123,60 +152,6 @@ impl State<'_> {
             None => format!("{{{}}}", names.join(", ")),
         };
         Ok((test, shown))
-    }
-
-    /// One `|>` step.
-    pub fn pipe(&mut self, relation: Relation, pipe: &ast::PipeOperator, ctes: &Ctes<'_>, outer: Option<&Scope<'_>>) -> Result<Relation> {
-        match pipe {
-            ast::PipeOperator::Where { expr } => {
-                let condition = {
-                    let scope = Scope::new(&relation.cols, outer);
-                    self.condition(&Place::new(&scope, ctes, "WHERE"), expr)?
-                };
-                Ok(Relation { plan: filter(relation.plan, condition.t.expr)?, ..relation })
-            }
-            ast::PipeOperator::Select { exprs } => self.piped(relation, exprs.clone(), None, ctes, outer),
-            ast::PipeOperator::Extend { exprs } => {
-                let mut items = vec![star()];
-                items.extend(exprs.iter().cloned());
-                self.piped(relation, items, None, ctes, outer)
-            }
-            ast::PipeOperator::OrderBy { exprs } => {
-                let order = ast::OrderBy { kind: ast::OrderByKind::Expressions(exprs.clone()), interpolate: None };
-                self.piped(relation, vec![star()], Some(order), ctes, outer)
-            }
-            ast::PipeOperator::Limit { expr, offset } => {
-                let offset = offset.clone().map(|value| ast::Offset { value, rows: ast::OffsetRows::None });
-                self.limit(relation, &ast::LimitClause::LimitOffset { limit: Some(expr.clone()), offset, limit_by: Vec::new() }, ctes)
-            }
-            ast::PipeOperator::As { alias } => relation.aliased(&alias.value, &[]),
-            ast::PipeOperator::Drop { columns } => {
-                let mut relation = relation;
-                for column in columns {
-                    let before = relation.cols.len();
-                    relation.cols.retain(|c| !c.name.eq_ignore_ascii_case(&column.value));
-                    if relation.cols.len() == before {
-                        let known: Vec<String> = relation.cols.iter().map(|c| c.name.to_string()).collect();
-                        return Err(error::unresolved_column(&format!("`{}`", column.value), &known, column.span));
-                    }
-                }
-                Ok(relation)
-            }
-            other => Err(Error::not_eligible(format!("the pipe operator |> {other} isn't supported"))),
-        }
-    }
-
-    fn piped(
-        &mut self,
-        relation: Relation,
-        items: Vec<SelectItem>,
-        order_by: Option<ast::OrderBy>,
-        ctes: &Ctes<'_>,
-        outer: Option<&Scope<'_>>,
-    ) -> Result<Relation> {
-        let select = plain_select(items.clone(), Vec::new());
-        let scope = Scope::new(&relation.cols, outer);
-        self.select_over(&select, &items, order_by.as_ref(), relation.plan.clone(), &scope, ctes)
     }
 }
 
@@ -228,11 +203,7 @@ fn binary(left: Expr, op: ast::BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
-fn star() -> SelectItem {
-    SelectItem::Wildcard(ast::WildcardAdditionalOptions::default())
-}
-
-fn plain_select(projection: Vec<SelectItem>, group_by: Vec<Expr>) -> ast::Select {
+pub(super) fn plain_select(projection: Vec<SelectItem>, group_by: Vec<Expr>) -> ast::Select {
     ast::Select {
         select_token: AttachedToken::empty(),
         optimizer_hints: Vec::new(),

@@ -10,7 +10,7 @@ use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection};
 use datafusion::sql::sqlparser::ast;
 use flightpath_catalog::TableSnapshot;
-use flightpath_functions::{BindContext, FpScalar, Typed};
+use flightpath_functions::{BindContext, FpScalar, Typed, fold};
 use flightpath_types::{Error, ErrorKind, Result};
 
 use super::cte::Ctes;
@@ -238,20 +238,15 @@ impl<'a> State<'a> {
             }
             _ => return Err(invalid("DATA_TYPE", "must be an integer")),
         };
-        match &t.expr {
-            Expr::Placeholder(_) => Ok(t.expr),
-            Expr::Literal(ScalarValue::Int64(Some(n)), _) if *n >= 0 => Ok(t.expr),
-            Expr::Literal(ScalarValue::Int64(Some(_)), _) => Err(invalid("IS_NEGATIVE", "must be equal to or greater than 0")),
-            Expr::Literal(ScalarValue::Int64(None), _) => Err(invalid("IS_NULL", "must not be NULL")),
-            Expr::Cast(cast) => match cast.expr.as_ref() {
-                Expr::Literal(value, _) => match value.cast_to(&DataType::Int64) {
-                    Ok(ScalarValue::Int64(Some(n))) if n >= 0 => Ok(Expr::Literal(ScalarValue::Int64(Some(n)), None)),
-                    Ok(ScalarValue::Int64(Some(_))) => Err(invalid("IS_NEGATIVE", "must be equal to or greater than 0")),
-                    _ => Err(invalid("IS_NULL", "must not be NULL")),
-                },
-                _ => Err(Error::not_eligible(format!("{clause} takes a number or a parameter"))),
-            },
-            _ => Err(Error::not_eligible(format!("{clause} takes a number or a parameter"))),
+        if matches!(t.expr, Expr::Placeholder(_)) {
+            return Ok(t.expr);
+        }
+        match fold::constant(&t.expr) {
+            Ok(ScalarValue::Int64(Some(n))) if n >= 0 => Ok(Expr::Literal(ScalarValue::Int64(Some(n)), None)),
+            Ok(ScalarValue::Int64(Some(_))) => Err(invalid("IS_NEGATIVE", "must be equal to or greater than 0")),
+            Ok(_) => Err(invalid("IS_NULL", "must not be NULL")),
+            Err(fold::Unfolded::Raised(error)) => Err(error),
+            Err(fold::Unfolded::Unknown) => Err(Error::not_eligible(format!("{clause} takes a number or a parameter"))),
         }
     }
 

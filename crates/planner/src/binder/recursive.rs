@@ -31,7 +31,7 @@ impl State<'_> {
     pub fn recursive(&mut self, found: &FoundCte<'_>) -> Result<Relation> {
         let cte = found.cte;
         let name = cte.alias.name.value.as_str();
-        let Members { anchor, step, distinct } = members(cte)?;
+        let Members { anchor, step } = members(cte)?;
         let columns: Vec<Ident> = cte.alias.columns.iter().map(|c| c.name.clone()).collect();
         let anchor = self.bind_set_expr(anchor, &found.sees, found.outer_scope)?.aliased(name, &columns)?;
         let mut exprs: Vec<Expr> = anchor.cols.iter().map(|c| Expr::Column(c.column.clone())).collect();
@@ -62,15 +62,9 @@ impl State<'_> {
                 types::name(&want.ty)
             )));
         }
-        if distinct && let Some(col) = anchor.cols.iter().find(|c| types::is_float(&c.ty) || c.ty.is_nested()) {
-            return Err(Error::not_eligible(format!(
-                "a recursive common table expression by UNION with a column of type {} isn't known; write UNION ALL",
-                types::name(&col.ty)
-            )));
-        }
         let aliased = next.cols.iter().zip(&names).map(|(c, n)| Expr::Column(c.column.clone()).alias(n.name.clone())).collect();
         let step = LogicalPlan::Projection(built(Projection::try_new(aliased, Arc::new(next.plan)))?);
-        let query = built(RecursiveQuery::try_new(table, Arc::new(first), Arc::new(step), distinct))?;
+        let query = built(RecursiveQuery::try_new(table, Arc::new(first), Arc::new(step), false))?;
         let kept = names.iter().take(anchor.cols.len()).cloned().map(Expr::Column).collect();
         let plan = self.count_rows(LogicalPlan::RecursiveQuery(query))?;
         let (plan, out) = self.project(plan, kept)?;
@@ -99,11 +93,9 @@ impl State<'_> {
 struct Members<'c> {
     anchor: &'c ast::SetExpr,
     step: ast::Select,
-    /// By UNION: rows that are there already are no rows of a step.
-    distinct: bool,
 }
 
-/// `anchor UNION [ALL] step`, the step with the number of its level behind its columns.
+/// `anchor UNION ALL step`, the step with the number of its level behind its columns.
 fn members(cte: &ast::Cte) -> Result<Members<'_>> {
     let name = cte.alias.name.value.as_str();
     let no = |why: &str| Error::not_eligible(format!("the recursive common table expression `{name}` {why}"));
@@ -112,13 +104,21 @@ fn members(cte: &ast::Cte) -> Result<Members<'_>> {
     let ast::SetExpr::SetOperation { left, op: ast::SetOperator::Union, set_quantifier, right } = query.body.as_ref() else {
         return Err(no("isn't `anchor UNION ALL step`"));
     };
-    let distinct = match set_quantifier {
-        ast::SetQuantifier::All => false,
-        ast::SetQuantifier::None | ast::SetQuantifier::Distinct => true,
+    match set_quantifier {
+        ast::SetQuantifier::All => {}
+        ast::SetQuantifier::None | ast::SetQuantifier::Distinct => {
+            return Err(super::error::classed(
+                "UNION_NOT_SUPPORTED_IN_RECURSIVE_CTE",
+                "42836",
+                format!(
+                    "The UNION operator is not supported within the recursive common table expression `{name}`. Use UNION ALL instead."
+                ),
+            ));
+        }
         ast::SetQuantifier::ByName | ast::SetQuantifier::AllByName | ast::SetQuantifier::DistinctByName => {
             return Err(no("isn't `anchor UNION ALL step`"));
         }
-    };
+    }
     let ast::SetExpr::Select(step) = right.as_ref() else { return Err(no("has a step that isn't a SELECT")) };
     if !plain || refers_to(left.as_ref(), name) > 0 {
         return Err(no("has more than an anchor and a step"));
@@ -133,8 +133,8 @@ fn members(cte: &ast::Cte) -> Result<Members<'_>> {
         return Err(no("isn't named exactly once in the step's FROM"));
     };
     let mut step = step.as_ref().clone();
-    step.projection.push(ast::SelectItem::ExprWithAlias { expr: next_level(known_as, distinct), alias: Ident::new(LEVEL) });
-    Ok(Members { anchor: left, step, distinct })
+    step.projection.push(ast::SelectItem::ExprWithAlias { expr: next_level(known_as), alias: Ident::new(LEVEL) });
+    Ok(Members { anchor: left, step })
 }
 
 /// What the step calls the rows of the step before, if `factor` is these.
@@ -144,12 +144,8 @@ fn own_name<'f>(factor: &'f ast::TableFactor, name: &str) -> Option<&'f Ident> {
     ident.value.eq_ignore_ascii_case(name).then(|| alias.as_ref().map_or(ident, |a| &a.name))
 }
 
-/// By UNION only the rows that are new have a next level: who runs the recursion counts it.
-fn next_level(relation: &Ident, distinct: bool) -> ast::Expr {
+fn next_level(relation: &Ident) -> ast::Expr {
     let level = ast::Expr::CompoundIdentifier(vec![Ident::new(relation.value.clone()), Ident::new(LEVEL)]);
-    if distinct {
-        return level;
-    }
     let args = ast::FunctionArgumentList {
         duplicate_treatment: None,
         args: vec![ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(level))],

@@ -14,6 +14,7 @@ use super::aggregate::{Aggregates, Grouped};
 use super::cte::Ctes;
 use super::error::{self, built};
 use super::expr::{Alias, Aliases, Bound, Place};
+use super::generator::OWN as GENERATED;
 use super::order::SortKey;
 use super::query::State;
 use super::scope::{Col, Relation, Scope};
@@ -33,6 +34,9 @@ impl State<'_> {
         ctes: &Ctes<'_>,
         outer: Option<&Scope<'_>>,
     ) -> Result<Relation> {
+        if super::generated::generates_of_groups(select)? {
+            return self.generated_of_groups(select, order_by, ctes, outer);
+        }
         let mut input = self.from(&select.from, ctes, outer)?;
         for view in &select.lateral_views {
             input = self.lateral_view(input, view, ctes, outer)?;
@@ -74,6 +78,7 @@ impl State<'_> {
     ) -> Result<Relation> {
         let aggregates = Aggregates::default();
         let windows = Windows::new(&select.named_window);
+        windows.check()?;
         let aliases: Aliases = RefCell::new(HashMap::new());
         let base =
             Place { aggregates: Some(&aggregates), windows: Some(&windows), aliases: Some(&aliases), ..Place::new(scope, ctes, "SELECT") };
@@ -90,6 +95,13 @@ impl State<'_> {
         let having = select.having.as_ref().map(|h| self.condition(&having_place, h)).transpose()?;
         let late_place = Place { alias_first: true, clause: "QUALIFY", variables: Vec::new(), ..base };
         let qualify = select.qualify.as_ref().map(|q| self.condition(&late_place, q)).transpose()?;
+        if select.qualify.is_some() && windows.is_empty() {
+            return Err(error::classed(
+                "QUALIFY_REQUIRES_WINDOW_FUNCTION",
+                "42903",
+                "QUALIFY needs a window function in the SELECT list or in the QUALIFY clause itself.",
+            ));
+        }
         let order_place = Place { alias_first: true, clause: "ORDER BY", variables: Vec::new(), ..base };
         let sort_by = order_keys(select, order_by)?;
         let mut keys = match &sort_by {
@@ -209,7 +221,8 @@ impl State<'_> {
                 }
                 ast::SelectItem::ExprWithAlias { expr, alias } => {
                     let bound = self.expr(place, expr)?;
-                    declare(place, alias, &bound);
+                    let made = matches!(expr, ast::Expr::CompoundIdentifier(parts) if parts.first().is_some_and(|p| p.value == GENERATED));
+                    declare(place, alias, &bound, made);
                     items.push(Item { name: Arc::from(alias.value.as_str()), t: bound.t });
                 }
                 ast::SelectItem::ExprWithAliases { expr, aliases: _ } => {
@@ -223,13 +236,13 @@ impl State<'_> {
     }
 }
 
-fn declare(place: &Place<'_>, alias: &ast::Ident, bound: &Bound) {
+fn declare(place: &Place<'_>, alias: &ast::Ident, bound: &Bound, made: bool) {
     if let Some(aliases) = place.aliases {
         aliases
             .borrow_mut()
             .entry(alias.value.to_lowercase())
             .and_modify(|a| *a = Alias::Ambiguous)
-            .or_insert_with(|| Alias::One(bound.clone()));
+            .or_insert_with(|| if made { Alias::Made(bound.clone()) } else { Alias::One(bound.clone()) });
     }
 }
 

@@ -8,7 +8,7 @@ use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, Projection, Union, Window, WindowFrame};
 use datafusion::sql::sqlparser::ast::{SetExpr, SetOperator, SetQuantifier};
 use flightpath_functions::ops::canonical_float;
-use flightpath_functions::{FunctionDef, lookup, types};
+use flightpath_functions::{FunctionDef, cast, lookup, types};
 use flightpath_types::{Error, Result};
 
 use super::cte::Ctes;
@@ -87,7 +87,11 @@ impl State<'_> {
         }
         let mut cols = Vec::with_capacity(width);
         for at in 0..width {
-            let Some(ty) = types::least_common_type(relations.iter().map(|r| &r.cols[at].ty)) else {
+            // Structs that differ in their fields' names alone take the first one's.
+            let first = &relations[0].cols[at].ty;
+            let alike = relations.iter().all(|r| alike(&r.cols[at].ty, first)).then(|| first.clone());
+            let common = types::least_common_type(relations.iter().map(|r| &r.cols[at].ty)).or(alike);
+            let Some(ty) = common else {
                 let given: Vec<String> = relations.iter().map(|r| types::sql_name(&r.cols[at].ty)).collect();
                 return Err(error::classed(
                     "INCOMPATIBLE_COLUMN_TYPE",
@@ -113,7 +117,10 @@ impl State<'_> {
         for relation in relations {
             let mut exprs = Vec::with_capacity(width);
             for (theirs, col) in relation.cols.iter().zip(&cols) {
-                let t = self.coerce(theirs.typed(), &col.ty)?;
+                let t = match types::least_common_type([&theirs.ty, &col.ty]) {
+                    Some(_) => self.coerce(theirs.typed(), &col.ty)?,
+                    None => cast::cast(&self.ctx, theirs.typed(), &col.ty)?,
+                };
                 let t = if compared { canonical_float(&self.ctx, t) } else { t };
                 exprs.push(t.expr.alias(col.column.name.clone()));
             }
@@ -124,7 +131,7 @@ impl State<'_> {
 
     /// INTERSECT and EXCEPT as joins in which NULL equals NULL. With ALL, each row's copies are
     /// numbered, so that they match one by one.
-    fn keep_matching(&mut self, relations: Vec<Relation>, kind: JoinType, op: &str, all: bool) -> Result<Relation> {
+    pub fn keep_matching(&mut self, relations: Vec<Relation>, kind: JoinType, op: &str, all: bool) -> Result<Relation> {
         let (inputs, cols) = self.aligned(relations, op, true)?;
         check_maps(&cols)?;
         let mut inputs = inputs.into_iter();
@@ -174,7 +181,18 @@ impl State<'_> {
     }
 }
 
-fn check_maps(cols: &[Col]) -> Result<()> {
+/// The same types but for the names of structs' fields.
+fn alike(a: &DataType, b: &DataType) -> bool {
+    match (a, b) {
+        (DataType::Struct(a), DataType::Struct(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a.data_type(), b.data_type()))
+        }
+        (DataType::List(a), DataType::List(b)) => alike(a.data_type(), b.data_type()),
+        (a, b) => types::same(a, b),
+    }
+}
+
+pub(super) fn check_maps(cols: &[Col]) -> Result<()> {
     match cols.iter().find(|c| matches!(c.ty, DataType::Map(..))) {
         None => Ok(()),
         Some(col) => Err(error::classed(

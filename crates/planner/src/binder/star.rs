@@ -31,7 +31,13 @@ impl State<'_> {
                     let known: Vec<String> = columns.iter().map(|(n, _)| n.to_string()).collect();
                     return Err(error::unresolved_column(&format!("`{}`", ident.value), &known, ident.span));
                 }
-                names.insert(ident.value.to_lowercase());
+                if !names.insert(ident.value.to_lowercase()) {
+                    return Err(error::classed(
+                        "EXCEPT_OVERLAPPING_COLUMNS",
+                        "42702",
+                        format!("Columns in an EXCEPT list must be distinct, but `{}` stands there twice.", ident.value),
+                    ));
+                }
             }
             columns.retain(|(name, _)| !names.contains(&name.to_lowercase()));
         }

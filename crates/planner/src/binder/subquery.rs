@@ -1,18 +1,19 @@
 //! Subqueries in expressions: scalar, EXISTS, IN. They stay native, so that the optimizer decorrelates them.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::logical_expr::expr::{Case, Exists, InSubquery};
+use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator, Subquery};
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::{Typed, ops, types};
 use flightpath_types::{Error, Result};
 
 use super::error::{self, built};
-use super::expr::{Bound, Place, balanced};
+use super::expr::{Bound, Place, balanced, negated};
 use super::query::State;
 use super::scope::Relation;
 
@@ -42,8 +43,9 @@ impl State<'_> {
     }
 
     pub fn exists(&mut self, place: &Place<'_>, query: &ast::Query, negate: bool) -> Result<Bound> {
+        check_sorted(place)?;
         let relation = self.subquery(place, query)?;
-        if !filters(place) {
+        if !place.drops_rows {
             let some = self.any_row(relation.plan)?;
             let expr = if negate { Expr::Not(Box::new(some)) } else { some };
             let name = if negate { "(NOT exists())" } else { "exists()" };
@@ -55,10 +57,13 @@ impl State<'_> {
     }
 
     pub fn in_subquery(&mut self, place: &Place<'_>, x: &ast::Expr, query: &ast::Query, negate: bool) -> Result<Bound> {
-        if matches!(x, ast::Expr::Tuple(values) if values.len() > 1) {
-            return Err(Error::not_eligible("IN over several columns with a subquery isn't supported; use EXISTS"));
+        if let ast::Expr::Tuple(values) = x
+            && values.len() > 1
+        {
+            return self.tuple_in_subquery(place, values, query, negate);
         }
-        let x = self.expr(place, x)?;
+        check_sorted(place)?;
+        let x = self.expr(&Place { drops_rows: false, variables: place.variables.clone(), ..*place }, x)?;
         let mut relation = self.one_column(place, query, "IN")?;
         let col = relation.cols[0].clone();
         let Some(ty) = types::least_common_type([&x.t.ty, &col.ty]) else {
@@ -77,11 +82,10 @@ impl State<'_> {
             let (plan, _) = self.project(relation.plan, vec![col.typed().expr])?;
             relation.plan = plan;
         }
-        if !filters(place) {
+        if !place.drops_rows {
             let plain = format!("({} IN (listquery()))", x.name);
             let name = if negate { format!("(NOT {plain})") } else { plain };
-            let expr = self.in_as_counts(left, relation, nullable)?;
-            let expr = if negate { Expr::Not(Box::new(expr)) } else { expr };
+            let expr = self.in_as_counts(left, relation, nullable, negate)?;
             return Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name));
         }
         let expr = Expr::InSubquery(InSubquery { expr: Box::new(left.expr), subquery: node(relation), negated: negate });
@@ -102,23 +106,58 @@ impl State<'_> {
         Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(subquery), Operator::Gt, Box::new(zero))))
     }
 
-    /// IN as a value: TRUE with a match, NULL where a NULL leaves it open, FALSE otherwise.
-    fn in_as_counts(&mut self, left: Typed, relation: Relation, nullable: bool) -> Result<Expr> {
+    /// IN as a value: TRUE with a match, FALSE otherwise, even where a NULL leaves it open. NOT IN is
+    /// FALSE there too: Databricks makes a join of either.
+    fn in_as_counts(&mut self, left: Typed, relation: Relation, nullable: bool, negate: bool) -> Result<Expr> {
         let Some(column) = relation.plan.schema().columns().into_iter().next() else { return Err(Error::internal("IN over no column")) };
         let right = Typed::new(Expr::Column(column.clone()), left.ty.clone(), true);
         let outside = as_outer(left.clone())?;
         let matches = self.compare(right, Operator::Eq, outside)?.expr;
         let found = self.any_row(super::select::filter(relation.plan.clone(), matches)?)?;
-        if !nullable {
+        if !negate {
             return Ok(found);
+        }
+        if !nullable {
+            return Ok(negated(found));
         }
         let nulls = self.any_row(super::select::filter(relation.plan.clone(), Expr::IsNull(Box::new(Expr::Column(column))))?)?;
         let rows = self.any_row(relation.plan)?;
         let no_value = balanced(vec![Expr::IsNull(Box::new(left.expr)), rows], Operator::And);
-        let open = balanced(vec![no_value, nulls], Operator::Or);
-        let literal = |b: Option<bool>| Box::new(Expr::Literal(ScalarValue::Boolean(b), None));
-        let when_then_expr = vec![(Box::new(found), literal(Some(true))), (Box::new(open), literal(None))];
-        Ok(Expr::Case(Case { expr: None, when_then_expr, else_expr: Some(literal(Some(false))) }))
+        Ok(negated(balanced(vec![found, no_value, nulls], Operator::Or)))
+    }
+
+    /// `(a, b) IN (SELECT c, d ...)`: whether a row has all of them. For NOT IN a comparison that a NULL
+    /// leaves open counts as a match.
+    fn tuple_in_subquery(&mut self, place: &Place<'_>, values: &[ast::Expr], query: &ast::Query, negate: bool) -> Result<Bound> {
+        let values: Vec<Bound> = values.iter().map(|v| self.expr(place, v)).collect::<Result<_>>()?;
+        let relation = self.subquery(place, query)?;
+        if relation.cols.len() != values.len() {
+            return Err(error::mismatch(
+                "IN_SUBQUERY_LENGTH_MISMATCH",
+                format!("The left side of IN has {} columns, its subquery {}.", values.len(), relation.cols.len()),
+            ));
+        }
+        let mut nullable = false;
+        let mut tests = Vec::with_capacity(values.len());
+        let mut names = Vec::with_capacity(values.len());
+        for (value, col) in values.into_iter().zip(&relation.cols) {
+            nullable |= value.t.nullable || col.nullable;
+            names.push(value.name);
+            let open = value.t.nullable || col.nullable;
+            let test = self.compare(col.typed(), Operator::Eq, as_outer(value.t)?)?.expr;
+            tests.push(if negate && open { balanced(vec![test.clone(), Expr::IsNull(Box::new(test))], Operator::Or) } else { test });
+        }
+        let plan = super::select::filter(relation.plan, balanced(tests, Operator::And))?;
+        let expr = if place.drops_rows {
+            Expr::Exists(Exists { subquery: node(Relation { plan, cols: Vec::new(), ordered: false }), negated: negate })
+        } else {
+            let found = self.any_row(plan)?;
+            if negate { negated(found) } else { found }
+        };
+        let plain =
+            format!("((named_struct({})) IN (listquery()))", names.iter().map(|n| format!("{n}, {n}")).collect::<Vec<_>>().join(", "));
+        let name = if negate { format!("(NOT {plain})") } else { plain };
+        Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name))
     }
 
     fn one_column(&mut self, place: &Place<'_>, query: &ast::Query, what: &str) -> Result<Relation> {
@@ -139,6 +178,49 @@ impl State<'_> {
     }
 }
 
+/// `NOT e` with the NOT inside, where AND, OR or NOT stand over an IN with a subquery.
+pub(super) fn not_within(e: &ast::Expr) -> Option<ast::Expr> {
+    match e {
+        ast::Expr::InSubquery { expr, subquery, negated } => {
+            Some(ast::Expr::InSubquery { expr: expr.clone(), subquery: subquery.clone(), negated: !negated })
+        }
+        ast::Expr::Nested(inner) => not_within(inner),
+        ast::Expr::BinaryOp { left, op: op @ (ast::BinaryOperator::And | ast::BinaryOperator::Or), right } => {
+            let (l, r) = (not_within(left), not_within(right));
+            if l.is_none() && r.is_none() {
+                return None;
+            }
+            let other = if *op == ast::BinaryOperator::And { ast::BinaryOperator::Or } else { ast::BinaryOperator::And };
+            let plain =
+                |e: &ast::Expr| ast::Expr::UnaryOp { op: ast::UnaryOperator::Not, expr: Box::new(ast::Expr::Nested(Box::new(e.clone()))) };
+            let side =
+                |negated: Option<ast::Expr>, e: &ast::Expr| Box::new(ast::Expr::Nested(Box::new(negated.unwrap_or_else(|| plain(e)))));
+            Some(ast::Expr::BinaryOp { left: side(l, left), op: other, right: side(r, right) })
+        }
+        _ => None,
+    }
+}
+
+/// A sort takes no IN and no EXISTS.
+fn check_sorted(place: &Place<'_>) -> Result<()> {
+    match place.clause {
+        "ORDER BY" => Err(error::classed(
+            "UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.UNSUPPORTED_IN_EXISTS_SUBQUERY",
+            "0A000",
+            "IN and EXISTS with a subquery are not supported in ORDER BY.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn has_parameter(e: &ast::Expr) -> bool {
+    let found = ast::visit_expressions(e, |e: &ast::Expr| match e {
+        ast::Expr::Value(v) if matches!(v.value, ast::Value::Placeholder(_)) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
+
 /// Proved by the plan's shape: an aggregation without keys.
 fn gives_one_row(plan: &LogicalPlan) -> bool {
     match plan {
@@ -147,11 +229,6 @@ fn gives_one_row(plan: &LogicalPlan) -> bool {
         LogicalPlan::SubqueryAlias(alias) => gives_one_row(&alias.input),
         _ => false,
     }
-}
-
-/// Whether the place drops rows: there the optimizer turns IN and EXISTS into joins.
-fn filters(place: &Place<'_>) -> bool {
-    matches!(place.clause, "WHERE" | "HAVING" | "QUALIFY")
 }
 
 /// An expression of the enclosing query, seen from inside a subquery.

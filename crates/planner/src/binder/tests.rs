@@ -237,3 +237,36 @@ fn large_statements_neither_overflow_nor_crawl() {
         assert!(Instant::now() < deadline, "{}...", sql.chars().take(60).collect::<String>());
     }
 }
+
+#[test]
+fn names_show_as_databricks_shows_them() {
+    for (sql, want) in [
+        ("SELECT 1 + 1 AS y, y * 2", &["y", "(lateralAliasReference(y) * 2)"][..]),
+        ("SELECT named_struct('p', 1) AS s, s.p, s.p + 1", &["s", "p", "(lateralAliasReference(p) + 1)"]),
+        ("SELECT array(named_struct('a', 1)) AS z, z[0].a + 1", &["z", "(lateralAliasReference(z)[0].a + 1)"]),
+        ("SELECT explode(array(1)) AS n, n * 2", &["n", "(n * 2)"]),
+        (
+            "SELECT string_agg('a', '-'), string_agg('a', '-') WITHIN GROUP (ORDER BY 1 DESC)",
+            &["string_agg(a, -)", "listagg(a, -) WITHIN GROUP (ORDER BY 1 DESC NULLS LAST)"],
+        ),
+        ("SELECT approx_count_distinct(1, 0.01)", &["approx_count_distinct(1)"]),
+        (
+            "SELECT rank(x) OVER (ORDER BY x) FROM VALUES (1) AS t(x)",
+            &["RANK() OVER (ORDER BY x ASC NULLS FIRST ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"],
+        ),
+        (
+            "SELECT sum(x) OVER (ORDER BY x RANGE BETWEEN 1 PRECEDING AND 1 FOLLOWING) FROM VALUES (1.0D) AS t(x)",
+            &["sum(x) OVER (ORDER BY x ASC NULLS FIRST RANGE BETWEEN (- 1) FOLLOWING AND 1 FOLLOWING)"],
+        ),
+        (
+            "SELECT * FROM VALUES (DATE'2024-01-01', 1) AS t(k, v) PIVOT (sum(v) FOR k IN (DATE'2024-01-01', DATE'2024-02-01' AS feb))",
+            &["2024-01-01", "feb"],
+        ),
+        ("FROM VALUES (1, 'a') AS t(x, s) |> SET X = x + 1 |> EXTEND x * 2 AS d", &["X", "s", "d"]),
+        ("FROM VALUES (1, 'a') AS t(x, s) |> AGGREGATE sum(x) GROUP BY s, x % 2", &["s", "(x % 2)", "sum(x)"]),
+    ] {
+        let bound = bind(sql, &Tables::new(), None).expect(sql);
+        let names: Vec<&str> = bound.schema.fields().iter().map(|f| f.name().as_str()).collect();
+        assert_eq!(names, want, "{sql}");
+    }
+}

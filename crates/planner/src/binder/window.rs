@@ -18,6 +18,8 @@ use super::expr::{Bound, Place};
 use super::order;
 use super::query::State;
 
+const DAY_US: i64 = 86_400_000_000;
+
 /// Begins the internal names of columns that windows make.
 pub(super) const PREFIX: &str = "#w";
 
@@ -36,6 +38,10 @@ impl<'s> Windows<'s> {
         self.calls.take()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.calls.borrow().is_empty()
+    }
+
     fn column(&self, state: &mut State<'_>, call: Expr) -> Column {
         let mut calls = self.calls.borrow_mut();
         if let Some((_, column)) = calls.iter().find(|(known, _)| *known == call) {
@@ -44,6 +50,19 @@ impl<'s> Windows<'s> {
         let column = Column::new_unqualified(format!("{PREFIX}{}", state.column()));
         calls.push((call, column.clone()));
         column
+    }
+
+    /// A window's name stands for one.
+    pub fn check(&self) -> Result<()> {
+        let name = |w: &ast::NamedWindowDefinition| w.0.value.to_lowercase();
+        match self.named.iter().enumerate().find(|(i, w)| self.named[..*i].iter().any(|known| name(known) == name(w))) {
+            None => Ok(()),
+            Some((_, w)) => Err(error::classed(
+                "INVALID_SQL_SYNTAX.REPETITIVE_WINDOW_DEFINITION",
+                "42000",
+                format!("The definition of window `{}` is repetitive.", w.0.value),
+            )),
+        }
     }
 
     fn named(&self, name: &ast::Ident) -> Result<&'s ast::WindowSpec> {
@@ -81,7 +100,11 @@ impl State<'_> {
                     windows.named(name)?
                 }
                 Some(name) => {
-                    return Err(Error::not_eligible(format!("a window that refines the window `{name}` isn't part of Databricks SQL")));
+                    return Err(error::classed(
+                        "PARSE_SYNTAX_ERROR",
+                        "42601",
+                        format!("Syntax error: a window can't refine the window `{name}`."),
+                    ));
                 }
                 None => spec,
             },
@@ -132,7 +155,18 @@ impl State<'_> {
         };
         let offset_text = self.offset_frame(name, &args);
         texts.push(offset_text.unwrap_or(frame_text));
+        let (order_by, frame) = self.in_days(order_by, frame, &order_types)?;
+        let mut args = args;
+        let full_name = super::names::window_call(&args);
+        let default = match (name, args.args.get(2)) {
+            ("lag" | "lead", Some(default)) if args.args.len() == 3 && default.t.as_literal().is_none() && !args.ignore_nulls => {
+                args.args.pop()
+            }
+            _ => None,
+        };
+        let offset = args.args.get(1).map(|o| o.t.clone());
         let (fun, bound, call_name) = self.window_function(&inner, f, def, args)?;
+        let call_name = if default.is_some() { full_name } else { call_name };
         let filter = match &f.filter {
             Some(filter) => Some(Box::new(self.condition(&inner, filter)?.t.expr)),
             None => None,
@@ -147,11 +181,59 @@ impl State<'_> {
             null_treatment: ignore_nulls.then_some(datafusion::logical_expr::expr::NullTreatment::IgnoreNulls),
             distinct: false,
         };
-        let call = Expr::WindowFunction(Box::new(WindowFunction { fun, params }));
-        let column = windows.column(self, call);
-        let t = Typed::new(Expr::Column(column), bound.plan_type, bound.nullable);
+        let t = match default {
+            Some(default) => {
+                let distance = offset.unwrap_or_else(|| Typed::literal(ScalarValue::Int32(Some(1))));
+                self.or_computed((fun, params), def, distance, default.t, (&bound.ret, bound.args_nullable), windows)?
+            }
+            None => {
+                let call = Expr::WindowFunction(Box::new(WindowFunction { fun, params }));
+                let column = windows.column(self, call);
+                Typed::new(Expr::Column(column), bound.plan_type, bound.nullable)
+            }
+        };
         let t = self.coerce_window(t, &bound.ret)?;
         Ok(Bound::new(t, format!("{call_name} OVER ({})", texts.join(" "))))
+    }
+
+    /// `lag(x, n, default)` with a default that engines take no expression for: the same distance over TRUE
+    /// tells where there is no row.
+    fn or_computed(
+        &mut self,
+        (fun, params): (WindowFunctionDefinition, WindowFunctionParams),
+        def: &'static FunctionDef,
+        distance: Typed,
+        default: Typed,
+        (ty, value_nullable): (&DataType, bool),
+        windows: &Windows<'_>,
+    ) -> Result<Typed> {
+        let FunctionDef::Window(window) = def else { return Err(Error::internal("an offset that isn't a window function")) };
+        if default.ty != *ty {
+            return Err(Error::not_eligible("a computed default of another type than the value's isn't supported in lag and lead"));
+        }
+        let marks = vec![Typed::literal(ScalarValue::Boolean(Some(true))), distance];
+        let (mark_fun, mark_args, ..) = (window.bind)(&self.ctx, marks, false)?;
+        let mark = WindowFunctionParams { args: mark_args.into_iter().map(|a| a.expr).collect(), ..params.clone() };
+        let mark = windows.column(self, Expr::WindowFunction(Box::new(WindowFunction { fun: mark_fun, params: mark })));
+        let value = windows.column(self, Expr::WindowFunction(Box::new(WindowFunction { fun, params })));
+        let missing = Expr::IsNull(Box::new(Expr::Column(mark)));
+        let nullable = value_nullable || default.nullable;
+        let expr = flightpath_functions::lazy::case(vec![(missing, default.expr)], Some(Expr::Column(value)), ty);
+        Ok(Typed::new(expr, ty.clone(), nullable))
+    }
+
+    /// A RANGE of days over dates is one of integers over their day numbers, in every engine.
+    fn in_days(&mut self, mut order_by: Vec<Sort>, frame: WindowFrame, order_types: &[DataType]) -> Result<(Vec<Sort>, WindowFrame)> {
+        let days = |bound: &WindowFrameBound| match bound {
+            WindowFrameBound::Preceding(v) | WindowFrameBound::Following(v) => matches!(v, ScalarValue::Int32(Some(_))),
+            WindowFrameBound::CurrentRow => false,
+        };
+        let by_days = frame.units == WindowFrameUnits::Range && (days(&frame.start_bound) || days(&frame.end_bound));
+        if let ([DataType::Date32], true, [key]) = (order_types, by_days, order_by.as_mut_slice()) {
+            let date = Typed::new(std::mem::take(&mut key.expr), DataType::Date32, true);
+            key.expr = self.function("unix_date", vec![date])?.expr;
+        }
+        Ok((order_by, frame))
     }
 
     fn coerce_window(&mut self, t: Typed, to: &DataType) -> Result<Typed> {
@@ -177,7 +259,8 @@ impl State<'_> {
                 let ignore_nulls = args.ignore_nulls;
                 let name = super::names::window_call(&args);
                 let (fun, args, plan_type, ret, nullable) = (window.bind)(&self.ctx, args.typed(), ignore_nulls)?;
-                Ok((fun, BoundWindow { args, plan_type, ret, nullable, ignore_nulls }, name))
+                let args_nullable = args.first().is_none_or(|a| a.nullable);
+                Ok((fun, BoundWindow { args, args_nullable, plan_type, ret, nullable, ignore_nulls }, name))
             }
             FunctionDef::Aggregate(aggregate) => {
                 let (bound, mut name) = self.bind_aggregate(inner, f, aggregate, args)?;
@@ -188,6 +271,7 @@ impl State<'_> {
                     return Err(Error::not_eligible(format!("ORDER BY inside the window call `{}` isn't supported", f.name)));
                 }
                 let window = BoundWindow {
+                    args_nullable: bound.args.first().is_none_or(|a| a.nullable),
                     args: bound.args,
                     plan_type: bound.ret.clone(),
                     ret: bound.ret,
@@ -236,6 +320,10 @@ impl State<'_> {
         if let (Some(a), Some(b)) = (start_rank, end_rank)
             && a > b
         {
+            let value = |b: &WindowFrameBound| !matches!(b, WindowFrameBound::CurrentRow);
+            if a != i64::MAX && b != i64::MIN && !(value(&start) && value(&end)) {
+                return Err(Error::not_eligible("a window frame that holds no row isn't supported"));
+            }
             return Err(error::mismatch(
                 "SPECIFIED_WINDOW_FRAME_WRONG_COMPARISON",
                 "The lower bound of a window frame must be less than or equal to the upper bound.",
@@ -273,12 +361,24 @@ impl State<'_> {
             return Err(error::mismatch("SPECIFIED_WINDOW_FRAME_UNACCEPTED_TYPE", "The bound of a window frame must be a literal."));
         };
         let number = integer(&literal);
+        if units == WindowFrameUnits::Range
+            && key == Some(&DataType::Date32)
+            && typed.t.ty == types::DAY_TIME
+            && !typed.name.ends_with("' DAY")
+        {
+            return Err(error::mismatch(
+                "RANGE_FRAME_INVALID_TYPE",
+                format!("The data type DATE used in the order specification does not support {} in the range frame.", typed.name),
+            ));
+        }
         if units == WindowFrameUnits::Range && keys != 1 {
             return Err(error::mismatch(
                 "RANGE_FRAME_MULTI_ORDER",
                 "A range window frame with value boundaries needs exactly one ORDER BY expression.",
             ));
         }
+        // A distance that has to be cast to the key's type shows as the sum that it is.
+        let cast = units == WindowFrameUnits::Range && key.is_some_and(|k| types::is_numeric(k) && *k != typed.t.ty);
         let value = match (units, number) {
             (WindowFrameUnits::Rows, Some(n)) if n >= 0 => ScalarValue::UInt64(Some(n.unsigned_abs())),
             (WindowFrameUnits::Rows, _) => {
@@ -289,7 +389,8 @@ impl State<'_> {
         let word = if following { "FOLLOWING" } else { "PRECEDING" };
         let rank = number.map(|n| if following { n } else { -n });
         let made = if following { WindowFrameBound::Following(value) } else { WindowFrameBound::Preceding(value) };
-        Ok((made, format!("{} {word}", typed.name), rank))
+        let text = if cast && !following { format!("(- {}) FOLLOWING", typed.name) } else { format!("{} {word}", typed.name) };
+        Ok((made, text, rank))
     }
 
     /// A distance along the ordering key, in a type that can be added to it.
@@ -308,10 +409,25 @@ impl State<'_> {
         };
         let to = match key {
             k if types::is_numeric(k) && types::is_numeric(&t.ty) => k.clone(),
-            DataType::Date32 | DataType::Timestamp(..) if types::is_interval(&t.ty) => t.ty.clone(),
-            DataType::Date32 if types::is_integral(&t.ty) => {
-                return Err(Error::not_eligible("a RANGE frame of days over a DATE isn't supported; use an INTERVAL"));
+            DataType::Date32 if t.ty == types::DAY_TIME => {
+                let days = match t.as_literal() {
+                    Some(ScalarValue::DurationMicrosecond(Some(us))) if us % DAY_US == 0 => i32::try_from(us / DAY_US).ok(),
+                    _ => None,
+                };
+                let Some(days) = days else {
+                    return Err(Error::not_eligible("a RANGE frame of parts of a day over a DATE isn't known"));
+                };
+                return Ok(ScalarValue::Int32(Some(days)));
             }
+            DataType::Timestamp(_, Some(_)) if t.ty == types::DAY_TIME && !self.ctx.time_zone.eq_ignore_ascii_case("UTC") => {
+                // Days are drawn in the session's zone there, and not always 24 hours long.
+                match t.as_literal() {
+                    Some(ScalarValue::DurationMicrosecond(Some(us))) if (0..DAY_US).contains(us) => t.ty.clone(),
+                    _ => return Err(Error::not_eligible("a RANGE frame of days over a TIMESTAMP is known in the time zone UTC only")),
+                }
+            }
+            DataType::Date32 | DataType::Timestamp(..) if types::is_interval(&t.ty) => t.ty.clone(),
+            DataType::Date32 if types::is_integral(&t.ty) => DataType::Int32,
             _ => return Err(wrong()),
         };
         match self.coerce(t, &to)?.as_literal() {
@@ -352,6 +468,8 @@ fn sort_keys(call: &Expr) -> Result<SortKeys> {
 
 struct BoundWindow {
     args: Vec<Typed>,
+    /// Whether the first one may be NULL.
+    args_nullable: bool,
     /// What DataFusion's function gives.
     plan_type: DataType,
     /// What Databricks' gives.

@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{
     LambdaFunctionParameter, LambdaSyntax, NullTreatment, OneOrManyWithParens, Subscript, TypedString, UnaryOperator, Value, ValueWithSpan,
     WindowFrame, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
-use flightpath_types::{Error, Result};
+use flightpath_types::{Error, ErrorKind, Result};
 
 use super::relation::check_object_name;
 use super::{check_order_by_expr, check_query, check_wildcard, not, refuse};
@@ -189,7 +189,13 @@ fn check_quantified(left: &Expr, op: &BinaryOperator, right: &Expr) -> Result<()
         BinaryOperator::PGLikeMatch | BinaryOperator::PGNotLikeMatch | BinaryOperator::PGILikeMatch | BinaryOperator::PGNotILikeMatch => {
             Ok(())
         }
-        _ => Err(refuse("ANY and ALL over a comparison")),
+        // Databricks' grammar has them behind LIKE and ILIKE only.
+        _ => Err(Error::classed(
+            ErrorKind::InvalidArgument,
+            "PARSE_SYNTAX_ERROR",
+            "42601",
+            format!("Syntax error at or near '{op}': ANY and ALL stand behind LIKE and ILIKE only"),
+        )),
     }
 }
 

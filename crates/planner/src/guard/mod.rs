@@ -10,10 +10,10 @@ mod relation;
 mod tests;
 
 use datafusion::sql::sqlparser::ast::{
-    Cte, CteAsMaterialized, Distinct, GroupByExpr, GroupByWithModifier, Ident, LateralView, LimitClause, NamedWindowDefinition,
-    NamedWindowExpr, Offset, OffsetRows, OrderBy, OrderByExpr, OrderByKind, OrderByOptions, Parens, PipeOperator, Query, Select,
-    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableAlias, TableAliasColumnDef, Values,
-    WildcardAdditionalOptions, With,
+    Assignment, AssignmentTarget, Cte, CteAsMaterialized, Distinct, ExprWithAliasAndOrderBy, GroupByExpr, GroupByWithModifier, Ident,
+    LateralView, LimitClause, NamedWindowDefinition, NamedWindowExpr, Offset, OffsetRows, OrderBy, OrderByExpr, OrderByKind,
+    OrderByOptions, Parens, PipeOperator, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement,
+    TableAlias, TableAliasColumnDef, Values, WildcardAdditionalOptions, With,
 };
 use flightpath_types::{Error, ErrorKind, Result};
 
@@ -275,20 +275,37 @@ fn check_pipe(pipe: &PipeOperator) -> Result<()> {
         PipeOperator::Select { exprs } | PipeOperator::Extend { exprs } => exprs.iter().try_for_each(check_select_item),
         PipeOperator::As { alias } => check_name(alias),
         PipeOperator::Drop { columns } => columns.iter().try_for_each(check_name),
-        PipeOperator::Set { assignments: _ } => Err(refuse("|> SET")),
-        PipeOperator::Aggregate { full_table_exprs: _, group_by_expr: _ } => Err(refuse("|> AGGREGATE")),
+        PipeOperator::Set { assignments } => assignments.iter().try_for_each(|Assignment { target, value }| {
+            match target {
+                AssignmentTarget::ColumnName(name) => relation::check_object_name(name)?,
+                AssignmentTarget::Tuple(_) => return Err(refuse("|> SET of several columns at once")),
+            }
+            check_expr(value)
+        }),
+        PipeOperator::Aggregate { full_table_exprs, group_by_expr } => {
+            full_table_exprs.iter().chain(group_by_expr).try_for_each(|ExprWithAliasAndOrderBy { expr, order_by }| {
+                let OrderByOptions { asc, nulls_first } = order_by;
+                not(asc.is_some() || nulls_first.is_some(), "an order in |> AGGREGATE")?;
+                relation::check_named(expr)
+            })
+        }
         PipeOperator::TableSample { sample: _ } => Err(refuse("|> TABLESAMPLE")),
         PipeOperator::Rename { mappings: _ } => Err(refuse("|> RENAME")),
         PipeOperator::Union { set_quantifier: _, queries }
         | PipeOperator::Intersect { set_quantifier: _, queries }
-        | PipeOperator::Except { set_quantifier: _, queries } => {
-            let _ = queries;
-            Err(refuse("a set operation behind |>"))
+        | PipeOperator::Except { set_quantifier: _, queries } => queries.iter().try_for_each(check_query),
+        PipeOperator::Call { function, alias } => match crate::parse::steps::own_step(function) {
+            Some((_, argument)) if alias.is_none() => argument.into_iter().try_for_each(check_expr),
+            _ => Err(refuse("|> CALL")),
+        },
+        PipeOperator::Pivot { aggregate_functions, value_column, value_source, alias } => {
+            alias.iter().chain(value_column).try_for_each(check_name)?;
+            relation::check_pivot(aggregate_functions, value_source)
         }
-        PipeOperator::Call { function: _, alias: _ } => Err(refuse("|> CALL")),
-        PipeOperator::Pivot { aggregate_functions: _, value_column: _, value_source: _, alias: _ } => Err(refuse("|> PIVOT")),
-        PipeOperator::Unpivot { value_column: _, name_column: _, unpivot_columns: _, alias: _ } => Err(refuse("|> UNPIVOT")),
-        PipeOperator::Join(_) => Err(refuse("|> JOIN")),
+        PipeOperator::Unpivot { value_column, name_column, unpivot_columns, alias } => {
+            [value_column, name_column].into_iter().chain(unpivot_columns).chain(alias).try_for_each(check_name)
+        }
+        PipeOperator::Join(join) => relation::check_join_of(join),
     }
 }
 

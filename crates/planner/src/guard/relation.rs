@@ -1,8 +1,9 @@
 //! What may stand in FROM: relations, joins, table functions by an allow-list.
 
 use datafusion::sql::sqlparser::ast::{
-    ExprWithAlias, Join, JoinConstraint, JoinOperator, NullInclusion, ObjectName, ObjectNamePart, PivotValueSource, TableFactor,
-    TableFunctionArgs, TableVersion, TableWithJoins,
+    Expr, ExprWithAlias, Join, JoinConstraint, JoinOperator, NullInclusion, ObjectName, ObjectNamePart, PivotValueSource, SetExpr,
+    TableFactor, TableFunctionArgs, TableSample, TableSampleKind, TableSampleModifier, TableSampleQuantity, TableSampleUnit, TableVersion,
+    TableWithJoins, Value,
 };
 use flightpath_types::{Error, ErrorKind, Result};
 
@@ -39,11 +40,26 @@ const PATH_FORMATS: [&str; 10] = ["delta", "parquet", "csv", "json", "text", "or
 pub(super) fn check_joins(item: &TableWithJoins) -> Result<()> {
     let TableWithJoins { relation, joins } = item;
     check_factor(relation)?;
-    joins.iter().try_for_each(|Join { relation, global, join_operator }| {
-        not(*global, "GLOBAL JOIN")?;
-        check_factor(relation)?;
-        check_join(join_operator)
-    })
+    joins.iter().try_for_each(check_join_of)
+}
+
+pub(super) fn check_join_of(join: &Join) -> Result<()> {
+    let Join { relation, global, join_operator } = join;
+    not(*global, "GLOBAL JOIN")?;
+    check_factor(relation)?;
+    check_join(join_operator)
+}
+
+pub(super) fn check_pivot(aggregates: &[ExprWithAlias], source: &PivotValueSource) -> Result<()> {
+    aggregates.iter().try_for_each(check_named)?;
+    match source {
+        PivotValueSource::List(values) => values.iter().try_for_each(check_named),
+        PivotValueSource::Any(keys) => {
+            keys.iter().try_for_each(check_order_by_expr)?;
+            Err(refuse("PIVOT ... IN (ANY)"))
+        }
+        PivotValueSource::Subquery(_) => Err(refuse("PIVOT ... IN (subquery)")),
+    }
 }
 
 fn check_join(operator: &JoinOperator) -> Result<()> {
@@ -82,7 +98,7 @@ fn check_factor(factor: &TableFactor) -> Result<()> {
             not(*with_ordinality, "WITH ORDINALITY")?;
             empty(partitions, "PARTITION (...)")?;
             none(json_path.as_ref(), "a path into a table")?;
-            none(sample.as_ref(), "TABLESAMPLE")?;
+            sample.iter().try_for_each(check_sample)?;
             empty(index_hints, "an index hint")?;
             version.iter().try_for_each(check_version)?;
             match args {
@@ -96,7 +112,8 @@ fn check_factor(factor: &TableFactor) -> Result<()> {
         }
         TableFactor::Derived { lateral: _, subquery, alias, sample } => {
             alias.iter().try_for_each(check_alias)?;
-            none(sample.as_ref(), "TABLESAMPLE")?;
+            sample.iter().try_for_each(check_sample)?;
+            not(sample.is_some() && matches!(subquery.body.as_ref(), SetExpr::Values(_)), "TABLESAMPLE of VALUES")?;
             check_query(subquery)
         }
         TableFactor::Function { lateral: _, name, args, with_ordinality, alias } => {
@@ -112,16 +129,8 @@ fn check_factor(factor: &TableFactor) -> Result<()> {
         TableFactor::Pivot { table, aggregate_functions, value_column, value_source, default_on_null, alias } => {
             alias.iter().try_for_each(check_alias)?;
             none(default_on_null.as_ref(), "DEFAULT ON NULL in PIVOT")?;
-            aggregate_functions.iter().try_for_each(check_named)?;
             value_column.iter().try_for_each(check_expr)?;
-            match value_source {
-                PivotValueSource::List(values) => values.iter().try_for_each(check_named)?,
-                PivotValueSource::Any(keys) => {
-                    keys.iter().try_for_each(check_order_by_expr)?;
-                    return Err(refuse("PIVOT ... IN (ANY)"));
-                }
-                PivotValueSource::Subquery(_) => return Err(refuse("PIVOT ... IN (subquery)")),
-            }
+            check_pivot(aggregate_functions, value_source)?;
             check_factor(table)
         }
         TableFactor::Unpivot { table, value, name: _, columns, null_inclusion, alias } => {
@@ -157,7 +166,31 @@ fn check_factor(factor: &TableFactor) -> Result<()> {
     }
 }
 
-fn check_named(e: &ExprWithAlias) -> Result<()> {
+/// Of samples only those that aren't drawn: a number of rows, or all of them.
+fn check_sample(sample: &TableSampleKind) -> Result<()> {
+    let (TableSampleKind::BeforeTableAlias(sample) | TableSampleKind::AfterTableAlias(sample)) = sample;
+    let TableSample { modifier, name, quantity, seed: _, bucket, offset } = sample.as_ref();
+    let random = || refuse("a random TABLESAMPLE");
+    match modifier {
+        TableSampleModifier::TableSample => {}
+        TableSampleModifier::Sample => return Err(refuse("SAMPLE; use TABLESAMPLE")),
+    }
+    if name.is_some() || bucket.is_some() || offset.is_some() {
+        return Err(random());
+    }
+    let Some(TableSampleQuantity { parenthesized: true, value, unit }) = quantity else { return Err(random()) };
+    check_expr(value)?;
+    match unit {
+        Some(TableSampleUnit::Rows) => Ok(()),
+        Some(TableSampleUnit::Percent) => match value {
+            Expr::Value(v) if matches!(&v.value, Value::Number(n, _) if n == "100") => Ok(()),
+            _ => Err(random()),
+        },
+        None => Err(random()),
+    }
+}
+
+pub(super) fn check_named(e: &ExprWithAlias) -> Result<()> {
     let ExprWithAlias { expr, alias: _ } = e;
     check_expr(expr)
 }

@@ -4,6 +4,8 @@
 
 mod dialect;
 mod lexer;
+mod pipes;
+pub(crate) mod steps;
 
 pub(crate) use lexer::{DIV, tokens};
 
@@ -70,7 +72,7 @@ pub fn parse(text: &str) -> Result<Parsed> {
             format!("the statement is {} bytes long; the limit is {TEXT_BYTES_MAX}", text.len()),
         ));
     }
-    let tokens = values_in_parentheses(tokens(text)?);
+    let tokens = pipes::pipes_written_out(values_in_parentheses(tokens(text)?));
     check_nesting(&tokens)?;
     if tokens.iter().all(|t| t.token == Token::SemiColon) {
         return Err(syntax_error("the statement is empty", Location { line: 1, column: 1 }));

@@ -17,6 +17,11 @@ fn reads_what_databricks_writes() {
         ("SELECT 1 FROM VALUES (1), (2) AS t(x), u", "SELECT 1 FROM (VALUES (1), (2)) AS t (x), u"),
         ("SELECT INTERVAL 3 days 2 hours", "SELECT INTERVAL '3 day 2 hour'"),
         ("SELECT 7 DIV 2 * 3;", "SELECT 7 div 2 * 3"),
+        ("TABLE t |> LIMIT 2", "FROM t |> LIMIT 2"),
+        ("FROM t |> UNION ALL SELECT 1 |> SEMI JOIN u USING (a)", "FROM t |> UNION ALL (SELECT 1) |> LEFT SEMI JOIN u USING(a)"),
+        ("SELECT * FROM (FROM t |> EXCEPT (SELECT 1))", "SELECT * FROM (FROM t |> EXCEPT DISTINCT (SELECT 1))"),
+        ("FROM t |> SELECT DISTINCT a |> OFFSET 2 + 1", "FROM t |> SELECT a |> CALL `\u{1}distinct`() |> CALL `\u{1}offset`(2 + 1)"),
+        ("FROM t |> INTERSECT ALL (SELECT (1)) |> LIMIT 1", "FROM t |> CALL `\u{1}intersect all`((SELECT (1))) |> LIMIT 1"),
     ] {
         assert_eq!(text(sql), want, "{sql}");
     }
