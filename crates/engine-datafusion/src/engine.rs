@@ -27,7 +27,9 @@ use flightpath_catalog::{AccessRules, TableContents};
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::{PlannedQuery, ScanId, SnapshotSource};
 use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Pricing, Refusal, RefusalClass, Result};
+use futures::StreamExt;
 
+use crate::constant;
 use crate::files::Footers;
 use crate::memory::{QueryMemory, SharedMemory};
 use crate::run::{self, Running, Work};
@@ -214,6 +216,10 @@ impl Engine for DataFusionEngine {
         let Some(runtime) = self.runtime.as_ref().filter(|_| !self.draining.load(Ordering::Acquire)) else {
             return Err(Error::unavailable("engine datafusion is shutting down"));
         };
+        if let Some(row) = constant::row(&query.optimized) {
+            let row = row.map_err(|e| crate::error::of_datafusion(&e))?;
+            return Ok(futures::stream::iter([Ok(row)]).boxed());
+        }
         let running = Running::start(&self.running);
         // System tables are read on the caller's runtime, to which their connections belong.
         let system = run::until(execution.deadline, read_system_tables(&query, &execution)).await??;

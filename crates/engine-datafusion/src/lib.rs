@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod conform;
+mod constant;
 mod engine;
 mod error;
 mod files;

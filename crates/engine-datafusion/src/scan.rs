@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
@@ -128,7 +128,7 @@ impl ScanPlanner {
         let adapter: Arc<dyn PhysicalExprAdapterFactory> = Arc::new(SnapshotAdapterFactory::new(layout.columns.clone()));
         let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), source)
             .with_file_groups(groups)
-            .with_statistics(statistics(binding, layout.schema.table_schema(), bytes))
+            .with_statistics(statistics(binding, layout, scan.projection.as_deref().unwrap_or(&all), bytes))
             .with_limit(scan.fetch.filter(|_| scan.filters.is_empty()))
             .with_expr_adapter(Some(adapter))
             .build();
@@ -271,9 +271,9 @@ fn remaining_rows(deleted: &DeletionVector, rows: u64, file: &TableFile) -> Resu
     Ok(ParquetRowSelection::new(RowSelection::from(selectors)))
 }
 
-/// Estimates for join order; inexact, so that no answer is ever made from them.
-fn statistics(binding: &ScanBinding, schema: &Schema, bytes: u64) -> Statistics {
-    let mut statistics = Statistics::new_unknown(schema);
+/// Estimates by which joins are arranged; inexact, so that no answer is ever made from them.
+fn statistics(binding: &ScanBinding, layout: &Layout, projected: &[usize], bytes: u64) -> Statistics {
+    let mut statistics = Statistics::new_unknown(layout.schema.table_schema());
     let rows: Option<u64> = binding
         .files
         .iter()
@@ -285,5 +285,75 @@ fn statistics(binding: &ScanBinding, schema: &Schema, bytes: u64) -> Statistics 
     if let Ok(bytes) = usize::try_from(bytes) {
         statistics.total_byte_size = Precision::Inexact(bytes);
     }
+    if binding.files.len() <= BOUNDED_FILES_MAX {
+        for &index in projected {
+            if let Some((min, max)) = bounds(&binding.files, binding.snapshot.schema.field(index).data_type(), index) {
+                let column = &mut statistics.column_statistics[layout.positions[index]];
+                (column.min_value, column.max_value) = (Precision::Inexact(min), Precision::Inexact(max));
+            }
+        }
+    }
     statistics
+}
+
+/// Of more files than this, bounds of columns aren't gathered for each query.
+const BOUNDED_FILES_MAX: usize = 1_024;
+
+/// The bounds of a column of whole numbers or dates, whose width tells how many values it may have at
+/// most: what a join on it makes of its inputs.
+fn bounds(files: &[Arc<DataFile>], ty: &DataType, index: usize) -> Option<(ScalarValue, ScalarValue)> {
+    if !ty.is_signed_integer() && *ty != DataType::Date32 {
+        return None;
+    }
+    let scalar = |array: &ArrayRef| ScalarValue::try_from_array(array, 0).ok().filter(|value| !value.is_null() && value.data_type() == *ty);
+    let mut bounds: Option<(ScalarValue, ScalarValue)> = None;
+    for file in files {
+        let stats = file.stats.get(index)?;
+        // A file of NULLs alone has none, which leaves the others' as they are.
+        if stats.nulls.is_some() && stats.nulls == file.rows {
+            continue;
+        }
+        let (min, max) = (scalar(stats.min.as_ref()?)?, scalar(stats.max.as_ref()?)?);
+        bounds = Some(match bounds {
+            None => (min, max),
+            Some((low, high)) => (if min < low { min } else { low }, if max > high { max } else { high }),
+        });
+    }
+    bounds
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringArray};
+    use flightpath_catalog::ColumnStats;
+
+    use super::*;
+
+    fn file(min: Option<i64>, max: Option<i64>, nulls: u64) -> Arc<DataFile> {
+        let one = |value: Option<i64>| value.map(|value| Arc::new(Int64Array::from(vec![value])) as ArrayRef);
+        Arc::new(DataFile {
+            path: "/part".into(),
+            size_bytes: 1,
+            modified_unix_ms: 0,
+            rows: Some(10),
+            partition_values: Vec::new(),
+            stats: vec![ColumnStats { min: one(min), max: one(max), nulls: Some(nulls) }],
+            deletion_vector: None,
+        })
+    }
+
+    #[test]
+    fn bounds_are_those_of_all_files_or_none() {
+        let of = |files: &[Arc<DataFile>]| bounds(files, &DataType::Int64, 0);
+        let scalar = |value: i64| ScalarValue::Int64(Some(value));
+        let (low, high, nulls) = (file(Some(-3), Some(5), 0), file(Some(2), Some(9), 1), file(None, None, 10));
+        assert_eq!(of(&[low.clone(), high.clone(), nulls.clone()]), Some((scalar(-3), scalar(9))));
+        assert_eq!(of(&[high.clone(), low.clone()]), Some((scalar(-3), scalar(9))));
+        assert_eq!(of(&[nulls]), None);
+        assert_eq!(of(&[low.clone(), file(Some(1), None, 0)]), None, "a file without bounds may hold anything");
+        assert_eq!(bounds(&[low], &DataType::Utf8, 0), None);
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["1"]));
+        let mistyped = DataFile { stats: vec![ColumnStats { min: Some(text.clone()), max: Some(text), nulls: None }], ..(*high).clone() };
+        assert_eq!(of(&[Arc::new(mistyped)]), None);
+    }
 }

@@ -3,6 +3,7 @@
 //! never blocks its connection. A stream that ended early is never mistaken for a complete one, and
 //! dropping it drops the query.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,7 +13,8 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use flightpath_pipeline::ResultStream;
 use flightpath_types::{Error, ErrorKind, Result};
-use futures::{Stream, StreamExt};
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -52,23 +54,25 @@ impl OutgoingLimits {
 /// and a small result leaves in one piece. The first message is the schema, also of an empty result.
 pub(crate) async fn start(result: ResultStream, limits: OutgoingLimits) -> Result<MessageStream, Status> {
     let schema = wire::result_schema(&result.schema);
-    let schema_message = WireMessage::of_schema(&schema).map_err(|e| status_of(&e))?;
-    let (sender, receiver) = mpsc::channel(CHANNEL_MESSAGES);
-    let end = Arc::new(Mutex::new(None));
-    let task_end = end.clone();
-    let task = tokio::spawn(async move {
-        let outcome = send_all(result, schema, limits, &sender).await;
-        *task_end.lock() = Some(outcome);
-        // Only now: the receiver looks for the outcome once the channel is closed.
-        drop(sender);
-    });
-    let mut rest = Outgoing { receiver, end, task, done: false };
-    let first = match rest.next().await {
-        Some(Err(status)) => return Err(status),
-        Some(Ok(message)) => Some(Ok(message)),
-        None => None,
-    };
-    Ok(futures::stream::iter([Some(Ok(schema_message)), first].into_iter().flatten()).chain(rest).boxed())
+    let mut messages = vec![WireMessage::of_schema(&schema).map_err(|e| status_of(&e))?];
+    let encoder = BatchEncoder::new(&schema).map_err(|e| status_of(&e))?;
+    let mut source = Source { batches: result.batches, encoder, schema, limits };
+    // Like a task's panic, one in here ends this result alone.
+    let ready = catch_unwind(AssertUnwindSafe(|| source.take_ready(&mut messages)));
+    match ready.unwrap_or_else(|_| Some(Err(broken_off()))) {
+        Some(Ok(())) => Ok(futures::stream::iter(messages.into_iter().map(Ok)).boxed()),
+        // Nothing but the schema was made: the call itself fails.
+        Some(Err(error)) if messages.len() == 1 => Err(status_of(&error)),
+        Some(Err(error)) => Ok(futures::stream::iter(messages.into_iter().map(Ok).chain([Err(status_of(&error))])).boxed()),
+        None => {
+            let mut rest = source.spawn();
+            let first = match messages.len() {
+                1 => rest.next().await.transpose()?,
+                _ => None,
+            };
+            Ok(futures::stream::iter(messages.into_iter().chain(first).map(Ok)).chain(rest).boxed())
+        }
+    }
 }
 
 /// One batch that is there already, for metadata.
@@ -99,9 +103,13 @@ impl Stream for Outgoing {
         Poll::Ready(match outcome {
             Some(Ok(())) => None,
             Some(Err(error)) => Some(Err(status_of(&error))),
-            None => Some(Err(status_of(&Error::internal("the result broke off: its encoder ended early")))),
+            None => Some(Err(status_of(&broken_off()))),
         })
     }
+}
+
+fn broken_off() -> Error {
+    Error::internal("the result broke off: its encoder ended early")
 }
 
 impl Drop for Outgoing {
@@ -111,29 +119,77 @@ impl Drop for Outgoing {
     }
 }
 
-async fn send_all(result: ResultStream, schema: SchemaRef, limits: OutgoingLimits, sender: &mpsc::Sender<WireMessage>) -> Result<()> {
-    let mut batches = result.batches;
-    let mut encoder = BatchEncoder::new(&schema)?;
-    while let Some(batch) = before(limits.deadline, batches.next()).await? {
-        let batch = wire::to_wire(batch?, &schema)?;
-        if batch.num_rows() == 0 {
-            continue;
-        }
-        for piece in pieces(batch, &limits)? {
-            let message = encoder.encode(&piece)?;
-            let sent = before(limits.deadline, tokio::time::timeout(limits.client_stall, sender.send(message))).await?;
-            match sent {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Error::new(ErrorKind::Cancelled, "the client went away")),
-                Err(_) => {
-                    let seconds = limits.client_stall.as_secs();
-                    let message = format!("the client took nothing of its result for {seconds} seconds");
-                    return Err(Error::new(ErrorKind::ResourceExhausted, message));
-                }
+/// What a result's messages are made from.
+struct Source {
+    batches: BoxStream<'static, Result<RecordBatch>>,
+    encoder: BatchEncoder,
+    schema: SchemaRef,
+    limits: OutgoingLimits,
+}
+
+impl Source {
+    /// Adds messages of the batches that needn't be waited for, up to what may wait anyway. `None`
+    /// unless the result has ended with them: a small one that is there needs no task of its own.
+    fn take_ready(&mut self, messages: &mut Vec<WireMessage>) -> Option<Result<()>> {
+        while messages.len() <= CHANNEL_MESSAGES {
+            match self.batches.next().now_or_never()? {
+                None => return Some(Ok(())),
+                Some(batch) => match batch.and_then(|batch| self.encode(batch)) {
+                    Ok(more) => messages.extend(more),
+                    Err(error) => return Some(Err(error)),
+                },
             }
         }
+        None
     }
-    Ok(())
+
+    fn encode(&mut self, batch: RecordBatch) -> Result<Vec<WireMessage>> {
+        let batch = wire::to_wire(batch, &self.schema)?;
+        if batch.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        pieces(batch, &self.limits)?.iter().map(|piece| self.encoder.encode(piece)).collect()
+    }
+
+    fn spawn(self) -> Outgoing {
+        let (sender, receiver) = mpsc::channel(CHANNEL_MESSAGES);
+        let end = Arc::new(Mutex::new(None));
+        let task_end = end.clone();
+        let task = tokio::spawn(async move {
+            let outcome = self.send_all(&sender).await;
+            *task_end.lock() = Some(outcome);
+            // Only now: the receiver looks for the outcome once the channel is closed.
+            drop(sender);
+        });
+        Outgoing { receiver, end, task, done: false }
+    }
+
+    async fn send_all(mut self, sender: &mpsc::Sender<WireMessage>) -> Result<()> {
+        while let Some(batch) = before(self.limits.deadline, self.batches.next()).await? {
+            let batch = wire::to_wire(batch?, &self.schema)?;
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            for piece in pieces(batch, &self.limits)? {
+                let message = self.encoder.encode(&piece)?;
+                send(message, sender, &self.limits).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn send(message: WireMessage, sender: &mpsc::Sender<WireMessage>, limits: &OutgoingLimits) -> Result<()> {
+    let sending = tokio::time::timeout(limits.client_stall, sender.send(message));
+    match before(limits.deadline, sending).await? {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Error::new(ErrorKind::Cancelled, "the client went away")),
+        Err(_) => {
+            let seconds = limits.client_stall.as_secs();
+            let message = format!("the client took nothing of its result for {seconds} seconds");
+            Err(Error::new(ErrorKind::ResourceExhausted, message))
+        }
+    }
 }
 
 async fn before<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T> {

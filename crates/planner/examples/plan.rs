@@ -1,17 +1,51 @@
 //! Plans statements against folders of tables and prints what each engine would be asked.
 //!
 //! `plan DIR... < statements.jsonl`, one `{"id": ..., "sql": ...}` per line; one JSON object per
-//! line comes out. With `--time` every statement is planned again, cold and from the cache.
+//! line comes out. With `--time` every statement is planned again, cold and from the cache, and the
+//! median times come too, in microseconds: of planning in all, and of its steps.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use flightpath_catalog::{Catalog, LocalCatalog};
 use flightpath_plan::Statement;
 use flightpath_planner::{Config, PlanRequest, Planner};
 use flightpath_types::{Principal, Session};
 use serde_json::{Value, json};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+const RUNS: usize = 7;
+
+/// Busy time of spans by name, in microseconds, since it was taken last.
+#[derive(Clone, Default)]
+struct Steps(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+
+impl Steps {
+    fn take(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().map(|mut steps| std::mem::take(&mut *steps)).unwrap_or_default()
+    }
+}
+
+impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Steps {
+    fn on_enter(&self, id: &tracing::span::Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().replace(Instant::now());
+        }
+    }
+
+    fn on_exit(&self, id: &tracing::span::Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let Some(entered) = span.extensions_mut().remove::<Instant>() else { return };
+        if let Ok(mut steps) = self.0.lock() {
+            *steps.entry(span.name()).or_default() += u64::try_from(entered.elapsed().as_micros()).unwrap_or(u64::MAX);
+        }
+    }
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,6 +55,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         if arg == "--time" { timed = true } else { dirs.push(PathBuf::from(arg)) }
     }
     let catalog: Arc<dyn Catalog> = Arc::new(LocalCatalog::open(flightpath_catalog::Config::new(dirs)).await?);
+    let steps = Steps::default();
+    tracing_subscriber::registry().with(timed.then(|| steps.clone())).init();
     let planner = Planner::new(catalog.clone(), Config::default());
     let mut out = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
@@ -30,22 +66,28 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut answer = plan(&planner, &request).await;
         answer["id"] = line["id"].clone();
         if timed {
-            answer["cached_us"] = best(&planner, &request).await.into();
+            answer["cached_us"] = typical(&planner, &request, &steps).await.map(|(us, _)| us).into();
             let cold = Planner::new(catalog.clone(), Config { cached_bytes_max: 0, ..Config::default() });
-            answer["cold_us"] = best(&cold, &request).await.into();
+            if let Some((us, steps)) = typical(&cold, &request, &steps).await {
+                answer["cold_us"] = us.into();
+                answer["steps_us"] = json!(steps);
+            }
         }
         writeln!(out, "{answer}")?;
     }
     Ok(())
 }
 
-async fn best(planner: &Planner, request: &PlanRequest) -> Option<u64> {
-    let mut best = None;
-    for _ in 0..5 {
+/// The middle one of a few runs.
+async fn typical(planner: &Planner, request: &PlanRequest, steps: &Steps) -> Option<(u64, BTreeMap<&'static str, u64>)> {
+    let mut runs = Vec::with_capacity(RUNS);
+    for _ in 0..RUNS {
+        steps.take();
         let planned = planner.plan(request).await.ok()?;
-        best = Some(best.map_or(planned.plan_us, |b: u64| b.min(planned.plan_us)));
+        runs.push((planned.plan_us, steps.take()));
     }
-    best
+    runs.sort_by_key(|(us, _)| *us);
+    runs.into_iter().nth(RUNS / 2)
 }
 
 async fn plan(planner: &Planner, request: &PlanRequest) -> Value {

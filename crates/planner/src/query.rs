@@ -42,13 +42,13 @@ impl Compile<'_> {
     }
 
     fn compile(&self, query: &ast::Query, input: &BindInput<'_>) -> Result<Compiled> {
-        let bound = DatabricksBinder.bind(query, input)?;
+        let bound = trace::bind().in_scope(|| DatabricksBinder.bind(query, input))?;
         let nodes = self.count_nodes(&bound.plan)?;
         constants::check(&bound.plan)?;
         let parameters = parameter_schema(&bound.parameters);
         let open = !parameters.fields().is_empty() && input.parameters.is_none();
         // Without its parameters' values a plan is typed, and that's all that is asked of it.
-        let optimized = if open { Ok(bound.plan.clone()) } else { self.optimizer.optimize(&bound.plan) };
+        let optimized = if open { Ok(bound.plan.clone()) } else { trace::optimize().in_scope(|| self.optimizer.optimize(&bound.plan)) };
         let (optimized, failed) = match optimized {
             Ok(optimized) => (optimized, None),
             Err(reason) => {
@@ -80,7 +80,9 @@ impl Compile<'_> {
             None => {
                 let duckdb = match eligible::in_process_only(&tables) {
                     Some(refusal) => Err(refusal),
-                    None => flightpath_printer::to_duckdb(&bound.plan).map(|printed| compiled(printed, &mut scans)),
+                    None => {
+                        trace::print().in_scope(|| flightpath_printer::to_duckdb(&bound.plan)).map(|printed| compiled(printed, &mut scans))
+                    }
                 };
                 (duckdb, failed.map_or_else(|| eligible::on_datafusion(&bound.plan, &optimized), Err))
             }

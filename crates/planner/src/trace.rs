@@ -36,3 +36,15 @@ pub(crate) fn pruned(span: Span, features: &Features) {
 pub(crate) fn prune() -> Span {
     info_span!(target: SPANS, "prune", flightpath.files = Empty, flightpath.files_total = Empty)
 }
+
+pub(crate) fn bind() -> Span {
+    info_span!(target: SPANS, "bind")
+}
+
+pub(crate) fn optimize() -> Span {
+    info_span!(target: SPANS, "optimize")
+}
+
+pub(crate) fn print() -> Span {
+    info_span!(target: SPANS, "print")
+}

@@ -300,7 +300,14 @@ impl Printer {
         }
         let not = if like.negated { "NOT " } else { "" };
         let (text, pattern) = (text.operand(), pattern.operand());
-        let like = format!("{text} {not}LIKE {pattern} ESCAPE {}", duckdb::string(&escape.to_string()));
+        let plain = format!("{text} {not}LIKE {pattern}");
+        // DuckDB is fast with a pattern in which nothing is escaped, if told so.
+        if let Some(ScalarValue::Utf8(pattern)) = literal
+            && !pattern.as_ref().is_some_and(|pattern| pattern.contains(escape))
+        {
+            return Ok(Sql::boolean(plain));
+        }
+        let like = format!("{plain} ESCAPE {}", duckdb::string(&escape.to_string()));
         if literal.is_some() {
             return Ok(Sql::boolean(like));
         }

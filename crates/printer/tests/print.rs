@@ -235,6 +235,8 @@ fn native_operators_are_written_with_their_operands_complete() {
     let like = |pattern: &str, escape| Expr::Like(Like::new(false, Box::new(col("s0.t")), Box::new(lit(pattern)), escape, false));
     assert_eq!(print_expr(like("a\\%_", None)), "s0.\"t\" LIKE 'a\\%_' ESCAPE '\\'");
     assert_eq!(print_expr(like("a!%", Some('!'))), "s0.\"t\" LIKE 'a!%' ESCAPE '!'");
+    assert_eq!(print_expr(like("%a_", None)), "s0.\"t\" LIKE '%a_'");
+    assert_eq!(print_expr(like("%a!_", Some('\\'))), "s0.\"t\" LIKE '%a!_'");
     let computed = Expr::Like(Like::new(false, Box::new(col("s0.t")), Box::new(col("s0.t")), None, false));
     let printed = print_expr(computed);
     assert!(printed.contains("THEN error('FLIGHTPATH_RAISED|INVALID_FORMAT.ESC_IN_THE_MIDDLE|42601|'"), "{printed}");

@@ -59,9 +59,8 @@ impl Cancel {
             (state.interrupter.clone(), first)
         };
         self.token.cancel();
-        if let Some(interrupter) = interrupter {
-            interrupter.interrupt();
-        }
+        let Some(interrupter) = interrupter else { return };
+        interrupter.interrupt();
         if first {
             self.keep_interrupting();
         }
@@ -75,12 +74,8 @@ impl Cancel {
                 std::thread::sleep(INTERRUPT_AGAIN);
                 let Some(state) = state.upgrade() else { return };
                 let state = state.lock();
-                if state.finished {
-                    return;
-                }
-                if let Some(interrupter) = &state.interrupter {
-                    interrupter.interrupt();
-                }
+                let Some(interrupter) = &state.interrupter else { return };
+                interrupter.interrupt();
             }
         };
         if let Err(error) = std::thread::Builder::new().name("interrupt".into()).spawn(repeat) {
@@ -88,9 +83,15 @@ impl Cancel {
         }
     }
 
-    /// What to interrupt from now on.
+    /// What to interrupt from now on. To be followed by a look at the flag: an earlier reason has
+    /// interrupted nothing.
     pub fn attach(&self, interrupter: Interrupter) {
         self.state.lock().interrupter = Some(interrupter);
+    }
+
+    /// Nothing runs any more that could be interrupted; what is left may have to wait for its reader.
+    pub fn detach(&self) {
+        self.state.lock().interrupter = None;
     }
 
     pub fn finish(&self) {

@@ -12,6 +12,7 @@ use flightpath_types::{Error, Result};
 use parking_lot::Mutex;
 
 use crate::Config;
+use crate::checks::Checks;
 use crate::duck::{Connection, Database, DuckError};
 use crate::type_text::quote_text;
 
@@ -46,13 +47,21 @@ pub struct Instances {
     spare: Mutex<Option<Arc<Instance>>>,
     opened: AtomicU64,
     recycled: AtomicU64,
+    checks: Checks,
 }
 
 impl Instances {
     pub fn open(config: &Config) -> Result<Self> {
         let opened = AtomicU64::new(0);
         let shared = Arc::new(open_shared(config, &opened)?);
-        Ok(Self { config: config.clone(), shared: Mutex::new(shared), spare: Mutex::new(None), opened, recycled: AtomicU64::new(0) })
+        Ok(Self {
+            config: config.clone(),
+            shared: Mutex::new(shared),
+            spare: Mutex::new(None),
+            opened,
+            recycled: AtomicU64::new(0),
+            checks: Checks::default(),
+        })
     }
 
     /// The instance for compiled SQL. It can open any file, so what runs on it must have been
@@ -87,6 +96,11 @@ impl Instances {
         }
     }
 
+    /// Texts that were checked lately.
+    pub fn checks(&self) -> &Checks {
+        &self.checks
+    }
+
     pub fn recycled(&self) -> u64 {
         self.recycled.load(Ordering::Relaxed)
     }
@@ -107,7 +121,9 @@ fn open_shared(config: &Config, opened: &AtomicU64) -> Result<Instance> {
         Limits { memory_bytes: config.shared_memory_bytes_max(), temp_bytes: config.temp_bytes_max / 4 * 3, threads: config.threads };
     let instance = open(&config.temp_dir, opened, &limits)?;
     let connection = instance.connect().map_err(|e| cannot_open(&e))?;
-    connection.execute("SET GLOBAL lock_configuration = true").map_err(|e| cannot_open(&e))?;
+    // Databricks promises no order without ORDER BY. To keep one, DuckDB would hold results back, and
+    // for a LIMIT read its table a second time.
+    connection.execute("SET GLOBAL preserve_insertion_order = false; SET GLOBAL lock_configuration = true").map_err(|e| cannot_open(&e))?;
     Ok(instance)
 }
 

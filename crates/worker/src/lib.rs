@@ -12,17 +12,21 @@
 //! | `ticket` | signatures, expiry, limits |
 //! | `query` | one query on its thread |
 //! | `sql_check`, `bindings` | what a statement may name, and what that is |
+//! | `sandbox` | what the kernel lets DuckDB's threads do |
+//! | `checks` | verdicts on compiled SQL that are known already |
 //! | `instance` | DuckDB instances and how they are closed |
 //! | `duck` | DuckDB's C API: the one file with `unsafe` |
 
 mod bindings;
 mod cancel;
+mod checks;
 mod config;
 mod duck;
 mod duck_error;
 mod error;
 mod instance;
 mod query;
+mod sandbox;
 mod serve;
 mod service;
 mod sql_check;

@@ -19,7 +19,6 @@ use crate::cancel::{Cancel, Reason};
 use crate::duck::{Connection, DuckError, ErrorType, Prepared, RowStream};
 use crate::error;
 use crate::instance::{self, Instance, Instances};
-use crate::sql_check;
 use crate::type_text::{quote_name, quote_text};
 
 /// A batch is handed on when it has this many rows or bytes, or has been gathered for this long.
@@ -73,6 +72,8 @@ impl Query {
             // DuckDB's answer to an interrupt says nothing about why.
             Err(error) => Output::Failed(self.cancel.reason().map_or(error, Reason::error)),
         };
+        // The reader leaves once it has the last word, which is no reason to interrupt anything.
+        self.cancel.detach();
         // Waits for a reader that is behind. One that is gone learns nothing from this, and one
         // whose query was cancelled meanwhile learns the reason from the flag.
         let _ = outlet.send(last, &self.cancel);
@@ -114,9 +115,7 @@ impl Query {
     fn bind_shared(&self, instance: &Instance, connection: &Connection) -> Result<String> {
         let sql = &self.ticket.sql;
         let relations: HashSet<&str> = self.ticket.tables.iter().map(|t| t.name.as_str()).collect();
-        let tree = self.parse_tree(instance, connection)?;
-        let checked = sql_check::check(&tree, &relations)
-            .map_err(|reason| Error::new(ErrorKind::PermissionDenied, format!("the worker refuses the statement: {reason}")))?;
+        let checked = self.instances.checks().get_or_check(sql, &relations, || self.parse_tree(instance, connection))?;
         let mut definitions = Vec::with_capacity(self.ticket.tables.len());
         for (index, table) in self.ticket.tables.iter().enumerate() {
             self.cancel.check()?;

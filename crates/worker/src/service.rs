@@ -31,6 +31,7 @@ use crate::duck;
 use crate::error::status;
 use crate::instance::Instances;
 use crate::query::{Outlet, Output, Query};
+use crate::sandbox;
 use crate::threads::Threads;
 use crate::ticket::{ACTION_CANCEL, ACTION_DESCRIBE, ACTION_STATUS, Gate, Grant, PURPOSE_QUERY, unix_ms};
 use crate::trace::Trace;
@@ -121,8 +122,8 @@ impl Worker {
         config.validate()?;
         let worker = Arc::new(Self {
             gate: Gate::new(&config)?,
-            instances: Arc::new(Instances::open(&config)?),
-            threads: Threads::default(),
+            instances: Arc::new(sandbox::within(&config.temp_dir, || Instances::open(&config))?),
+            threads: Threads::new(config.temp_dir.clone()),
             slots: Arc::new(Semaphore::new(config.slots as usize)),
             user_slots: Arc::new(Semaphore::new(config.user_slots as usize)),
             waiting: AtomicU32::new(0),

@@ -94,7 +94,7 @@ const NODES: &[&str] = &[
 const TABLE_FUNCTIONS: &[&str] = &["unnest", "range", "generate_series"];
 
 /// What the tree says, or why the statement may not run.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checked {
     /// The statement opens with a WITH clause of its own.
     pub has_ctes: bool,

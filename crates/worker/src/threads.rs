@@ -3,10 +3,13 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use flightpath_types::{Error, Result};
 use parking_lot::{Condvar, Mutex};
+
+use crate::sandbox;
 
 /// Address space, not memory: pages are only taken when they're used.
 const STACK_BYTES: usize = 256 << 20;
@@ -20,19 +23,23 @@ struct State {
     closed: bool,
 }
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// All that its threads may write to.
+    temp_dir: PathBuf,
 }
 
 /// Grows to as many threads as jobs run at once; who submits jobs limits how many these are.
-#[derive(Default)]
 pub struct Threads {
     shared: Arc<Shared>,
 }
 
 impl Threads {
+    pub fn new(temp_dir: PathBuf) -> Self {
+        Self { shared: Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), temp_dir }) }
+    }
+
     /// Runs `job` on a thread of its own. A panic in it ends the job alone.
     pub fn run(&self, job: impl FnOnce() + Send + 'static) -> Result<()> {
         let mut state = self.shared.state.lock();
@@ -57,6 +64,7 @@ impl Drop for Threads {
 }
 
 fn work(shared: &Shared) {
+    sandbox::enter(&shared.temp_dir);
     let mut state = shared.state.lock();
     loop {
         if let Some(job) = state.jobs.pop_front() {

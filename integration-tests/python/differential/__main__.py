@@ -38,7 +38,7 @@ def main():
             server = Server(pathlib.Path(folder) / "state", "--data", pathlib.Path(folder) / "lake")
             connect = server.connect
         try:
-            done = run.Run(connect, arguments.seed, arguments.threads, lambda m: say(m.text(arguments.seed))).go(arguments.statements)
+            done = run.Run(connect, arguments.seed, arguments.threads, lambda m: say(m.text(arguments.seed))).go_for(arguments.statements)
         finally:
             if server:
                 server.stop()

@@ -77,7 +77,8 @@ def difference(a, b, ordered=False, approximate=False):
         return "rows", f"{a.table.num_rows} / {b.table.num_rows}"
     x, y = rows(a.table), rows(b.table)
     if not ordered:
-        x, y = sorted(x, key=repr), sorted(y, key=repr)
+        place = nearly if approximate else repr
+        x, y = sorted(x, key=place), sorted(y, key=place)
     if x == y:
         return None
     differing = [(p, q) for p, q in zip(x, y) if p != q and not (approximate and close(p, q))]
@@ -126,6 +127,13 @@ class Float:
 
     def __repr__(self):
         return self.text
+
+
+def nearly(value):
+    """Where a row sorts: the same place for values that are close."""
+    if isinstance(value, tuple):
+        return repr([nearly(v) for v in value])
+    return f"{value.value + 0.0:.4g}" if isinstance(value, Float) else repr(value)
 
 
 def close(a, b):

@@ -84,6 +84,8 @@ impl Rule<'_> {
             (Boolean, DataType::Decimal128(p, s)) => {
                 Ok(self.checked(&format!("TRY_CAST({x} AS {target})"), &duck::numeric_out_of_range(*p, *s)))
             }
+            // As a comparison, DuckDB would move a factor to the other side, where nothing overflows.
+            (f, Boolean) if types::is_integral(f) => plain(),
             (f, Boolean) if types::is_numeric(f) => Ok(format!("({x} <> 0)")),
             (f, t) if types::is_datetime(f) && types::is_datetime(t) => self.datetime(f, t),
             (f, t) if types::is_timestamp(f) && types::is_integral(t) => {

@@ -140,9 +140,11 @@ fn like_duckdb(call: &crate::DuckCall<'_>, fold: bool) -> Result<String, String>
             search::LikePart::Is(c) => text.push(*c),
         }
     }
+    // DuckDB is fast with a pattern in which nothing is escaped, if told so.
+    let escape = if text.contains('\\') { " ESCAPE '\\'" } else { "" };
     let text = crate::duckdb::string(&if fold { text.to_lowercase() } else { text });
     let left = if fold { super::case::lower_duckdb(&call.args[0]) } else { call.args[0].clone() };
-    Ok(format!("({left} LIKE {text} ESCAPE '\\')"))
+    Ok(format!("({left} LIKE {text}{escape})"))
 }
 
 /// DuckDB takes an escape in front of an ordinary character for that character.
@@ -342,12 +344,27 @@ fn substring_duckdb(c: &crate::DuckCall<'_>) -> Result<String, String> {
     if c.types[0] != Utf8 {
         return Err("`substring` of BINARY isn't known on DuckDB".into());
     }
-    let args = &c.args;
-    match (duck::int(c, 1), args.len()) {
-        (Some(p), 2) => Ok(format!("substring({}, {})", args[0], if p == 0 { 1 } else { p })),
-        // A negative length means "backwards" there and nothing here.
-        (Some(p), _) => Ok(format!("substring({}, {}, {})", args[0], if p == 0 { 1 } else { p }, duck::at_least_zero(c, 2))),
-        (None, 2) => Ok(format!("substring({0}, CASE WHEN {1} = 0 THEN 1 ELSE {1} END)", args[0], args[1])),
-        (None, _) => Ok(format!("substring({0}, CASE WHEN {1} = 0 THEN 1 ELSE {1} END, {2})", args[0], args[1], duck::at_least_zero(c, 2))),
+    let (text, position) = (&c.args[0], &c.args[1]);
+    let known = duck::int(c, 1);
+    if c.args.len() == 2 {
+        return Ok(match known {
+            Some(p) => format!("substring({text}, {})", if p == 0 { 1 } else { p }),
+            None => format!("substring({text}, CASE WHEN {position} = 0 THEN 1 ELSE {position} END)"),
+        });
     }
+    // A negative length means "backwards" there and nothing here.
+    let length = duck::at_least_zero(c, 2);
+    // From further back than the text is long, the characters that aren't there count. With DuckDB they do
+    // or don't, by what its statistics say of the text, so that it's never asked for them.
+    let from = format!("greatest({position}, -length({text}))");
+    let cut = format!("({} + least(length({text}) + {position}, 0))", c.args[2]);
+    let cut = duck::once(&cut, |n| format!("CASE WHEN {n} < 0 THEN 0 ELSE {n} END"));
+    Ok(match known {
+        Some(p) if p < 0 => format!("substring({text}, {from}, {cut})"),
+        Some(p) => format!("substring({text}, {}, {length})", p.max(1)),
+        None => {
+            let from = format!("CASE WHEN {position} = 0 THEN 1 WHEN {position} < 0 THEN {from} ELSE {position} END");
+            format!("substring({text}, {from}, CASE WHEN {position} < 0 THEN {cut} ELSE {length} END)")
+        }
+    })
 }

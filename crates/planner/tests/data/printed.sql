@@ -19,7 +19,7 @@ SELECT s.id, p.name FROM sales s JOIN people p ON s.id = p.id WHERE s.amount > 1
 -- DuckDB: SELECT s0."id" AS c0, s1."name" AS c1 FROM s0 JOIN s1 ON s0."id" = s1."id" WHERE s0."amount" > CAST('10.00' AS DECIMAL(10,2))
 
 SELECT s.id, p.name FROM sales s LEFT JOIN (SELECT * FROM people WHERE name LIKE 'A%') p ON s.id = p.id
--- DuckDB: SELECT s0."id" AS c0, t0.c1 AS c1 FROM s0 LEFT JOIN (SELECT s1."id" AS c0, s1."name" AS c1 FROM s1 WHERE s1."name" LIKE 'A%' ESCAPE '\') AS t0 ON s0."id" = t0.c0
+-- DuckDB: SELECT s0."id" AS c0, t0.c1 AS c1 FROM s0 LEFT JOIN (SELECT s1."id" AS c0, s1."name" AS c1 FROM s1 WHERE s1."name" LIKE 'A%') AS t0 ON s0."id" = t0.c0
 
 SELECT s.id FROM sales s, people p, people q WHERE s.id = p.id AND p.id = q.id
 -- DuckDB: SELECT s0."id" AS c0 FROM s0 CROSS JOIN s1 CROSS JOIN s2 WHERE s0."id" = s1."id" AND s1."id" = s2."id"
