@@ -401,7 +401,8 @@ fn bind_to_number(ctx: &BindContext, name: &str, mut args: Vec<Typed>) -> Result
         return Err(types::mismatch("NON_FOLDABLE_INPUT", format!("the format of `{name}` must be a literal")));
     };
     let (precision, scale) = NumberFormat::parse(text)?.decimal();
-    Ok(sig::bound(vec![value, format], maybe(Decimal128(precision, scale))))
+    let ret = Decimal128(precision, scale);
+    Ok(sig::bound(vec![value, format], if name == "to_number" { strict(ret) } else { maybe(ret) }))
 }
 
 fn to_number(invocation: &Invocation<'_>, tolerate: bool) -> Result<ColumnarValue> {
