@@ -28,6 +28,7 @@ import pyarrow.flight as flight
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "integration-tests/python"))
+import warehouse  # noqa: E402
 from conftest import BINARY, Server, populate  # noqa: E402
 
 QUERIES = ROOT / "integration-tests/queries/tpch"
@@ -301,7 +302,8 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--scale", type=float, default=1.0)
     arguments.add_argument("--rounds", type=int, default=7)
-    arguments.add_argument("--only", choices=["latency", "tpch", "fetch", "planning", "deciding"])
+    arguments.add_argument("--only", choices=["latency", "tpch", "fetch", "planning", "deciding", "warehouse"])
+    arguments.add_argument("--warehouse-gb", type=float, default=0.5, help="size of the result that the simulated warehouse sends")
     options = arguments.parse_args()
     print(f"TPC-H scale {options.scale:g}; {machine()}; DuckDB {duckdb.__version__}; {pathlib.Path(BINARY).parent.name} build")
     with tempfile.TemporaryDirectory() as folder:
@@ -323,6 +325,8 @@ def main():
             server.stop()
     if options.only in (None, "deciding"):
         bench_deciding()
+    if options.only in (None, "warehouse"):
+        warehouse.measure(options.warehouse_gb, 3)
 
 
 if __name__ == "__main__":

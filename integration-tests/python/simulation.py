@@ -15,13 +15,16 @@ WAREHOUSE = {"id": "simulated", "start_delay_ms": 0, "base_latency_ms": 0, "runn
 
 
 class Simulation:
-    """Catalog `main` over `data`; principals are `name: token`."""
+    """Catalog `main` over `data`; principals are `name: token`. `monitors` see everybody's query history."""
 
-    def __init__(self, folder, data, principals, tables=None, settings=None, warehouse=None, groups=None):
+    def __init__(self, folder, data, principals, tables=None, settings=None, warehouse=None, groups=None, monitors=()):
         folder.mkdir(parents=True, exist_ok=True)
         config = {
             "catalogs": [{"name": "main", "data": [str(data)]}],
-            "principals": [{"name": name, "tokens": [token], "groups": (groups or {}).get(name, [])} for name, token in principals.items()],
+            "principals": [
+                {"name": name, "tokens": [token], "groups": (groups or {}).get(name, []), "monitor": name in monitors}
+                for name, token in principals.items()
+            ],
             "warehouses": [{**WAREHOUSE, **(warehouse or {})}],
             "tables": tables or {},
             "settings": settings or {},

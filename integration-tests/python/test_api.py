@@ -70,6 +70,11 @@ class Api:
             self.call(name, **fields)
         return raised.value.code(), raised.value.details()
 
+    def refused_stream(self, name, **fields):
+        with pytest.raises(grpc.RpcError) as raised:
+            next(self.call(name, **fields))
+        return raised.value.code(), raised.value.details()
+
     def health(self, service=""):
         stub = health_pb2_grpc.HealthStub(self.plain)
         return stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=SECONDS).status

@@ -1,7 +1,7 @@
 """A few trials of the fault matrix; `make chaos` runs many of all of it."""
 
 import pytest
-from chaos import routers, workers
+from chaos import routers, tables, warehouse, workers
 from conftest import populate
 from fleet import Fleet
 
@@ -28,6 +28,9 @@ def small_tpch(tmp_path_factory):
         (routers.router_killed, 2),
         (routers.client_vanishes, 2),
         (routers.overload, 1),
+        (tables.commits, 60),
+        (tables.vacuum, 60),
+        (warehouse.busy, 7),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -27,6 +27,28 @@ def test_queries_and_their_decisions_can_be_read_in_sql(server, tpch_dir):
     assert tables == [{"table": "region", "format": "delta", "rows": 5}]
 
 
+def test_the_memory_that_queries_took_is_on_record_and_predicted_from(server, tpch_dir):
+    one = server("--data", tpch_dir)
+    # Sorts what it can't do without: some megabytes, for more than a few hundredths of a second.
+    sql = (
+        "SELECT a.l_orderkey, a.l_comment, row_number() OVER (ORDER BY sha2(concat(a.l_comment, b.n_name), 256)) AS n "
+        "FROM lineitem a CROSS JOIN nation b WHERE a.l_orderkey < 4000 QUALIFY n <= 3"
+    )
+
+    def took(engine):
+        one.query(sql, engine=engine)
+        text = "SELECT memory_bytes, predicted_memory_bytes FROM system.queries WHERE text LIKE 'SELECT a.l_orderkey%' AND engine = '{}' ORDER BY started_at DESC LIMIT 1"
+        return one.query(text.format(engine)).to_pylist()[0]
+
+    for engine in ("datafusion", "duckdb"):
+        wait_until(lambda: (took(engine)["memory_bytes"] or 0) > 1_000_000, what=f"the memory of {engine}")
+        # What is seen is what is expected the next time, within a factor.
+        wait_until(lambda: took(engine)["predicted_memory_bytes"] < 4 * took(engine)["memory_bytes"], what=f"a prediction on {engine}")
+    # Nobody knows what the server answers by itself.
+    one.query("SHOW TABLES")
+    assert one.query("SELECT memory_bytes FROM system.queries WHERE text = 'SHOW TABLES'").to_pylist() == [{"memory_bytes": None}]
+
+
 def test_a_killed_server_loses_no_record(server, tpch_dir, tmp_path):
     state = tmp_path / "state-shared"
     first = server("--data", tpch_dir, env={"FLIGHTPATH_STATE_DIR": str(state)})

@@ -8,7 +8,7 @@ import subprocess
 import urllib.request
 
 import pytest
-from conftest import BINARY, Server, populate
+from conftest import BINARY, Server, populate, wait_until
 from simulation import Simulation, connect, settings
 
 PRINCIPALS = {"admin": "token-of-the-admin-01", "ana": "token-of-ana-00000001"}
@@ -62,6 +62,38 @@ def test_a_workload_is_reported_with_and_without_a_server(tpch, tpch_dir, worklo
     assert float(rows[1]["databricks_usd"]) > float(rows[1]["predicted_usd"])
     table = run("route-report", "--offline", "--data", tpch_dir, workload, workload)
     assert "file" in table.stdout and "12 statements: 6 routed" in table.stdout and "all on a warm Small warehouse" in table.stdout
+
+
+def test_the_two_sides_of_a_test_are_compared_from_the_record(server, tpch_dir, tmp_path):
+    strategy = "ab:always:duckdb|always:datafusion:0.5:query"
+    one = server("--data", tpch_dir, settings=f'[routing]\nstrategy = "{strategy}"\n')
+    config = one.state_dir / "flightpath.toml"
+
+    def report(*more):
+        return run("ab-report", "--config", config, "--format", "json", *more, env={"FLIGHTPATH_STATE_DIR": str(one.state_dir)})
+
+    nothing = report("--strategy", "ab:rules|latency")
+    assert json.loads(nothing.stdout)["tests"] == [], nothing.stderr
+    for turn in range(6):
+        for shape in range(10):
+            one.query(f"SELECT n_name, {', '.join(['n_regionkey'] * (shape + 1))} FROM nation ORDER BY n_nationkey LIMIT {turn + 1}")
+    wait_until(lambda: sum(side["queries"] for test in json.loads(report().stdout)["tests"] for side in (test["a"], test["b"])) >= 60, what="the record")
+    done = report("--days", "1")
+    [test] = json.loads(done.stdout)["tests"]
+    assert test["strategy"] == strategy and (test["a"]["strategy"], test["b"]["strategy"]) == ("always:duckdb", "always:datafusion")
+    assert test["a"]["queries"] + test["b"]["queries"] == 60 and test["a"]["failed"] == test["b"]["failed"] == 0
+    for measure in ("latency_ms", "usd"):
+        found = test[measure]
+        assert found["runs_a"] == test["a"]["queries"] and found["runs_b"] == test["b"]["queries"]
+        assert found["method"] == "paired" and found["compared"] >= 8 and found["mean_a"] > 0 and found["mean_b"] > 0
+        low, middle, high = (found["difference"][key] for key in ("low", "estimate", "high"))
+        assert low <= middle <= high and found["ratio"]["low"] <= found["ratio"]["estimate"] <= found["ratio"]["high"]
+        assert found["better"] == ("a" if low > 0 else "b" if high < 0 else None)
+    table = run("ab-report", "--config", config, env={"FLIGHTPATH_STATE_DIR": str(one.state_dir)})
+    assert strategy in table.stdout and "b - a" in table.stdout and "95%, paired over" in table.stdout, table.stdout
+    cut = report("--queries-max", "20")
+    assert json.loads(cut.stdout)["cut"] and json.loads(cut.stdout)["queries_read"] == 20
+    assert run("ab-report", "--config", config, "--days", "0").returncode == 2
 
 
 def test_refusals_are_listed_and_files_that_cannot_be_used_are_named(tpch, tmp_path):

@@ -1,9 +1,13 @@
 """Profiles, budgets, limits, learning and new settings without a restart, on a real server."""
 
+import hashlib
 import signal
+import subprocess
 
+import pyarrow.flight as flight
 import pytest
-from conftest import wait_until
+from conftest import BINARY, wait_until
+from simulation import connect
 
 SETTINGS = """
 [profiles.tiny]
@@ -118,5 +122,77 @@ def test_settings_are_taken_on_without_a_restart_once_they_are_right(server, tpc
     wait_until(lambda: explain(one, "SELECT 1")["datafusion"]["chosen"], what="the new strategy")
     assert one.query("SELECT 1 AS n", headers={"profile": "fresh"})["n"].to_pylist() == [1]
     assert "take effect at the next start" not in one.stderr()
-    reload('log_level = "debug"\n')
+    # Only what needs a restart is named as such.
+    reload('log_level = "debug"\n[limits]\nconnections_max = 77\ntimeout_seconds = 900\n[log]\nread_rows_max = 5\n')
     wait_until(lambda: "take effect at the next start" in one.stderr(), what="the hint")
+    [hint] = [line for line in one.stderr().splitlines() if "take effect at the next start" in line]
+    assert "limits.connections_max" in hint and "log.read_rows_max" in hint and "timeout" not in hint and "log_level" not in hint
+    reload('log_level = "debug"\n')
+    wait_until(lambda: one.stderr().count("settings taken on") >= 3, what="the last settings")
+    assert one.stderr().count("take effect at the next start") == 1
+
+
+def test_prices_the_log_and_who_may_connect_change_without_a_restart(server, tpch_dir):
+    def user(name, token):
+        return f'[[auth.tokens]]\nprincipal = "{name}"\ntoken_sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"\n'
+
+    prices = "[engines.duckdb]\nusd_per_hour = {0}\n[engines.datafusion]\nusd_per_hour = {0}\n"
+    ann, ben = "token-of-ann-00000001", "token-of-ben-00000001"
+    one = server("--data", tpch_dir, settings='log_level = "warn"\n' + user("ann", ann) + prices.format(1))
+    config = one.state_dir / "flightpath.toml"
+
+    def usd(token):
+        with connect(one, token) as connection, connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN ROUTE {BIG}")
+            return {row["engine"]: row["predicted_usd"] for row in cursor.fetch_arrow_table().to_pylist()}
+
+    def works(token):
+        try:
+            return bool(usd(token))
+        except Exception as error:
+            assert "UNAUTHENTICATED" in str(error).upper() or "isn't valid" in str(error), error
+            return False
+
+    before = usd(ann)
+    assert not works(ben)
+    # Wrong as a whole: nothing of it is taken.
+    config.write_text(user("ben", ben) + prices.format(1000) + '[log]\nretention_days = "soon"\n')
+    one.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the settings stay as they were" in one.stderr(), what="the complaint")
+    assert works(ann) and not works(ben) and usd(ann)["datafusion"] < before["datafusion"] * 10
+    config.write_text('log_level = "info"\n' + user("ben", ben) + prices.format(1000) + "[log]\nretention_days = 5\n")
+    one.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: works(ben), what="the new user")
+    assert not works(ann)
+    after = usd(ben)
+    assert all(after[engine] > before[engine] * 50 for engine in ("duckdb", "datafusion"))
+    wait_until(lambda: "settings taken on" in one.stderr(), what="lines of the new level")
+    assert "take effect at the next start" not in one.stderr()
+
+
+def test_a_removed_users_session_ends(server, tpch_dir):
+    def user(name, password):
+        hashed = subprocess.run([BINARY, "hash-password"], input=password, capture_output=True, text=True, check=True).stdout.strip()
+        return f'[[auth.users]]\nname = "{name}"\npassword_hash = "{hashed}"\n'
+
+    ann, ben = user("ann", "a password of ann"), user("ben", "a password of ben")
+    one = server("--data", tpch_dir, settings=ann + ben)
+
+    def logged_in(name, password):
+        with flight.connect(one.uri) as client:
+            return client.authenticate_basic_token(name, password)[1].decode().removeprefix("Bearer ")
+
+    # The driver closes its session at the end: one for each time.
+    sessions = {name: [logged_in(name, f"a password of {name}") for _ in range(2)] for name in ("ann", "ben")}
+
+    def asks(name):
+        with connect(one, sessions[name].pop()) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM nation")
+            return cursor.fetchall()
+
+    assert asks("ann") == asks("ben") == [(25,)]
+    (one.state_dir / "flightpath.toml").write_text(ben)
+    one.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "settings taken on" in one.stderr(), what="the settings")
+    assert "isn't valid; log in again" in error_of(lambda: asks("ann")) and asks("ben") == [(25,)]
+    assert error_of(lambda: logged_in("ann", "a password of ann"))

@@ -60,3 +60,14 @@ def test_a_value_of_several_words_is_kept_as_it_is(server, lake):
     with pytest.raises(Exception, match="at most 1024"):
         one.query(f"SET tag = '{'x' * 2_000}'")
 
+
+
+def test_headers_name_only_catalogs_and_schemas_that_are_there(server, tpch_dir):
+    served = server("--data", tpch_dir)
+    assert served.query("SELECT count(*) AS n FROM nation", headers={"catalog": "LAKE", "schema": "Default"}).to_pylist() == [{"n": 25}]
+    for headers, nearest in (({"schema": "defalt"}, "default"), ({"catalog": "lakes"}, "lake"), ({"catalog": "lake", "schema": "defaultt"}, "default")):
+        for sql in ("SELECT 1", "SELECT count(*) FROM nation"):
+            with pytest.raises(Exception) as raised:
+                served.query(sql, headers=headers)
+            message = str(raised.value)
+            assert f"`{nearest}`" in message and "flightpath-" in message and "NOT_FOUND" in message.upper(), message

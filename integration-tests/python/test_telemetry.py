@@ -82,6 +82,7 @@ class Span:
         self.trace_id = proto.trace_id.hex()
         self.id = proto.span_id.hex()
         self.parent = proto.parent_span_id.hex()
+        self.state = proto.trace_state
         self.start, self.end = proto.start_time_unix_nano, proto.end_time_unix_nano
         self.status = proto.status
         self.events = list(proto.events)
@@ -123,9 +124,11 @@ def settings(collector_port=None, page_port=None, more=""):
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
 
 
-def traced(one, sql, parent, engine=None, fetch=True):
+def traced(one, sql, parent, engine=None, fetch=True, state=None):
     """Runs a statement as a client that traces does: its context is in a header of each call."""
-    with one.connect(engine, **{"adbc.flight.sql.rpc.call_header.traceparent": parent}) as connection, connection.cursor() as cursor:
+    context = {"traceparent": parent, **({"tracestate": state} if state else {})}
+    headers = {f"adbc.flight.sql.rpc.call_header.{name}": value for name, value in context.items()}
+    with one.connect(engine, **headers) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
         return cursor.fetch_arrow_table() if fetch else None
 
@@ -212,6 +215,16 @@ def test_a_clients_trace_goes_through_router_and_worker(server, collector, ended
     assert "hush" not in one.stderr()
     log = one.query("SELECT query_id FROM system.queries WHERE text LIKE '%l_quantity > 17%' AND outcome = 'success'").to_pylist()
     assert query.attributes["flightpath.query_id"] in {r["query_id"] for r in log}
+
+
+def test_what_other_systems_tell_along_with_a_trace_goes_along(server, collector, ended, tpch_dir):
+    one = server("--data", tpch_dir, env=SOON, settings=settings(collector.port))
+    sql = "SELECT count(*) FROM nation"
+    for state, carried in (("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", True), ("x" * 600 + "=1", False)):
+        trace_id, _, parent = traceparent()
+        traced(one, sql, parent, engine="duckdb", state=state)
+        spans = ended(trace_id, ["query", CALL], "flightpath") + ended(trace_id, [CALL, "stream"], "flightpath-worker")
+        assert {s.state for s in spans} == {state if carried else ""}
 
 
 def test_a_clients_trace_reaches_the_warehouse_as_a_tag(server, collector, ended, tpch_dir, tmp_path):
@@ -305,9 +318,14 @@ def test_the_page_counts_what_was_run(server, tpch_dir):
     assert total(values, "flightpath_engine_queued") == 0
     assert {name for name, _ in values} >= {"flightpath_connections", "flightpath_log_pending_bytes", "flightpath_engine_slots"}
     assert total(values, "flightpath_log_records_total", flightpath_state="taken") == 13
+    assert total(values, "flightpath_catalog_lookups_total", flightpath_result="hit") > 5
+    assert total(values, "flightpath_catalog_lookups_total", flightpath_result="miss") > 0
     # The log says the same.
     log = one.query("SELECT count(*) AS n FROM system.queries").to_pylist()
     assert log == [{"n": 13}] and total(page(port), "flightpath_queries_total") == 14
+    with one.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert total(page(port), "flightpath_sessions") >= 1
 
 
 def test_comparisons_are_counted_and_change_no_querys_count(server, tpch_dir):

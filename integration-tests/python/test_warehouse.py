@@ -299,10 +299,47 @@ def test_what_a_group_may_read_its_members_read_on_every_engine(tmp_path, data, 
         simulation.stop()
 
 
-def test_a_table_in_cloud_storage_runs_in_databricks_and_says_why(workspace):
-    tables = {"main.default.nation": {"metadata": {"storage_location": "s3://bucket/nation"}}}
+@pytest.mark.parametrize(
+    ("location", "why"),
+    [
+        ("s3://bucket/nation", "isn't known which place the credentials are for"),
+        ("dbfs:/nation", "stored in `dbfs:`, which Databricks alone reads"),
+    ],
+)
+def test_a_table_that_is_stored_where_nothing_else_reads_runs_in_databricks_and_says_why(workspace, location, why):
+    tables = {"main.default.nation": {"metadata": {"storage_location": location}}}
     server, _ = workspace(tables=tables)
     sql = "SELECT count(*) AS n FROM main.default.nation"
     assert rows(server, sql) == [{"n": 25}]
     reasons = {row["engine"]: row["reason"] for row in rows(server, "EXPLAIN ROUTE " + sql)}
-    assert "stored in Amazon S3, which Databricks alone reads" in reasons["duckdb"]
+    assert why in reasons["duckdb"], reasons
+
+
+def test_a_profile_allows_or_refuses_writes(workspace, tmp_path, data):
+    import shutil
+
+    own = tmp_path / "own"
+    shutil.copytree(data / "region", own / "region")
+    insert = "INSERT INTO main.default.region VALUES (7, 'X', 'y')"
+    profiles = "[profiles.loader]\nwrites = true\n[profiles.reader]\nwrites = false\n"
+
+    def executed(simulation):
+        return sum(times for text, times in simulation.counters()["executions_by_text"].items() if text.startswith("INSERT"))
+
+    for by_default, allowed, refused in ((False, ["loader"], [None, "reader", "batch"]), (True, [None, "loader", "batch"], ["reader"])):
+        simulation = Simulation(tmp_path / f"writes-{by_default}", own, PRINCIPALS)
+        server = Server(tmp_path / f"state-writes-{by_default}", settings=profiles + settings(simulation, PRINCIPALS, own, writes=by_default))
+        try:
+            for profile in refused:
+                message = error(server, insert, **({"profile": profile} if profile else {}))
+                assert "writes" in message and "not eligible" in message, message
+            assert executed(simulation) == 0
+            for profile in allowed:
+                rows(server, insert + f" -- {profile}", **({"profile": profile} if profile else {}))
+            assert executed(simulation) == len(allowed)
+        finally:
+            server.stop()
+            simulation.stop()
+    # A profile that could never do what it says is a mistake in the settings.
+    with pytest.raises(RuntimeError, match=r"writes = true.*needs \[databricks\]"):
+        Server(tmp_path / "state-none", settings='[profiles.loader]\nwrites = true\n').stop()

@@ -108,6 +108,10 @@ pub(crate) fn query(record: QueryRecord, text_bytes_max: usize) -> v1::Query {
         predicted_usd: predicted.map(|n| n.usd),
         actual_usd: record.usd_actual,
         plan_cache_hit: record.plan_cache_hit,
+        memory_bytes: record.memory_bytes,
+        statement_id: record.statement_id,
+        warehouse_ms: record.warehouse_ms,
+        reconciled_unix_ms: record.reconciled_unix_ms,
     }
 }
 
@@ -164,6 +168,7 @@ pub(crate) fn watched(watched: &Watched, lost: u64) -> v1::WatchDecisionsRespons
         tag: event.tag.clone(),
         decision: Some(decision(&event.decision)),
         lost,
+        principal: event.principal.to_string(),
     }
 }
 

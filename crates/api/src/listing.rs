@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use flightpath_proto::v1::{ListQueriesRequest, Outcome as ProtoOutcome};
 use flightpath_querylog::{HistoryFilter, PageKey};
-use flightpath_types::{EngineId, Error, ErrorKind, Fingerprint, Outcome, Principal, QueryId, Result};
+use flightpath_types::{EngineId, Error, ErrorKind, Fingerprint, Outcome, QueryId, Result};
 use sha2::{Digest, Sha256};
 
 const PAGE_SIZE_DEFAULT: usize = 100;
@@ -28,13 +28,9 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    pub fn of(request: &ListQueriesRequest, principal: &Principal) -> Result<Self> {
-        if !request.principal.is_empty() && request.principal != principal.as_str() {
-            return Err(Error::new(
-                ErrorKind::PermissionDenied,
-                format!("only your own queries are shown: leave `principal` empty or set it to '{principal}'"),
-            ));
-        }
+    /// `scope`: whose queries the caller may see; everybody's for `None`.
+    pub fn of(request: &ListQueriesRequest, scope: Option<&str>) -> Result<Self> {
+        let principal = principal_in_scope(&request.principal, scope)?;
         let page_size = match request.page_size as usize {
             0 => PAGE_SIZE_DEFAULT,
             size if size <= PAGE_SIZE_MAX => size,
@@ -54,7 +50,22 @@ impl Listing {
     }
 }
 
-fn filter_of(request: &ListQueriesRequest, principal: &Principal) -> Result<HistoryFilter> {
+/// Whose queries are wanted of those that the caller may see; everybody's for `None`.
+pub(crate) fn principal_in_scope(wanted: &str, scope: Option<&str>) -> Result<Option<String>> {
+    match scope {
+        Some(own) if wanted.is_empty() || wanted == own => Ok(Some(own.to_string())),
+        Some(own) => Err(Error::new(
+            ErrorKind::PermissionDenied,
+            format!("only your own queries are shown: leave `principal` empty or set it to '{own}'"),
+        )),
+        None if wanted.len() > NAME_BYTES_MAX => {
+            Err(Error::invalid(format!("`principal` has {} bytes; at most {NAME_BYTES_MAX} are taken", wanted.len())))
+        }
+        None => Ok(Some(wanted.to_string()).filter(|wanted| !wanted.is_empty())),
+    }
+}
+
+fn filter_of(request: &ListQueriesRequest, principal: Option<String>) -> Result<HistoryFilter> {
     let name = |what: &str, value: &str| match value.len() {
         0 => Ok(None),
         bytes if bytes <= NAME_BYTES_MAX => Ok(Some(value.to_string())),
@@ -72,7 +83,7 @@ fn filter_of(request: &ListQueriesRequest, principal: &Principal) -> Result<Hist
         text => Some(fingerprint(text)?),
     };
     Ok(HistoryFilter {
-        principal: Some(principal.to_string()),
+        principal,
         from_unix_ms: bound("from_unix_ms", request.from_unix_ms)?,
         until_unix_ms: bound("until_unix_ms", request.until_unix_ms)?,
         engine: name("engine", &request.engine)?.map(EngineId::new),
@@ -147,7 +158,7 @@ mod tests {
     use super::*;
 
     fn listing(request: &ListQueriesRequest) -> Result<Listing> {
-        Listing::of(request, &Principal::new("ann"))
+        Listing::of(request, Some("ann"))
     }
 
     #[test]
@@ -161,7 +172,7 @@ mod tests {
         assert!(listing(&ListQueriesRequest { page_size: 7, ..next.clone() }).is_ok());
         let other = listing(&ListQueriesRequest { tag: "daily".into(), ..next.clone() }).unwrap_err();
         assert!(other.message().contains("another filter"));
-        assert!(Listing::of(&next, &Principal::new("bob")).is_err());
+        assert!(Listing::of(&next, Some("bob")).is_err());
         for bad in ["x", "====", &page_token[1..], &format!("{page_token}AA")] {
             assert!(listing(&ListQueriesRequest { page_token: bad.into(), ..next.clone() }).is_err(), "{bad}");
         }
@@ -185,5 +196,13 @@ mod tests {
         let own = listing(&ListQueriesRequest { principal: "ann".into(), ..Default::default() }).unwrap();
         assert_eq!((own.page_size, own.text_bytes_max), (100, 1_024));
         assert_eq!(own.filter.principal.as_deref(), Some("ann"));
+        // Who may see everybody's says whose, or doesn't.
+        let everybody = |principal: &str| {
+            let request = ListQueriesRequest { principal: principal.into(), ..Default::default() };
+            Listing::of(&request, None).map(|listing| listing.filter.principal)
+        };
+        assert_eq!(everybody("").unwrap(), None);
+        assert_eq!(everybody("bob").unwrap().as_deref(), Some("bob"));
+        assert_eq!(everybody(&"b".repeat(2_000)).unwrap_err().kind(), ErrorKind::InvalidArgument);
     }
 }

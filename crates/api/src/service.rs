@@ -18,7 +18,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use crate::convert;
-use crate::listing::{Listing, token};
+use crate::listing::{Listing, principal_in_scope, token};
 
 /// A statement's text. Larger ones are for Flight SQL.
 const SQL_BYTES_MAX: usize = 1 << 20;
@@ -59,8 +59,9 @@ impl Service {
         // By name, so that `catalog` holds when `schema` is checked.
         settings.sort();
         for (name, value) in settings {
-            statement.settings.set(&name, &value)?;
-            self.queries.check_setting(&statement.settings, &name, &value)?;
+            for (name, value) in self.queries.resolve_setting(&statement.settings, &name, &value).await? {
+                statement.settings.set(&name, &value)?;
+            }
         }
         self.queries.route(&statement).await.map(convert::routed)
     }
@@ -70,7 +71,7 @@ impl Service {
             .ok_or_else(|| Error::invalid(format!("`query_id` must be a query's id (a UUID), not '{}'", request.query_id)))?;
         self.recorder.flush(CATCH_UP_MAX).await;
         // Another's query and none are told alike.
-        let found = self.history.query(id, Some(caller.principal.as_str())).await?;
+        let found = self.history.query(id, self.queries.scope(&caller.principal)).await?;
         let record = found.ok_or_else(|| {
             Error::not_found(format!("there is no query {id} of yours in the record; one that still runs is there once it has ended"))
         })?;
@@ -82,7 +83,7 @@ impl Service {
     }
 
     async fn page(&self, caller: &Caller, request: &ListQueriesRequest) -> Result<ListQueriesResponse> {
-        let Listing { filter, mut after, page_size, text_bytes_max } = Listing::of(request, &caller.principal)?;
+        let Listing { filter, mut after, page_size, text_bytes_max } = Listing::of(request, self.queries.scope(&caller.principal))?;
         // Later pages hold what was there when the first one was read.
         if after.is_none() {
             self.recorder.flush(CATCH_UP_MAX).await;
@@ -139,6 +140,7 @@ impl QueryApi for Service {
 
     async fn watch_decisions(&self, request: Request<WatchDecisionsRequest>) -> Answer<Self::WatchDecisionsStream> {
         let (caller, request) = parts(request)?;
+        principal_in_scope(&request.principal, self.queries.scope(&caller.principal)).map_err(|e| status_of(&e))?;
         let watch = self.queries.watch(&caller.principal).map_err(|e| status_of(&e))?;
         let watching = Watching { watch, wanted: request, deadline: caller.deadline, lost: 0 };
         Ok(Response::new(stream::unfold(Some(watching), next_decision).boxed()))
@@ -173,9 +175,11 @@ async fn next_decision(state: Option<Watching>) -> Option<(Result<WatchDecisions
             return Some((Err(status_of(&error)), None));
         };
         watching.lost += watched.lost;
-        let WatchDecisionsRequest { engine, tag } = &watching.wanted;
+        let WatchDecisionsRequest { engine, tag, principal } = &watching.wanted;
         let decided = watched.event.decision.chosen().map(|c| c.engine.as_str());
-        let wanted = (engine.is_empty() || decided == Some(engine)) && (tag.is_empty() || watched.event.tag.as_ref() == Some(tag));
+        let wanted = (engine.is_empty() || decided == Some(engine))
+            && (tag.is_empty() || watched.event.tag.as_ref() == Some(tag))
+            && (principal.is_empty() || watched.event.principal.as_str() == principal);
         if wanted {
             let message = convert::watched(&watched, std::mem::take(&mut watching.lost));
             return Some((Ok(message), Some(watching)));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use flightpath_catalog::{AccessRules, StorageCredentials, TableName};
+use flightpath_catalog::{AccessRules, CloudLocation, StorageCredentials, TableName};
 use flightpath_types::{Error, Principal, Result};
 use futures::try_join;
 use serde_json::Value;
@@ -60,15 +60,21 @@ impl Inner {
         if let governed @ AccessRules::Governed(_) = judge(&evidence) {
             return remote(governed);
         }
-        let vended = asking.vend(info.table_id.as_deref()).await?;
+        let mut vended = asking.vend(info.table_id.as_deref()).await?;
+        if let (Ok(credentials), Ok(Place::Cloud(location))) = (&vended, &place)
+            && let Err(why) = location.opened_by(credentials)
+        {
+            vended = Err(why);
+        }
         let vending = vended.as_ref().map_or_else(|why| Vending::Refused(why.clone()), |_| Vending::Granted);
         evidence.vending = &vending;
         match (judge(&evidence), vended, place) {
-            (AccessRules::Free, Ok(credentials), Ok(root)) => {
-                let storage = Vended { catalog: self.this.clone(), principal: principal.clone(), name: name.clone() };
+            (AccessRules::Free, Ok(credentials), Ok(place)) => {
+                let cloud = if let Place::Cloud(location) = &place { Some(location.clone()) } else { None };
+                let storage = Vended { catalog: self.this.clone(), principal: principal.clone(), name: name.clone(), cloud };
                 let left = credentials.expires.duration_since(SystemTime::now()).unwrap_or_default();
                 let left = left.saturating_sub(CREDENTIALS_LEFT_MIN).max(self.config.retry_after);
-                let free = Free::new(self.log(&table.name, root), Arc::new(storage), credentials);
+                let free = Free::new(self.log(&table.name, place, &storage)?, Arc::new(storage), credentials);
                 let valid_until = valid_until.min(asked + left);
                 Ok(Known { order, asked, valid_until, described: asked, access: AccessRules::Free, table, reading: Reading::Free(free) })
             }
@@ -77,26 +83,28 @@ impl Inner {
         }
     }
 
-    /// The folder of a location that this process can read, or why it can't.
-    fn place_of(&self, location: Option<&str>) -> Result<PathBuf, String> {
-        let url = location.and_then(|location| Url::parse(location).ok()).ok_or("where it is stored isn't known")?;
+    /// Where a location lies for this process to read, or why it can't.
+    fn place_of(&self, location: Option<&str>) -> Result<Place, String> {
+        let location = location.ok_or("where it is stored isn't known")?;
+        let url = Url::parse(location).map_err(|_| "where it is stored isn't known")?;
+        if let Some(cloud) = CloudLocation::parse(location) {
+            return cloud.map(|cloud| Place::Cloud(Arc::new(cloud)));
+        }
         if url.scheme() != "file" {
-            return Err(format!("it is stored in {}, which Databricks alone reads so far", place_name(url.scheme())));
+            return Err(format!("it is stored in `{}:`, which Databricks alone reads", url.scheme()));
         }
         let path = url.to_file_path().ok().and_then(|path| path.canonicalize().ok());
         path.filter(|path| self.local_roots.iter().any(|root| path.starts_with(root)))
+            .map(Place::Folder)
             .ok_or_else(|| "its storage isn't readable here: it lies in no folder of the settings".to_string())
     }
 }
 
-fn place_name(scheme: &str) -> String {
-    match scheme {
-        "s3" | "s3a" | "s3n" => "Amazon S3".into(),
-        "abfs" | "abfss" | "wasb" | "wasbs" => "Azure storage".into(),
-        "gs" => "Google Cloud Storage".into(),
-        "r2" => "Cloudflare R2".into(),
-        other => format!("`{other}:`"),
-    }
+/// Where a table's files are read.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Folder(PathBuf),
+    Cloud(Arc<CloudLocation>),
 }
 
 /// One round of questions.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use flightpath_catalog::{
-    AccessRules, AsOf, Catalog, CommitInfo, DeltaLog, DeltaLogs, StorageCredentials, TableKind, TableName, TableSnapshot, TableSummary,
-    schema_not_found, table_not_found,
+    AccessRules, AsOf, Catalog, CloudLocation, CloudStores, CommitInfo, DeltaLog, DeltaLogs, StorageCredentials, TableKind, TableName,
+    TableSnapshot, TableSummary, schema_not_found, table_not_found,
 };
 use flightpath_databricks::{Client, segment};
 use flightpath_types::{Error, ErrorKind, Principal, Result};
@@ -19,7 +19,9 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use crate::api::{ClientApi, Identities, UnityApi};
+use crate::ask::Place;
 use crate::config::Config;
+use crate::credentials::Vended;
 use crate::entry::{Entry, Everybody, Key, Known, Reading};
 use crate::listing::{Pager, names};
 
@@ -31,12 +33,22 @@ const BACKGROUND_MAX: usize = 8;
 const RENEW_AT: f64 = 0.7;
 /// Credentials are renewed when less than this is left of them.
 pub(crate) const CREDENTIALS_LEFT_MIN: Duration = Duration::from_secs(60);
+/// Intervals of the background for which a look at a log in cloud storage counts: while it's in use
+/// it is looked at in each of them, and after a pause before it's used again.
+const CLOUD_LOOKS_LAST: u32 = 3;
 const NEAREST_MAX: usize = 3;
 const NEAREST_SCORE_MIN: f64 = 0.75;
 
 pub struct UnityCatalog {
     pub(crate) inner: Arc<Inner>,
     background: Vec<JoinHandle<()>>,
+}
+
+/// Whose log a log is, and where.
+#[derive(PartialEq, Eq, Hash)]
+enum LogKey {
+    Folder(PathBuf),
+    Cloud(Principal, TableName, Arc<CloudLocation>),
 }
 
 pub(crate) type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
@@ -50,7 +62,8 @@ pub(crate) struct Inner {
     clock: Clock,
     logs: DeltaLogs,
     /// Logs that a known table reads; others are let go.
-    open_logs: DashMap<PathBuf, Weak<DeltaLog>>,
+    open_logs: DashMap<LogKey, Weak<DeltaLog>>,
+    pub stores: CloudStores,
     entries: moka::sync::Cache<Key, Arc<Entry>>,
     everybody: DashMap<TableName, Weak<Everybody>>,
     order: AtomicU64,
@@ -139,6 +152,7 @@ impl Inner {
     fn new(config: Config, api: Arc<dyn UnityApi>, clock: Clock) -> Arc<Self> {
         let local_roots = config.local_roots.iter().filter_map(|root| root.canonicalize().ok()).collect();
         let entries = moka::sync::Cache::builder().max_capacity(config.entries_max).time_to_idle(config.idle_max).build();
+        let stores = CloudStores::new(config.cloud.clone(), tokio::runtime::Handle::current());
         let logs = DeltaLogs::new(config.limits.clone(), config.partition_time_zone, config.retry_after);
         Arc::new_cyclic(|this| Self {
             config,
@@ -148,6 +162,7 @@ impl Inner {
             clock,
             logs,
             open_logs: DashMap::new(),
+            stores,
             entries,
             everybody: DashMap::new(),
             order: AtomicU64::new(0),
@@ -171,14 +186,27 @@ impl Inner {
         self.config.catalogs.iter().any(|known| known.eq_ignore_ascii_case(catalog))
     }
 
-    pub fn log(&self, name: &TableName, root: PathBuf) -> Arc<DeltaLog> {
-        let mut slot = self.open_logs.entry(root.clone()).or_default();
+    /// The log of a table. One in a folder is everybody's; one in cloud storage belongs to the
+    /// principal whose credentials open it.
+    pub fn log(&self, name: &TableName, place: Place, storage: &Vended) -> Result<Arc<DeltaLog>> {
+        let key = match &place {
+            Place::Folder(root) => LogKey::Folder(root.clone()),
+            Place::Cloud(location) => LogKey::Cloud(storage.principal.clone(), name.clone(), location.clone()),
+        };
+        let mut slot = self.open_logs.entry(key).or_default();
         if let Some(open) = slot.upgrade() {
-            return open;
+            return Ok(open);
         }
-        let opened = Arc::new(self.logs.open(name.clone(), &root));
+        let opened = match &place {
+            Place::Folder(root) => self.logs.open(name.clone(), root),
+            Place::Cloud(location) => {
+                let store = self.stores.open(location, Arc::new(storage.clone()))?;
+                self.logs.open_cloud(name.clone(), &store, self.config.log_refresh_interval.saturating_mul(CLOUD_LOOKS_LAST))
+            }
+        };
+        let opened = Arc::new(opened);
         *slot = Arc::downgrade(&opened);
-        opened
+        Ok(opened)
     }
 
     fn everybody(&self, table: &TableName) -> Arc<Everybody> {
@@ -338,7 +366,7 @@ impl Inner {
         self.open_logs.retain(|_, log| log.strong_count() > 0);
         let open: Vec<Arc<DeltaLog>> = self.open_logs.iter().filter_map(|log| log.value().upgrade()).collect();
         // A failure is logged there and told to whoever asks for the table.
-        let reading = open.into_iter().filter(|log| log.cached().is_some()).map(|log| async move { drop(log.refresh().await) });
+        let reading = open.into_iter().filter(|log| log.is_worth_a_look()).map(|log| async move { drop(log.refresh().await) });
         futures::stream::iter(reading).buffer_unordered(BACKGROUND_MAX).collect::<()>().await;
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flightpath_catalog::Limits;
+use flightpath_catalog::{CloudConfig, Limits};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -25,6 +25,8 @@ pub struct Config {
     /// Folders in which `file:///` locations are read, as a simulated Databricks names them. Empty:
     /// none are.
     pub local_roots: Vec<PathBuf>,
+    /// How S3-compatible storage is reached.
+    pub cloud: CloudConfig,
     /// Pairs of principal and table that are remembered.
     pub entries_max: u64,
     /// A pair that nobody asked for so long is forgotten.
@@ -45,6 +47,7 @@ impl Config {
             retry_after: Duration::from_secs(5),
             pages_max: 1_000,
             local_roots: Vec::new(),
+            cloud: CloudConfig::default(),
             entries_max: 20_000,
             idle_max: Duration::from_secs(3_600),
             partition_time_zone: None,

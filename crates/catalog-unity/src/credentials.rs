@@ -2,11 +2,11 @@
 //! secrets live in types that print nothing.
 
 use std::fmt;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use flightpath_catalog::{StorageAccess, StorageCredentials, StorageKeys, TableName};
+use flightpath_catalog::{CloudLocation, StorageAccess, StorageCredentials, StorageKeys, TableName, TableStore};
 use flightpath_types::{Error, Principal, Result};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -54,10 +54,13 @@ fn keys(answer: &Value) -> Result<StorageKeys, String> {
 }
 
 /// Credentials for one table in the name of one principal, as long as it stays free for them.
+#[derive(Clone)]
 pub(crate) struct Vended {
     pub catalog: Weak<Inner>,
     pub principal: Principal,
     pub name: TableName,
+    /// Where its files lie, if that's in cloud storage.
+    pub cloud: Option<Arc<CloudLocation>>,
 }
 
 #[async_trait]
@@ -65,6 +68,12 @@ impl StorageAccess for Vended {
     async fn credentials(&self) -> Result<StorageCredentials> {
         let catalog = self.catalog.upgrade().ok_or_else(|| Error::unavailable("the catalog is shutting down"))?;
         catalog.credentials(&self.principal, &self.name).await
+    }
+
+    fn store(&self) -> Result<Option<TableStore>> {
+        let Some(location) = &self.cloud else { return Ok(None) };
+        let catalog = self.catalog.upgrade().ok_or_else(|| Error::unavailable("the catalog is shutting down"))?;
+        catalog.stores.open(location, Arc::new(self.clone())).map(Some)
     }
 }
 

@@ -5,6 +5,7 @@
 mod history;
 mod paths;
 mod schema;
+mod stamp;
 mod stats;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,15 +20,17 @@ use delta_kernel::history_manager::{self, HistoryCommitType};
 use delta_kernel::scan::ScanMetadata;
 use delta_kernel::scan::state::ScanFile;
 use delta_kernel::table_features::TableFeature;
-use delta_kernel::{Error as KernelError, Snapshot, SnapshotRef};
+use delta_kernel::{Engine, Error as KernelError, Snapshot, SnapshotRef};
 use delta_kernel_default_engine::executor::tokio::TokioBackgroundExecutor;
 use delta_kernel_default_engine::{DefaultEngine, DefaultEngineBuilder};
 use flightpath_types::{Error, ErrorKind, Result};
 use url::Url;
 
+pub(crate) use self::stamp::LogStamp;
 use crate::values::{self, BadValue};
 use crate::{
-    AccessRules, CommitInfo, DataFile, DeletionVector, Home, Limits, TableContents, TableFormat, TableName, TableSnapshot, errors,
+    AccessRules, CloudLocation, CommitInfo, DataFile, DeletionVector, Home, Limits, TableContents, TableFormat, TableName, TableSnapshot,
+    TableStore, errors,
 };
 
 /// Reader features whose meaning the snapshot carries in full.
@@ -41,8 +44,37 @@ const KNOWN_FEATURES: [TableFeature; 7] = [
     TableFeature::VacuumProtocolCheck,
 ];
 
+/// Where a table lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// Canonical.
+    Folder(PathBuf),
+    Cloud(Arc<CloudLocation>),
+}
+
+impl Root {
+    fn url(&self, name: &TableName) -> Result<String> {
+        match self {
+            Root::Folder(root) => root_url(name, root),
+            Root::Cloud(location) => Ok(location.folder_url()),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Root::Folder(root) => root.display().to_string(),
+            Root::Cloud(location) => location.to_string(),
+        }
+    }
+}
+
+/// What the kernel's requests run on. One for all readers in the cloud: it's a thread.
+pub(crate) type Executor = Arc<TokioBackgroundExecutor>;
+
 pub(crate) struct DeltaReader {
     engine: DefaultEngine<TokioBackgroundExecutor>,
+    /// Whether `engine` reads from a storage service, whose words are kept out of errors.
+    remote: bool,
     limits: Limits,
     partition_zone: Option<chrono_tz::Tz>,
     /// Canonical folders that a log may point into.
@@ -50,11 +82,12 @@ pub(crate) struct DeltaReader {
 }
 
 /// A snapshot and what makes the next one cheap.
+#[derive(Clone)]
 pub(crate) struct Loaded {
     pub snapshot: Arc<TableSnapshot>,
     kernel: SnapshotRef,
     /// Deletion vectors already read, by their unique id.
-    deletions: HashMap<DeletionId, DeletionVector>,
+    deletions: Arc<HashMap<DeletionId, DeletionVector>>,
 }
 
 type DeletionId = (String, String, Option<i32>);
@@ -62,24 +95,38 @@ type DeletionId = (String, String, Option<i32>);
 impl DeltaReader {
     pub fn new(limits: Limits, partition_zone: Option<chrono_tz::Tz>, allowed: Vec<PathBuf>) -> Self {
         let engine = DefaultEngineBuilder::new(Arc::new(object_store::local::LocalFileSystem::new())).build();
-        Self { engine, limits, partition_zone, allowed }
+        Self { engine, remote: false, limits, partition_zone, allowed }
+    }
+
+    /// A reader of what `store` opens.
+    pub fn of_store(store: &TableStore, limits: Limits, partition_zone: Option<chrono_tz::Tz>, executor: Executor) -> Self {
+        let engine = DefaultEngineBuilder::new(store.store().clone()).with_task_executor(executor).build();
+        Self { engine, remote: true, limits, partition_zone, allowed: Vec::new() }
+    }
+
+    fn failed(&self, name: &TableName, error: &KernelError) -> Error {
+        if self.remote { errors::remote_kernel(name, error) } else { errors::kernel(name, error) }
     }
 
     /// The newest version, reading only what's new since `previous`.
-    pub fn latest(&self, name: &TableName, root: &Path, previous: Option<&Loaded>) -> Result<Loaded> {
+    pub fn latest(&self, name: &TableName, root: &Root, previous: Option<&Loaded>) -> Result<Loaded> {
         if let Some(previous) = previous
             && let Ok(kernel) = Snapshot::builder_from(previous.kernel.clone()).build(&self.engine)
         {
             let table_id = kernel.table_configuration().metadata().id();
             if previous.snapshot.table_id.as_deref() == Some(table_id) {
+                // Nothing new: in the cloud, only the listing tells.
+                if self.remote && kernel.version() == previous.snapshot.version {
+                    return Ok(previous.clone());
+                }
                 return self.load(name, root, kernel, &previous.deletions);
             }
         }
-        let kernel = Snapshot::builder_for(root_url(name, root)?).build(&self.engine).map_err(|e| errors::kernel(name, &e))?;
+        let kernel = Snapshot::builder_for(root.url(name)?).build(&self.engine).map_err(|e| self.failed(name, &e))?;
         self.load(name, root, kernel, &HashMap::new())
     }
 
-    pub fn at_version(&self, name: &TableName, root: &Path, latest: &Loaded, version: u64) -> Result<Arc<TableSnapshot>> {
+    pub fn at_version(&self, name: &TableName, root: &Root, latest: &Loaded, version: u64) -> Result<Arc<TableSnapshot>> {
         let newest = latest.snapshot.version;
         if version == newest {
             return Ok(latest.snapshot.clone());
@@ -93,8 +140,8 @@ impl DeltaReader {
                 format!("Cannot time travel Delta table {name} to version {version}. Available versions: [{oldest}, {newest}]."),
             ));
         }
-        let built = Snapshot::builder_for(root_url(name, root)?).at_version(version).build(&self.engine);
-        let kernel = built.map_err(|e| errors::kernel(name, &e))?;
+        let built = Snapshot::builder_for(root.url(name)?).at_version(version).build(&self.engine);
+        let kernel = built.map_err(|e| self.failed(name, &e))?;
         Ok(self.load(name, root, kernel, &latest.deletions)?.snapshot)
     }
 
@@ -119,21 +166,28 @@ impl DeltaReader {
         match history_manager::latest_version_as_of(&latest.kernel, &self.engine, millis, HistoryCommitType::Recreatable) {
             Ok(commit) => Ok(commit.version),
             Err(KernelError::LogHistory(history)) => Err(out_of_range(name, millis, &history)),
-            Err(other) => Err(errors::kernel(name, &other)),
+            Err(other) => Err(self.failed(name, &other)),
         }
     }
 
     /// Commits newest first.
-    pub fn history(&self, name: &TableName, root: &Path, limit: usize) -> Result<Vec<CommitInfo>> {
-        history::read(name, &root.join("_delta_log"), limit)
+    pub fn history(&self, name: &TableName, root: &Root, limit: usize) -> Result<Vec<CommitInfo>> {
+        match root {
+            Root::Folder(root) => history::read(name, &root.join("_delta_log"), limit),
+            Root::Cloud(location) => {
+                let log = format!("{}_delta_log/", location.folder_url());
+                let log = Url::parse(&log).map_err(|_| Error::internal(format!("the location of table {name} is no URL")))?;
+                history::read_remote(name, self.engine.storage_handler().as_ref(), &log, limit, |e| self.failed(name, e))
+            }
+        }
     }
 
     fn oldest_version(&self, name: &TableName, kernel: &SnapshotRef) -> Result<u64> {
         history_manager::get_earliest_commit(&self.engine, &kernel.log_segment().log_root, None, HistoryCommitType::Recreatable)
-            .map_err(|e| errors::kernel(name, &e))
+            .map_err(|e| self.failed(name, &e))
     }
 
-    fn load(&self, name: &TableName, root: &Path, kernel: SnapshotRef, known: &HashMap<DeletionId, DeletionVector>) -> Result<Loaded> {
+    fn load(&self, name: &TableName, root: &Root, kernel: SnapshotRef, known: &HashMap<DeletionId, DeletionVector>) -> Result<Loaded> {
         self.check_log(name, &kernel)?;
         check_features(name, &kernel)?;
         if kernel.schema().num_fields() == 0 {
@@ -173,7 +227,7 @@ impl DeltaReader {
             access: AccessRules::Free,
             home: Home::Local,
             storage: None,
-            location: root.display().to_string(),
+            location: root.shown(),
             properties: metadata.configuration().iter().map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>(),
             min_reader_version: u32::try_from(protocol.min_reader_version()).unwrap_or(0),
             min_writer_version: u32::try_from(protocol.min_writer_version()).unwrap_or(0),
@@ -183,7 +237,7 @@ impl DeltaReader {
             description: metadata.description().map(str::to_string),
             created_unix_ms: metadata.created_time(),
         };
-        Ok(Loaded { snapshot: Arc::new(snapshot), kernel, deletions })
+        Ok(Loaded { snapshot: Arc::new(snapshot), kernel, deletions: Arc::new(deletions) })
     }
 
     /// What the kernel would read without complaint, though something is wrong with it.
@@ -293,7 +347,7 @@ fn instant(millis: i64) -> String {
 struct FileReader<'a> {
     reader: &'a DeltaReader,
     name: &'a TableName,
-    root: &'a Path,
+    root: &'a Root,
     kernel: &'a SnapshotRef,
     converted: &'a schema::Converted,
     partition_columns: &'a [usize],
@@ -305,18 +359,18 @@ struct FileReader<'a> {
 
 impl FileReader<'_> {
     fn read(&mut self) -> Result<()> {
-        let kernel_error = |e: KernelError| errors::kernel(self.name, &e);
+        let kernel_error = |e: KernelError| self.reader.failed(self.name, &e);
         let scan = self.kernel.clone().scan_builder().without_row_transforms().build().map_err(kernel_error)?;
         let batches = scan.scan_metadata(&self.reader.engine).map_err(kernel_error)?;
         for batch in batches {
-            let batch = batch.map_err(|e| errors::kernel(self.name, &e))?;
+            let batch = batch.map_err(|e| self.reader.failed(self.name, &e))?;
             self.batch(batch)?;
         }
         Ok(())
     }
 
     fn batch(&mut self, batch: ScanMetadata) -> Result<()> {
-        let kernel_error = |e: KernelError| errors::kernel(self.name, &e);
+        let kernel_error = |e: KernelError| self.reader.failed(self.name, &e);
         let files = batch.visit_scan_files(Vec::new(), |found: &mut Vec<ScanFile>, file| found.push(file)).map_err(kernel_error)?;
         let selected = batch.scan_files.apply_selection_vector().map_err(kernel_error)?;
         let rows = Rows::of(&selected.try_into_record_batch().map_err(kernel_error)?, files.len())
@@ -335,7 +389,7 @@ impl FileReader<'_> {
             let stats = stats::parse(json, &self.converted.schema, &self.converted.columns, with_columns);
             let deletion_vector = self.deletion_vector(&file, rows.deletion_id(row), stats.rows)?;
             let data_file = DataFile {
-                path: paths::data_file(self.name, self.root, &self.reader.allowed, &file.path)?,
+                path: self.data_file(&file.path)?,
                 size_bytes: u64::try_from(file.size).map_err(|_| self.damaged(format!("its log gives `{}` a negative size", file.path)))?,
                 modified_unix_ms: file.modification_time,
                 rows: stats.rows,
@@ -346,6 +400,13 @@ impl FileReader<'_> {
             self.files.push(Arc::new(data_file));
         }
         Ok(())
+    }
+
+    fn data_file(&self, raw: &str) -> Result<String> {
+        match self.root {
+            Root::Folder(root) => paths::data_file(self.name, root, &self.reader.allowed, raw),
+            Root::Cloud(location) => location.file(raw, paths::has_scheme(raw)).ok_or_else(|| crate::cloud::outside(self.name)),
+        }
     }
 
     fn partition_values(&self, file: &ScanFile) -> Result<Vec<arrow::array::ArrayRef>> {
@@ -377,12 +438,19 @@ impl FileReader<'_> {
 
     fn deletion_vector(&mut self, file: &ScanFile, id: Option<Deletion>, rows: Option<u64>) -> Result<Option<DeletionVector>> {
         let Some(id) = id else { return Ok(None) };
+        if id.storage == "p" {
+            // By an absolute path: only where data files may lie, too.
+            self.data_file(&id.path)?;
+        }
         let key: DeletionId = (id.storage, id.path, id.offset);
         let vector = match self.known.get(&key) {
             Some(known) => known.clone(),
             None => {
                 let read = file.dv_info.get_row_indexes(&self.reader.engine, self.kernel.table_root());
-                let read = read.map_err(|e| self.damaged(format!("the deletion vector of `{}` can't be read: {e}", file.path)))?;
+                let read = read.map_err(|e| match self.reader.remote {
+                    true => self.reader.failed(self.name, &e),
+                    false => self.damaged(format!("the deletion vector of `{}` can't be read: {e}", file.path)),
+                })?;
                 DeletionVector { rows: Arc::new(read.unwrap_or_default()) }
             }
         };
@@ -452,59 +520,6 @@ impl Rows {
             path: self.path.value(row).to_string(),
             offset: offset.filter(|o| o.is_valid(row)).map(|o| o.value(row)),
             cardinality: cardinality.filter(|c| c.is_valid(row)).map_or(-1, |c| c.value(row)),
-        })
-    }
-}
-
-/// What a log folder looked like when it was read; unequal when anything may have been committed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LogStamp {
-    log_folder: FileStamp,
-    last_commit: Option<FileStamp>,
-    next_commit: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct FileStamp {
-    device: u64,
-    inode: u64,
-    modified_ns: i128,
-    size: u64,
-}
-
-impl LogStamp {
-    /// Three `stat` calls.
-    pub fn take(root: &Path, version: u64) -> Option<Self> {
-        let log = root.join("_delta_log");
-        let commit = |version: u64| log.join(format!("{version:020}.json"));
-        Some(Self {
-            log_folder: FileStamp::take(&log)?,
-            last_commit: FileStamp::take(&commit(version)),
-            next_commit: FileStamp::take(&commit(version.saturating_add(1))).is_some(),
-        })
-    }
-
-    /// Whether the log was replaced rather than added to.
-    pub fn replaced(&self, newer: &Self) -> bool {
-        (self.log_folder.device, self.log_folder.inode) != (newer.log_folder.device, newer.log_folder.inode)
-            || self.last_commit != newer.last_commit
-    }
-
-    /// Whether a commit after the version it was taken for exists.
-    pub fn has_next(&self) -> bool {
-        self.next_commit
-    }
-}
-
-impl FileStamp {
-    fn take(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
-            size: metadata.len(),
         })
     }
 }

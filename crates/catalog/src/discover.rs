@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flightpath_types::{Error, ErrorKind};
 
-use crate::{TableName, errors};
+use crate::{CloudLocation, TableName, errors};
 
 pub(crate) const DEFAULT_SCHEMA: &str = "default";
 pub(crate) const SYSTEM_SCHEMA: &str = "system";
@@ -15,6 +16,8 @@ pub(crate) const SYSTEM_SCHEMA: &str = "system";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     Delta(PathBuf),
+    /// A Delta log in cloud storage, which the reader's own store opens.
+    Cloud(Arc<CloudLocation>),
     Parquet(PathBuf),
     /// Found, but can't be read as a table; the error says why.
     Broken(Error),

@@ -7,6 +7,7 @@ use delta_kernel::Error as KernelError;
 use flightpath_types::{Error, ErrorKind};
 
 use crate::TableName;
+use crate::cloud::{own_error, store_error};
 
 /// A table that isn't there, or that this principal may not know of; `nearest`: as a user would write them.
 pub fn table_not_found(name: &TableName, nearest: &[String]) -> Error {
@@ -84,6 +85,29 @@ pub(crate) fn kernel(name: &TableName, error: &KernelError) -> Error {
         KernelError::IOError(e) if e.kind() == io::ErrorKind::PermissionDenied => denied(name, error),
         KernelError::ObjectStore(e) if store_denied(e) => denied(name, error),
         other => data_loss(name, format!("its Delta log is damaged or incomplete: {other}"), RESTORE_LOG),
+    }
+}
+
+/// The same for a log in cloud storage. What the storage service said isn't repeated.
+pub(crate) fn remote_kernel(name: &TableName, error: &KernelError) -> Error {
+    let what = || format!("the Delta log of table {name}");
+    match error {
+        KernelError::Backtraced { source, .. } => remote_kernel(name, source),
+        KernelError::Unsupported(_) | KernelError::Cancelled => kernel(name, error),
+        KernelError::ObjectStore(e) => store_error(what(), e),
+        other => {
+            let mut next = Some(other as &(dyn std::error::Error + 'static));
+            while let Some(cause) = next {
+                if let Some(e) = cause.downcast_ref::<object_store::Error>() {
+                    return store_error(what(), e);
+                }
+                next = cause.source();
+            }
+            if let Some(own) = own_error(other) {
+                return own.context(format!("{} can't be read", what()));
+            }
+            data_loss(name, "its Delta log is damaged or incomplete", RESTORE_LOG)
+        }
     }
 }
 

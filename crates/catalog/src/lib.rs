@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cloud;
 mod config;
 mod damage;
 mod delta;
@@ -19,6 +20,7 @@ mod storage;
 mod table;
 mod values;
 
+pub use cloud::{CloudConfig, CloudLocation, CloudStores, TableStore, store_error};
 pub use config::{Config, Limits};
 pub use errors::{schema_not_found, table_not_found};
 pub use local::LocalCatalog;

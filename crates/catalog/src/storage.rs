@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use flightpath_types::Result;
 use secrecy::SecretString;
 
+use crate::TableStore;
+
 /// Which system a table belongs to: who is asked about it, and who may change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Home {
@@ -24,6 +26,12 @@ pub trait StorageAccess: Send + Sync + fmt::Debug {
     /// Credentials that allow reading only and live for a while yet. `PermissionDenied` when the
     /// table has come under rules since the snapshot was pinned.
     async fn credentials(&self) -> Result<StorageCredentials>;
+
+    /// A store for this table's files, made for one use and dropped after it; `None` where they lie
+    /// in this machine's folders.
+    fn store(&self) -> Result<Option<TableStore>> {
+        Ok(None)
+    }
 }
 
 /// What opens one table's files, for reading.

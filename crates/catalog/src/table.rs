@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -11,7 +12,7 @@ use flightpath_types::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
-use crate::delta::{self, DeltaReader, LogStamp};
+use crate::delta::{self, DeltaReader, LogStamp, Root};
 use crate::discover::{Found, Source};
 use crate::{AsOf, CommitInfo, Limits, TableFormat, TableName, TableSnapshot, errors, parquet_files};
 
@@ -28,6 +29,11 @@ pub(crate) struct Table {
     pub name: TableName,
     pub source: Source,
     pub place: PathBuf,
+    /// How long a look at the log counts where nothing cheaper than a look tells whether it grew.
+    pub looks_last: Option<Duration>,
+    looked: Mutex<Option<Instant>>,
+    /// Whether anybody asked for it since [`Table::take_used`].
+    used: AtomicBool,
     state: ArcSwapOption<State>,
     gate: Arc<tokio::sync::Mutex<()>>,
     failure: Mutex<Option<(Instant, Error)>>,
@@ -35,7 +41,7 @@ pub(crate) struct Table {
 }
 
 enum State {
-    Delta { root: PathBuf, loaded: delta::Loaded, stamp: Option<LogStamp> },
+    Delta { root: Root, loaded: delta::Loaded, stamp: Option<LogStamp> },
     Parquet { root: PathBuf, loaded: parquet_files::Loaded },
 }
 
@@ -54,6 +60,9 @@ impl Table {
             name: found.name,
             source: found.source,
             place: found.place,
+            looks_last: None,
+            looked: Mutex::new(None),
+            used: AtomicBool::new(true),
             state: ArcSwapOption::empty(),
             gate: Arc::default(),
             failure: Mutex::new(None),
@@ -64,13 +73,26 @@ impl Table {
     pub fn format(&self) -> TableFormat {
         match self.source {
             Source::Parquet(_) => TableFormat::Parquet,
-            Source::Delta(_) | Source::Broken(_) => TableFormat::Delta,
+            Source::Delta(_) | Source::Cloud(_) | Source::Broken(_) => TableFormat::Delta,
         }
     }
 
     /// The newest snapshot known, without waiting.
     pub fn cached(&self) -> Option<Arc<TableSnapshot>> {
+        if let Some(last) = self.looks_last {
+            self.looked.lock().filter(|at| at.elapsed() < last)?;
+        }
         self.state.load().as_ref().map(|state| state.snapshot().clone())
+    }
+
+    /// Somebody asked for it.
+    pub fn note_use(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has been read, and somebody asked since the last call of this.
+    pub fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed) && self.state.load().is_some()
     }
 
     /// The newest snapshot, read now if there's none.
@@ -116,7 +138,7 @@ impl Table {
         if let AsOf::Latest = as_of {
             return self.latest(shared).await;
         }
-        if !matches!(self.source, Source::Delta(_)) {
+        if !matches!(self.source, Source::Delta(_) | Source::Cloud(_)) {
             self.latest(shared).await?;
             return Err(Error::invalid(format!("table {} has no versions to travel to: only Delta tables do", self.name)));
         }
@@ -152,12 +174,20 @@ impl Table {
     }
 
     pub async fn history(self: &Arc<Self>, shared: &Arc<Shared>, limit: usize) -> Result<Vec<CommitInfo>> {
-        let Source::Delta(place) = &self.source else {
+        if !matches!(self.source, Source::Delta(_) | Source::Cloud(_)) {
             self.latest(shared).await?;
             return Err(Error::invalid(format!("table {} has no history: only Delta tables do", self.name)));
-        };
-        let (name, place, for_load) = (self.name.clone(), place.clone(), shared.clone());
-        self.blocking(shared, move || for_load.reader.history(&name, &canonical(&place)?, limit)).await
+        }
+        let (table, for_load) = (self.clone(), shared.clone());
+        self.blocking(shared, move || {
+            let root = match &table.source {
+                Source::Delta(place) => Root::Folder(canonical(place)?),
+                Source::Cloud(location) => Root::Cloud(location.clone()),
+                Source::Parquet(_) | Source::Broken(_) => return Ok(Vec::new()),
+            };
+            for_load.reader.history(&table.name, &root, limit)
+        })
+        .await
     }
 
     /// One piece of work for this table at a time, off the runtime, where a panic is caught.
@@ -188,6 +218,7 @@ impl Table {
 
     fn load(&self, shared: &Shared) -> Result<Arc<TableSnapshot>> {
         let previous = self.state.load_full();
+        let now = Instant::now();
         match self.read(shared, previous.as_deref()) {
             Ok(state) => {
                 let replaced = previous.is_some_and(|p| p.snapshot().table_id != state.snapshot().table_id);
@@ -196,6 +227,7 @@ impl Table {
                 }
                 let snapshot = state.snapshot().clone();
                 self.state.store(Some(Arc::new(state)));
+                *self.looked.lock() = Some(now);
                 *self.failure.lock() = None;
                 Ok(snapshot)
             }
@@ -211,10 +243,11 @@ impl Table {
         match &self.source {
             Source::Broken(error) => Err(error.clone()),
             Source::Delta(place) => {
-                let root = canonical(place)?;
+                let folder = canonical(place)?;
+                let root = Root::Folder(folder.clone());
                 let known = match previous {
                     Some(State::Delta { root: old_root, loaded, stamp: Some(stamp) }) if *old_root == root => {
-                        let now = LogStamp::take(&root, loaded.snapshot.version);
+                        let now = LogStamp::take(&folder, loaded.snapshot.version);
                         now.filter(|now| !stamp.replaced(now)).map(|_| loaded)
                     }
                     _ => None,
@@ -223,8 +256,16 @@ impl Table {
                     self.versions.invalidate_all();
                 }
                 let loaded = shared.reader.latest(&self.name, &root, known)?;
-                let stamp = LogStamp::take(&root, loaded.snapshot.version);
+                let stamp = LogStamp::take(&folder, loaded.snapshot.version);
                 Ok(State::Delta { root, loaded, stamp })
+            }
+            Source::Cloud(location) => {
+                let known = match previous {
+                    Some(State::Delta { loaded, .. }) => Some(loaded),
+                    _ => None,
+                };
+                let loaded = shared.reader.latest(&self.name, &Root::Cloud(location.clone()), known)?;
+                Ok(State::Delta { root: Root::Cloud(location.clone()), loaded, stamp: None })
             }
             Source::Parquet(place) => {
                 let root = canonical(place)?;
@@ -241,7 +282,7 @@ impl Table {
     fn is_current(&self, shared: &Shared) -> bool {
         let state = self.state.load();
         match (state.as_deref(), &self.source) {
-            (Some(State::Delta { root, loaded, stamp: Some(stamp) }), Source::Delta(place)) => {
+            (Some(State::Delta { root: Root::Folder(root), loaded, stamp: Some(stamp) }), Source::Delta(place)) => {
                 let same_place = canonical(place).is_ok_and(|now| now == *root);
                 same_place && LogStamp::take(root, loaded.snapshot.version).is_some_and(|now| !now.has_next() && !stamp.replaced(&now))
             }

@@ -194,6 +194,10 @@ pub struct Settings {
     pub external_access: bool,
     pub credential_kind: CredentialKind,
     pub credential_lifetime_ms: u64,
+    /// Tables lie in a simulated S3 bucket, reached at `/objects`: `s3://simulated/main/default/t`.
+    pub cloud_storage: bool,
+    /// When the bucket stops taking credentials, where that is sooner than they were told to last.
+    pub credentials_taken_ms: Option<u64>,
     pub oauth_token_lifetime_ms: u64,
     /// Calls of the query history in a second; 0: no limit.
     pub history_calls_per_second: u32,
@@ -223,6 +227,8 @@ impl Default for Settings {
             external_access: true,
             credential_kind: CredentialKind::Aws,
             credential_lifetime_ms: 3_600_000,
+            cloud_storage: false,
+            credentials_taken_ms: None,
             oauth_token_lifetime_ms: 3_600_000,
             history_calls_per_second: 10,
             default_privileges: ["SELECT", "MODIFY", "EXTERNAL_USE_SCHEMA"].map(String::from).to_vec(),

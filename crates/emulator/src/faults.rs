@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Fault {
     /// A path prefix (`/api/2.0/sql`) or a kind of call: `execute`, `poll`, `chunk`, `cancel`, `storage`,
-    /// `warehouses`, `history`, `unity`, `permissions`, `credentials`, `oauth`, `identity`. Without it: every call.
+    /// `warehouses`, `history`, `unity`, `permissions`, `credentials`, `oauth`, `identity`, `objects`. Without it: every call.
     #[serde(rename = "match")]
     pub target: Option<String>,
     /// Only statements whose text holds this; for effects on statements.
@@ -154,6 +154,7 @@ pub(crate) fn kind(method: &str, path: &str) -> &'static str {
     }
     match path {
         path if path.starts_with("/storage/") => "storage",
+        path if path.starts_with("/objects/") => "objects",
         path if path.starts_with("/oidc/") => "oauth",
         path if path.starts_with("/api/2.0/preview/scim/") => "identity",
         _ => "other",

@@ -146,6 +146,7 @@ impl Lakehouse {
             token: None,
             deadline: None,
             traceparent: None,
+            findings: Default::default(),
         };
         let stream = self.engine.execute(query, execution).await?;
         let promised = schema.clone();

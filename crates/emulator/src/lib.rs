@@ -22,6 +22,7 @@ mod lakehouse;
 mod listings;
 mod literals;
 mod oauth;
+mod objects;
 mod results;
 mod rewrite;
 mod router;

@@ -126,7 +126,7 @@ struct Open {
 
 enum Body {
     Json(Vec<u8>),
-    Arrow(StreamWriter<Vec<u8>>),
+    Arrow(Box<StreamWriter<Vec<u8>>>),
 }
 
 impl Body {
@@ -184,7 +184,7 @@ impl Collector<'_> {
         if self.open.is_none() {
             let body = match self.result.wanted.format {
                 Format::JsonArray => Body::Json(Vec::new()),
-                Format::ArrowStream => Body::Arrow(StreamWriter::try_new(Vec::new(), &self.result.schema).map_err(encoding)?),
+                Format::ArrowStream => Body::Arrow(Box::new(StreamWriter::try_new(Vec::new(), &self.result.schema).map_err(encoding)?)),
             };
             self.open = Some(Open { body, rows: 0 });
         }

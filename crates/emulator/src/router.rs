@@ -27,7 +27,7 @@ use crate::spool::Spool;
 use crate::state::{App, Workspace};
 use crate::warehouses::Warehouses;
 use crate::wire::{ApiError, SIMULATION, SIMULATION_HEADER};
-use crate::{history, identity, oauth, simulation, statements, storage, unity, warehouses};
+use crate::{history, identity, oauth, objects, simulation, statements, storage, unity, warehouses};
 
 /// Statements up to 16 MiB, in JSON.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -64,6 +64,7 @@ impl Emulator {
             warehouses: Warehouses::new(&config.warehouses),
             statements: Default::default(),
             links: Default::default(),
+            grants: Default::default(),
             faults: Default::default(),
             counters: Default::default(),
             spool: Spool::create()?,
@@ -140,6 +141,8 @@ fn routes(app: App) -> Router {
         .route("/oidc/.well-known/oauth-authorization-server", get(oauth::discovery))
         .route("/oidc/v1/token", post(oauth::token))
         .route("/storage/{id}", get(storage::get))
+        .route("/objects/{bucket}", get(objects::get))
+        .route("/objects/{bucket}/{*key}", get(objects::get))
         .fallback(unknown)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(app.clone(), watched))

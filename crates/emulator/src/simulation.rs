@@ -34,6 +34,8 @@ struct Counts {
     storage_with_authorization: u64,
     storage_without_headers: u64,
     credentials: BTreeMap<String, u64>,
+    objects_read: BTreeMap<String, u64>,
+    objects_refused: BTreeMap<&'static str, u64>,
 }
 
 impl Counters {
@@ -71,6 +73,15 @@ impl Counters {
         *self.counts.lock().credentials.entry(format!("{principal} {table}")).or_default() += 1;
     }
 
+    /// A request to the simulated bucket that was answered, under whose credentials and for which table.
+    pub fn object_read(&self, principal: &str, table: &str) {
+        *self.counts.lock().objects_read.entry(format!("{principal} {table}")).or_default() += 1;
+    }
+
+    pub fn object_refused(&self, code: &'static str) {
+        *self.counts.lock().objects_refused.entry(code).or_default() += 1;
+    }
+
     fn shown(&self) -> Value {
         let counts = self.counts.lock();
         json!({
@@ -78,6 +89,7 @@ impl Counters {
             "executions_by_tag": counts.by_tag, "cancels": counts.cancels, "storage_requests": counts.storage_requests,
             "storage_requests_with_authorization": counts.storage_with_authorization,
             "storage_requests_without_headers": counts.storage_without_headers, "credentials_vended": counts.credentials,
+            "objects_read": counts.objects_read, "objects_refused": counts.objects_refused,
         })
     }
 }

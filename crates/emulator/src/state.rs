@@ -9,6 +9,7 @@ use crate::auth::Accounts;
 use crate::config::Settings;
 use crate::faults::Faults;
 use crate::lakehouse::Lakehouse;
+use crate::objects::Grants;
 use crate::rules::RuleBook;
 use crate::simulation::Counters;
 use crate::spool::Spool;
@@ -26,6 +27,7 @@ pub(crate) struct Workspace {
     pub warehouses: Warehouses,
     pub statements: Statements,
     pub links: Links,
+    pub grants: Grants,
     pub faults: Faults,
     pub counters: Counters,
     pub spool: Spool,

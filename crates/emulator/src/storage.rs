@@ -87,7 +87,7 @@ pub(crate) async fn get(State(app): State<App>, headers: HeaderMap, Path(id): Pa
 }
 
 /// An error as an object store writes it.
-fn refused(status: StatusCode, code: &str, message: &str) -> Response {
+pub(crate) fn refused(status: StatusCode, code: &str, message: &str) -> Response {
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message} (simulated storage)</Message></Error>"
     );

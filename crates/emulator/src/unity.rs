@@ -2,6 +2,7 @@
 //! here as metadata; that they hold is the rewriter's business, not this file's.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use crate::auth::User;
 use crate::config::{Capability, CredentialKind, Settings, TableRules};
+use crate::objects::BUCKET;
 use crate::rules::{EXTERNAL_USE_SCHEMA, SELECT};
 use crate::state::App;
 use crate::types;
@@ -119,6 +121,7 @@ async fn table_info(app: &App, user: &User, name: &TableName, listing: &Listing)
     }
     if let Some(snapshot) = &snapshot {
         describe(&mut info, snapshot, listing.include_delta_metadata == Some(true));
+        info["storage_location"] = json!(storage_location(name, snapshot, &app.settings()));
         if listing.omit_columns != Some(true) {
             info["columns"] = columns(snapshot, &rules);
         }
@@ -153,7 +156,6 @@ async fn table_info(app: &App, user: &User, name: &TableName, listing: &Listing)
 
 fn describe(info: &mut Value, snapshot: &TableSnapshot, delta_metadata: bool) {
     info["data_source_format"] = json!(snapshot.format.as_str().to_uppercase());
-    info["storage_location"] = json!(storage_location(snapshot));
     let mut properties = json!(snapshot.properties);
     if snapshot.format == TableFormat::Delta && delta_metadata {
         properties["delta.lastUpdateVersion"] = json!(snapshot.version.to_string());
@@ -173,11 +175,19 @@ fn describe(info: &mut Value, snapshot: &TableSnapshot, delta_metadata: bool) {
     }
 }
 
-fn storage_location(snapshot: &TableSnapshot) -> String {
+fn storage_location(name: &TableName, snapshot: &TableSnapshot, settings: &Settings) -> String {
+    if settings.cloud_storage {
+        return format!("s3://{BUCKET}/{}", object_prefix(name));
+    }
     match snapshot.location.starts_with('/') {
         true => format!("file://{}", snapshot.location),
         false => snapshot.location.clone(),
     }
+}
+
+/// Key of a table's folder in the simulated bucket.
+fn object_prefix(name: &TableName) -> String {
+    format!("{}/{}/{}", name.catalog, name.schema, name.table)
 }
 
 fn columns(snapshot: &TableSnapshot, rules: &TableRules) -> Value {
@@ -309,12 +319,17 @@ pub(crate) async fn temporary_table_credentials(
     app.counters.credentials_vended(&user.name, &name.to_string());
     let secret = || Uuid::new_v4().simple().to_string();
     let mut answer = json!({
-        "expiration_time": now_ms().saturating_add_unsigned(settings.credential_lifetime_ms), "url": storage_location(&snapshot),
+        "expiration_time": now_ms().saturating_add_unsigned(settings.credential_lifetime_ms), "url": storage_location(&name, &snapshot, &settings),
     });
     match settings.credential_kind {
         CredentialKind::Aws | CredentialKind::R2 => {
             let field = if settings.credential_kind == CredentialKind::Aws { "aws_temp_credentials" } else { "r2_temp_credentials" };
-            answer[field] = json!({"access_key_id": secret(), "secret_access_key": secret(), "session_token": secret()});
+            let taken = settings.credentials_taken_ms.unwrap_or(u64::MAX).min(settings.credential_lifetime_ms);
+            let lifetime = Duration::from_millis(taken);
+            let keys = app.grants.vend(&user.name, &name.to_string(), object_prefix(&name), &snapshot.location, lifetime);
+            answer[field] = json!({
+                "access_key_id": keys.access_key_id, "secret_access_key": keys.secret_access_key, "session_token": keys.session_token,
+            });
         }
         CredentialKind::Azure => answer["azure_user_delegation_sas"] = json!({"sas_token": secret()}),
         CredentialKind::Gcp => answer["gcp_oauth_token"] = json!({"oauth_token": secret()}),

@@ -162,8 +162,7 @@ fn quoted(name: &TableName) -> String {
 pub(crate) fn target(asked: &Asked, text: &str, at: usize) -> Result<(TableName, usize)> {
     let mut parts = Vec::new();
     let mut at = at;
-    loop {
-        let Some((part, end)) = identifier(text, at) else { break };
+    while let Some((part, end)) = identifier(text, at) {
         parts.push(part);
         at = end;
         match text[at..].starts_with('.') {

@@ -7,20 +7,22 @@ use std::time::Instant;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use flightpath_databricks::{BreakerState, Client, Identity};
-use flightpath_engine::{BatchStream, Engine, Execution};
+use flightpath_engine::{BatchStream, Engine, Execution, Findings};
 use flightpath_plan::{DatabricksText, PlannedQuery};
 use flightpath_types::trace::TraceContext;
-use flightpath_types::{EngineFacts, EngineId, EngineState, Error, QueryId, Refusal, RefusalClass, Result};
+use flightpath_types::{ComputePrice, EngineFacts, EngineId, EngineState, Error, QueryId, Refusal, RefusalClass, Result};
 use futures::TryStreamExt;
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::chunk::Chunks;
-use crate::config::{Config, MonitorAccess};
+use crate::config::{Config, MonitorAccess, Prices};
 use crate::conform::Shape;
 use crate::describe;
 use crate::download::Storage;
+use crate::history::{self, Past, PastRun};
 use crate::links::Links;
 use crate::monitor::{Monitor, WarehouseState};
 use crate::result::{Reader, SharedMemory};
@@ -34,8 +36,11 @@ pub struct DatabricksEngine {
     storage: Arc<Storage>,
     memory: Arc<SharedMemory>,
     monitor: Arc<Monitor>,
+    /// For looking at the warehouse and its past.
+    access: Option<MonitorAccess>,
     running: Arc<AtomicU32>,
     draining: AtomicBool,
+    usd_per_dbu: Mutex<Option<f64>>,
 }
 
 impl DatabricksEngine {
@@ -47,7 +52,7 @@ impl DatabricksEngine {
         let config = Arc::new(config);
         let (tracker, closing) = (TaskTracker::new(), CancellationToken::new());
         let watched = Monitor::new(config.warehouse_id.clone(), config.monitor.clone());
-        if let Some(access) = monitor {
+        if let Some(access) = monitor.clone() {
             tracker.spawn(watched.clone().watch(access, closing.clone()));
         }
         let runner = Arc::new(Runner { client, config: config.clone(), form: AtomicU8::new(0), tracker, closing });
@@ -55,8 +60,10 @@ impl DatabricksEngine {
             storage,
             memory: Arc::new(SharedMemory::new(config.memory_bytes_max)),
             monitor: watched,
+            access: monitor,
             running: Arc::default(),
             draining: AtomicBool::new(false),
+            usd_per_dbu: Mutex::new(config.prices.usd_per_dbu),
             runner,
             config,
         })
@@ -67,12 +74,44 @@ impl DatabricksEngine {
         self.monitor.state()
     }
 
+    /// A new price of a DBU, for what is decided from now on; the list price for `None`.
+    pub fn set_usd_per_dbu(&self, usd: Option<f64>) {
+        *self.usd_per_dbu.lock() = usd;
+    }
+
+    /// Whether the warehouse can be looked at.
+    pub fn is_watched(&self) -> bool {
+        self.access.is_some()
+    }
+
+    /// Whether its size and state were ever seen.
+    pub fn was_seen(&self) -> bool {
+        self.monitor.state().seen.is_some()
+    }
+
+    /// Statements that came between these times, in milliseconds since the Unix epoch.
+    pub async fn past(&self, from_ms: i64, until_ms: i64) -> Result<Past> {
+        let access =
+            self.access.as_ref().ok_or_else(|| Error::unavailable("the warehouse's history can't be seen without a token for it"))?;
+        history::past(access, &self.config.warehouse_id, from_ms, until_ms).await
+    }
+
+    /// The engine with its prices, as a statement of the past met it.
+    pub fn priced(&self, run: Option<&PastRun>) -> EngineFacts {
+        let mut facts = self.facts();
+        if let (Some(run), ComputePrice::Warehouse { activity, start_ms, .. }) = (run, &mut facts.pricing.compute) {
+            *activity = run.activity;
+            *start_ms = run.start_ms.unwrap_or(*start_ms);
+        }
+        facts
+    }
+
     /// The columns of a query that is only sent to be described; nothing of it is run.
     pub async fn describe(&self, text: &DatabricksText, who: Identity, deadline: Option<Instant>) -> Result<SchemaRef> {
         let mut statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
         statement.sql = describe::statement(&statement.sql).into();
         let work = Work { statement, who, query_id: QueryId::generate(), trace_id: None, deadline, returns_rows: true };
-        let batches: Vec<_> = self.start(work, Shape::AsIs).await?.try_collect().await?;
+        let batches: Vec<_> = self.start(work, Shape::AsIs, &Findings::default()).await?.try_collect().await?;
         describe::schema(&batches)
     }
 
@@ -85,12 +124,13 @@ impl DatabricksEngine {
         describe::announced(&finished.answer.manifest.unwrap_or_default())
     }
 
-    async fn start(&self, work: Work, shape: Shape) -> Result<BatchStream> {
+    async fn start(&self, work: Work, shape: Shape, findings: &Findings) -> Result<BatchStream> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Error::unavailable(format!("engine {} is shutting down", self.config.id)));
         }
         let running = Running::new(&self.running, &self.monitor);
         let Finished { statement_id, answer } = self.runner.run(work.clone()).await?;
+        findings.statement(&statement_id);
         let links = Links::new(self.runner.client.clone(), work.who.clone(), statement_id, self.config.link_renew_before);
         let manifest = match answer.manifest {
             Some(manifest) => manifest,
@@ -146,7 +186,8 @@ impl Engine for DatabricksEngine {
     }
 
     fn facts(&self) -> EngineFacts {
-        let outlook = self.monitor.state().outlook(&self.config.prices, self.running.load(Ordering::Relaxed));
+        let prices = Prices { usd_per_dbu: *self.usd_per_dbu.lock(), ..self.config.prices.clone() };
+        let outlook = self.monitor.state().outlook(&prices, self.running.load(Ordering::Relaxed));
         let state = if self.draining.load(Ordering::Relaxed) {
             EngineState::Draining
         } else if self.runner.client.breaker_state() == BreakerState::Open {
@@ -197,7 +238,7 @@ impl Engine for DatabricksEngine {
             deadline: execution.deadline,
             returns_rows: text.returns_rows,
         };
-        self.start(work, shape).await
+        self.start(work, shape, &execution.findings).await
     }
 
     async fn shutdown(&self) {

@@ -15,6 +15,7 @@ mod decode;
 mod describe;
 mod download;
 mod engine;
+mod history;
 mod links;
 mod lz4;
 mod monitor;
@@ -28,6 +29,7 @@ mod wire;
 
 pub use config::{Config, MonitorAccess, MonitorConfig, Prices};
 pub use engine::DatabricksEngine;
+pub use history::{Past, PastRun, PastStatement, runs};
 pub use monitor::{WarehousePhase, WarehouseState};
 pub use statement::{StatementParameter, StatementRequest};
 pub use type_text::parse as parse_type_text;

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{MonitorAccess, MonitorConfig, Prices};
+use crate::history;
 
-const HISTORY: &str = "/api/2.0/sql/history/queries";
 const HISTORY_PAGE: &str = "500";
 /// Longer queues aren't counted to their end.
 const HISTORY_PAGES_MAX: usize = 3;
@@ -309,7 +309,7 @@ impl Monitor {
         ];
         let (mut queued, mut running) = (0u32, 0u32);
         for _ in 0..HISTORY_PAGES_MAX {
-            let page: Result<History> = access.client.get(&access.identity, HISTORY, &query, Some(self.patience())).await;
+            let page: Result<History> = access.client.get(&access.identity, history::PATH, &query, Some(self.patience())).await;
             let page = match page {
                 Ok(page) => page,
                 Err(error) => {

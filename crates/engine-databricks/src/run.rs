@@ -19,7 +19,7 @@ use crate::statement::StatementRequest;
 use crate::wire::{Answer, ExecuteBody, STATEMENTS, State, Tag};
 
 /// The name under which our query id stands in Databricks' own query history.
-const TAG: &str = "flightpath_query_id";
+pub(crate) const TAG: &str = "flightpath_query_id";
 /// And the trace that it's part of.
 const TRACE_TAG: &str = "flightpath_trace_id";
 

@@ -33,8 +33,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 
 async fn run(engine: &DataFusionEngine, query: &Arc<PlannedQuery>) -> Result<Duration, flightpath_types::Error> {
     let started = Instant::now();
-    let execution =
-        Execution { query_id: QueryId::generate(), principal: Principal::new("overhead"), token: None, deadline: None, traceparent: None };
+    let execution = Execution {
+        query_id: QueryId::generate(),
+        principal: Principal::new("overhead"),
+        token: None,
+        deadline: None,
+        traceparent: None,
+        findings: Default::default(),
+    };
     let mut stream = engine.execute(query.clone(), execution).await?;
     while let Some(batch) = stream.next().await {
         batch?;

@@ -39,8 +39,6 @@ mod tests {
     use arrow::datatypes::Int32Type;
     use datafusion::logical_expr::{LogicalPlanBuilder, col, lit};
 
-    use super::*;
-
     #[test]
     fn literals_are_answered_at_once_and_nothing_else() {
         let one_row = || LogicalPlanBuilder::empty(true);

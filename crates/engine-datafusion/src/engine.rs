@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -95,6 +95,8 @@ pub struct DataFusionEngine {
     footers: Footers,
     running: Arc<AtomicU32>,
     draining: AtomicBool,
+    /// Bits of a number.
+    usd_per_hour: AtomicU64,
     /// Taken when the engine is dropped.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -137,9 +139,15 @@ impl DataFusionEngine {
             footers: Footers::new(config.footer_cache_bytes_max),
             running: Arc::new(AtomicU32::new(0)),
             draining: AtomicBool::new(false),
+            usd_per_hour: AtomicU64::new(config.usd_per_hour.to_bits()),
             runtime: Some(runtime),
             config,
         })
+    }
+
+    /// A new price of an hour, for what is decided from now on.
+    pub fn set_usd_per_hour(&self, usd: f64) {
+        self.usd_per_hour.store(usd.to_bits(), Ordering::Relaxed);
     }
 
     /// Bytes that queries have reserved now.
@@ -153,11 +161,11 @@ impl DataFusionEngine {
     }
 
     /// What one query's operators run in: the common environment with a memory limit of its own.
-    fn task(&self, query_id: &str) -> Arc<TaskContext> {
-        let memory = QueryMemory::new(self.config.query_memory_bytes_max, self.memory.clone());
+    fn task(&self, execution: &Execution) -> Arc<TaskContext> {
+        let memory = QueryMemory::new(self.config.query_memory_bytes_max, self.memory.clone(), execution.findings.clone());
         let environment = RuntimeEnv { memory_pool: Arc::new(memory), ..self.environment.as_ref().clone() };
         Arc::new(TaskContext::new(
-            Some(query_id.to_string()),
+            Some(execution.query_id.to_string()),
             self.state.session_id().to_string(),
             self.state.config().clone(),
             Default::default(),
@@ -187,7 +195,7 @@ impl Engine for DataFusionEngine {
             cores: u32::try_from(self.config.cores).unwrap_or(u32::MAX),
             overhead_ms: OVERHEAD_MS,
             scan_bytes_per_second_per_core: SCAN_BYTES_PER_SECOND_PER_CORE,
-            pricing: Pricing::hourly(self.config.usd_per_hour),
+            pricing: Pricing::hourly(f64::from_bits(self.usd_per_hour.load(Ordering::Relaxed))),
         }
     }
 
@@ -203,7 +211,9 @@ impl Engine for DataFusionEngine {
             }
         }
         for binding in query.scans.values() {
-            if let Some(file) = binding.files.iter().find(|file| !file.path.starts_with('/')) {
+            // With a store of its own a table is read where it lies.
+            let anywhere = binding.snapshot.storage.is_some();
+            if let Some(file) = binding.files.iter().find(|file| !file.path.starts_with('/') && !(anywhere && file.path.contains("://"))) {
                 let reason =
                     format!("table {} has files that aren't on this machine's disks ({})", binding.snapshot.name, scheme(&file.path));
                 return Err(Refusal::new(RefusalClass::TableFeature, reason));
@@ -227,7 +237,7 @@ impl Engine for DataFusionEngine {
             query_id: execution.query_id,
             deadline: execution.deadline,
             state: self.state.clone(),
-            task: self.task(&execution.query_id.to_string()),
+            task: self.task(&execution),
             scans: Arc::new(ScanPlanner::new(query.clone(), system, self.footers.clone())),
             query,
             running,

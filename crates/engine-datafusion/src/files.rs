@@ -1,4 +1,4 @@
-//! Reading the bytes of data files on this machine's disks, and their footers through a cache.
+//! Reading the bytes of data files on this machine's disks, and footers of all files through a cache.
 //!
 //! Every failure becomes a typed error here, while the file's name is still known. A file whose
 //! size isn't the pinned one is never read: its row groups wouldn't be where the plan looks for them.
@@ -22,6 +22,11 @@ use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
+use crate::cloud::{Object, ObjectReader};
+
+/// Read at once from a file's end in cloud storage: with most footers, one request.
+const FOOTER_PREFETCH_BYTES: usize = 64 << 10;
+
 /// One pinned file, as attached to the scan's file list.
 #[derive(Debug, Clone)]
 pub(crate) struct TableFile {
@@ -31,10 +36,12 @@ pub(crate) struct TableFile {
     pub(crate) size_bytes: u64,
     /// Rows the file must have, where row positions depend on it.
     pub(crate) rows: Option<u64>,
+    /// Where it is read, if not from this machine's disks.
+    pub(crate) object: Option<Object>,
 }
 
 impl TableFile {
-    fn data_loss(&self, what: impl std::fmt::Display) -> Error {
+    pub(crate) fn data_loss(&self, what: impl std::fmt::Display) -> Error {
         Error::new(ErrorKind::DataLoss, format!("data file {} of table {} {what}", self.name(), self.table))
     }
 
@@ -108,27 +115,67 @@ impl Footers {
                     .with_page_index_policy(PageIndexPolicy::Optional)
                     .parse_and_finish(&open.file)
                     .and_then(trusted)
-                    .map_err(|e| spec.data_loss(format_args!("isn't a readable Parquet file: {e}")))?;
+                    .map_err(|e| unreadable(spec, &e))?;
                 let footer = Arc::new(footer);
                 self.0.insert(key, footer.clone());
                 footer
             }
         };
-        match spec.rows {
-            Some(rows) if u64::try_from(footer.file_metadata().num_rows()) != Ok(rows) => Err(spec.data_loss(format_args!(
-                "has {} rows where the table's log says {rows}: deleted rows can't be told",
-                footer.file_metadata().num_rows()
-            ))),
-            _ => Ok(footer),
-        }
+        checked(spec, footer)
+    }
+
+    /// The same of an object, which is never written again under its name.
+    pub(crate) async fn load_object(&self, spec: &TableFile, reader: &mut ObjectReader) -> Result<Arc<ParquetMetaData>> {
+        let key = FooterKey { path: spec.path.clone(), size_bytes: spec.size_bytes, modified_ns: 0 };
+        let footer = match self.0.get(&key) {
+            Some(footer) => footer,
+            None => {
+                let footer = ParquetMetaDataReader::new()
+                    .with_page_index_policy(PageIndexPolicy::Optional)
+                    .with_prefetch_hint(Some(FOOTER_PREFETCH_BYTES))
+                    .load_and_finish(reader, spec.size_bytes)
+                    .await
+                    .and_then(trusted)
+                    .map_err(|e| match e {
+                        ParquetError::External(inner) => match inner.downcast::<Error>() {
+                            Ok(own) => *own,
+                            Err(other) => unreadable(spec, &other),
+                        },
+                        other => unreadable(spec, &other),
+                    })?;
+                let footer = Arc::new(footer);
+                self.0.insert(key, footer.clone());
+                footer
+            }
+        };
+        checked(spec, footer)
     }
 
     /// The number of rows in a file.
     pub(crate) async fn rows(&self, spec: &TableFile) -> Result<u64> {
-        let (footers, spec) = (self.clone(), spec.clone());
-        let footer = blocking(move || footers.load(&spec, &spec.open()?)).await?;
+        let footer = match &spec.object {
+            Some(object) => self.load_object(spec, &mut ObjectReader::new(spec.clone(), object.clone(), self.clone())).await?,
+            None => {
+                let (footers, spec) = (self.clone(), spec.clone());
+                blocking(move || footers.load(&spec, &spec.open()?)).await?
+            }
+        };
         u64::try_from(footer.file_metadata().num_rows())
             .map_err(|_| Error::new(ErrorKind::DataLoss, "a Parquet file has a negative number of rows"))
+    }
+}
+
+fn unreadable(spec: &TableFile, why: &dyn std::fmt::Display) -> Error {
+    spec.data_loss(format_args!("isn't a readable Parquet file: {why}"))
+}
+
+fn checked(spec: &TableFile, footer: Arc<ParquetMetaData>) -> Result<Arc<ParquetMetaData>> {
+    match spec.rows {
+        Some(rows) if u64::try_from(footer.file_metadata().num_rows()) != Ok(rows) => Err(spec.data_loss(format_args!(
+            "has {} rows where the table's log says {rows}: deleted rows can't be told",
+            footer.file_metadata().num_rows()
+        ))),
+        _ => Ok(footer),
     }
 }
 
@@ -153,6 +200,9 @@ impl ParquetFileReaderFactory for Readers {
         _metrics: &ExecutionPlanMetricsSet,
     ) -> datafusion::error::Result<Box<dyn AsyncFileReader + Send>> {
         match file.extension::<TableFile>() {
+            Some(spec @ TableFile { object: Some(object), .. }) => {
+                Ok(Box::new(ObjectReader::new(spec.clone(), object.clone(), self.footers.clone())))
+            }
             Some(spec) => Ok(Box::new(Reader { spec: spec.clone(), open: None, footers: self.footers.clone() })),
             None => datafusion::common::internal_err!("a file without its table reached the Parquet reader"),
         }

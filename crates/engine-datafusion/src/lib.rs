@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cloud;
 mod conform;
 mod constant;
 mod engine;

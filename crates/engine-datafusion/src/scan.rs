@@ -34,6 +34,7 @@ use flightpath_plan::{PlannedQuery, ScanBinding, ScanId, SnapshotSource};
 use flightpath_types::{Error, ErrorKind, Result};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
+use crate::cloud::Object;
 use crate::conform::{FileColumns, SnapshotAdapterFactory};
 use crate::files::{Footers, Readers, TableFile, file_name};
 
@@ -208,9 +209,20 @@ impl Layout {
 
 async fn partitioned_files(binding: &ScanBinding, layout: &Layout, footers: &Footers) -> Result<Vec<PartitionedFile>> {
     let table: Arc<str> = binding.snapshot.name.to_string().into();
+    // For this scan of this query alone; it goes with the plan.
+    let store = match &binding.snapshot.storage {
+        Some(storage) => storage.store()?,
+        None => None,
+    };
     let mut files = Vec::with_capacity(binding.files.len());
     for file in binding.files.iter() {
-        let mut spec = TableFile { table: table.clone(), path: file.path.as_str().into(), size_bytes: file.size_bytes, rows: None };
+        let mut spec = TableFile {
+            table: table.clone(),
+            path: file.path.as_str().into(),
+            size_bytes: file.size_bytes,
+            rows: None,
+            object: store.as_ref().map(|store| Object::new(store, &file.path)).transpose()?,
+        };
         let mut partitioned =
             PartitionedFile::new(file.path.as_str(), file.size_bytes).with_partition_values(partition_values(file, layout, &table)?);
         if let Some(deleted) = &file.deletion_vector {

@@ -29,8 +29,14 @@ fn engine() -> DataFusionEngine {
 
 async fn run(engine: &DataFusionEngine, query: &Arc<PlannedQuery>) -> Result<RecordBatch, Error> {
     engine.eligible(query).map_err(|refusal| Error::not_eligible(refusal.reason))?;
-    let execution =
-        Execution { query_id: QueryId::generate(), principal: Principal::new("someone"), token: None, deadline: None, traceparent: None };
+    let execution = Execution {
+        query_id: QueryId::generate(),
+        principal: Principal::new("someone"),
+        token: None,
+        deadline: None,
+        traceparent: None,
+        findings: Default::default(),
+    };
     let mut stream = engine.execute(query.clone(), execution).await?;
     let mut batches = Vec::new();
     while let Some(batch) = stream.next().await {

@@ -28,7 +28,8 @@ pub fn check(scan: &ScanBinding) -> Bound<()> {
         TableContents::Remote => return Err(refuse(snapshot, "its files can be read only where it lives")),
     }
     if let Some(file) = scan.files.iter().find(|f| !f.path.starts_with('/')) {
-        return Err(refuse(snapshot, &format!("the worker reads local files only, not {}", file.path)));
+        let store = file.path.split_once("://").map_or("others", |(scheme, _)| scheme);
+        return Err(refuse(snapshot, &format!("the worker reads local files only, not those in cloud storage ({store})")));
     }
     let mut names = HashSet::new();
     for index in &scan.columns {

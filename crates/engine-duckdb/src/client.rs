@@ -12,7 +12,7 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, FlightData, IpcMessage, Ticket};
 use bytes::Bytes;
-use flightpath_engine::BatchStream;
+use flightpath_engine::{BatchStream, Findings};
 use flightpath_proto::v1::{CancelAnswer, CancelQuery, DescribeAnswer, ResultEnd, StatusRequest, WorkerError, WorkerStatus, WorkerTicket};
 use flightpath_types::{Error, ErrorKind, Result};
 use futures::{Stream, StreamExt, stream};
@@ -80,11 +80,20 @@ impl Client {
     }
 
     /// Starts a query; returns once it has its first rows, or has failed.
-    pub async fn query(self: &Arc<Self>, ticket: &WorkerTicket, deadline: Option<Instant>, spoke: &Spoke) -> Result<BatchStream> {
+    /// What the worker found out about the run goes into `findings`.
+    pub async fn query(
+        self: &Arc<Self>,
+        ticket: &WorkerTicket,
+        deadline: Option<Instant>,
+        spoke: &Spoke,
+        findings: Arc<Findings>,
+    ) -> Result<BatchStream> {
         let mut request = tonic::Request::new(Ticket { ticket: self.signer.sign(PURPOSE_QUERY, ticket).into() });
         // For whoever stands between; the worker goes by the signed ticket's.
-        if let Some(traceparent) = ticket.traceparent.parse().ok().filter(|_| !ticket.traceparent.is_empty()) {
-            request.metadata_mut().insert("traceparent", traceparent);
+        for (name, value) in [("traceparent", &ticket.traceparent), ("tracestate", &ticket.tracestate)] {
+            if let Some(value) = value.parse().ok().filter(|_| !value.is_empty()) {
+                request.metadata_mut().insert(name, value);
+            }
         }
         let connection = self.connection().await?;
         let mut service = service(&connection);
@@ -94,7 +103,8 @@ impl Client {
             None => call.await,
         };
         let stream = response.map_err(|e| spoke.error_of(&e))?.into_inner();
-        Ok(batches(stream, deadline, spoke.clone(), Lease { client: self.clone(), connection: Some(connection) }))
+        let lease = Lease { client: self.clone(), connection: Some(connection) };
+        Ok(batches(stream, deadline, spoke.clone(), lease, findings))
     }
 
     pub async fn status(&self) -> Result<WorkerStatus> {
@@ -172,6 +182,7 @@ struct Receiving {
     deadline: Option<Instant>,
     spoke: Spoke,
     lease: Lease,
+    findings: Arc<Findings>,
 }
 
 fn batches(
@@ -179,6 +190,7 @@ fn batches(
     deadline: Option<Instant>,
     spoke: Spoke,
     lease: Lease,
+    findings: Arc<Findings>,
 ) -> BatchStream {
     let end = Arc::new(Mutex::new(None));
     let seen = end.clone();
@@ -199,7 +211,7 @@ fn batches(
         };
         std::future::ready(message)
     });
-    let receiving = Receiving { decoder: FlightDataDecoder::new(data), end, rows: 0, deadline, spoke, lease };
+    let receiving = Receiving { decoder: FlightDataDecoder::new(data), end, rows: 0, deadline, spoke, lease, findings };
     Box::pin(stream::unfold(Some(receiving), |state| async move {
         let mut receiving = state?;
         match receiving.next().await {
@@ -241,7 +253,12 @@ impl Receiving {
     fn finished(&self) -> Option<Result<arrow::record_batch::RecordBatch>> {
         let end = *self.end.lock();
         match end {
-            Some(end) if end.complete && end.rows == self.rows => None,
+            Some(end) if end.complete && end.rows == self.rows => {
+                if let Some(bytes) = end.memory_bytes_peak {
+                    self.findings.memory(bytes);
+                }
+                None
+            }
             Some(end) => {
                 Some(Err(Error::unavailable(format!("the DuckDB worker's answer has {} rows instead of {}", self.rows, end.rows))))
             }

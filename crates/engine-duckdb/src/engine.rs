@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
@@ -37,6 +38,8 @@ pub struct DuckdbEngine {
     roster: Arc<Roster>,
     supervisors: Vec<Supervisor>,
     watch: Mutex<Option<JoinHandle<()>>>,
+    /// Bits of a number.
+    usd_per_hour: AtomicU64,
 }
 
 /// A worker that registers from elsewhere.
@@ -58,13 +61,19 @@ impl DuckdbEngine {
         let roster = Roster::new(config.silence_down, config.workers_max.max(config.workers) as usize);
         let supervisors = (0..config.workers).map(|n| Supervisor::start(format!("local-{n}"), config.clone(), roster.clone())).collect();
         let watch = tokio::spawn(watch_leases(Arc::downgrade(&roster), config.silence_down));
-        Self { id: EngineId::new("duckdb"), config, roster, supervisors, watch: Mutex::new(Some(watch)) }
+        let usd_per_hour = AtomicU64::new(config.usd_per_hour.to_bits());
+        Self { id: EngineId::new("duckdb"), config, roster, supervisors, watch: Mutex::new(Some(watch)), usd_per_hour }
     }
 
     /// Waits until a worker takes queries; the reason if none can be started. Doesn't wait for workers
     /// from elsewhere.
     pub async fn ready(&self) -> Result<()> {
         self.roster.ready(self.config.start_max).await
+    }
+
+    /// A new price of a worker's hour, for what is decided from now on.
+    pub fn set_usd_per_hour(&self, usd: f64) {
+        self.usd_per_hour.store(usd.to_bits(), Ordering::Relaxed);
     }
 
     /// The first own worker's process id; none while there is no such worker.
@@ -234,6 +243,7 @@ impl Engine for DuckdbEngine {
     fn facts(&self) -> EngineFacts {
         let now = Instant::now();
         let mut facts = facts(&self.config, self.roster.state(now), self.roster.in_flight());
+        facts.pricing = Pricing::hourly(f64::from_bits(self.usd_per_hour.load(Ordering::Relaxed)));
         if let Some(totals) = self.roster.totals(now) {
             facts.slots = totals.slots;
             facts.running = totals.running;
@@ -258,7 +268,7 @@ impl Engine for DuckdbEngine {
         let deadline = execution.deadline.map(tokio::time::Instant::from_std);
         let call = trace::call();
         let mut ticket = ticket::of_query(&query, &execution)?;
-        ticket.traceparent = trace::traceparent(&call, execution.traceparent.as_deref());
+        (ticket.traceparent, ticket.tracestate) = trace::context(&call, execution.traceparent.as_deref());
         let table = ticket::largest_table(&query, compiled);
         let need = Need {
             query_id: Some(execution.query_id),
@@ -268,7 +278,7 @@ impl Engine for DuckdbEngine {
         };
         let mut attempt = self.begin(&need).await?;
         let (client, spoke) = (attempt.member().client.clone(), attempt.spoke());
-        let stream = guarded::answer(&mut attempt, client.query(&ticket, deadline, &spoke).instrument(call)).await?;
+        let stream = guarded::answer(&mut attempt, client.query(&ticket, deadline, &spoke, execution.findings).instrument(call)).await?;
         Ok(guarded::watched(stream, attempt))
     }
 

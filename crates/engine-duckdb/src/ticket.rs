@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use flightpath_engine::Execution;
 use flightpath_plan::{CompiledSql, PlannedQuery};
 use flightpath_proto::v1::{SignedTicket, SqlOrigin, TableBinding, WorkerTicket};
-use flightpath_types::{Dialect, Error, Result};
+use flightpath_types::{Dialect, Error, Result, trace};
 use hmac::{Hmac, KeyInit, Mac};
 use prost::Message;
 use sha2::Sha256;
@@ -64,7 +64,8 @@ pub fn of_query(query: &PlannedQuery, execution: &Execution) -> Result<WorkerTic
     ticket.query_id = execution.query_id.to_string();
     ticket.principal = execution.principal.to_string();
     ticket.deadline_unix_ms = execution.deadline.map_or(0, deadline_unix_ms);
-    ticket.traceparent = execution.traceparent.clone().unwrap_or_default();
+    let (traceparent, tracestate) = trace::parts(execution.traceparent.as_deref().unwrap_or_default());
+    (ticket.traceparent, ticket.tracestate) = (traceparent.to_string(), tracestate.to_string());
     if user {
         make_user(&mut ticket, &query.session.catalog, &query.session.schema);
     }

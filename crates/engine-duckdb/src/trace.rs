@@ -15,7 +15,10 @@ pub(crate) fn call() -> Span {
     )
 }
 
-/// What the worker is told: the call, or, where nothing is traced, what the client sent.
-pub(crate) fn traceparent(call: &Span, incoming: Option<&str>) -> String {
-    trace::hand_on(call, incoming).unwrap_or_default()
+/// What the worker is told, `traceparent` and `tracestate`: the call, or, where nothing is traced, what
+/// the client sent.
+pub(crate) fn context(call: &Span, incoming: Option<&str>) -> (String, String) {
+    let context = trace::hand_on(call, incoming).unwrap_or_default();
+    let (parent, state) = trace::parts(&context);
+    (parent.to_string(), state.to_string())
 }

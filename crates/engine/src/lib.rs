@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+mod findings;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use async_trait::async_trait;
 use flightpath_plan::PlannedQuery;
 use flightpath_types::{EngineFacts, EngineId, Principal, QueryId, Refusal, Result, SecretToken};
 use futures::Stream;
+
+pub use findings::Findings;
 
 /// Batches of one result, in order. Dropping it cancels the query at once, down to the engine's
 /// own interrupt. After an `Err` it ends. A stream that ends without an error is complete.
@@ -32,6 +35,8 @@ pub struct Execution {
     pub deadline: Option<Instant>,
     /// W3C trace context of the caller, passed on.
     pub traceparent: Option<String>,
+    /// Where the engine tells what it found out; each try has its own.
+    pub findings: Arc<Findings>,
 }
 
 /// One engine. Shared by all queries.

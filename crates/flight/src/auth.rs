@@ -27,6 +27,10 @@ pub trait Authenticator: Send + Sync {
     /// `Unauthenticated` when user or password is wrong, without saying which.
     async fn password(&self, user: &str, password: &str) -> Result<Principal>;
     async fn bearer(&self, token: &str) -> Result<Principal>;
+    /// Whether a session that this principal opened with a password goes on: the user is still there.
+    fn knows(&self, _principal: &Principal) -> bool {
+        true
+    }
 }
 
 /// Everybody is `anonymous`, whatever they show: for a server on loopback.
@@ -149,6 +153,10 @@ impl Authenticator for StaticUsers {
         }
         self.verified.insert(digest, ());
         Ok(Principal::new(user))
+    }
+
+    fn knows(&self, principal: &Principal) -> bool {
+        self.hashes.contains_key(principal.as_str()) || self.tokens.iter().any(|(_, owner)| owner == principal)
     }
 
     async fn bearer(&self, token: &str) -> Result<Principal> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use flightpath_types::{Principal, SecretToken};
 
 use crate::auth::StaticUser;
-use crate::open::OpenConnections;
+use crate::live_auth::LiveAuth;
+use crate::open::{OpenConnections, OpenSessions};
 use crate::outside_tokens::OutsideTokens;
 
 /// Everything [`crate::serve`] and [`crate::FrontDoor`] need.
@@ -30,8 +31,12 @@ pub struct Config {
     pub outside_tokens: Option<OutsideTokens>,
     /// Told of each caller whose bearer token isn't of our making.
     pub on_token: Option<OnToken>,
+    /// Begins as `auth`; whoever holds a clone may replace who is let in.
+    pub live_auth: LiveAuth,
     /// Kept true by [`crate::serve`]; whoever holds a clone may look.
     pub open_connections: OpenConnections,
+    /// The same for sessions.
+    pub open_sessions: OpenSessions,
 }
 
 /// Takes note of who showed which token, for asking outside systems in the caller's name.

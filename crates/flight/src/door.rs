@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use flightpath_pipeline::{Caller as SharedCaller, QueryService, SessionHandle};
-use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session};
+use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session, trace};
 use http::{Extensions, HeaderMap};
 
-use crate::auth::{Authenticator, LoginGuard, NoAuthentication, StaticUsers, anonymous};
-use crate::config::{Auth, Config};
-use crate::outside_tokens::OutsideUsers;
+use crate::auth::{LoginGuard, anonymous};
+use crate::config::Config;
+use crate::live_auth::CheckedAuth;
 use crate::prepared::PreparedStatements;
 use crate::session::{SessionKey, Sessions};
 use crate::sign::{Purpose, Signer, fixed};
@@ -90,7 +90,6 @@ pub(crate) struct Door {
     pub signer: Arc<Signer>,
     pub sessions: Arc<Sessions>,
     pub prepared: PreparedStatements,
-    authenticator: Arc<dyn Authenticator>,
     logins: LoginGuard,
     /// Calls that need no authentication.
     open_paths: Vec<&'static str>,
@@ -111,19 +110,15 @@ enum Credentials {
 
 impl Door {
     pub fn new(queries: Arc<dyn QueryService>, config: Config, open_paths: Vec<&'static str>) -> Result<Arc<Self>> {
-        let authenticator: Arc<dyn Authenticator> = match (&config.auth, &config.outside_tokens) {
-            (Auth::None, None) => Arc::new(NoAuthentication),
-            (Auth::Users(users), None) => Arc::new(StaticUsers::new(users)?),
-            (Auth::None, Some(outside)) => Arc::new(OutsideUsers::new(StaticUsers::new(&[])?, outside)),
-            (Auth::Users(users), Some(outside)) => Arc::new(OutsideUsers::new(StaticUsers::new(users)?, outside)),
-        };
+        config.live_auth.replace(CheckedAuth::new(&config.auth, config.outside_tokens.as_ref())?);
         let signer = Arc::new(Signer::new(&config.signing_keys, &config.audience));
+        let sessions = Sessions::new(&config);
+        config.open_sessions.follow(&sessions);
         Ok(Arc::new(Self {
             queries,
-            sessions: Sessions::new(&config),
+            sessions,
             prepared: PreparedStatements::new(&config, signer.clone()),
             logins: LoginGuard::new(&config.limits),
-            authenticator,
             open_paths,
             signer,
             config,
@@ -154,7 +149,7 @@ impl Door {
         self.refuse_lost(session_key, session_origin)?;
         let session = self.sessions.get(session_key, &identity.principal)?;
         let mut settings = session.settings();
-        self.apply_overrides(headers, &mut settings)?;
+        self.apply_overrides(headers, &mut settings).await?;
         Ok(Caller {
             principal: identity.principal,
             session,
@@ -162,7 +157,7 @@ impl Door {
             session_origin,
             settings,
             token: identity.token,
-            traceparent: text_of(headers, "traceparent").map(str::to_string),
+            traceparent: trace::joined(text_of(headers, "traceparent"), text_of(headers, "tracestate")),
             arrived,
             transport_deadline: transport_timeout(headers).and_then(|timeout| arrived.checked_add(timeout)),
         })
@@ -209,7 +204,7 @@ impl Door {
         match credentials(headers)? {
             Some(Credentials::Basic { user, password }) => self.by_password(&user, &password, address).await,
             Some(Credentials::Bearer(token)) => self.by_token(&token).await,
-            None if self.authenticator.required() => Err(Error::new(
+            None if self.config.live_auth.current().required() => Err(Error::new(
                 ErrorKind::Unauthenticated,
                 "no credentials: send 'authorization: Basic ...' or 'authorization: Bearer ...'",
             )),
@@ -222,7 +217,7 @@ impl Door {
             return self.by_token_as_password(password, address).await;
         }
         self.logins.check(address, user)?;
-        match self.authenticator.password(user, password).await {
+        match self.config.live_auth.current().password(user, password).await {
             Ok(principal) => Ok(Identity { principal, token_session: None, token: None }),
             Err(error) => {
                 if error.kind() == ErrorKind::Unauthenticated {
@@ -246,7 +241,7 @@ impl Door {
 
     async fn by_token(&self, token: &str) -> Result<Identity> {
         let Some(sealed) = token.strip_prefix(TOKEN_PREFIX) else {
-            let principal = self.authenticator.bearer(token).await?;
+            let principal = self.config.live_auth.current().bearer(token).await?;
             let token_session = Some((SessionKey::of_token(token), SessionOrigin::OtherToken));
             return Ok(Identity { principal, token_session, token: Some(SecretToken::new(token)) });
         };
@@ -259,9 +254,12 @@ impl Door {
         let key = SessionKey(fixed(key));
         let token = self.sessions.credential(key);
         // What the session was opened with has to be good still.
-        if let Some(credential) = &token
-            && self.authenticator.bearer(credential.expose()).await? != principal
-        {
+        let authenticator = self.config.live_auth.current();
+        let good = match &token {
+            Some(credential) => authenticator.bearer(credential.expose()).await? == principal,
+            None => authenticator.knows(&principal),
+        };
+        if !good {
             return Err(bad());
         }
         Ok(Identity { principal, token_session: Some((key, SessionOrigin::IssuedToken)), token })
@@ -285,7 +283,7 @@ impl Door {
         Ok(Some(SessionKey(fixed(key))))
     }
 
-    fn apply_overrides(&self, headers: &HeaderMap, settings: &mut Session) -> Result<()> {
+    async fn apply_overrides(&self, headers: &HeaderMap, settings: &mut Session) -> Result<()> {
         let mut overrides = Vec::new();
         for (name, value) in headers {
             let Some(setting) = name.as_str().strip_prefix(OVERRIDE_PREFIX) else { continue };
@@ -295,8 +293,10 @@ impl Door {
         // By name, so that `catalog` holds when `schema` is checked.
         overrides.sort();
         for (name, value) in overrides {
-            settings.set(&name, value).map_err(|e| e.context(format!("header '{OVERRIDE_PREFIX}{name}'")))?;
-            self.queries.check_setting(settings, &name, value)?;
+            let of_header = |e: Error| e.context(format!("header '{OVERRIDE_PREFIX}{}'", name.replace('_', "-")));
+            for (name, value) in self.queries.resolve_setting(settings, &name, value).await.map_err(of_header)? {
+                settings.set(&name, &value).map_err(of_header)?;
+            }
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod auth;
 mod config;
 mod door;
 mod gate;
+mod live_auth;
 mod message;
 pub mod messages;
 mod metadata;
@@ -33,7 +34,8 @@ mod wire;
 
 pub use auth::{Authenticator, StaticUser, StaticUsers};
 pub use config::{Auth, Config, FunctionNames, Lifetimes, Limits, OnToken, SigningKey, Tls};
-pub use open::OpenConnections;
+pub use live_auth::{CheckedAuth, LiveAuth};
+pub use open::{OpenConnections, OpenSessions};
 pub use outside_tokens::{OutsideTokens, TokenCheck};
 pub use server::{Neighbours, serve, serve_with};
 pub use status::{code_of, status_of};

@@ -110,6 +110,11 @@ impl Sessions {
         self.credentials.get(&key)
     }
 
+    /// Sessions that are held now.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
     /// Forgets the settings. With `for_good` the key is refused from now on.
     pub fn close(&self, key: SessionKey, for_good: bool) {
         self.held.remove(&key);

@@ -34,6 +34,8 @@ enum Command {
     RouteReport(commands::route_report::Args),
     /// Say from exported Databricks query history what would have been saved; needs no server.
     Audit(commands::audit::Args),
+    /// Compare the two sides of an `ab` strategy, from the record of what ran.
+    AbReport(commands::ab_report::Args),
     /// Check settings, and that everything they name can be reached.
     Check(commands::check::Args),
     /// Write benchmark tables as Delta tables.
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => commands::explain::run(args),
         Command::RouteReport(args) => commands::route_report::run(args),
         Command::Audit(args) => commands::audit::run(args),
+        Command::AbReport(args) => commands::ab_report::run(args),
         Command::Check(args) => commands::check::run(args),
         Command::Populate(args) => commands::populate::run(args),
         Command::Emulate(args) => commands::emulate::run(args),

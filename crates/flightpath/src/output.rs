@@ -35,7 +35,7 @@ pub struct Printer<W: Write> {
 enum Kind<W: Write> {
     Table { out: W, cells: Vec<Vec<String>> },
     Json(arrow::json::LineDelimitedWriter<W>),
-    Csv(arrow::csv::Writer<W>),
+    Csv(Box<arrow::csv::Writer<W>>),
     Arrow(Box<arrow::ipc::writer::StreamWriter<W>>),
 }
 
@@ -46,7 +46,7 @@ impl<W: Write> Printer<W> {
             Format::Json => {
                 Kind::Json(arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::LineDelimited>(out))
             }
-            Format::Csv => Kind::Csv(arrow::csv::WriterBuilder::new().with_header(true).build(out)),
+            Format::Csv => Kind::Csv(Box::new(arrow::csv::WriterBuilder::new().with_header(true).build(out))),
             Format::Arrow => Kind::Arrow(Box::new(arrow::ipc::writer::StreamWriter::try_new(out, &schema).map_err(Failure::failed)?)),
         };
         Ok(Self { schema, rows: 0, kind })

@@ -120,7 +120,7 @@ fn record(number: u64) -> QueryRecord {
         schema: "default".into(),
         dialect: "databricks".into(),
         profile: None,
-        tag: (number % 5 == 0).then(|| "dashboard".into()),
+        tag: (number.is_multiple_of(5)).then(|| "dashboard".into()),
         features: Features { tables: vec![table("lineitem"), table("orders")], joins: 1, aggregates: 1, ..Default::default() },
         decision: Some(Decision {
             strategy: "rules".into(),
@@ -148,5 +148,9 @@ fn record(number: u64) -> QueryRecord {
         error_message: None,
         failovers: Vec::new(),
         usd_actual: None,
+        memory_bytes: None,
+        statement_id: None,
+        warehouse_ms: None,
+        reconciled_unix_ms: None,
     }
 }

@@ -1,7 +1,8 @@
 //! Reading the record back, forgetting it, and what queries turned out to cost; written once for
 //! both databases as in `store.rs`.
 
-use flightpath_querylog::DaySavings;
+use flightpath_querylog::{DaySavings, Unreconciled};
+use flightpath_types::{Error, ErrorKind, QueryId, Result};
 
 /// The engine that savings are counted against.
 pub(crate) const DATABRICKS: &str = "databricks";
@@ -17,6 +18,26 @@ pub(crate) struct SavingsRow {
 impl SavingsRow {
     pub fn into_savings(self) -> DaySavings {
         DaySavings { day: self.day, queries: u64::try_from(self.queries).unwrap_or(0), usd: self.usd, databricks_usd: self.databricks_usd }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct UnreconciledRow {
+    query_id: String,
+    started_unix_ms: i64,
+    result_bytes: i64,
+    statement_id: Option<String>,
+}
+
+impl UnreconciledRow {
+    pub fn into_unreconciled(self) -> Result<Unreconciled> {
+        let damaged = || Error::new(ErrorKind::DataLoss, "query log: a row holds a bad query_id");
+        Ok(Unreconciled {
+            query_id: QueryId::parse(&self.query_id).ok_or_else(damaged)?,
+            started_unix_ms: self.started_unix_ms,
+            result_bytes: u64::try_from(self.result_bytes).unwrap_or(0),
+            statement_id: self.statement_id,
+        })
     }
 }
 
@@ -108,15 +129,36 @@ macro_rules! impl_query_history {
                 select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))
             }
 
-            async fn record_costs(&self, costs: &[(flightpath_types::QueryId, f64)]) -> flightpath_types::Result<u64> {
+            async fn unreconciled(
+                &self,
+                from_unix_ms: i64,
+                until_unix_ms: i64,
+                limit: usize,
+            ) -> flightpath_types::Result<Vec<flightpath_querylog::Unreconciled>> {
+                // The engine stands in the text, so that the partial index fits.
+                let mut select = sqlx::QueryBuilder::<$database>::new(
+                    "SELECT query_id, started_unix_ms, result_bytes, statement_id FROM queries \
+                     WHERE reconciled_unix_ms IS NULL AND engine = 'databricks' AND started_unix_ms >= ",
+                );
+                select.push_bind(from_unix_ms).push(" AND started_unix_ms < ").push_bind(until_unix_ms);
+                select.push(" ORDER BY started_unix_ms LIMIT ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+                let rows: Vec<crate::history::UnreconciledRow> =
+                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                rows.into_iter().map(crate::history::UnreconciledRow::into_unreconciled).collect()
+            }
+
+            async fn record_costs(&self, costs: &[flightpath_querylog::Cost]) -> flightpath_types::Result<u64> {
                 let failed = |e: sqlx::Error| crate::database_error("writing", &e);
                 let mut connection = self.pool.acquire().await.map_err(failed)?;
                 let written = async {
                     let mut transaction = sqlx::Connection::begin(&mut *connection).await.map_err(failed)?;
                     let mut noted = 0;
-                    for (query_id, usd) in costs {
-                        let mut update = sqlx::QueryBuilder::<$database>::new("UPDATE queries SET usd_actual = ");
-                        update.push_bind(*usd).push(" WHERE query_id = ").push_bind(query_id.to_string());
+                    let now = crate::rows::now_unix_ms();
+                    for cost in costs {
+                        let mut update = sqlx::QueryBuilder::<$database>::new("UPDATE queries SET usd_actual = COALESCE(");
+                        update.push_bind(cost.usd).push(", usd_actual), warehouse_ms = ").push_bind(cost.warehouse_ms);
+                        update.push(", reconciled_unix_ms = ").push_bind(now);
+                        update.push(" WHERE query_id = ").push_bind(cost.query_id.to_string());
                         noted += update.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
                     }
                     transaction.commit().await.map_err(failed)?;

@@ -17,7 +17,8 @@ macro_rules! query_columns {
             queue_us: int8, first_batch_us: int8, stream_us: int8, total_us: int8, result_rows: int8, result_bytes: int8,
             features: text, decision: text, failovers: text, usd_actual: float8, engine_us: int8, predicted_ms: float8,
             predicted_usd: float8, predicted_bytes: int8, predicted_memory_bytes: int8, databricks_ms: float8,
-            databricks_usd: float8, predicted_p95_ms: float8
+            databricks_usd: float8, predicted_p95_ms: float8, memory_bytes: int8, statement_id: text, warehouse_ms: float8,
+            reconciled_unix_ms: int8
         }
     };
 }
@@ -80,6 +81,10 @@ pub(crate) struct NewQuery {
     pub databricks_ms: Option<f64>,
     pub databricks_usd: Option<f64>,
     pub predicted_p95_ms: Option<f64>,
+    pub memory_bytes: Option<i64>,
+    pub statement_id: Option<String>,
+    pub warehouse_ms: Option<f64>,
+    pub reconciled_unix_ms: Option<i64>,
 }
 
 /// A row of `candidates`.
@@ -143,6 +148,10 @@ impl NewQuery {
             databricks_ms: databricks.map(|n| n.latency_ms),
             databricks_usd: databricks.map(|n| n.usd),
             predicted_p95_ms: predicted.map(|n| n.latency_p95_ms),
+            memory_bytes: r.memory_bytes.map(signed),
+            statement_id: r.statement_id.as_deref().map(storable),
+            warehouse_ms: r.warehouse_ms,
+            reconciled_unix_ms: r.reconciled_unix_ms,
         })
     }
 }

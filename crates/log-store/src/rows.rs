@@ -8,7 +8,7 @@ use flightpath_types::{
 pub(crate) const QUERY_COLUMNS: &str = "query_id, started_unix_ms, text, fingerprint, statement_kind, session_id, principal, catalog, \
      schema_name, dialect, profile, tag, engine, outcome, error_kind, error_message, plan_cache_hit, plan_us, decide_us, queue_us, \
      first_batch_us, stream_us, total_us, result_rows, result_bytes, features, decision, failovers, usd_actual, \
-     engine_us";
+     engine_us, memory_bytes, statement_id, warehouse_ms, reconciled_unix_ms";
 
 pub(crate) const CANDIDATE_COLUMNS: &str = "query_id, position, engine, eligible, chosen, rank, reason, predicted_ms, predicted_usd, \
      predicted_bytes, predicted_memory_bytes, predicted_p95_ms, predicted_memory_p95_bytes, source, observations";
@@ -45,6 +45,10 @@ pub(crate) struct QueryRow {
     failovers: String,
     usd_actual: Option<f64>,
     engine_us: i64,
+    memory_bytes: Option<i64>,
+    statement_id: Option<String>,
+    warehouse_ms: Option<f64>,
+    reconciled_unix_ms: Option<i64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -134,6 +138,10 @@ impl QueryRow {
             error_message: self.error_message,
             failovers: serde_json::from_str(&self.failovers).map_err(|_| damaged("failovers"))?,
             usd_actual: self.usd_actual,
+            memory_bytes: self.memory_bytes.map(unsigned),
+            statement_id: self.statement_id,
+            warehouse_ms: self.warehouse_ms,
+            reconciled_unix_ms: self.reconciled_unix_ms,
         })
     }
 }

@@ -45,7 +45,14 @@ pub(crate) fn rows(query: &PlannedQuery, values: Vec<i64>) -> RecordBatch {
 }
 
 pub(crate) fn execution() -> Execution {
-    Execution { query_id: QueryId::generate(), principal: Principal::new("ann"), token: None, deadline: None, traceparent: None }
+    Execution {
+        query_id: QueryId::generate(),
+        principal: Principal::new("ann"),
+        token: None,
+        deadline: None,
+        traceparent: None,
+        findings: Default::default(),
+    }
 }
 
 /// An engine that is up and has room for one.

@@ -1,9 +1,10 @@
-//! What a run teaches the predictor, and what it cost: how long the engine itself took, whatever the client, the
-//! queue and other engines did meanwhile.
+//! What a run teaches the predictor, and what it cost: how long the engine itself took, whatever the
+//! client, the queue and other engines did meanwhile, and how much memory it says that it needed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use flightpath_engine::Findings;
 use flightpath_plan::PlannedQuery;
 use flightpath_router::{Observation, Observed, Predictor, marginal_usd};
 use flightpath_types::EngineFacts;
@@ -17,33 +18,44 @@ pub(crate) struct Lesson {
     facts: EngineFacts,
     /// Before the result's stream began.
     begun: Duration,
+    findings: Arc<Findings>,
 }
 
 impl Lesson {
     /// `None` where the run's time isn't the query's: a warehouse that had to be started first.
-    pub fn of(predictor: &Arc<Predictor>, query: &Arc<PlannedQuery>, facts: EngineFacts, begun: Duration) -> Option<Self> {
+    pub fn of(
+        predictor: &Arc<Predictor>,
+        query: &Arc<PlannedQuery>,
+        facts: EngineFacts,
+        begun: Duration,
+        findings: Arc<Findings>,
+    ) -> Option<Self> {
         let waited = facts.pricing.wait_ms() > 0.0;
-        (!waited).then(|| Self { predictor: predictor.clone(), query: query.clone(), facts, begun })
+        (!waited).then(|| Self { predictor: predictor.clone(), query: query.clone(), facts, begun, findings })
     }
 
     /// The engine was waited for this long after the beginning, and the answer is whole.
     pub fn finished(self, streamed: Duration) {
-        self.teach(Some(Observed::Exactly(milliseconds(self.begun + streamed))), None);
+        self.teach(Some(Observed::Exactly(milliseconds(self.begun + streamed))), self.memory(Observed::Exactly));
     }
 
     /// The deadline came first.
     pub fn cut_short(self, streamed: Duration) {
-        self.teach(Some(Observed::AtLeast(milliseconds(self.begun + streamed))), None);
+        self.teach(Some(Observed::AtLeast(milliseconds(self.begun + streamed))), self.memory(Observed::AtLeast));
     }
 
     /// It was taken from the engine for being slow.
     pub fn too_slow(self) {
-        self.teach(Some(Observed::AtLeast(milliseconds(self.begun))), None);
+        self.teach(Some(Observed::AtLeast(milliseconds(self.begun))), self.memory(Observed::AtLeast));
     }
 
     /// It needed more than the engine has.
     pub fn out_of_memory(self) {
         self.teach(None, Some(Observed::AtLeast(self.facts.memory_bytes_max as f64)));
+    }
+
+    fn memory(&self, observed: fn(f64) -> Observed) -> Option<Observed> {
+        self.findings.memory_bytes_peak().map(|bytes| observed(bytes as f64))
     }
 
     fn teach(&self, latency_ms: Option<Observed>, memory_bytes: Option<Observed>) {
@@ -62,6 +74,7 @@ pub(crate) struct Bill {
     /// The engine as it was when it took the query.
     pub facts: EngineFacts,
     pub scan_bytes: u64,
+    pub findings: Arc<Findings>,
 }
 
 impl Bill {

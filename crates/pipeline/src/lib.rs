@@ -5,13 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+mod administrators;
 mod admission;
 mod caller;
+mod config;
 mod explain_route;
 #[cfg(test)]
 mod fixtures;
 mod learn;
 mod lifecycle;
+mod places;
 mod policy;
 mod port;
 mod restamp;
@@ -23,12 +26,14 @@ mod submitted;
 mod trace;
 mod watch;
 
+pub use administrators::Administrators;
 pub use admission::AdmissionConfig;
 pub use caller::Caller;
+pub use config::{LiveConfig, PipelineConfig};
 pub use explain_route::rows as explain_route_rows;
 pub use port::{Prepared, QueryService, Request, ResultStream, Routed, SessionHandle, Submitted};
 pub use restamp::restamp;
 pub use run::{EscalationConfig, HoldConfig};
-pub use service::{LiveConfig, Pipeline, PipelineConfig};
+pub use service::Pipeline;
 pub use shadow::ShadowConfig;
 pub use watch::{DecisionEvent, DecisionWatch, Watched};

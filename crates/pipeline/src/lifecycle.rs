@@ -85,6 +85,10 @@ impl QueryToken<Received> {
             error_message: None,
             failovers: Vec::new(),
             usd_actual: None,
+            memory_bytes: None,
+            statement_id: None,
+            warehouse_ms: None,
+            reconciled_unix_ms: None,
         };
         Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone(), trace }, stage: Received }
     }
@@ -163,7 +167,11 @@ impl QueryToken<Running> {
         if let Some(record) = &mut self.draft.record {
             record.times.stream_us = stream_us;
             record.times.engine_us = record.times.engine_us.saturating_add(micros(waited));
-            record.usd_actual = bill.map(|bill| bill.usd(record.times.engine_us, record.bytes));
+            if let Some(bill) = bill {
+                record.usd_actual = Some(bill.usd(record.times.engine_us, record.bytes));
+                record.memory_bytes = bill.findings.memory_bytes_peak();
+                record.statement_id = bill.findings.statement_id().map(str::to_string);
+            }
         }
         self.draft.finish(result);
     }

@@ -60,7 +60,12 @@ pub trait QueryService: Send + Sync {
         Vec::new()
     }
 
-    /// This principal's decisions from now on. `ResourceExhausted` when too many are watching.
+    /// Whose queries this principal may see: its own name, or everybody's for `None`.
+    fn scope<'a>(&self, principal: &'a Principal) -> Option<&'a str> {
+        Some(principal.as_str())
+    }
+
+    /// Decisions on the queries that this principal may see, from now on. `ResourceExhausted` when too many are watching.
     fn watch(&self, _principal: &Principal) -> Result<DecisionWatch> {
         Err(Error::not_eligible("decisions can't be watched here"))
     }

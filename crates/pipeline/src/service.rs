@@ -8,62 +8,28 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use flightpath_catalog::Catalog;
 use flightpath_engine::{Engine, Execution};
-use flightpath_plan::{LocalResult, PlannedQuery, Statement};
+use flightpath_plan::{PlannedQuery, Statement};
 use flightpath_planner::{PlanRequest, Planned as PlannedStatement, Planner};
 use flightpath_querylog::{Recorder, ShadowLog};
-use flightpath_router::{Contender, Predictor, Profile, Profiles, RouteInput, route};
-use flightpath_types::{
-    CandidateNumbers, Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, Session,
-};
+use flightpath_router::{Contender, Predictor, Profile, RouteInput, route};
+use flightpath_types::{Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, Session};
 use futures::{StreamExt, stream};
 use parking_lot::RwLock;
 use tracing::Instrument;
 
-use crate::admission::AdmissionConfig;
-use crate::explain_route;
+use crate::administrators::Administrators;
+use crate::config::{LiveConfig, PipelineConfig};
 use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
+use crate::places::Places;
 use crate::policy::Policies;
 use crate::port::{Prepared, QueryService, Request, ResultStream, Routed, Submitted};
-use crate::run::{EscalationConfig, HoldConfig, Runner, Started, Tries, wait_for_any};
-use crate::shadow::{Shadow, ShadowConfig};
+use crate::run::{Runner, Started, Tries, wait_for_any};
+use crate::shadow::Shadow;
 use crate::stream::{Begun, Registered, Registry, StampedStream};
-use crate::submitted::{SubmittedQueries, SubmittedQuery, planned_of};
+use crate::submitted::{SubmittedQueries, SubmittedQuery, describe, local_batches, planned_of};
 use crate::trace;
 use crate::watch::{DecisionHub, DecisionWatch};
-
-#[derive(Debug, Clone)]
-pub struct PipelineConfig {
-    pub live: LiveConfig,
-    pub hold: HoldConfig,
-    /// How long a submitted query can be fetched, and fetched again.
-    pub ticket_lifetime: Duration,
-    /// Submitted queries kept; beyond it the oldest are forgotten.
-    pub submitted_max: usize,
-    pub shadow: ShadowConfig,
-}
-
-/// What can change while the program runs: it holds for whoever comes from then on.
-#[derive(Debug, Clone, Default)]
-pub struct LiveConfig {
-    pub profiles: Profiles,
-    pub admission: AdmissionConfig,
-    pub escalation: EscalationConfig,
-    /// Limit for queries whose session and profile set none.
-    pub timeout: Option<Duration>,
-}
-
-impl Default for PipelineConfig {
-    fn default() -> Self {
-        Self {
-            live: LiveConfig::default(),
-            hold: HoldConfig::default(),
-            ticket_lifetime: Duration::from_secs(600),
-            submitted_max: 10_000,
-            shadow: ShadowConfig::default(),
-        }
-    }
-}
 
 /// How long a drain waits for clients to fetch what they have just submitted.
 const FETCH_GRACE: Duration = Duration::from_secs(1);
@@ -81,6 +47,8 @@ pub struct Pipeline {
     running: Registry,
     shadow: Arc<Shadow>,
     watchers: Arc<DecisionHub>,
+    administrators: Arc<Administrators>,
+    places: Places,
     draining: AtomicBool,
 }
 
@@ -94,9 +62,11 @@ impl Pipeline {
         predictor: Arc<Predictor>,
         config: PipelineConfig,
     ) -> Self {
-        let shadow = Shadow::new(config.shadow, engines.clone(), shadow_log, predictor.clone());
         let submitted = SubmittedQueries::new(config.ticket_lifetime, config.submitted_max);
-        let LiveConfig { profiles, admission, escalation, timeout } = config.live;
+        let LiveConfig { profiles, admission, escalation, shadow, timeout, administrators: named } = config.live;
+        let shadow = Shadow::new(shadow, engines.clone(), shadow_log, predictor.clone());
+        let administrators = config.administrators;
+        administrators.replace(named);
         let runner = Runner::new(engines, predictor.clone(), admission, config.hold, escalation);
         Self {
             planner,
@@ -109,7 +79,9 @@ impl Pipeline {
             submitted,
             running: Registry::default(),
             shadow,
-            watchers: Arc::default(),
+            watchers: Arc::new(DecisionHub::new(administrators.clone())),
+            administrators,
+            places: Places::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -118,12 +90,24 @@ impl Pipeline {
     pub fn configure(&self, live: LiveConfig) {
         self.policies.replace(live.profiles);
         self.runner.configure(live.admission, live.escalation);
+        self.shadow.configure(live.shadow);
         *self.timeout.write() = live.timeout;
+        self.administrators.replace(live.administrators);
     }
 
     /// What every engine is now, for `system.engines`.
     pub fn engine_facts(&self) -> Vec<EngineFacts> {
         self.runner.engines.iter().map(|engine| self.facts(engine)).collect()
+    }
+
+    /// Whether the profile that these settings ask for may send what changes something to
+    /// Databricks; `None` where the profile leaves it to the server.
+    pub fn profile_writes(&self, settings: &Session) -> Option<bool> {
+        match self.policies.profile(settings) {
+            Ok(profile) => profile.writes,
+            // It isn't known what holds.
+            Err(_) => Some(false),
+        }
     }
 
     /// What the log says every profile has spent on a day (since the epoch, in UTC), by all routers.
@@ -264,6 +248,7 @@ impl Pipeline {
                         token: query.caller_token.clone(),
                         deadline,
                         traceparent: query.traceparent.clone(),
+                        findings: Arc::default(),
                     };
                     let tries = match &query.statement {
                         Statement::Write(_) => Tries::Once,
@@ -276,7 +261,9 @@ impl Pipeline {
                     self.charge(decision, &started.facts.id);
                     let observed = self.shadow.observe(planned, decision, &started.facts.id, &execution);
                     let lesson = match &query.statement {
-                        Statement::Query(_) => Lesson::of(&self.predictor, planned, started.facts.clone(), started.took),
+                        Statement::Query(_) => {
+                            Lesson::of(&self.predictor, planned, started.facts.clone(), started.took, started.findings.clone())
+                        }
                         // Of what only Databricks understands nothing is known to learn from.
                         _ => None,
                     };
@@ -310,7 +297,7 @@ impl Pipeline {
                 permit: Some(started.permit),
                 observed,
                 lesson,
-                bill: Some(Bill { facts: started.facts, scan_bytes }),
+                bill: Some(Bill { facts: started.facts, scan_bytes, findings: started.findings }),
                 waited_us: started.waited_us,
                 took: started.took,
             }),
@@ -462,7 +449,10 @@ impl QueryService for Pipeline {
 
     async fn resolve_setting(&self, session: &Session, name: &str, value: &str) -> Result<Vec<(String, String)>> {
         self.check_setting(session, name, value)?;
-        self.planner.setting(session, name, value).await
+        if !matches!(name, "catalog" | "schema") || value.trim().is_empty() {
+            return self.planner.setting(session, name, value).await;
+        }
+        self.places.resolve(&self.planner, session, name, value).await
     }
 
     fn catalog(&self) -> Arc<dyn Catalog> {
@@ -490,6 +480,10 @@ impl QueryService for Pipeline {
 
     fn engines(&self) -> Vec<EngineFacts> {
         self.engine_facts()
+    }
+
+    fn scope<'a>(&self, principal: &'a Principal) -> Option<&'a str> {
+        self.administrators.scope(principal)
     }
 
     fn watch(&self, principal: &Principal) -> Result<DecisionWatch> {
@@ -561,38 +555,6 @@ fn refused(decision: &Decision) -> Option<Error> {
         ErrorKind::NotEligible
     };
     Some(Error::new(kind, message))
-}
-
-fn describe(query_id: QueryId, statement: &Statement, decision: Option<&Decision>) -> Submitted {
-    let chosen = decision.and_then(Decision::chosen);
-    let numbers: Option<CandidateNumbers> = chosen.map(|c| c.numbers);
-    let ordered = match statement {
-        Statement::Query(q) => q.ordered,
-        Statement::PassThrough(_)
-        | Statement::Write(_)
-        | Statement::ExplainRoute(_)
-        | Statement::Local(_)
-        | Statement::SetSession { .. } => true,
-    };
-    Submitted {
-        query_id,
-        schema: statement.schema(),
-        engine: chosen.map(|c| c.engine.to_string()),
-        reason: decision.map_or_else(|| "answered by the router itself".to_string(), |d| d.reason.clone()),
-        predicted_ms: numbers.map(|n| n.latency_ms),
-        predicted_usd: numbers.map(|n| n.usd),
-        ordered,
-    }
-}
-
-fn local_batches(query: &SubmittedQuery) -> Result<Vec<arrow::record_batch::RecordBatch>> {
-    match (&query.statement, &query.decision) {
-        (Statement::Local(LocalResult { batches, .. }), _) | (Statement::SetSession { shows: LocalResult { batches, .. }, .. }, _) => {
-            Ok(batches.clone())
-        }
-        (Statement::ExplainRoute(_), Some(decision)) => Ok(vec![explain_route::rows(decision)?]),
-        _ => Err(Error::internal("a statement without a result of its own")),
-    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -121,7 +121,7 @@ impl StampedStream {
     fn end(&mut self, result: Result<()>) -> Poll<Option<Result<RecordBatch>>> {
         if let Some((stream, token)) = self.running.take() {
             drop(stream);
-            token.finish(result.as_ref().map(|()| ()), self.engine_time, self.bill.take());
+            token.finish(result.as_ref().copied(), self.engine_time, self.bill.take());
         }
         if let (Some(observed), Ok(())) = (self.observed.take(), &result) {
             observed.finish();

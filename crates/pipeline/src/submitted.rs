@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use flightpath_plan::{PlannedQuery, Statement};
+use flightpath_plan::{LocalResult, PlannedQuery, Statement};
 use flightpath_router::ProfileLimits;
-use flightpath_types::{Decision, Error, Principal, QueryId, Result, SecretToken, Session};
+use flightpath_types::{CandidateNumbers, Decision, Error, Principal, QueryId, Result, SecretToken, Session};
 use parking_lot::Mutex;
 
+use crate::explain_route;
 use crate::lifecycle::{Planned, QueryToken};
-use crate::port::SessionHandle;
+use crate::port::{SessionHandle, Submitted};
 
 /// One submitted query.
 pub(crate) struct SubmittedQuery {
@@ -134,5 +135,39 @@ impl SubmittedQueries {
         let fresh = self.queries.get(&query_id).is_some_and(|q| q.settings.principal == *principal && q.is_fresh());
         self.queries.remove_if(&query_id, |_, q| q.settings.principal == *principal);
         fresh
+    }
+}
+
+/// What the client is told of a statement before it fetches.
+pub(crate) fn describe(query_id: QueryId, statement: &Statement, decision: Option<&Decision>) -> Submitted {
+    let chosen = decision.and_then(Decision::chosen);
+    let numbers: Option<CandidateNumbers> = chosen.map(|c| c.numbers);
+    let ordered = match statement {
+        Statement::Query(q) => q.ordered,
+        Statement::PassThrough(_)
+        | Statement::Write(_)
+        | Statement::ExplainRoute(_)
+        | Statement::Local(_)
+        | Statement::SetSession { .. } => true,
+    };
+    Submitted {
+        query_id,
+        schema: statement.schema(),
+        engine: chosen.map(|c| c.engine.to_string()),
+        reason: decision.map_or_else(|| "answered by the router itself".to_string(), |d| d.reason.clone()),
+        predicted_ms: numbers.map(|n| n.latency_ms),
+        predicted_usd: numbers.map(|n| n.usd),
+        ordered,
+    }
+}
+
+/// The result of a statement that no engine runs.
+pub(crate) fn local_batches(query: &SubmittedQuery) -> Result<Vec<arrow::record_batch::RecordBatch>> {
+    match (&query.statement, &query.decision) {
+        (Statement::Local(LocalResult { batches, .. }), _) | (Statement::SetSession { shows: LocalResult { batches, .. }, .. }, _) => {
+            Ok(batches.clone())
+        }
+        (Statement::ExplainRoute(_), Some(decision)) => Ok(vec![explain_route::rows(decision)?]),
+        _ => Err(Error::internal("a statement without a result of its own")),
     }
 }

@@ -1,5 +1,5 @@
-//! Decisions as they are made, for whoever watches. A watcher sees its own principal's alone, holds
-//! a bounded number of them, and when it is slow it loses the oldest and is told how many: a query
+//! Decisions as they are made, for whoever watches. A watcher sees its own principal's alone, unless
+//! that is an administrator, holds a bounded number of them, and when it is slow it loses the oldest and is told how many: a query
 //! never waits for one.
 
 use std::collections::VecDeque;
@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use flightpath_types::{Decision, Error, ErrorKind, Fingerprint, Principal, QueryId, Result, Session};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::administrators::Administrators;
 
 const WATCHERS_MAX: usize = 64;
 const WATCHERS_PER_PRINCIPAL_MAX: usize = 8;
@@ -47,6 +49,7 @@ pub(crate) struct DecisionHub {
     watchers: Mutex<Vec<Arc<Watcher>>>,
     /// So that a query that nobody watches takes no lock.
     count: AtomicUsize,
+    administrators: Arc<Administrators>,
 }
 
 struct Watcher {
@@ -69,6 +72,10 @@ pub struct DecisionWatch {
 }
 
 impl DecisionHub {
+    pub fn new(administrators: Arc<Administrators>) -> Self {
+        Self { administrators, ..Default::default() }
+    }
+
     /// `ResourceExhausted` when there are too many watchers.
     pub fn watch(self: &Arc<Self>, principal: &Principal) -> Result<DecisionWatch> {
         let watcher = Arc::new(Watcher { principal: principal.clone(), queue: Mutex::default(), ready: Notify::new() });
@@ -87,7 +94,7 @@ impl DecisionHub {
         Ok(DecisionWatch { watcher, hub: self.clone() })
     }
 
-    /// Tells the watchers of this principal, if there are any.
+    /// Tells the watchers that may see this principal's, if there are any.
     pub fn publish(
         &self,
         query_id: QueryId,
@@ -101,7 +108,8 @@ impl DecisionHub {
             return;
         }
         let watchers = self.watchers.lock();
-        let mut watching = watchers.iter().filter(|w| w.principal == settings.principal).peekable();
+        let mut watching =
+            watchers.iter().filter(|w| w.principal == settings.principal || self.administrators.includes(&w.principal)).peekable();
         if watching.peek().is_none() {
             return;
         }
@@ -201,6 +209,21 @@ mod tests {
         assert_eq!((second.event.text.len(), second.event.text_bytes), (TEXT_BYTES_MAX, 2 * TEXT_BYTES_MAX as u64));
         hub.close();
         assert!(ann.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_administrator_sees_everybodys_for_as_long_as_it_is_one() {
+        let ann = Principal::new("ann");
+        let administrators = Arc::new(Administrators::new([ann.clone()].into()));
+        let hub = Arc::new(DecisionHub::new(administrators.clone()));
+        let mut watch = hub.watch(&ann).unwrap();
+        decide(&hub, "bob", "SELECT 0");
+        administrators.replace(Default::default());
+        decide(&hub, "bob", "SELECT 1");
+        decide(&hub, "ann", "SELECT 2");
+        for expected in ["SELECT 0", "SELECT 2"] {
+            assert_eq!(watch.next().await.unwrap().event.text, expected);
+        }
     }
 
     #[tokio::test]

@@ -388,7 +388,7 @@ impl Planner {
         match sort {
             remote::Sort::Query | remote::Sort::Listing => {}
             remote::Sort::Write if warehouse.writes_allowed(session) => {}
-            remote::Sort::Write => return Err(why),
+            remote::Sort::Write => return Err(remote::write_refused(&why)),
         }
         let mut text = remote::text(&request.text, request.params.as_deref(), sort != remote::Sort::Write)?;
         remote::place(&mut text, session, warehouse.as_ref());

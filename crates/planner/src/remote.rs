@@ -64,6 +64,14 @@ pub(crate) fn not_understood(error: &Error) -> bool {
     error.kind() == ErrorKind::NotEligible || error.class() == Some("PARSE_SYNTAX_ERROR")
 }
 
+/// Why a statement that changes something isn't sent, with what the planner said of it.
+pub(crate) fn write_refused(why: &Error) -> Error {
+    let what = why.message().trim_start_matches("not eligible: ");
+    Error::not_eligible(format!(
+        "{what}; the settings don't let it be sent to Databricks (`databricks.writes`, or `writes` of your profile)"
+    ))
+}
+
 /// What a statement that isn't a query answers with.
 pub(crate) fn write_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("num_affected_rows", DataType::Int64, true)]))

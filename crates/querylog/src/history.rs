@@ -47,6 +47,27 @@ pub struct DaySavings {
     pub databricks_usd: f64,
 }
 
+/// A query that a Databricks warehouse ran, or was to run, and whose cost hasn't been checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreconciled {
+    pub query_id: QueryId,
+    /// Milliseconds since the Unix epoch.
+    pub started_unix_ms: i64,
+    pub result_bytes: u64,
+    /// What the warehouse calls it, where it was told.
+    pub statement_id: Option<String>,
+}
+
+/// What a query turned out to cost, by the warehouse's own history.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    pub query_id: QueryId,
+    /// US dollars; `None` where the history doesn't know the query: what was noted before stays.
+    pub usd: Option<f64>,
+    /// Milliseconds that the warehouse worked on it.
+    pub warehouse_ms: Option<f64>,
+}
+
 /// The record as it is asked by consoles and services.
 #[async_trait]
 pub trait QueryHistory: Send + Sync {
@@ -63,9 +84,13 @@ pub trait QueryHistory: Send + Sync {
     /// or were predicted to.
     async fn spending(&self, since_unix_ms: i64) -> Result<Vec<(String, f64)>>;
 
-    /// Notes what queries turned out to cost, in US dollars; ids that aren't known are passed over.
-    /// The number that were noted.
-    async fn record_costs(&self, costs: &[(QueryId, f64)]) -> Result<u64>;
+    /// Databricks' queries that began in this time and whose cost hasn't been checked yet, oldest
+    /// first, at most `limit`.
+    async fn unreconciled(&self, from_unix_ms: i64, until_unix_ms: i64, limit: usize) -> Result<Vec<Unreconciled>>;
+
+    /// Notes what queries turned out to cost, and that this was checked now; ids that aren't known
+    /// are passed over. The number that were noted.
+    async fn record_costs(&self, costs: &[Cost]) -> Result<u64>;
 
     /// Deletes up to `limit` of the oldest queries that began before this, with all that belongs to
     /// them, and as many comparisons: one short transaction. The number of queries and comparisons

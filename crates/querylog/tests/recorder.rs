@@ -68,6 +68,10 @@ fn record(text: &str) -> QueryRecord {
         error_message: None,
         failovers: Vec::new(),
         usd_actual: None,
+        memory_bytes: None,
+        statement_id: None,
+        warehouse_ms: None,
+        reconciled_unix_ms: None,
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Profile {
     pub engines: Option<Vec<EngineId>>,
     pub limits: ProfileLimits,
     pub budget: Option<Budget>,
+    /// Whether statements that change something may be sent to Databricks; as the server says where
+    /// it isn't set.
+    pub writes: Option<bool>,
 }
 
 /// What one query may take.
@@ -67,6 +70,7 @@ impl Profile {
             engines: None,
             limits: ProfileLimits::default(),
             budget: None,
+            writes: None,
         }
     }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use flightpath_catalog::{Catalog, CatalogSet, LocalCatalog};
 use flightpath_engine::Engine;
+use flightpath_engine_databricks::DatabricksEngine;
 use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_engine_duckdb::DuckdbEngine;
-use flightpath_flight::{OpenConnections, TokenCheck};
-use flightpath_pipeline::{HoldConfig, Pipeline, PipelineConfig, ShadowConfig};
+use flightpath_flight::{OpenConnections, OpenSessions, TokenCheck};
+use flightpath_pipeline::{Administrators, HoldConfig, Pipeline, PipelineConfig};
 use flightpath_planner::Planner;
 use flightpath_querylog::{Recorder, RecorderConfig, ShadowLog, Store};
 use flightpath_router::Predictor;
@@ -22,7 +23,7 @@ use crate::learned;
 use crate::settings::{EngineSettings, Settings};
 use crate::state::StateDir;
 use crate::system_tables::{self, LogSource};
-use crate::telemetry::{self, CountedShadowLog, Now};
+use crate::telemetry::{self, CountedCatalog, CountedShadowLog, Lookups, Now};
 
 /// The catalog of local folders.
 const LOCAL_CATALOG: &str = "lake";
@@ -34,11 +35,14 @@ pub(crate) struct Parts {
     pub recorder: Recorder,
     /// The log's database: the record read back, and what is kept over restarts.
     pub store: Arc<dyn Store>,
+    pub datafusion: Option<Arc<DataFusionEngine>>,
     pub duckdb: Option<Arc<DuckdbEngine>>,
+    pub databricks: Option<Arc<DatabricksEngine>>,
     /// Told of every caller's token, where a workspace is configured.
     pub callers: Option<Arc<Callers>>,
     /// To be kept true by the front door.
     pub connections: OpenConnections,
+    pub sessions: OpenSessions,
     /// Says whose a bearer token is that settings don't list, where the workspace is to be asked.
     pub tokens: Option<Arc<dyn TokenCheck>>,
     /// What was learned of the engines.
@@ -50,8 +54,9 @@ pub(crate) struct Parts {
 pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Result<Parts> {
     let state = StateDir::open(&settings.state_dir)?;
     let catalog = open_catalog(settings).await?;
-    let (mut engines, duckdb) = engines(settings, &state.temporary())?;
-    let workspace = databricks::open(settings)?;
+    let Engines { all: mut engines, datafusion, duckdb } = engines(settings, &state.temporary())?;
+    let administrators = Arc::<Administrators>::default();
+    let workspace = databricks::open(settings, &administrators)?;
     engines.extend(workspace.iter().map(|w| w.engine.clone() as Arc<dyn Engine>));
 
     let store = open_log(settings, &state).await;
@@ -63,7 +68,8 @@ pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Resul
         shadow_log = Arc::new(CountedShadowLog { log: shadow_log, metrics });
     }
     let rows_max = usize::try_from(settings.log_read_rows_max).unwrap_or(usize::MAX);
-    system_tables::register(&catalog, LogSource { store: store.clone(), recorder: recorder.clone(), rows_max }, &engines);
+    let log = LogSource { store: store.clone(), recorder: recorder.clone(), rows_max, administrators: administrators.clone() };
+    system_tables::register(&catalog, log, &engines);
     system_tables::workers::register(&catalog, duckdb.as_ref());
 
     let mut shared: Arc<dyn Catalog> = catalog;
@@ -72,6 +78,10 @@ pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Resul
         members.extend(workspace.catalog.names().iter().map(|name| (name.clone(), workspace.catalog.clone() as Arc<dyn Catalog>)));
         shared = Arc::new(CatalogSet::new(members)?);
     }
+    let lookups = Arc::<Lookups>::default();
+    if telemetry.query_metrics().is_some() {
+        shared = Arc::new(CountedCatalog { catalog: shared, lookups: lookups.clone() });
+    }
     let mut planner = Planner::new(shared.clone(), Default::default());
     if let Some(duckdb) = &duckdb {
         planner = planner.with_describer(Arc::new(DuckdbDescriber { engine: duckdb.clone() }));
@@ -79,16 +89,41 @@ pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Resul
     if let Some(workspace) = &workspace {
         planner = planner.with_remote(workspace.describer.clone());
     }
-    let config = pipeline_config(settings)?;
+    let config = PipelineConfig { administrators, ..pipeline_config(settings)? };
     let predictor = Arc::new(Predictor::default());
     learned::restore(&store, &predictor).await;
     let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), shadow_log, predictor.clone(), config));
+    if let Some(workspace) = &workspace {
+        workspace.describer.with_profiles_of(&pipeline);
+    }
     let connections = OpenConnections::default();
-    let now = Now { pipeline: Arc::downgrade(&pipeline), recorder: recorder.clone(), connections: connections.clone() };
+    let sessions = OpenSessions::default();
+    let now = Now {
+        pipeline: Arc::downgrade(&pipeline),
+        recorder: recorder.clone(),
+        connections: connections.clone(),
+        sessions: sessions.clone(),
+        lookups,
+    };
     telemetry.watch(Arc::new(now));
     let tokens = workspace.as_ref().and_then(|w| w.tokens.clone()).map(|tokens| tokens as Arc<dyn TokenCheck>);
+    let databricks = workspace.as_ref().map(|w| w.engine.clone());
     let callers = workspace.map(|w| w.callers);
-    Ok(Parts { pipeline, engines, recorder, store, duckdb, callers, connections, tokens, predictor, _state: state })
+    Ok(Parts {
+        pipeline,
+        engines,
+        recorder,
+        store,
+        datafusion,
+        duckdb,
+        databricks,
+        callers,
+        connections,
+        sessions,
+        tokens,
+        predictor,
+        _state: state,
+    })
 }
 
 pub(crate) async fn open_catalog(settings: &Settings) -> Result<Arc<LocalCatalog>> {
@@ -100,11 +135,20 @@ pub(crate) async fn open_catalog(settings: &Settings) -> Result<Arc<LocalCatalog
     Ok(Arc::new(LocalCatalog::open(config).await?))
 }
 
+/// The engines of this machine.
+struct Engines {
+    all: Vec<Arc<dyn Engine>>,
+    datafusion: Option<Arc<DataFusionEngine>>,
+    duckdb: Option<Arc<DuckdbEngine>>,
+}
+
 /// Every engine there is, in the order in which listings show them.
-fn engines(settings: &Settings, temporary: &Path) -> Result<(Vec<Arc<dyn Engine>>, Option<Arc<DuckdbEngine>>)> {
-    let mut engines: Vec<Arc<dyn Engine>> = Vec::new();
+fn engines(settings: &Settings, temporary: &Path) -> Result<Engines> {
+    let (mut all, mut datafusion): (Vec<Arc<dyn Engine>>, _) = (Vec::new(), None);
     if settings.datafusion.enabled {
-        engines.push(Arc::new(DataFusionEngine::new(datafusion_config(&settings.datafusion, temporary))?));
+        let engine = Arc::new(DataFusionEngine::new(datafusion_config(&settings.datafusion, temporary))?);
+        all.push(engine.clone());
+        datafusion = Some(engine);
     }
     let mut duckdb = None;
     if settings.duckdb.enabled {
@@ -112,10 +156,10 @@ fn engines(settings: &Settings, temporary: &Path) -> Result<(Vec<Arc<dyn Engine>
         let config = duckdb_config(settings, program, temporary);
         let engine =
             Arc::new(DuckdbEngine::start(flightpath_engine_duckdb::Config { environment: telemetry::for_worker(settings)?, ..config }));
-        engines.push(engine.clone());
+        all.push(engine.clone());
         duckdb = Some(engine);
     }
-    Ok((engines, duckdb))
+    Ok(Engines { all, datafusion, duckdb })
 }
 
 pub(crate) fn datafusion_config(settings: &EngineSettings, temporary: &Path) -> flightpath_engine_datafusion::Config {
@@ -147,9 +191,14 @@ pub(crate) fn duckdb_config(settings: &Settings, program: std::path::PathBuf, te
         temp_bytes_max: own.temp_bytes / workers,
         drain_max: settings.drain,
         silence_down: crate::fleet::LEASE,
-        usd_per_hour: own.usd_per_hour / workers as f64,
+        usd_per_hour: worker_usd_per_hour(settings),
         ..flightpath_engine_duckdb::Config::new(program, memory, count((own.threads / workers).max(1)))
     }
+}
+
+/// Own workers share the engine's price.
+pub(crate) fn worker_usd_per_hour(settings: &Settings) -> f64 {
+    settings.duckdb.usd_per_hour / settings.fleet.local_workers.max(1) as f64
 }
 
 pub(crate) fn pipeline_config(settings: &Settings) -> Result<PipelineConfig> {
@@ -157,12 +206,6 @@ pub(crate) fn pipeline_config(settings: &Settings) -> Result<PipelineConfig> {
     Ok(PipelineConfig {
         live: settings.live().map_err(|mistakes| Error::invalid(mistakes.to_string()))?,
         hold: HoldConfig { bytes_max: bytes(settings.hold_bytes_max), total_bytes_max: bytes(settings.hold_total_bytes_max) },
-        shadow: ShadowConfig {
-            share: settings.shadow_share,
-            rows_max: settings.shadow_rows_max,
-            timeout: settings.shadow_timeout,
-            runs_max: usize::try_from(settings.shadow_runs_max).unwrap_or(1),
-        },
         ..Default::default()
     })
 }

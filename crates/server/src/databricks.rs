@@ -1,7 +1,7 @@
 //! A Databricks workspace's part in the composition: its warehouse as an engine, its Unity Catalog,
 //! and in whose name each call is made.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
@@ -11,6 +11,7 @@ use flightpath_catalog_unity::{Identities, UnityCatalog};
 use flightpath_databricks::{Auth, Client, ClientConfig, Identity};
 use flightpath_engine_databricks::{DatabricksEngine, MonitorAccess, Prices};
 use flightpath_flight::TokenCheck;
+use flightpath_pipeline::{Administrators, Pipeline};
 use flightpath_plan::DatabricksText;
 use flightpath_planner::RemoteDescriber;
 use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session};
@@ -37,7 +38,7 @@ pub(crate) struct Databricks {
 }
 
 /// `None` where no workspace is configured.
-pub(crate) fn open(settings: &Settings) -> Result<Option<Databricks>> {
+pub(crate) fn open(settings: &Settings, administrators: &Arc<Administrators>) -> Result<Option<Databricks>> {
     let Some(own) = &settings.databricks.configured() else { return Ok(None) };
     let client = Arc::new(Client::new(ClientConfig::new(own.host.clone(), own.auth.clone()))?);
     let service = Principal::new(&settings.databricks.principal);
@@ -54,16 +55,21 @@ pub(crate) fn open(settings: &Settings) -> Result<Option<Databricks>> {
         metadata_lifetime: settings.databricks.metadata_lifetime,
         log_refresh_interval: settings.catalog_refresh,
         local_roots: settings.databricks.local_roots.clone(),
+        cloud: settings.databricks.storage.clone(),
         partition_time_zone: settings.partition_time_zone,
         ..flightpath_catalog_unity::Config::new(settings.databricks.catalogs.clone())
     };
-    let tokens = settings.databricks_tokens.then(|| Arc::new(WorkspaceTokens { client: client.clone() }));
+    let tokens = settings.databricks_tokens.then(|| {
+        let (administrators, admin_groups) = (administrators.clone(), settings.admin_groups.clone());
+        Arc::new(WorkspaceTokens { client: client.clone(), administrators, admin_groups })
+    });
     let catalog = Arc::new(UnityCatalog::open(unity, client, callers.clone())?);
     let describer = Arc::new(WarehouseDescriber {
         engine: engine.clone(),
         callers: callers.clone(),
         catalogs: settings.databricks.catalogs.clone(),
         writes: settings.databricks.writes,
+        pipeline: OnceLock::new(),
     });
     Ok(Some(Databricks { engine, catalog, callers, describer, tokens }))
 }
@@ -149,6 +155,9 @@ impl Identities for Callers {
 pub(crate) struct WorkspaceTokens {
     /// One that calls with the token it's given.
     client: Arc<Client>,
+    administrators: Arc<Administrators>,
+    /// Groups of the workspace whose members are administrators.
+    admin_groups: Vec<String>,
 }
 
 #[async_trait]
@@ -158,9 +167,20 @@ impl TokenCheck for WorkspaceTokens {
         let who = Identity::new(Principal::new("unknown"), Some(SecretString::from(token.expose())));
         let me: serde_json::Value = self.client.get(&who, ME_PATH, &[], Instant::now().checked_add(TOKEN_CHECK_MAX)).await?;
         match me["userName"].as_str().filter(|name| !name.is_empty()) {
-            Some(name) if me["active"] != serde_json::Value::Bool(false) => Ok(Principal::new(name)),
+            Some(name) if me["active"] != serde_json::Value::Bool(false) => {
+                let principal = Principal::new(name);
+                self.administrators.note_member(&principal, self.is_admin(&me));
+                Ok(principal)
+            }
             _ => Err(nobody()),
         }
+    }
+}
+
+impl WorkspaceTokens {
+    fn is_admin(&self, me: &serde_json::Value) -> bool {
+        let groups = me["groups"].as_array().into_iter().flatten();
+        groups.filter_map(|group| group["display"].as_str()).any(|name| self.admin_groups.iter().any(|admins| admins == name))
     }
 }
 
@@ -170,6 +190,15 @@ pub(crate) struct WarehouseDescriber {
     callers: Arc<Callers>,
     catalogs: Vec<String>,
     writes: bool,
+    /// Knows the profiles; set once it is there.
+    pipeline: OnceLock<Weak<Pipeline>>,
+}
+
+impl WarehouseDescriber {
+    pub fn with_profiles_of(&self, pipeline: &Arc<Pipeline>) {
+        // Set twice by nobody.
+        let _ = self.pipeline.set(Arc::downgrade(pipeline));
+    }
 }
 
 #[async_trait]
@@ -178,8 +207,9 @@ impl RemoteDescriber for WarehouseDescriber {
         self.catalogs.iter().any(|c| c.eq_ignore_ascii_case(catalog))
     }
 
-    fn writes_allowed(&self, _session: &Session) -> bool {
-        self.writes
+    fn writes_allowed(&self, session: &Session) -> bool {
+        let Some(pipeline) = self.pipeline.get().and_then(Weak::upgrade) else { return false };
+        pipeline.profile_writes(session).unwrap_or(self.writes)
     }
 
     async fn describe(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {

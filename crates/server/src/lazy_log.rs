@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use flightpath_querylog::{DaySavings, HistoryFilter, LogStore, ModelStore, PageKey, QueryHistory, ShadowLog, Store};
+use flightpath_querylog::{Cost, DaySavings, HistoryFilter, LogStore, ModelStore, PageKey, QueryHistory, ShadowLog, Store, Unreconciled};
 use flightpath_types::{CandidateRecord, EngineId, Fingerprint, Quarantined, QueryId, QueryRecord, Result, ShadowRun};
 use tokio::sync::OnceCell;
 
@@ -59,7 +59,11 @@ impl QueryHistory for LazyLog {
         self.store().await?.spending(since_unix_ms).await
     }
 
-    async fn record_costs(&self, costs: &[(QueryId, f64)]) -> Result<u64> {
+    async fn unreconciled(&self, from_unix_ms: i64, until_unix_ms: i64, limit: usize) -> Result<Vec<Unreconciled>> {
+        self.store().await?.unreconciled(from_unix_ms, until_unix_ms, limit).await
+    }
+
+    async fn record_costs(&self, costs: &[Cost]) -> Result<u64> {
         self.store().await?.record_costs(costs).await
     }
 

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ab_report;
 mod check;
 mod compose;
 mod databricks;
@@ -12,6 +13,7 @@ mod learned;
 mod offline;
 mod password;
 mod quarantine;
+mod reconcile;
 mod reload;
 mod serve;
 pub mod settings;
@@ -20,6 +22,7 @@ mod system_tables;
 mod telemetry;
 mod worker;
 
+pub use ab_report::{AbComparison, AbFindings, AbInterval, AbQuestion, AbSide, AbTestReport, ab_report};
 pub use check::{Finding, check};
 pub use flightpath_functions::types::name as type_name;
 pub use offline::{Offline, OfflineRouter, explain_offline};

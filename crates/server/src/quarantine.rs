@@ -8,7 +8,7 @@ use flightpath_types::{EngineId, Fingerprint, Quarantined, Result};
 use crate::settings::Settings;
 use crate::state;
 
-async fn open(settings: &Settings) -> Result<Arc<dyn Store>> {
+pub(crate) async fn open(settings: &Settings) -> Result<Arc<dyn Store>> {
     let url = settings.log_url.clone().unwrap_or_else(|| state::log_file(&settings.state_dir).display().to_string());
     flightpath_log_store::open(&url).await
 }

@@ -7,7 +7,6 @@ use flightpath_api::Api;
 use flightpath_engine::Engine;
 use flightpath_flight::{Auth, Neighbours, OnToken, OutsideTokens, StaticUser, Tls};
 use flightpath_pipeline::Pipeline;
-use flightpath_querylog::{RetentionConfig, keep_retention};
 use flightpath_telemetry::Role;
 use flightpath_types::{Error, Result};
 use tokio::net::TcpListener;
@@ -17,7 +16,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::compose::{Parts, compose};
 use crate::fleet;
 use crate::learned;
-use crate::reload::{self, Load};
+use crate::reconcile::Reconciler;
+use crate::reload::{Live, Load};
 use crate::settings::Settings;
 
 /// How often expired tickets are forgotten.
@@ -35,7 +35,7 @@ const WORKER_START_WAIT_MAX: Duration = Duration::from_secs(10);
 /// clients can connect.
 /// `load` reads the settings again, at SIGHUP.
 pub async fn serve(settings: Settings, load: Load) -> Result<()> {
-    let telemetry = crate::telemetry::start(&settings, Role::Router).await?;
+    let telemetry = Arc::new(crate::telemetry::start(&settings, Role::Router).await?);
     let tls = read_tls(&settings)?;
     let listener = TcpListener::bind(settings.listen).await.map_err(|e| match e.kind() {
         std::io::ErrorKind::AddrInUse => Error::unavailable(format!(
@@ -65,20 +65,23 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
         config.on_token = Some(OnToken::new(move |principal, token| callers.seen(principal, token)));
     }
     config.open_connections = parts.connections.clone();
+    config.open_sessions = parts.sessions.clone();
     if let Some(check) = parts.tokens.clone() {
         config.outside_tokens = Some(OutsideTokens { check, lifetime: settings.databricks.access_lifetime });
     }
+    let live = Live::new(&parts, &settings, telemetry.clone(), config.live_auth.clone(), config.outside_tokens.clone());
     let Api { routes, health } = flightpath_api::api(parts.pipeline.clone(), parts.store.clone(), parts.recorder.clone()).await?;
     let neighbours = Neighbours { routes, open_paths: flightpath_api::OPEN_PATHS.to_vec() };
     let ended = stop.clone().cancelled_owned();
     let door = tokio::spawn(flightpath_flight::serve_with(listener, parts.pipeline.clone(), neighbours, config, ended));
     let sweeper = tokio::spawn(forget_expired(parts.pipeline.clone()));
     let quarantine = tokio::spawn(keep_quarantine(parts.pipeline.clone()));
-    let reload = tokio::spawn(reload::on_signal(hangup, load, settings.clone(), parts.pipeline.clone()));
-    let retention = settings.log_retention.map(|keep| tokio::spawn(keep_retention(parts.store.clone(), RetentionConfig::new(keep))));
+    let reload = tokio::spawn(live.on_signal(hangup, load, settings.clone()));
     // Workers stay known while queries drain: it ends with everything else.
     let taking_in = take_workers_in(workers, &parts)?;
     let learning = tokio::spawn(learned::keep(parts.store.clone(), parts.predictor.clone(), parts.pipeline.clone()));
+    let reconciler = Reconciler::new(parts.databricks.clone(), parts.store.clone(), settings.databricks.reconcile_interval);
+    let reconciling = reconciler.map(|reconciler| tokio::spawn(reconciler.keep()));
     println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });
 
     tokio::pin!(door);
@@ -91,7 +94,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     quarantine.abort();
     reload.abort();
     learning.abort();
-    retention.inspect(|task| task.abort());
+    reconciling.inspect(|task| task.abort());
     let result = match ended {
         Some(Ok(result)) => result,
         Some(Err(e)) => Err(Error::internal(format!("the server's front door failed: {e}"))),
@@ -161,7 +164,8 @@ async fn keep_quarantine(pipeline: Arc<Pipeline>) {
     }
 }
 
-fn flight_config(settings: &Settings, tls: Option<&Tls>) -> flightpath_flight::Config {
+/// Who may connect.
+pub(crate) fn auth(settings: &Settings) -> Auth {
     let mut users: Vec<StaticUser> = settings
         .users
         .iter()
@@ -174,10 +178,15 @@ fn flight_config(settings: &Settings, tls: Option<&Tls>) -> flightpath_flight::C
             None => users.push(StaticUser { name: token.principal.clone(), password_hash: None, tokens: vec![stored] }),
         }
     }
+    if users.is_empty() { Auth::None } else { Auth::Users(users) }
+}
+
+fn flight_config(settings: &Settings, tls: Option<&Tls>) -> flightpath_flight::Config {
     let mut config = flightpath_flight::Config {
-        auth: if users.is_empty() { Auth::None } else { Auth::Users(users) },
+        auth: auth(settings),
         tls: tls.cloned(),
-        writes: settings.databricks.host.is_some() && settings.databricks.writes,
+        writes: settings.databricks.host.is_some()
+            && (settings.databricks.writes || settings.profiles.iter().any(|setting| setting.profile.writes == Some(true))),
         ..Default::default()
     };
     config.limits.connections = usize::try_from(settings.connections_max).unwrap_or(usize::MAX);

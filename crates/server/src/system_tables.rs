@@ -12,6 +12,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use flightpath_catalog::{AccessRules, AsOf, Catalog, LocalCatalog, SystemTable};
 use flightpath_engine::Engine;
+use flightpath_pipeline::Administrators;
 use flightpath_querylog::{Recorder, Store};
 use flightpath_types::{EngineState, Error, Principal, QueryId, QueryRecord, Result};
 
@@ -23,12 +24,14 @@ pub(crate) struct LogSource {
     pub store: Arc<dyn Store>,
     pub recorder: Recorder,
     pub rows_max: usize,
+    /// Who sees what everybody did.
+    pub administrators: Arc<Administrators>,
 }
 
 impl LogSource {
     async fn queries(&self, principal: &Principal) -> Result<Vec<QueryRecord>> {
         self.recorder.flush(CATCH_UP_MAX).await;
-        self.store.queries(Some(principal.as_str()), self.rows_max).await
+        self.store.queries(self.administrators.scope(principal), self.rows_max).await
     }
 }
 
@@ -149,6 +152,11 @@ impl SystemTable for Queries {
             ("predicted_usd", Float64, true),
             ("actual_usd", Float64, true),
             ("engine_ms", Float64, false),
+            ("predicted_memory_bytes", Int64, true),
+            ("memory_bytes", Int64, true),
+            ("statement_id", Utf8, true),
+            ("warehouse_ms", Float64, true),
+            ("reconciled_at", timestamp(), true),
         ])
     }
 
@@ -157,8 +165,9 @@ impl SystemTable for Queries {
         let ids: Vec<String> = rows.iter().map(|r| r.query_id.to_string()).collect();
         let fingerprints: Vec<Option<String>> = rows.iter().map(|r| r.fingerprint.map(|f| f.to_string())).collect();
         let failovers: Vec<String> = rows.iter().map(|r| r.failovers.join("; ")).collect();
-        let tables: Vec<String> = rows.iter().map(|r| table_versions(r)).collect();
+        let tables: Vec<String> = rows.iter().map(table_versions).collect();
         let started = rows.iter().map(|r| Some(r.started_unix_ms.saturating_mul(1000))).collect::<TimestampMicrosecondArray>();
+        let reconciled = rows.iter().map(|r| r.reconciled_unix_ms.map(|at| at.saturating_mul(1000))).collect::<TimestampMicrosecondArray>();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from_iter_values(&ids)),
             Arc::new(started.with_timezone("UTC")),
@@ -196,6 +205,11 @@ impl SystemTable for Queries {
             maybe_double(&rows, |r| r.predicted().map(|n| n.usd)),
             maybe_double(&rows, |r| r.usd_actual),
             double(&rows, |r| milliseconds(r.times.engine_us)),
+            long(&rows, |r| r.predicted().map(|n| n.memory_bytes)),
+            long(&rows, |r| r.memory_bytes),
+            text(&rows, |r| r.statement_id.as_deref()),
+            maybe_double(&rows, |r| r.warehouse_ms),
+            Arc::new(reconciled.with_timezone("UTC")),
         ];
         batch(self.schema(), columns)
     }
@@ -277,7 +291,7 @@ impl SystemTable for Savings {
 
     async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
         self.log.recorder.flush(CATCH_UP_MAX).await;
-        let rows = self.log.store.savings(Some(principal.as_str()), SAVINGS_DAYS_MAX).await?;
+        let rows = self.log.store.savings(self.log.administrators.scope(principal), SAVINGS_DAYS_MAX).await?;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(rows.iter().map(|r| Some(i32::try_from(r.day).unwrap_or(i32::MAX))).collect::<Date32Array>()),
             long(&rows, |r| Some(r.queries)),
@@ -303,11 +317,12 @@ impl SystemTable for ShadowRuns {
             ("shadow_digest", Utf8, false),
             ("outcome", Utf8, false),
             ("detail", Utf8, false),
+            ("principal", Utf8, false),
         ])
     }
 
     async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
-        let rows = self.log.store.shadow_runs(Some(principal.as_str()), self.log.rows_max).await?;
+        let rows = self.log.store.shadow_runs(self.log.administrators.scope(principal), self.log.rows_max).await?;
         let ids: Vec<(String, String)> = rows.iter().map(|r| (r.query_id.to_string(), r.fingerprint.to_string())).collect();
         let ended = rows.iter().map(|r| Some(r.ended_unix_ms.saturating_mul(1000))).collect::<TimestampMicrosecondArray>();
         let columns: Vec<ArrayRef> = vec![
@@ -320,6 +335,7 @@ impl SystemTable for ShadowRuns {
             text(&rows, |r| Some(&r.shadow_digest)),
             text(&rows, |r| Some(r.outcome.as_str())),
             text(&rows, |r| Some(&r.detail)),
+            text(&rows, |r| Some(&r.principal)),
         ];
         batch(self.schema(), columns)
     }

@@ -1,13 +1,15 @@
 //! What telemetry is told of this server, and what the DuckDB worker is told of telemetry.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use flightpath_flight::OpenConnections;
+use flightpath_catalog::{AsOf, Catalog, CommitInfo, TableName, TableSnapshot, TableSummary};
+use flightpath_flight::{OpenConnections, OpenSessions};
 use flightpath_pipeline::Pipeline;
 use flightpath_querylog::{RecordObserver, Recorder, ShadowLog};
-use flightpath_telemetry::{Config, EngineLevel, Levels, LogConfig, LogLevel, QueryMetrics, Role, Telemetry};
-use flightpath_types::{EngineId, EngineState, Error, Fingerprint, Quarantined, Result, ShadowRun};
+use flightpath_telemetry::{CatalogLevel, Config, EngineLevel, Levels, LogConfig, LogLevel, QueryMetrics, Role, Telemetry};
+use flightpath_types::{EngineId, EngineState, Error, Fingerprint, Principal, Quarantined, Result, ShadowRun};
 
 use crate::settings::Settings;
 
@@ -92,11 +94,67 @@ impl ShadowLog for CountedShadowLog {
     }
 }
 
+/// Questions to the catalog: answered from memory, or not.
+#[derive(Debug, Default)]
+pub(crate) struct Lookups {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// A catalog whose lookups are counted.
+pub(crate) struct CountedCatalog {
+    pub catalog: Arc<dyn Catalog>,
+    pub lookups: Arc<Lookups>,
+}
+
+#[async_trait]
+impl Catalog for CountedCatalog {
+    async fn snapshot(&self, principal: &Principal, name: &TableName, as_of: &AsOf) -> Result<Arc<TableSnapshot>> {
+        let known = *as_of == AsOf::Latest && self.catalog.cached_snapshot(principal, name).is_some();
+        let count = if known { &self.lookups.hits } else { &self.lookups.misses };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.catalog.snapshot(principal, name, as_of).await
+    }
+
+    /// Looks whether a cached plan is still good; where it isn't, `snapshot` is asked next.
+    fn cached_snapshot(&self, principal: &Principal, name: &TableName) -> Option<Arc<TableSnapshot>> {
+        let known = self.catalog.cached_snapshot(principal, name)?;
+        self.lookups.hits.fetch_add(1, Ordering::Relaxed);
+        Some(known)
+    }
+
+    async fn catalogs(&self, principal: &Principal) -> Result<Vec<String>> {
+        self.catalog.catalogs(principal).await
+    }
+
+    async fn schemas(&self, principal: &Principal, catalog: &str) -> Result<Vec<String>> {
+        self.catalog.schemas(principal, catalog).await
+    }
+
+    async fn tables(&self, principal: &Principal, catalog: &str, schema: &str) -> Result<Vec<TableSummary>> {
+        self.catalog.tables(principal, catalog, schema).await
+    }
+
+    async fn history(&self, principal: &Principal, name: &TableName, limit: usize) -> Result<Vec<CommitInfo>> {
+        self.catalog.history(principal, name, limit).await
+    }
+
+    async fn refresh(&self, principal: &Principal, name: &TableName) -> Result<()> {
+        self.catalog.refresh(principal, name).await
+    }
+
+    async fn refresh_all(&self) {
+        self.catalog.refresh_all().await;
+    }
+}
+
 /// What is going on now. Holds nothing alive.
 pub(crate) struct Now {
     pub pipeline: Weak<Pipeline>,
     pub recorder: Recorder,
     pub connections: OpenConnections,
+    pub sessions: OpenSessions,
+    pub lookups: Arc<Lookups>,
 }
 
 impl Levels for Now {
@@ -119,5 +177,13 @@ impl Levels for Now {
 
     fn connections(&self) -> Option<u64> {
         Some(self.connections.count() as u64)
+    }
+
+    fn sessions(&self) -> Option<u64> {
+        Some(self.sessions.count() as u64)
+    }
+
+    fn catalog(&self) -> CatalogLevel {
+        CatalogLevel { hits: self.lookups.hits.load(Ordering::Relaxed), misses: self.lookups.misses.load(Ordering::Relaxed) }
     }
 }

@@ -35,6 +35,18 @@ pub trait Levels: Send + Sync {
     fn log(&self) -> LogLevel;
     /// Open client connections, where that's known.
     fn connections(&self) -> Option<u64>;
+    /// Sessions whose settings are kept, where that's known.
+    fn sessions(&self) -> Option<u64>;
+    /// How often tables' metadata was asked for.
+    fn catalog(&self) -> CatalogLevel;
+}
+
+/// Questions to the catalog since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CatalogLevel {
+    /// Answered from memory.
+    pub hits: u64,
+    pub misses: u64,
 }
 
 pub(crate) fn watch(meter: &Meter, levels: &Arc<dyn Levels>) {
@@ -72,6 +84,29 @@ pub(crate) fn watch(meter: &Meter, levels: &Arc<dyn Levels>) {
             let level = log.log();
             for (state, count) in [("taken", level.taken), ("stored", level.stored), ("dropped", level.dropped)] {
                 observer.observe(count, &[KeyValue::new("flightpath.state", state)]);
+            }
+        })
+        .build();
+    let sessions = levels.clone();
+    meter
+        .u64_observable_gauge("flightpath.sessions")
+        .with_unit("{session}")
+        .with_description("Sessions whose settings are kept")
+        .with_callback(move |observer| {
+            if let Some(count) = sessions.sessions() {
+                observer.observe(count, &[]);
+            }
+        })
+        .build();
+    let catalog = levels.clone();
+    meter
+        .u64_observable_counter("flightpath.catalog.lookups")
+        .with_unit("{lookup}")
+        .with_description("Tables' metadata asked for, by whether it was in memory")
+        .with_callback(move |observer| {
+            let CatalogLevel { hits, misses } = catalog.catalog();
+            for (result, count) in [("hit", hits), ("miss", misses)] {
+                observer.observe(count, &[KeyValue::new("flightpath.result", result)]);
             }
         })
         .build();

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use crate::spans;
 
@@ -60,7 +60,12 @@ fn filter(level: &str) -> EnvFilter {
     EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("warn"))
 }
 
-pub(crate) fn layer<S>(config: &LogConfig) -> Box<dyn Layer<S> + Send + Sync>
+/// Changes what is written from then on.
+pub(crate) type SetLevel = Box<dyn Fn(&str) + Send + Sync>;
+
+type Lines<S> = Box<dyn Layer<S> + Send + Sync>;
+
+pub(crate) fn layer<S>(config: &LogConfig) -> (Lines<S>, SetLevel)
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {
@@ -68,17 +73,21 @@ where
     layer_to(config, std::io::stderr, colours)
 }
 
-fn layer_to<S, W>(config: &LogConfig, writer: W, colours: bool) -> Box<dyn Layer<S> + Send + Sync>
+fn layer_to<S, W>(config: &LogConfig, writer: W, colours: bool) -> (Lines<S>, SetLevel)
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
-    let filter = filter(&config.level).and(spans::not_traced());
-    match config.format {
+    let (level, handle) = reload::Layer::new(filter(&config.level));
+    let filter = level.and(spans::not_traced());
+    let lines = match config.format {
         LogFormat::Text => lines.event_format(Text(tracing_subscriber::fmt::format().with_ansi(colours))).with_filter(filter).boxed(),
         LogFormat::Json => lines.event_format(Json).with_filter(filter).boxed(),
-    }
+    };
+    // Fails only when the subscriber is gone, and with it the log.
+    let set = move |level: &str| drop(handle.reload(self::filter(level)));
+    (lines, Box::new(set))
 }
 
 /// The usual line, and behind it the ids.
@@ -192,7 +201,7 @@ mod tests {
         let writer = lines.clone();
         let config = LogConfig { level: level.into(), format };
         let tracer = SdkTracerProvider::builder().build().tracer("test");
-        let subscriber = tracing_subscriber::registry().with(layer_to(&config, move || writer.clone(), false)).with(spans::layer(tracer));
+        let subscriber = tracing_subscriber::registry().with(layer_to(&config, move || writer.clone(), false).0).with(spans::layer(tracer));
         let mut context = None;
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "flightpath_test", rows = 3u64, "outside");
@@ -235,7 +244,7 @@ mod tests {
     #[test]
     fn where_nobody_takes_spans_they_are_disabled_whatever_the_log_tells() {
         let config = LogConfig { level: "trace".into(), format: LogFormat::Text };
-        let subscriber = tracing_subscriber::registry().with(layer_to(&config, std::io::sink, false));
+        let subscriber = tracing_subscriber::registry().with(layer_to(&config, std::io::sink, false).0);
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::info_span!(target: flightpath_types::trace::SPANS, "query");
             assert!(span.is_disabled());
@@ -247,7 +256,7 @@ mod tests {
     fn what_nobody_takes_is_passed_over_by_its_level_alone() {
         use tracing::Subscriber;
         let config = LogConfig { level: "info".into(), format: LogFormat::Text };
-        let log = || tracing_subscriber::registry().with(layer_to(&config, std::io::sink, false));
+        let log = || tracing_subscriber::registry().with(layer_to(&config, std::io::sink, false).0);
         assert_eq!(log().max_level_hint(), Some(tracing::level_filters::LevelFilter::INFO));
         let tracer = SdkTracerProvider::builder().build().tracer("test");
         let both = log().with(spans::layer(tracer));

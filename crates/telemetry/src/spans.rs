@@ -39,16 +39,18 @@ pub(crate) fn install(query_text: bool) {
     trace::install(Propagation { continue_from, context_of, query_text });
 }
 
-fn continue_from(span: &Span, from: &TraceContext) {
+fn continue_from(span: &Span, from: &TraceContext, state: &str) {
     let flags = if from.sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
     let trace_id = TraceId::from_bytes(from.trace_id.to_be_bytes());
-    let remote = SpanContext::new(trace_id, SpanId::from_bytes(from.span_id.to_be_bytes()), flags, true, TraceState::NONE);
+    let remote =
+        SpanContext::new(trace_id, SpanId::from_bytes(from.span_id.to_be_bytes()), flags, true, state.parse().unwrap_or(TraceState::NONE));
     // It fails where no spans are taken, and then there's nothing to continue.
     let _ = span.set_parent(Context::new().with_remote_span_context(remote));
 }
 
-fn context_of(span: &Span) -> Option<TraceContext> {
-    read(&span.context())
+fn context_of(span: &Span) -> Option<(TraceContext, String)> {
+    let context = span.context();
+    Some((read(&context)?, context.span().span_context().trace_state().header()))
 }
 
 /// The context that the current thread works in.

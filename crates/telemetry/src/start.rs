@@ -46,27 +46,30 @@ pub struct Telemetry {
     meters: Option<SdkMeterProvider>,
     metrics: Option<Arc<QueryMetrics>>,
     page: Option<Serving>,
+    set_level: Option<log::SetLevel>,
 }
 
 /// Starts the log, and what `config` asks for. Must be called inside a tokio runtime, once per
 /// process: a second call's log and spans are ignored.
 pub async fn start(config: &Config, log: &LogConfig, role: Role) -> Result<Telemetry> {
     let started = build(config, role).await;
-    let telemetry = match started {
+    let (lines, set_level) = log::layer(log);
+    let mut telemetry = match started {
         Ok(telemetry) => telemetry,
         Err(error) => {
-            let _ = tracing_subscriber::registry().with(log::layer(log)).try_init();
+            let _ = tracing_subscriber::registry().with(lines).try_init();
             return Err(error);
         }
     };
+    telemetry.set_level = Some(set_level);
     match &telemetry.traces {
         Some(traces) => {
             spans::install(config.query_text);
             let layer = spans::layer(traces.tracer(SCOPE));
-            let _ = tracing_subscriber::registry().with(log::layer(log)).with(layer).try_init();
+            let _ = tracing_subscriber::registry().with(lines).with(layer).try_init();
         }
         None => {
-            let _ = tracing_subscriber::registry().with(log::layer(log)).try_init();
+            let _ = tracing_subscriber::registry().with(lines).try_init();
         }
     }
     if let Some(page) = &telemetry.page {
@@ -158,6 +161,13 @@ impl Telemetry {
     /// To be told of each ended query; `None` when nobody asks.
     pub fn query_metrics(&self) -> Option<Arc<QueryMetrics>> {
         self.metrics.clone()
+    }
+
+    /// Changes what the log tells from now on: a level or directives, already checked.
+    pub fn set_log_level(&self, level: &str) {
+        if let Some(set) = &self.set_level {
+            set(level);
+        }
     }
 
     /// Where the Prometheus page is.

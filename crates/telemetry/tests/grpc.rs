@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flightpath_telemetry::{Config, EngineLevel, Headers, Levels, LogLevel, Otlp, Page, Protocol};
+use flightpath_telemetry::{CatalogLevel, Config, EngineLevel, Headers, Levels, LogLevel, Otlp, Page, Protocol};
 use flightpath_types::trace::{SPANS, continue_from, hand_on};
 use flightpath_types::{
     Candidate, CandidateNumbers, Decision, EngineId, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord, Refusal,
@@ -32,6 +32,14 @@ impl Levels for Now {
 
     fn connections(&self) -> Option<u64> {
         Some(5)
+    }
+
+    fn sessions(&self) -> Option<u64> {
+        Some(4)
+    }
+
+    fn catalog(&self) -> CatalogLevel {
+        CatalogLevel { hits: 6, misses: 2 }
     }
 }
 
@@ -84,19 +92,27 @@ fn record(engine: &str, outcome: Outcome) -> QueryRecord {
         error_message: None,
         failovers: vec!["duckdb: it: died".into()],
         usd_actual: Some(0.5),
+        memory_bytes: Some(1 << 20),
+        statement_id: None,
+        warehouse_ms: None,
+        reconciled_unix_ms: None,
     }
 }
 
 fn make_spans() {
     let query = info_span!(target: SPANS, "query", otel.kind = "server", flightpath.rows = tracing::field::Empty);
-    continue_from(&query, Some(INCOMING));
+    let incoming = format!("{INCOMING} rojo=00f067aa0ba902b7");
+    continue_from(&query, Some(&incoming));
     query.in_scope(|| {
         let execute = info_span!(target: SPANS, "execute", otel.status_code = "ERROR", otel.status_description = "raised");
         execute.in_scope(|| {
             tracing::error!(target: "flightpath_test", "a message that may hold data");
             let onward = hand_on(&execute, Some(INCOMING)).unwrap();
-            assert!(onward.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && onward.ends_with("-01"), "{onward}");
-            assert_ne!(onward, INCOMING, "the next process is a child of this span, not of the client's");
+            assert!(
+                onward.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && onward.ends_with("-01 rojo=00f067aa0ba902b7"),
+                "{onward}"
+            );
+            assert!(!onward.starts_with(INCOMING), "the next process is a child of this span, not of the client's");
         });
     });
     query.record("flightpath.rows", 3u64);
@@ -160,6 +176,9 @@ async fn spans_and_metrics_reach_a_collector_and_the_page() {
         "flightpath_log_records_total{flightpath_state=\"dropped\"} 1",
         "flightpath_log_pending_bytes 77",
         "flightpath_connections 5",
+        "flightpath_sessions 4",
+        "flightpath_catalog_lookups_total{flightpath_result=\"hit\"} 6",
+        "flightpath_catalog_lookups_total{flightpath_result=\"miss\"} 2",
         "flightpath_telemetry_dropped_spans_total 0",
     ] {
         assert!(page.lines().any(|l| l == line), "no line {line} in\n{page}");

@@ -82,6 +82,18 @@ pub struct QueryRecord {
     /// US dollars it turned out to cost; `None` until that is known.
     #[serde(default)]
     pub usd_actual: Option<f64>,
+    /// Peak of the memory that the engine held for it, in bytes; `None` where the engine doesn't say.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// What a warehouse calls the statement.
+    #[serde(default)]
+    pub statement_id: Option<String>,
+    /// Milliseconds that the warehouse worked on it, by the warehouse's own history; queues and starts excluded.
+    #[serde(default)]
+    pub warehouse_ms: Option<f64>,
+    /// When its cost was checked against that history; milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub reconciled_unix_ms: Option<i64>,
 }
 
 /// One candidate of one query, flattened for `system.decisions`.

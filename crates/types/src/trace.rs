@@ -1,5 +1,6 @@
 //! Traces as everybody but the crate `telemetry` sees them: spans of the crate `tracing` under one
-//! target, and W3C's trace context as text. Whoever is to export them installs a [`Propagation`];
+//! target, and W3C's trace context as text: a `traceparent` and, behind a space where there is one, the
+//! `tracestate` that came with it, which is handed on as it is. Whoever is to export them installs a [`Propagation`];
 //! until then spans are disabled and cost nothing.
 
 use std::fmt;
@@ -9,6 +10,30 @@ use tracing::Span;
 
 /// The target of every span that is part of a query's trace. The logs' filter never enables it.
 pub const SPANS: &str = "query_trace";
+
+/// Longer ones aren't handed on; the standard asks for no more.
+const STATE_BYTES_MAX: usize = 512;
+
+/// The context as this program carries it. A `tracestate` without a good `traceparent` means nothing,
+/// and one that is malformed is left out, as the standard says.
+pub fn joined(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<String> {
+    let parent = traceparent?.trim();
+    let state = tracestate.map(str::trim).filter(|state| is_state(state) && TraceContext::parse(parent).is_some());
+    Some(match state {
+        Some(state) => format!("{parent} {state}"),
+        None => parent.to_string(),
+    })
+}
+
+/// The `traceparent` and the `tracestate` of a context; the latter is empty for none.
+pub fn parts(context: &str) -> (&str, &str) {
+    let (parent, state) = context.trim().split_once(' ').unwrap_or((context.trim(), ""));
+    (parent, if is_state(state) { state } else { "" })
+}
+
+fn is_state(text: &str) -> bool {
+    (1..=STATE_BYTES_MAX).contains(&text.len()) && text.contains('=') && text.bytes().all(|b| (0x20..=0x7e).contains(&b))
+}
 
 /// W3C trace context: <https://www.w3.org/TR/trace-context/#traceparent-header>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +46,9 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Reads a `traceparent`. `None` for one that is malformed, which the standard says to ignore.
+    /// Reads a `traceparent`, whatever stands behind it. `None` for one that is malformed, which the standard says to ignore.
     pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
+        let (text, _) = parts(text);
         let mut parts = text.split('-');
         let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let version = hex(version, 2)?;
@@ -57,10 +82,10 @@ fn hex(text: &str, digits: usize) -> Option<u128> {
 /// What an exporter of spans offers to those who make them.
 #[derive(Debug, Clone, Copy)]
 pub struct Propagation {
-    /// Makes a span that hasn't been entered yet a child of a span elsewhere.
-    pub continue_from: fn(&Span, &TraceContext),
-    /// A span's own context, which another process can continue from.
-    pub context_of: fn(&Span) -> Option<TraceContext>,
+    /// Makes a span that hasn't been entered yet a child of a span elsewhere, with its `tracestate`.
+    pub continue_from: fn(&Span, &TraceContext, &str),
+    /// A span's own context, which another process can continue from, and its `tracestate`.
+    pub context_of: fn(&Span) -> Option<(TraceContext, String)>,
     /// Whether statements' texts, which may hold data, belong in spans.
     pub query_text: bool,
 }
@@ -72,20 +97,25 @@ pub fn install(propagation: Propagation) {
     let _ = PROPAGATION.set(propagation);
 }
 
-/// Makes `span` a child of the span that `traceparent` names, if it names one.
-pub fn continue_from(span: &Span, traceparent: Option<&str>) {
+/// Makes `span` a child of the span that the context names, if it names one.
+pub fn continue_from(span: &Span, context: Option<&str>) {
     if let Some(installed) = PROPAGATION.get().filter(|_| !span.is_disabled())
-        && let Some(context) = traceparent.and_then(TraceContext::parse)
+        && let Some(text) = context
+        && let Some(context) = TraceContext::parse(text)
     {
-        (installed.continue_from)(span, &context);
+        (installed.continue_from)(span, &context, parts(text).1);
     }
 }
 
-/// The `traceparent` to hand on from within `span`: the span's own, or, where it has none, the one
+/// The context to hand on from within `span`: the span's own, or, where it has none, the one
 /// that came in, if that is well-formed.
 pub fn hand_on(span: &Span, incoming: Option<&str>) -> Option<String> {
     let own = PROPAGATION.get().filter(|_| !span.is_disabled()).and_then(|installed| (installed.context_of)(span));
-    own.or_else(|| incoming.and_then(TraceContext::parse)).map(|context| context.to_string())
+    let (context, state) = match own {
+        Some((context, state)) => (context, state),
+        None => incoming.and_then(|text| Some((TraceContext::parse(text)?, parts(text).1.to_string())))?,
+    };
+    joined(Some(&context.to_string()), Some(&state))
 }
 
 /// A count as a span's field: OpenTelemetry's numbers have a sign, others become text.
@@ -138,5 +168,18 @@ mod tests {
         assert_eq!(hand_on(&Span::none(), Some(GOOD)).as_deref(), Some(GOOD));
         assert_eq!(hand_on(&Span::none(), Some("junk\r\nx: y")), None);
         assert_eq!(hand_on(&Span::none(), None), None);
+    }
+
+    #[test]
+    fn a_tracestate_goes_where_its_traceparent_goes() {
+        let both = joined(Some(GOOD), Some("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")).unwrap();
+        assert_eq!(parts(&both), (GOOD, "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"));
+        assert_eq!(TraceContext::parse(&both), TraceContext::parse(GOOD));
+        assert_eq!(hand_on(&Span::none(), Some(&both)), Some(both));
+        for state in ["", "nothing", "a=b\r\nx: y", &format!("a={}", "b".repeat(600))] {
+            assert_eq!(joined(Some(GOOD), Some(state)).as_deref(), Some(GOOD), "{state}");
+        }
+        assert_eq!(joined(Some("junk"), Some("a=b")).as_deref(), Some("junk"));
+        assert_eq!(joined(None, Some("a=b")), None);
     }
 }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::Config;
 use crate::checks::Checks;
 use crate::duck::{Connection, Database, DuckError};
+use crate::memory::{MemoryWatch, Watched};
 use crate::type_text::quote_text;
 
 pub struct Instance {
@@ -47,6 +48,7 @@ pub struct Instances {
     spare: Mutex<Option<Arc<Instance>>>,
     opened: AtomicU64,
     recycled: AtomicU64,
+    memory: MemoryWatch,
     checks: Checks,
 }
 
@@ -60,6 +62,7 @@ impl Instances {
             spare: Mutex::new(None),
             opened,
             recycled: AtomicU64::new(0),
+            memory: MemoryWatch::start(),
             checks: Checks::default(),
         })
     }
@@ -94,6 +97,11 @@ impl Instances {
             // Not needed yet; who needs one tries again and tells the client.
             Err(error) => tracing::warn!(%error, "no spare DuckDB instance could be opened"),
         }
+    }
+
+    /// Watches a query's memory until what is returned is dropped.
+    pub fn watch(&self, instance: &Arc<Instance>) -> Watched {
+        self.memory.enter(instance)
     }
 
     /// Texts that were checked lately.

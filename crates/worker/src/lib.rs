@@ -15,6 +15,7 @@
 //! | `sandbox` | what the kernel lets DuckDB's threads do |
 //! | `checks` | verdicts on compiled SQL that are known already |
 //! | `instance` | DuckDB instances and how they are closed |
+//! | `memory` | how much memory a query holds |
 //! | `duck` | DuckDB's C API: the one file with `unsafe` |
 
 mod bindings;
@@ -25,6 +26,7 @@ mod duck;
 mod duck_error;
 mod error;
 mod instance;
+mod memory;
 mod query;
 mod sandbox;
 mod serve;

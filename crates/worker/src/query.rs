@@ -30,8 +30,15 @@ const BATCH_GATHER_MAX: Duration = Duration::from_millis(50);
 pub enum Output {
     Schema(SchemaRef),
     Batch(RecordBatch),
-    End { rows: u64 },
+    End(Ended),
     Failed(Error),
+}
+
+/// A result that is whole.
+pub struct Ended {
+    pub rows: u64,
+    /// The most that the query was seen to hold, in bytes, where that can be told.
+    pub memory_bytes_peak: Option<u64>,
 }
 
 pub struct Query {
@@ -68,7 +75,7 @@ impl Outlet {
 impl Query {
     pub fn run(self, outlet: &Outlet) {
         let last = match self.execute(outlet) {
-            Ok(rows) => Output::End { rows },
+            Ok(ended) => Output::End(ended),
             // DuckDB's answer to an interrupt says nothing about why.
             Err(error) => Output::Failed(self.cancel.reason().map_or(error, Reason::error)),
         };
@@ -80,7 +87,7 @@ impl Query {
         self.cancel.finish();
     }
 
-    fn execute(&self, outlet: &Outlet) -> Result<u64> {
+    fn execute(&self, outlet: &Outlet) -> Result<Ended> {
         self.cancel.check()?;
         match self.ticket.origin() {
             SqlOrigin::User => {
@@ -201,19 +208,20 @@ impl Query {
         }
     }
 
-    fn select(&self, instance: &Instance, connection: &Connection, sql: &str, outlet: &Outlet) -> Result<u64> {
+    fn select(&self, instance: &Arc<Instance>, connection: &Connection, sql: &str, outlet: &Outlet) -> Result<Ended> {
         self.cancel.check()?;
         let failed = |e: DuckError| self.failed(instance, &e);
         let prepared: Prepared<'_> = connection.prepare_select(sql).map_err(failed)?;
         let schema = prepared.schema().map_err(failed)?;
         if self.describe {
             outlet.send(Output::Schema(schema), &self.cancel)?;
-            return Ok(0);
+            return Ok(Ended { rows: 0, memory_bytes_peak: None });
         }
-        let mut count = 0;
-        let streamed = self.stream(&prepared, &schema, outlet, &mut count);
+        let memory = self.instances.watch(instance);
+        let mut rows = 0;
+        let streamed = self.stream(&prepared, &schema, outlet, &mut rows);
         match streamed {
-            Ok(()) => Ok(count),
+            Ok(()) => Ok(Ended { rows, memory_bytes_peak: memory.peak() }),
             Err(Stopped::Outlet(error)) => Err(error),
             Err(Stopped::Duck(error)) if error.kind == ErrorType::Interrupt && self.cancel.reason().is_none() => {
                 Err(self.masked(instance, connection, sql, schema.fields().len()))
@@ -261,12 +269,11 @@ impl Query {
         if error::invalidates(error) && !instance.invalidate() {
             meaning = Error::unavailable("another query has invalidated DuckDB's database, which was replaced");
         }
-        if meaning.kind() != ErrorKind::Raised || error.kind != ErrorType::InvalidInput {
-            if error::may_be_damage(error)
-                && let Some(damage) = error::damage(self.files())
-            {
-                return damage;
-            }
+        if (meaning.kind() != ErrorKind::Raised || error.kind != ErrorType::InvalidInput)
+            && error::may_be_damage(error)
+            && let Some(damage) = error::damage(self.files())
+        {
+            return damage;
         }
         meaning
     }

@@ -30,7 +30,7 @@ use crate::cancel::{Cancel, Reason};
 use crate::duck;
 use crate::error::status;
 use crate::instance::Instances;
-use crate::query::{Outlet, Output, Query};
+use crate::query::{Ended, Outlet, Output, Query};
 use crate::sandbox;
 use crate::threads::Threads;
 use crate::ticket::{ACTION_CANCEL, ACTION_DESCRIBE, ACTION_STATUS, Gate, Grant, PURPOSE_QUERY, unix_ms};
@@ -231,7 +231,7 @@ impl Worker {
         match next(&mut outputs, &guard).instrument(trace.execute()).await {
             Output::Schema(schema) => Ok((outputs, guard, schema)),
             Output::Failed(error) => Err(error),
-            Output::Batch(_) | Output::End { .. } => Err(Error::internal("a query's thread sent rows before their schema")),
+            Output::Batch(_) | Output::End(_) => Err(Error::internal("a query's thread sent rows before their schema")),
         }
     }
 
@@ -348,17 +348,17 @@ async fn next(outputs: &mut mpsc::Receiver<Output>, guard: &ReaderGuard) -> Outp
 /// Schema, batches and the end's mark, or an error; the query is cancelled when it's dropped.
 fn flight_data(started: Started) -> BoxStream<'static, Result<FlightData, Status>> {
     let schema = started.schema.clone();
-    let rows = Arc::new(AtomicU64::new(0));
-    let rows_seen = rows.clone();
+    let end = Arc::<Mutex<ResultEnd>>::default();
+    let end_seen = end.clone();
     let batches = stream::unfold(Some(started), move |state| {
-        let rows = rows.clone();
+        let end = end.clone();
         async move {
             let mut started = state?;
             match next(&mut started.outputs, &started.guard).await {
                 Output::Batch(batch) => Some((Ok(batch), Some(started))),
-                Output::End { rows: count } => {
-                    started.trace.finish(count);
-                    rows.store(count, Ordering::Release);
+                Output::End(Ended { rows, memory_bytes_peak }) => {
+                    started.trace.finish(rows);
+                    *end.lock() = ResultEnd { rows, complete: true, memory_bytes_peak };
                     None
                 }
                 Output::Failed(error) => {
@@ -371,14 +371,14 @@ fn flight_data(started: Started) -> BoxStream<'static, Result<FlightData, Status
     });
     let encoded = FlightDataEncoderBuilder::new().with_schema(schema).with_max_flight_data_size(MESSAGE_BYTES).build(batches);
     // The mark follows only what ended well: after an error the stream is over.
-    stream::unfold(Some((encoded, rows_seen)), |state| async move {
-        let (mut encoded, rows) = state?;
+    stream::unfold(Some((encoded, end_seen)), |state| async move {
+        let (mut encoded, end) = state?;
         match encoded.next().await {
-            Some(Ok(data)) => Some((Ok(data), Some((encoded, rows)))),
+            Some(Ok(data)) => Some((Ok(data), Some((encoded, end)))),
             Some(Err(error)) => Some((Err(flight_status(error)), None)),
             None => {
-                let end = ResultEnd { rows: rows.load(Ordering::Acquire), complete: true };
-                Some((Ok(FlightData { app_metadata: end.encode_to_vec().into(), ..FlightData::default() }), None))
+                let mark = end.lock().encode_to_vec();
+                Some((Ok(FlightData { app_metadata: mark.into(), ..FlightData::default() }), None))
             }
         }
     })

@@ -36,7 +36,7 @@ impl Trace {
             flightpath.query_id = ticket.query_id.as_str(),
             flightpath.outcome = Empty,
         );
-        trace::continue_from(&call, Some(&ticket.traceparent));
+        trace::continue_from(&call, trace::joined(Some(&ticket.traceparent), Some(&ticket.tracestate)).as_deref());
         Self { call, stream: Span::none(), ended: false }
     }
 

@@ -13,7 +13,7 @@ import time
 from conftest import populate
 from fleet import Fleet
 
-from . import routers, workers
+from . import routers, tables, warehouse, workers
 from .report import HEADER, Row
 
 # Name, how often it is promised to be survived, what tries it; all but the last few need three workers.
@@ -28,6 +28,9 @@ FAULTS = [
     ("cancel", 2000, workers.cancelled),
     ("client-vanishes", 500, routers.client_vanishes),
     ("out-of-memory", 200, workers.out_of_memory),
+    ("delta-commit", 500, tables.commits),
+    ("vacuum", 500, tables.vacuum),
+    ("databricks-busy", 300, warehouse.busy),
     # Questions per client.
     ("overload", 300, routers.overload),
     # Seconds.

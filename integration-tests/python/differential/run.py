@@ -178,9 +178,11 @@ class Run:
         if len(query.items) != 1 or answered is None:
             return None
         text = query.items[0].sql()
-        if re.search(r"\b(CASE|IF|COALESCE|NVL2?|NULLIF|NANVL)\b", text, re.IGNORECASE):
+        if re.search(r"\b(CASE|IF|COALESCE|NVL2?|NANVL)\b", text, re.IGNORECASE):
             return None
         nulls = answered.column(answered.num_columns - 1).null_count == answered.num_rows
+        # `count(x, NULL)` counts nothing.
+        nulls = nulls or (text.startswith("count(") and set(answered.column(answered.num_columns - 1).to_pylist()) == {0})
         strict = nulls and not re.search(r"\b(AND|OR)\b|\bIN \(", text, re.IGNORECASE)
         parts = [node for node in query.items[0].walk() if node.form and node is not query.items[0]]
         for part in parts:

@@ -6,8 +6,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use flightpath_types::Result;
+use delta_kernel::{Error as KernelError, StorageHandler};
+use flightpath_types::{Error, Result};
 use serde_json::{Map, Value};
+use url::Url;
 
 use crate::{CommitInfo, TableName, errors};
 
@@ -26,6 +28,32 @@ pub(super) fn read(name: &TableName, log: &Path, limit: usize) -> Result<Vec<Com
     versions.into_iter().map(|version| commit(name, log, version)).collect()
 }
 
+/// The same from a storage service; `log`: the folder's URL.
+pub(super) fn read_remote(
+    name: &TableName,
+    storage: &dyn StorageHandler,
+    log: &Url,
+    limit: usize,
+    failed: impl Fn(&KernelError) -> Error,
+) -> Result<Vec<CommitInfo>> {
+    let mut commits = Vec::new();
+    for file in storage.list_from(log).map_err(|e| failed(&e))? {
+        let file = file.map_err(|e| failed(&e))?;
+        let version = file.location.path().strip_prefix(log.path()).and_then(commit_version);
+        commits.extend(version.map(|version| (version, file)));
+    }
+    commits.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
+    commits.truncate(limit);
+    let mut found = Vec::with_capacity(commits.len());
+    for (version, file) in commits {
+        let searched = 0..file.size.min(BYTES_SEARCHED_MAX);
+        let text = storage.read_files(vec![(file.location, Some(searched))]).and_then(|mut read| read.next().transpose());
+        let text = text.map_err(|e| failed(&e))?.unwrap_or_default();
+        found.push(info(name, version, text.as_ref(), Some(file.last_modified))?);
+    }
+    Ok(found)
+}
+
 fn commit_version(file_name: &str) -> Option<u64> {
     let stem = file_name.strip_suffix(".json")?;
     (stem.len() == 20 && stem.bytes().all(|b| b.is_ascii_digit())).then(|| stem.parse().ok()).flatten()
@@ -37,8 +65,12 @@ fn commit(name: &TableName, log: &Path, version: u64) -> Result<CommitInfo> {
     let file = File::open(&path).map_err(unreadable)?;
     let modified = file.metadata().and_then(|m| m.modified()).ok();
     let modified_ms = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).and_then(|d| i64::try_from(d.as_millis()).ok());
+    info(name, version, BufReader::new(file.take(BYTES_SEARCHED_MAX)), modified_ms)
+}
+
+fn info(name: &TableName, version: u64, commit: impl BufRead, modified_ms: Option<i64>) -> Result<CommitInfo> {
     let mut info = Map::new();
-    for line in BufReader::new(file.take(BYTES_SEARCHED_MAX)).lines() {
+    for line in commit.lines() {
         let line =
             line.map_err(|e| errors::data_loss(name, format!("commit {version} of its log isn't text: {e}"), errors::RESTORE_LOG))?;
         if !line.contains("\"commitInfo\"") {

@@ -34,7 +34,7 @@ pub(super) fn data_file(name: &TableName, root: &Path, allowed: &[PathBuf], raw:
 }
 
 /// `file:/x`, `s3://b`; but not `a=b:c`, nor a name with a colon and no slash after it.
-fn has_scheme(raw: &str) -> bool {
+pub(super) fn has_scheme(raw: &str) -> bool {
     let Some((scheme, rest)) = raw.split_once(':') else { return false };
     rest.starts_with('/')
         && scheme.starts_with(|c: char| c.is_ascii_alphabetic())

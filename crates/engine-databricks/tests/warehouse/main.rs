@@ -108,6 +108,7 @@ fn execution(deadline: Option<Duration>) -> Execution {
         token: Some(SecretToken::new(TOKEN)),
         deadline: deadline.map(|after| Instant::now() + after),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        findings: Default::default(),
     }
 }
 

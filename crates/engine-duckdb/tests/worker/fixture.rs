@@ -44,7 +44,14 @@ pub fn runtime() -> tokio::runtime::Runtime {
 }
 
 pub fn execution() -> Execution {
-    Execution { query_id: QueryId::generate(), principal: Principal::new("tester"), token: None, deadline: None, traceparent: None }
+    Execution {
+        query_id: QueryId::generate(),
+        principal: Principal::new("tester"),
+        token: None,
+        deadline: None,
+        traceparent: None,
+        findings: Default::default(),
+    }
 }
 
 /// A query as the planner would hand it over; its scans are `s0`, `s1`...

@@ -191,7 +191,14 @@ async fn within<T>(limit: Duration, what: impl Future<Output = T>) -> Result<T, 
 }
 
 fn execution(deadline: Option<Instant>) -> Execution {
-    Execution { query_id: QueryId::generate(), principal: Principal::new("conformance"), token: None, deadline, traceparent: None }
+    Execution {
+        query_id: QueryId::generate(),
+        principal: Principal::new("conformance"),
+        token: None,
+        deadline,
+        traceparent: None,
+        findings: Default::default(),
+    }
 }
 
 async fn start(subject: &Subject, query: &Arc<PlannedQuery>, deadline: Option<Instant>) -> Result<BatchStream, String> {

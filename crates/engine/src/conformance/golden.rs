@@ -57,7 +57,14 @@ async fn table(engine: &Arc<dyn Engine>, catalog: &LocalCatalog, name: &str) -> 
     let snapshot = catalog.snapshot(&principal, &TableName::new("lake", name, "delta"), &AsOf::Latest).await?;
     let query = Fixture::whole(&snapshot).map_err(|e| Error::internal(e.to_string()))?;
     engine.eligible(&query).map_err(|refusal| Error::not_eligible(refusal.reason))?;
-    let execution = Execution { query_id: QueryId::generate(), principal, token: None, deadline: None, traceparent: None };
+    let execution = Execution {
+        query_id: QueryId::generate(),
+        principal,
+        token: None,
+        deadline: None,
+        traceparent: None,
+        findings: Default::default(),
+    };
     let mut stream = engine.execute(query, execution).await?;
     let mut batches = Vec::new();
     while let Some(batch) = stream.next().await {

@@ -1,5 +1,6 @@
 //! One module per subcommand.
 
+pub mod ab_report;
 pub mod audit;
 pub mod check;
 pub mod emulate;

@@ -110,7 +110,7 @@ fn values_under_null_lists_do_not_raise() {
 fn pairs_answer_or_raise_as_databricks_documents() {
     let decimal = |v, p, s| Ok(S::Decimal128(Some(v), p, s));
     let cases: Vec<(S, DataType, Result<S, String>)> = vec![
-        (S::Float64(Some(9.223_372_036_854_775_8e18)), DataType::Int64, Ok(S::Int64(Some(i64::MAX)))),
+        (S::Float64(Some(9.223_372_036_854_776e18)), DataType::Int64, Ok(S::Int64(Some(i64::MAX)))),
         (S::Float64(Some(f64::NAN)), DataType::Int32, Err("CAST_OVERFLOW".into())),
         (S::Float64(Some(f64::NAN)), DataType::Decimal128(5, 2), Ok(S::Decimal128(None, 5, 2))),
         (S::Float64(Some(2.675)), DataType::Decimal128(5, 2), decimal(268, 5, 2)),

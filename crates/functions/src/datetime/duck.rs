@@ -53,6 +53,14 @@ pub(crate) fn timestamp_of_seconds(seconds: &str) -> String {
     })
 }
 
+/// A constant beyond its dates is seen by DuckDB also where a CASE keeps it away.
+pub(crate) fn date_from_unix_date(call: &crate::DuckCall<'_>) -> Result<String, String> {
+    match crate::strings::duck::int(call, 0) {
+        Some(days) if days.unsigned_abs() > 2_147_483_646 => Err("a date this far away isn't known on DuckDB".into()),
+        _ => Ok(date_of_days(&call.args[0])),
+    }
+}
+
 /// Dates end some days before the integers do.
 pub(crate) fn date_of_days(days: &str) -> String {
     let raise = too_far();

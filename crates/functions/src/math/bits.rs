@@ -79,7 +79,7 @@ fn hex_of(call: &Invocation<'_>) -> Result<ColumnarValue> {
 
 /// An odd number of digits has a 0 in front; anything but digits is NULL.
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 == 0 { hex::decode(text).ok() } else { hex::decode(format!("0{text}")).ok() }
+    if text.len().is_multiple_of(2) { hex::decode(text).ok() } else { hex::decode(format!("0{text}")).ok() }
 }
 
 /// Hive's `conv`: unsigned 64 bits, stops at the first character that is no digit.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use flightpath_querylog::{HistoryFilter, MODEL_BYTES_MAX, PageKey, RetentionConfig, Store, forget};
+use flightpath_querylog::{Cost, HistoryFilter, MODEL_BYTES_MAX, PageKey, RetentionConfig, Store, Unreconciled, forget};
 use flightpath_types::*;
 
 use crate::record;
@@ -18,6 +18,7 @@ pub async fn everything(store: &dyn Store) {
     pages_hold_every_match_once_and_in_order(store).await;
     filters_narrow_and_principals_are_kept_apart(store).await;
     savings_are_by_day_and_count_what_was_paid(store).await;
+    what_isnt_reconciled_is_found_until_it_is(store).await;
     a_model_is_replaced_whole(store).await;
     what_is_past_its_time_goes_in_batches_and_nothing_else(store).await;
 }
@@ -100,7 +101,8 @@ async fn savings_are_by_day_and_count_what_was_paid(store: &dyn Store) {
         QueryRecord { outcome: Outcome::Error, ..with_warehouse(day + DAY_MS, None) },
     ];
     store.append(&records).await.unwrap();
-    let costs = [(records[3].query_id, 1.0), (QueryId::generate(), 9.0)];
+    let cost = |query_id, usd| Cost { query_id, usd: Some(usd), warehouse_ms: Some(250.0) };
+    let costs = [cost(records[3].query_id, 1.0), cost(QueryId::generate(), 9.0)];
     assert_eq!(store.record_costs(&costs).await.unwrap(), 1);
     assert_eq!(store.query(records[3].query_id, None).await.unwrap().unwrap().usd_actual, Some(1.0));
     let days = store.savings(Some("saver"), 10).await.unwrap();
@@ -108,6 +110,29 @@ async fn savings_are_by_day_and_count_what_was_paid(store: &dyn Store) {
     assert_eq!(days, [(day / DAY_MS + 1, 1, 1.0, 4.0), (day / DAY_MS, 2, 0.5, 8.0)]);
     assert_eq!(store.savings(Some("saver"), 1).await.unwrap().len(), 1);
     assert!(store.savings(Some("eve"), 10).await.unwrap().is_empty());
+}
+
+async fn what_isnt_reconciled_is_found_until_it_is(store: &dyn Store) {
+    let on = |engine: &str, at| QueryRecord { engine: Some(engine.into()), ..zoe("SELECT 8", at) };
+    let from = OLD_MS + 2_000;
+    let first = QueryRecord { statement_id: None, outcome: Outcome::Error, ..on("databricks", from) };
+    let second = on("databricks", from + 1);
+    store.append(&[second.clone(), on("duckdb", from), first.clone(), on("databricks", from + 2)]).await.unwrap();
+    let found = store.unreconciled(from, from + 2, 10).await.unwrap();
+    let ids = |found: &[Unreconciled]| found.iter().map(|q| (q.query_id, q.statement_id.clone())).collect::<Vec<_>>();
+    assert_eq!(ids(&found), [(first.query_id, None), (second.query_id, Some("01ef".into()))]);
+    assert_eq!(store.unreconciled(from, from + 2, 1).await.unwrap().len(), 1);
+    let cost = Cost { query_id: first.query_id, usd: Some(0.25), warehouse_ms: Some(1_500.0) };
+    assert_eq!(store.record_costs(&[cost]).await.unwrap(), 1);
+    assert_eq!(ids(&store.unreconciled(from, from + 2, 10).await.unwrap()), [(second.query_id, Some("01ef".into()))]);
+    let checked = store.query(first.query_id, None).await.unwrap().unwrap();
+    assert_eq!((checked.usd_actual, checked.warehouse_ms), (Some(0.25), Some(1_500.0)));
+    assert!(checked.reconciled_unix_ms.is_some());
+    // What the warehouse doesn't know keeps the cost that it had.
+    let unknown = Cost { query_id: first.query_id, usd: None, warehouse_ms: None };
+    assert_eq!(store.record_costs(&[unknown]).await.unwrap(), 1);
+    let kept = store.query(first.query_id, None).await.unwrap().unwrap();
+    assert_eq!((kept.usd_actual, kept.warehouse_ms), (Some(0.25), None));
 }
 
 async fn a_model_is_replaced_whole(store: &dyn Store) {

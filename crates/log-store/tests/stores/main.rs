@@ -61,6 +61,10 @@ pub fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
         error_message: Some("gone".into()),
         failovers: vec!["duckdb: gone".into()],
         usd_actual: None,
+        memory_bytes: Some(1 << 20),
+        statement_id: Some("01ef".into()),
+        warehouse_ms: None,
+        reconciled_unix_ms: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flightpath_engine::{Engine, Execution};
+use flightpath_engine::{Engine, Execution, Findings};
 use flightpath_plan::PlannedQuery;
 use flightpath_types::{CandidateNumbers, EngineFacts, Error, ErrorKind, Result};
 
@@ -35,6 +35,8 @@ pub(super) struct Answer {
     /// The engine as it was when it took the query.
     pub facts: EngineFacts,
     pub took: Duration,
+    /// What the engine tells of the run.
+    pub findings: Arc<Findings>,
 }
 
 /// A try that gave no answer.
@@ -85,7 +87,8 @@ impl<'a> Attempts<'a> {
         let begun = Instant::now();
         let mut reached = false;
         let span = trace::execute(self.engine.id());
-        let execution = trace::carried_by(&span, execution);
+        let findings = Arc::<Findings>::default();
+        let execution = Execution { findings: findings.clone(), ..trace::carried_by(&span, execution) };
         let run = async {
             let stream = self.engine.execute(query.clone(), execution).await?;
             reached = true;
@@ -101,20 +104,20 @@ impl<'a> Attempts<'a> {
         trace::executed(&span, outcome.as_ref());
         drop(span);
         match outcome {
-            Some(Ok(held)) => Ok(Answer { held, permit, facts, took: begun.elapsed() }),
+            Some(Ok(held)) => Ok(Answer { held, permit, facts, took: begun.elapsed(), findings }),
             Some(Err(error)) => {
                 self.deaths += u32::from(reached);
                 // Only an engine that was down or died may be alive again; out of memory stays out of memory.
                 // What costs money by itself may have been carried out and isn't carried out twice.
                 self.may_retry = error.kind() == ErrorKind::Unavailable && self.deaths < DEATHS_MAX && !self.engine.is_metered();
                 let out_of_memory = reached && error.kind() == ErrorKind::ResourceExhausted;
-                if out_of_memory && let Some(lesson) = Lesson::of(&runner.predictor, query, facts, begun.elapsed()) {
+                if out_of_memory && let Some(lesson) = Lesson::of(&runner.predictor, query, facts, begun.elapsed(), findings) {
                     lesson.out_of_memory();
                 }
                 Err(Failed { error, out_of_memory, too_slow: false })
             }
             None => {
-                if let Some(lesson) = Lesson::of(&runner.predictor, query, facts, begun.elapsed()) {
+                if let Some(lesson) = Lesson::of(&runner.predictor, query, facts, begun.elapsed(), findings) {
                     lesson.too_slow();
                 }
                 // If nobody else answers either, it gets all the time it needs.

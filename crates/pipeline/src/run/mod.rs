@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::record_batch::RecordBatch;
-use flightpath_engine::{BatchStream, Engine, Execution};
+use flightpath_engine::{BatchStream, Engine, Execution, Findings};
 use flightpath_plan::PlannedQuery;
 use flightpath_router::{ESCALATE_FACTOR, ESCALATE_MS_MIN, Predictor};
 use flightpath_types::{Decision, EngineFacts, EngineId, Error, ErrorKind, Result};
@@ -72,6 +72,7 @@ pub(crate) struct Started {
     pub waited_us: u64,
     /// What the engine that answers took of it.
     pub took: Duration,
+    pub findings: Arc<Findings>,
 }
 
 /// The engines, and what running queries on them shares.
@@ -130,10 +131,10 @@ impl Runner {
                 let engine = candidate.engine.id().clone();
                 token.trying(&engine);
                 let failed = match candidate.try_once(self, query, execution, others, &mut queued).await {
-                    Ok(Answer { held, permit, facts, took }) => {
+                    Ok(Answer { held, permit, facts, took, findings }) => {
                         token.queued(micros(queued));
                         let waited_us = micros(begun.elapsed().saturating_sub(queued));
-                        return Ok(Started { first: held.first, rest: held.rest, permit, facts, waited_us, took });
+                        return Ok(Started { first: held.first, rest: held.rest, permit, facts, waited_us, took, findings });
                     }
                     Err(failed) => failed,
                 };

@@ -19,6 +19,7 @@ use flightpath_types::{
     ShadowRun,
 };
 use futures::StreamExt;
+use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +48,7 @@ impl Default for ShadowConfig {
 
 /// Shared by all queries.
 pub(crate) struct Shadow {
-    config: ShadowConfig,
+    config: RwLock<ShadowConfig>,
     engines: Vec<Arc<dyn Engine>>,
     log: Arc<dyn ShadowLog>,
     quarantine: Quarantine,
@@ -73,7 +74,12 @@ impl Shadow {
     pub fn new(config: ShadowConfig, engines: Vec<Arc<dyn Engine>>, log: Arc<dyn ShadowLog>, predictor: Arc<Predictor>) -> Arc<Self> {
         let runs = Arc::new(Semaphore::new(config.runs_max));
         let (quarantine, stopped) = (Quarantine::default(), CancellationToken::new());
-        Arc::new(Self { config, engines, log, quarantine, predictor, runs, stopped })
+        Arc::new(Self { config: RwLock::new(config), engines, log, quarantine, predictor, runs, stopped })
+    }
+
+    /// New settings for whoever comes from now on; how many runs there are at once stays.
+    pub fn configure(&self, config: ShadowConfig) {
+        *self.config.write() = config;
     }
 
     /// Why this engine may not run queries of this shape.
@@ -124,7 +130,7 @@ impl Shadow {
         last.copy_from_slice(&query_id.as_bytes()[8..]);
         // The top two bits of these eight bytes are fixed in every UUID.
         let share = (u64::from_be_bytes(last) << 2) as f64 / u64::MAX as f64;
-        share < self.predictor.shadow_share(self.config.share, Some(query.fingerprint), &query.features, ran, other)
+        share < self.predictor.shadow_share(self.config.read().share, Some(query.fingerprint), &query.features, ran, other)
     }
 
     fn engine(&self, id: &EngineId) -> Option<&Arc<dyn Engine>> {
@@ -142,19 +148,21 @@ impl Shadow {
             query_id: QueryId::generate(),
             principal: observed.principal.clone(),
             token: observed.token.clone(),
-            deadline: Instant::now().checked_add(self.config.timeout),
+            deadline: Instant::now().checked_add(self.config.read().timeout),
             traceparent: None,
+            findings: Arc::default(),
         };
+        let findings = execution.findings.clone();
         let (facts, begun) = (engine.facts(), Instant::now());
         let mut stream = engine.execute(observed.query.clone(), execution).await?;
         let mut digest = ResultDigest::new(&observed.query.schema);
         while let Some(batch) = stream.next().await {
             digest.add(&restamp(&batch?, &observed.query.schema)?)?;
-            if digest.rows() > self.config.rows_max {
+            if digest.rows() > self.config.read().rows_max {
                 return Err(Error::new(ErrorKind::ResourceExhausted, "the answer has more rows than are compared"));
             }
         }
-        if let Some(lesson) = Lesson::of(&self.predictor, &observed.query, facts, begun.elapsed()) {
+        if let Some(lesson) = Lesson::of(&self.predictor, &observed.query, facts, begun.elapsed(), findings) {
             lesson.finished(Duration::ZERO);
         }
         Ok(digest)
@@ -239,7 +247,7 @@ impl Shadow {
 impl Observed {
     /// False when the answer has become too large to compare.
     pub fn add(&mut self, batch: &RecordBatch) -> bool {
-        self.digest.rows() + batch.num_rows() as u64 <= self.shadow.config.rows_max && self.digest.add(batch).is_ok()
+        self.digest.rows() + batch.num_rows() as u64 <= self.shadow.config.read().rows_max && self.digest.add(batch).is_ok()
     }
 
     /// The client has the whole answer: compares it in the background, if there's room.

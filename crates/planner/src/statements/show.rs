@@ -84,6 +84,17 @@ fn one_column(name: &str, values: impl Iterator<Item = String>) -> Result<LocalR
 
 /// The error for a schema or catalog that isn't there.
 pub(super) fn not_found(kind: &str, class: &'static str, name: &str, known: &[String]) -> Error {
-    let known = if known.is_empty() { String::new() } else { format!(" There are: {}.", known.join(", ")) };
-    Error::classed(ErrorKind::NotFound, class, "42704", format!("The {kind} `{name}` cannot be found.{known}"))
+    let wanted = name.rsplit("`.`").next().unwrap_or(name).to_lowercase();
+    let mut near: Vec<(f64, &String)> = known.iter().map(|known| (strsim::jaro_winkler(&wanted, &known.to_lowercase()), known)).collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let near = near.first().filter(|(score, _)| *score >= NEAREST_SCORE_MIN).map(|(_, name)| format!(" Did you mean `{name}`?"));
+    let shown = &known[..known.len().min(NAMES_SHOWN_MAX)];
+    let more = if known.len() > shown.len() { ", ..." } else { "" };
+    let known = if known.is_empty() { String::new() } else { format!(" There are: {}{more}.", shown.join(", ")) };
+    let near = near.unwrap_or_default();
+    Error::classed(ErrorKind::NotFound, class, "42704", format!("The {kind} `{name}` cannot be found.{near}{known}"))
 }
+
+/// How alike a name must be to be offered, and how many there are shown.
+const NEAREST_SCORE_MIN: f64 = 0.75;
+const NAMES_SHOWN_MAX: usize = 20;

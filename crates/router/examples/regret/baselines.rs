@@ -106,7 +106,7 @@ fn node(examples: &[&Example], classes: usize, depth: usize, seed: u64) -> Node 
     let tables = examples.first().map_or(0, |example| example.presence.len());
     let split = |table: usize| -> (Vec<&Example>, Vec<&Example>) { examples.iter().partition(|example| !example.presence[table]) };
     let best = (0..tables)
-        .filter(|table| mixed(seed << 16 ^ *table as u64) % 3 == 0)
+        .filter(|table| mixed(seed << 16 ^ *table as u64).is_multiple_of(3))
         .map(|table| {
             let (without, with) = split(table);
             (table, impurity(&without, classes) + impurity(&with, classes))

@@ -88,7 +88,8 @@ pub(crate) const Z_95: f64 = 1.645;
 /// How far reality is from the prior: five times at the 95th percentile for times, thrice for memory.
 const PRIOR_LATENCY_SD: f64 = 0.98;
 const PRIOR_MEMORY_SD: f64 = 0.67;
-const MEMORY_BYTES_MIN: f64 = 1.0;
+/// Less than this makes no difference to anybody.
+const MEMORY_BYTES_MIN: f64 = 1_048_576.0;
 const MEMORY_BYTES_MAX: f64 = 1e18;
 /// A result's bytes per row where nothing is known.
 const RESULT_ROW_BYTES: u64 = 64;

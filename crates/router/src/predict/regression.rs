@@ -115,10 +115,10 @@ impl Regression {
         }
         let y = y.clamp(mean - OUTLIER_SD * sd, mean + OUTLIER_SD * sd);
         let weight = clamped(weight, 0.0, 1.0);
-        for i in 0..SIZE {
+        for (i, x) in x.iter().enumerate() {
             (self.low[i], self.high[i]) = match self.seen {
-                0 => (x[i], x[i]),
-                _ => (self.low[i].min(x[i]), self.high[i].max(x[i])),
+                0 => (*x, *x),
+                _ => (self.low[i].min(*x), self.high[i].max(*x)),
             };
         }
         let keep = KEEP.powf(weight);

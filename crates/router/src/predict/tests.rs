@@ -124,7 +124,7 @@ fn the_95th_percentile_is_kept_even_by_noise_that_isnt_normal() {
     for number in 0..3_000 {
         let features = mixed(number);
         // One in ten is six times slower.
-        let actual = truth(&features) * if mix(number ^ 77) % 10 == 0 { 6.0 } else { 1.0 };
+        let actual = truth(&features) * if mix(number ^ 77).is_multiple_of(10) { 6.0 } else { 1.0 };
         if number >= 1_000 {
             all += 1;
             within += usize::from(actual <= predictor.predict(shape(number), &features, &engine).latency_p95_ms);

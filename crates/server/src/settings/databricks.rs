@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use flightpath_catalog::CloudConfig;
 use flightpath_databricks::{AZURE_LOGIN_HOST, Auth};
 use flightpath_types::SecretToken;
 use secrecy::SecretString;
@@ -31,6 +32,8 @@ pub struct DatabricksSettings {
     /// For looking at the warehouse, where users' own tokens are used for queries.
     pub monitor_token: Option<SecretToken>,
     pub monitor_interval: Duration,
+    /// How often costs are checked against the warehouse's history; `None`: never.
+    pub reconcile_interval: Option<Duration>,
     pub writes: bool,
     pub usd_per_dbu: Option<f64>,
     /// The zone of the warehouse's sessions.
@@ -39,6 +42,8 @@ pub struct DatabricksSettings {
     pub metadata_lifetime: Duration,
     /// Folders in which `file:///` locations may be read: a simulated workspace's.
     pub local_roots: Vec<PathBuf>,
+    /// How S3 and what is compatible with it is reached.
+    pub storage: CloudConfig,
 }
 
 /// What is needed at the least, all there.
@@ -64,12 +69,14 @@ impl Default for DatabricksSettings {
             shared_principal: false,
             monitor_token: None,
             monitor_interval: Duration::from_secs(10),
+            reconcile_interval: Some(Duration::from_secs(300)),
             writes: false,
             usd_per_dbu: None,
             time_zone: "UTC".into(),
             access_lifetime: Duration::from_secs(300),
             metadata_lifetime: Duration::from_secs(1_800),
             local_roots: Vec::new(),
+            storage: CloudConfig::default(),
         }
     }
 }
@@ -119,6 +126,11 @@ impl DatabricksSettings {
         }
         if self.catalogs.is_empty() {
             mistakes.push("databricks.catalogs is empty: name the catalogs of Unity Catalog to offer, such as [\"main\"]".into());
+        }
+        if self.storage.endpoint.as_ref().is_some_and(|url| url.scheme() == "http") && !self.storage.allow_http {
+            mistakes.push(
+                "databricks.storage_endpoint is http://, unencrypted; make it https, or set databricks.storage_allow_http = true".into(),
+            );
         }
         match self.auth() {
             Err(mistake) => mistakes.push(mistake),
@@ -212,6 +224,14 @@ pub(super) fn settings() -> Vec<Setting> {
             },
         },
         Setting {
+            path: "databricks.reconcile_seconds",
+            help: "how often costs in the record are checked against the warehouse's query history; 0: never",
+            set: |s, v| {
+                s.databricks.reconcile_interval = Some(v.seconds(0.0, DAY_SECONDS)?).filter(|every| !every.is_zero());
+                Ok(())
+            },
+        },
+        Setting {
             path: "databricks.writes",
             help: "whether statements that change something are sent to the warehouse",
             set: |s, v| {
@@ -258,6 +278,34 @@ pub(super) fn settings() -> Vec<Setting> {
             help: "folders in which file:/// locations are read, as a simulated workspace names them",
             set: |s, v| {
                 s.databricks.local_roots = v.list()?.into_iter().map(PathBuf::from).collect();
+                Ok(())
+            },
+        },
+        Setting {
+            path: "databricks.storage_endpoint",
+            help: "URL of an S3-compatible store that tables lie in; without it, Amazon's own",
+            set: |s, v| {
+                let text = v.text()?;
+                let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "https" | "http") && url.has_host());
+                let url = url.filter(|url| url.username().is_empty() && url.password().is_none() && url.query().is_none());
+                s.databricks.storage.endpoint =
+                    Some(url.ok_or("must be a URL such as \"https://minio.example.com\", without credentials")?);
+                Ok(())
+            },
+        },
+        Setting {
+            path: "databricks.storage_region",
+            help: "region of the S3 buckets that tables lie in; without it, us-east-1",
+            set: |s, v| {
+                s.databricks.storage.region = v.optional_text()?;
+                Ok(())
+            },
+        },
+        Setting {
+            path: "databricks.storage_allow_http",
+            help: "lets storage_endpoint be an http:// URL: what is read then travels unencrypted",
+            set: |s, v| {
+                s.databricks.storage.allow_http = v.boolean()?;
                 Ok(())
             },
         },

@@ -25,6 +25,14 @@ pub(super) fn settings() -> Vec<Setting> {
             },
         },
         Setting {
+            path: "auth.admin_groups",
+            help: "groups of Databricks whose members see what everybody did",
+            set: |s, v| {
+                s.admin_groups = v.list()?;
+                Ok(())
+            },
+        },
+        Setting {
             path: "limits.session_idle_seconds",
             help: "how long a session that isn't used keeps its settings",
             set: |s, v| {

@@ -10,14 +10,17 @@ mod table;
 mod telemetry;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flightpath_pipeline::{AdmissionConfig, EscalationConfig, LiveConfig};
+use flightpath_pipeline::{AdmissionConfig, EscalationConfig, LiveConfig, ShadowConfig};
 use flightpath_router::{DEFAULT_PROFILE, OverBudget, Profile, Profiles, Strategy};
+use flightpath_types::Principal;
 use toml_edit::{Document, Item, TableLike};
 
 pub use auth::{TokenSetting, UserSetting};
@@ -43,6 +46,31 @@ const CLI_VARIABLES: [&str; 7] = [
     "FLIGHTPATH_WORKER_KEY",
 ];
 
+/// Sections that are read as one.
+const WHOLE: [&str; 3] = ["auth.users", "auth.tokens", "profiles"];
+
+/// What takes effect at SIGHUP; anything else needs a restart.
+const LIVE: [&str; 18] = [
+    "auth.tokens",
+    "auth.users",
+    "databricks.usd_per_dbu",
+    "engines.datafusion.usd_per_hour",
+    "engines.duckdb.usd_per_hour",
+    "limits.queue_max",
+    "limits.queue_wait_seconds",
+    "limits.timeout_seconds",
+    "log.retention_days",
+    "log_level",
+    "profiles",
+    "routing.escalation_factor",
+    "routing.escalation_min_seconds",
+    "routing.profile",
+    "routing.strategy",
+    "shadow.rows_max",
+    "shadow.share",
+    "shadow.timeout_seconds",
+];
+
 /// Everything `serve` and `worker` can be told.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -61,6 +89,8 @@ pub struct Settings {
     pub tls_client_ca: Option<PathBuf>,
     /// Whether the workspace is asked about bearer tokens that aren't listed.
     pub databricks_tokens: bool,
+    /// The workspace's groups whose members are administrators.
+    pub admin_groups: Vec<String>,
     pub session_idle: Duration,
 
     /// `postgres://...` or a SQLite file; the file `log.sqlite` in `state_dir` by default.
@@ -98,6 +128,9 @@ pub struct Settings {
     pub databricks: DatabricksSettings,
     pub telemetry: TelemetrySettings,
     pub fleet: FleetSettings,
+
+    /// What the file and the environment said of each setting, hashed: some of it is secret.
+    given: BTreeMap<String, u64>,
 }
 
 /// One local engine's share of the machine.
@@ -136,6 +169,7 @@ impl Default for Settings {
             tls_key: None,
             tls_client_ca: None,
             databricks_tokens: false,
+            admin_groups: Vec::new(),
             session_idle: Duration::from_secs(8 * 3600),
             log_url: None,
             log_spool_bytes_max: 512 << 20,
@@ -163,6 +197,7 @@ impl Default for Settings {
             databricks: DatabricksSettings::default(),
             telemetry: TelemetrySettings::default(),
             fleet: FleetSettings::default(),
+            given: BTreeMap::new(),
         }
     }
 }
@@ -265,7 +300,10 @@ impl Settings {
                 continue;
             }
             let outcome = match by_variable.get(&name) {
-                Some(setting) => (setting.set)(self, Given::Text(&value)),
+                Some(setting) => {
+                    self.given.insert(setting.path.into(), hash_of(&value));
+                    (setting.set)(self, Given::Text(&value))
+                }
                 // Other programs may have variables of this prefix; only what looks misspelt is a mistake.
                 None => match nearest(&name[PREFIX.len()..], by_variable.keys().map(|v| &v[PREFIX.len()..])) {
                     Some(near) => Err(format!("no setting has this name; did you mean {PREFIX}{near}?")),
@@ -296,20 +334,27 @@ impl Settings {
             admission: AdmissionConfig { queue_max: usize::try_from(self.queue_max).unwrap_or(usize::MAX), wait_max: self.queue_wait },
             escalation: self.escalation,
             timeout: self.timeout,
+            shadow: ShadowConfig {
+                share: self.shadow_share,
+                rows_max: self.shadow_rows_max,
+                timeout: self.shadow_timeout,
+                runs_max: usize::try_from(self.shadow_runs_max).unwrap_or(1),
+            },
+            administrators: self.administrators(),
         })
     }
 
-    /// Whether something differs that only a start takes on.
-    pub fn differs_at_start(&self, other: &Self) -> bool {
-        let mut settings = self.clone();
-        settings.strategy = other.strategy.clone();
-        settings.default_profile = other.default_profile.clone();
-        settings.profiles = other.profiles.clone();
-        settings.escalation = other.escalation;
-        settings.queue_max = other.queue_max;
-        settings.queue_wait = other.queue_wait;
-        settings.timeout = other.timeout;
-        format!("{settings:?}") != format!("{other:?}")
+    /// Who may see what everybody did, by name.
+    fn administrators(&self) -> HashSet<Principal> {
+        let users = self.users.iter().filter(|user| user.admin).map(|user| &user.name);
+        users.chain(self.tokens.iter().filter(|token| token.admin).map(|token| &token.principal)).map(Principal::new).collect()
+    }
+
+    /// Names of what was written differently in `other`, and whether each takes effect without a restart.
+    pub fn changes(&self, other: &Self) -> Vec<(String, bool)> {
+        let names: BTreeSet<&String> = self.given.keys().chain(other.given.keys()).collect();
+        let changed = names.into_iter().filter(|name| self.given.get(*name) != other.given.get(*name));
+        changed.map(|name| (name.clone(), LIVE.contains(&name.as_str()))).collect()
     }
 
     /// Engines that are switched on, by the names they go by.
@@ -359,6 +404,9 @@ impl Settings {
                     .into(),
             );
         }
+        if !self.admin_groups.is_empty() && !self.databricks_tokens {
+            wrong("auth.admin_groups", "names groups of Databricks, which are asked for with auth.databricks_tokens = true only".into());
+        }
         let files = [("tls.certificate", &self.tls_certificate), ("tls.key", &self.tls_key), ("tls.client_ca", &self.tls_client_ca)];
         for (setting, path) in files {
             if let Some(path) = path.as_ref().filter(|p| !p.is_file()) {
@@ -375,6 +423,10 @@ impl Settings {
         }
         for mistake in self.unknown_engines() {
             wrong("profiles", mistake);
+        }
+        for setting in self.profiles.iter().filter(|setting| setting.profile.writes == Some(true) && self.databricks.host.is_none()) {
+            let name = &setting.profile.name;
+            wrong("profiles", format!("profiles.{name}: `writes = true` needs [databricks]: nothing else takes what changes something"));
         }
         for mistake in self.databricks.mistakes() {
             wrong("databricks", mistake);
@@ -405,6 +457,9 @@ impl TomlReader<'_> {
             let path = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
             let key_span = table.key(key).and_then(toml_edit::Key::span);
             let line = key_span.or_else(|| item.span()).map_or(line_above, |span| self.lines.line_of(span.start));
+            if item.is_value() || WHOLE.contains(&path.as_str()) {
+                self.settings.given.insert(path.clone(), hash_of(&written(item)));
+            }
             let outcome = match path.as_str() {
                 "auth.users" => auth::users(item).map(|users| self.settings.users = users),
                 "auth.tokens" => auth::tokens(item).map(|tokens| self.settings.tokens = tokens),
@@ -429,6 +484,20 @@ impl TomlReader<'_> {
             }
         }
     }
+}
+
+/// A value without the space and the remarks around it; a section as it stands.
+fn written(item: &Item) -> String {
+    match item.as_value() {
+        Some(value) => value.clone().decorated("", "").to_string(),
+        None => item.to_string(),
+    }
+}
+
+fn hash_of(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn is_section(path: &str) -> bool {

@@ -19,7 +19,7 @@ pub struct ProfileSetting {
 }
 
 const DAY_SECONDS: f64 = 86_400.0;
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "base",
     "strategy",
     "engines",
@@ -32,6 +32,7 @@ const KEYS: [&str; 14] = [
     "over_budget",
     "over_budget_profile",
     "over_budget_engines",
+    "writes",
     "users",
     "tags",
 ];
@@ -77,6 +78,7 @@ fn read_one(name: &str, section: &dyn TableLike) -> Result<ProfileSetting, Strin
     profile.limits.rows_max = given(section, "rows_max", |v| v.whole(1, i64::MAX as u64))?.or(profile.limits.rows_max);
     profile.limits.scan_bytes_max = given(section, "scan_max", |v| v.bytes(1))?.or(profile.limits.scan_bytes_max);
     profile.budget = budget(section)?.or(profile.budget);
+    profile.writes = given(section, "writes", |v| v.boolean())?.or(profile.writes);
     Ok(ProfileSetting { profile, users: list(section, "users")?.unwrap_or_default(), tags: list(section, "tags")?.unwrap_or_default() })
 }
 

@@ -308,8 +308,12 @@ pub(crate) static SETTINGS: std::sync::LazyLock<Vec<Setting>> = std::sync::LazyL
 pub fn documentation() -> Vec<(String, String, String)> {
     let mut lines: Vec<(String, String, String)> =
         SETTINGS.iter().map(|s| (s.path.to_string(), s.variable(), s.help.to_string())).collect();
-    lines.push(("auth.users".into(), String::new(), "users: `name` and `password_hash` (argon2, PHC text)".into()));
-    lines.push(("auth.tokens".into(), String::new(), "bearer tokens: `principal` and `token_sha256` (hex)".into()));
+    lines.push((
+        "auth.users".into(),
+        String::new(),
+        "users: `name`, `password_hash` (argon2, PHC text), and `admin` for who sees what everybody did".into(),
+    ));
+    lines.push(("auth.tokens".into(), String::new(), "bearer tokens: `principal`, `token_sha256` (hex), and `admin`".into()));
     lines.push((
         "profiles.<name>".into(),
         String::new(),

@@ -1,0 +1,68 @@
+//! What an engine tells of one run beside its rows: how much memory it took, and under which name
+//! the run stands elsewhere. Telling is optional and never in the way of the rows; what wasn't told
+//! is unknown, never zero.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Longer names are left out.
+const STATEMENT_ID_BYTES_MAX: usize = 256;
+
+/// One run's findings, written by its engine while it runs; complete once its stream has ended.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// One more than the peak, so that 0 is a peak that isn't known.
+    memory: AtomicU64,
+    statement_id: OnceLock<String>,
+}
+
+impl Findings {
+    /// The query holds, or has held, this many bytes.
+    pub fn memory(&self, bytes: u64) {
+        self.memory.fetch_max(bytes.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// The most that it is known to have held, in bytes.
+    pub fn memory_bytes_peak(&self) -> Option<u64> {
+        self.memory.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// A warehouse has named the statement; the first name stays.
+    pub fn statement(&self, id: &str) {
+        if !id.is_empty() && id.len() <= STATEMENT_ID_BYTES_MAX {
+            let _ = self.statement_id.set(id.to_string());
+        }
+    }
+
+    pub fn statement_id(&self) -> Option<&str> {
+        self.statement_id.get().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peak_is_unknown_until_told_and_only_grows() {
+        let findings = Findings::default();
+        assert_eq!(findings.memory_bytes_peak(), None);
+        findings.memory(0);
+        assert_eq!(findings.memory_bytes_peak(), Some(0));
+        findings.memory(9);
+        findings.memory(4);
+        assert_eq!(findings.memory_bytes_peak(), Some(9));
+        findings.memory(u64::MAX);
+        assert_eq!(findings.memory_bytes_peak(), Some(u64::MAX - 1));
+    }
+
+    #[test]
+    fn the_first_name_stays() {
+        let findings = Findings::default();
+        findings.statement("");
+        assert_eq!(findings.statement_id(), None);
+        findings.statement("a");
+        findings.statement("b");
+        assert_eq!(findings.statement_id(), Some("a"));
+    }
+}

@@ -1,0 +1,199 @@
+//! How much memory a query holds at its peak. DuckDB counts memory by instance, not by query, and
+//! its own profiling counts cached files in; so an instance is asked now and then, from a thread
+//! beside the queries, while one query runs on it alone.
+//!
+//! Never asked in a query's own time, never for queries that share their instance, whose shares
+//! nobody knows, and ever more rarely the longer a query runs. What wasn't seen is unknown.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::instance::Instance;
+
+/// What is kept for later queries isn't this one's.
+const HELD_SQL: &str = "SELECT CAST(coalesce(sum(memory_usage_bytes), 0) AS BIGINT) AS held FROM duckdb_memory() WHERE tag NOT IN ('EXTERNAL_FILE_CACHE', 'OBJECT_CACHE')";
+/// The first look, and the shortest pause between two.
+const PAUSE_MIN: Duration = Duration::from_millis(40);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// A pause is this part of the time that the query has run.
+const PAUSE_PART: u32 = 4;
+/// Without queries for so long the thread sleeps until it's woken.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// Watches the queries of one worker.
+pub struct MemoryWatch {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queries: Vec<Arc<Entry>>,
+    resting: bool,
+    closed: bool,
+}
+
+struct Entry {
+    instance: Weak<Instance>,
+    began: Instant,
+    /// No other query has run on its instance meanwhile.
+    alone: AtomicBool,
+    /// One more than the peak; 0: never seen.
+    peak: AtomicU64,
+    next: Mutex<Instant>,
+}
+
+/// One query, watched until this is dropped.
+pub struct Watched {
+    shared: Arc<Shared>,
+    entry: Arc<Entry>,
+}
+
+impl MemoryWatch {
+    /// The thread is bound by the limits of the caller's. A system without one to spare watches nothing.
+    pub fn start() -> Self {
+        let shared = Arc::<Shared>::default();
+        let own = shared.clone();
+        if let Err(error) = std::thread::Builder::new().name("memory-watch".into()).spawn(move || watch(&own)) {
+            tracing::warn!(%error, "no thread watches queries' memory");
+        }
+        Self { shared }
+    }
+
+    pub fn enter(&self, instance: &Arc<Instance>) -> Watched {
+        let began = Instant::now();
+        let instance = Arc::downgrade(instance);
+        let mut state = self.shared.state.lock();
+        let mut alone = true;
+        for other in state.queries.iter().filter(|other| other.instance.ptr_eq(&instance)) {
+            other.alone.store(false, Ordering::Relaxed);
+            alone = false;
+        }
+        let entry = Entry { instance, began, alone: AtomicBool::new(alone), peak: AtomicU64::new(0), next: Mutex::new(began + PAUSE_MIN) };
+        let entry = Arc::new(entry);
+        state.queries.push(entry.clone());
+        if state.resting {
+            self.shared.wake.notify_one();
+        }
+        Watched { shared: self.shared.clone(), entry }
+    }
+}
+
+impl Drop for MemoryWatch {
+    fn drop(&mut self) {
+        self.shared.state.lock().closed = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Watched {
+    /// The most that the query was seen to hold, in bytes; `None` where it can't be told.
+    pub fn peak(&self) -> Option<u64> {
+        let alone = self.entry.alone.load(Ordering::Relaxed);
+        self.entry.peak.load(Ordering::Relaxed).checked_sub(1).filter(|_| alone)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.shared.state.lock().queries.retain(|entry| !Arc::ptr_eq(entry, &self.entry));
+    }
+}
+
+fn watch(shared: &Shared) {
+    let mut state = shared.state.lock();
+    let mut busy = Instant::now();
+    while !state.closed {
+        let now = Instant::now();
+        let due: Vec<Arc<Entry>> = state.queries.iter().filter(|entry| entry.is_due(now)).cloned().collect();
+        if !state.queries.is_empty() {
+            busy = now;
+        }
+        if !due.is_empty() {
+            MutexGuard::unlocked(&mut state, || due.iter().for_each(|entry| entry.look()));
+            continue;
+        }
+        if now.duration_since(busy) >= REST_AFTER {
+            state.resting = true;
+            shared.wake.wait(&mut state);
+            state.resting = false;
+        } else {
+            shared.wake.wait_for(&mut state, PAUSE_MIN);
+        }
+    }
+}
+
+impl Entry {
+    fn is_due(&self, now: Instant) -> bool {
+        self.alone.load(Ordering::Relaxed) && *self.next.lock() <= now
+    }
+
+    fn look(&self) {
+        // One whose instance is gone, or is broken, is over.
+        if let Some(held) = self.instance.upgrade().and_then(|instance| held_bytes(&instance)) {
+            self.peak.fetch_max(held.saturating_add(1), Ordering::Relaxed);
+        }
+        let now = Instant::now();
+        let pause = (now.duration_since(self.began) / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX);
+        *self.next.lock() = now + pause;
+    }
+}
+
+fn held_bytes(instance: &Instance) -> Option<u64> {
+    let connection = instance.connect().ok()?;
+    let prepared = connection.prepare_select(HELD_SQL).ok()?;
+    let mut rows = prepared.stream(prepared.schema().ok()?, || false).ok()?;
+    let batch = rows.next_chunk().ok()??;
+    let held = batch.column(0).as_primitive_opt::<Int64Type>()?;
+    (!held.is_empty() && held.is_valid(0)).then(|| u64::try_from(held.value(0)).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::Instances;
+    use crate::{Config, Key};
+
+    const SORT: &str = "SELECT range AS i FROM range(2000000) ORDER BY hash(range)";
+
+    fn until(what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !condition() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_query_alone_on_its_instance_is_seen_and_two_together_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let instances = Instances::open(&Config::new(Key::new(vec![7; 32]).unwrap(), folder.path().into(), 1 << 30, 2)).unwrap();
+        let memory = MemoryWatch::start();
+        let instance = instances.shared().unwrap();
+        let connection = instance.connect().unwrap();
+        let watched = memory.enter(&instance);
+        let prepared = connection.prepare_select(SORT).unwrap();
+        let mut rows = prepared.stream(prepared.schema().unwrap(), || false).unwrap();
+        assert!(rows.next_chunk().unwrap().is_some());
+        // Two million rows of eight bytes are sorted and wait to be taken.
+        until("the sort's memory isn't seen", || watched.peak().is_some_and(|bytes| bytes > 8_000_000));
+        let second = memory.enter(&instance);
+        assert_eq!((watched.peak(), second.peak()), (None, None));
+        // Elsewhere it is alone.
+        let private = instances.private().unwrap();
+        let third = memory.enter(&private);
+        until("an instance of its own isn't seen", || third.peak().is_some());
+        drop((watched, second, third));
+        assert!(memory.shared.state.lock().queries.is_empty());
+    }
+}
