@@ -20,7 +20,7 @@ use crate::types;
 const DEPTH_MAX: usize = 500;
 
 #[derive(Debug, Clone, PartialEq)]
-enum Json {
+pub(crate) enum Json {
     Null,
     Bool(bool),
     /// As written.
@@ -36,12 +36,12 @@ struct Reader<'a> {
 
 impl Json {
     /// The text's first value; `None` when it isn't JSON.
-    fn read(text: &str) -> Option<Json> {
+    pub(crate) fn read(text: &str) -> Option<Json> {
         Reader { rest: text.chars() }.value(0)
     }
 
     /// As Databricks writes it back: without white space, fractions as doubles.
-    fn write(&self, out: &mut String) -> Option<()> {
+    pub(crate) fn write(&self, out: &mut String) -> Option<()> {
         match self {
             Json::Null => out.push_str("null"),
             Json::Bool(b) => out.push_str(if *b { "true" } else { "false" }),

@@ -13,6 +13,8 @@ mod def;
 pub mod duckdb;
 mod errors;
 pub mod fold;
+mod from_json;
+mod hash;
 mod json;
 pub mod lambda;
 pub mod lazy;

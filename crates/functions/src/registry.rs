@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::def::FunctionDef;
-use crate::{aggregates, conditional, datetime, json, lambda, math, misc, nested, regexp, strings, windows};
+use crate::{aggregates, conditional, datetime, from_json, hash, json, lambda, math, misc, nested, regexp, strings, windows};
 
 macro_rules! families {
     ($($module:ident::$slice:ident),* $(,)?) => {
@@ -42,6 +42,8 @@ static FAMILIES: &[(&str, &[FunctionDef])] = families![
     datetime::ZONES,
     datetime::WINDOWS,
     json::JSON,
+    from_json::FROM_JSON,
+    hash::HASH,
     misc::MISC,
 ];
 

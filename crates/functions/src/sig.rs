@@ -89,8 +89,26 @@ pub(crate) fn cast(ctx: &BindContext, name: &str, index: usize, arg: Typed, p: P
         P::Opt => Ok(arg),
         P::StrOrBin if arg.ty == DataType::Binary => Ok(arg),
         P::AnyTs if is_timestamp => Ok(arg),
+        // A parameter takes any number, which raises where it doesn't fit; days to add must be whole.
+        P::Int | P::Long if types::is_numeric(&arg.ty) && !takes_integers_only(name) => crate::cast::implicit_cast(ctx, arg, &wanted(p)),
         _ => cast_to(ctx, name, index, arg, &wanted(p)),
     }
+}
+
+/// Functions that take no fractions, and no integers wider than theirs.
+fn takes_integers_only(name: &str) -> bool {
+    matches!(
+        name,
+        "date_add"
+            | "date_sub"
+            | "date_add_days"
+            | "timestamp_millis"
+            | "timestamp_micros"
+            | "element_at"
+            | "try_element_at"
+            | "get"
+            | "array_insert"
+    )
 }
 
 fn wanted(p: P) -> DataType {

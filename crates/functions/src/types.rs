@@ -417,14 +417,13 @@ fn null_safe_to_decimal(from: &DataType, to: (u8, i8)) -> bool {
 /// Whether an argument of type `from` may stand where a function takes `to`: widening, strings to
 /// simple types, simple types to strings, dates and timestamps to one another.
 pub fn can_implicitly_cast(from: &DataType, to: &DataType) -> bool {
-    use DataType::{Binary, Null, Utf8};
+    use DataType::{Null, Utf8};
     if same(from, to) {
         return true;
     }
     match (from, to) {
         (Null, _) => true,
         (Utf8, t) => is_atomic(t) && !is_interval(t),
-        (Binary, Utf8) => false,
         (f, Utf8) => is_atomic(f) && !is_interval(f),
         (f, t) if is_integral(f) && is_integral(t) => rank(f) <= rank(t),
         (f, DataType::Decimal128(p, s)) => decimal_is_wider((*p, *s), f),

@@ -328,7 +328,7 @@ impl Cast<'_> {
             DataType::Float32 => self.values::<TimestampMicrosecondType, Float32Type>(|v| Ok(Some(fractional(v) as f32))),
             DataType::Float64 => self.values::<TimestampMicrosecondType, Float64Type>(|v| Ok(Some(fractional(v)))),
             DataType::Decimal128(p, s) => self.values::<TimestampMicrosecondType, Decimal128Type>(|v| {
-                double_to_decimal(fractional(v), *p, *s).map(Some).ok_or(Fault::OutOfRange)
+                rescale(i128::from(v), 6, *s).filter(|v| in_precision(*v, *p)).map(Some).ok_or(Fault::OutOfRange)
             }),
             t => {
                 integral!(t, T => self.values::<TimestampMicrosecondType, T>(|v| seconds(v).try_into().map(Some).map_err(|_| Fault::Overflow)),
@@ -343,10 +343,16 @@ impl Cast<'_> {
             DataType::Float64 => self.values::<Float64Type, TimestampMicrosecondType>(seconds_to_micros),
             DataType::Decimal128(_, s) => {
                 let unit = power_of_ten(*s).ok_or_else(|| self.unknown())?;
+                let (whole, rest) = (|v: i128| v / unit, |v: i128| v % unit);
                 self.values::<Decimal128Type, TimestampMicrosecondType>(|v| {
-                    // Wide enough: 38 digits and six more don't fit, but neither would the instant.
-                    let micros = v.checked_mul(i128::from(MICROS_PER_SECOND)).ok_or(Fault::Overflow)? / unit;
-                    i64::try_from(micros).map(Some).map_err(|_| Fault::Overflow)
+                    let million = i128::from(MICROS_PER_SECOND);
+                    // Java's `longValue` keeps the low 64 bits. `rest` has at most 38 digits, so that its
+                    // product is taken in two steps where it wouldn't fit.
+                    let part = match rest(v).checked_mul(million) {
+                        Some(product) => product / unit,
+                        None => rest(v) / (unit / million),
+                    };
+                    Ok(Some(whole(v).wrapping_mul(million).wrapping_add(part) as i64))
                 })
             }
             // Java's `SECONDS.toMicros`, which saturates.
@@ -508,6 +514,7 @@ fn seconds_to_micros(value: f64) -> Converted<i64> {
     if !value.is_finite() {
         return Err(Fault::Malformed);
     }
-    // Java's conversion saturates, as Rust's does.
-    Ok(Some((value * MICROS_PER_SECOND as f64) as i64))
+    let micros = value * MICROS_PER_SECOND as f64;
+    // As for other casts of floats, the bound that rounds up to 2^63 passes.
+    truncated(micros, i64::MIN, i64::MAX).map(Some).ok_or(Fault::Overflow)
 }

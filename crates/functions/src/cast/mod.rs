@@ -22,9 +22,9 @@ use flightpath_types::{Error, Result};
 
 pub(crate) use eval::{Mode, cast_array, decimal_to_double, in_precision, power_of_ten};
 pub(crate) use parse::days as days_from_civil;
-pub(crate) use text::{civil, double as double_text, write_value};
+pub(crate) use text::{civil, double as double_text, float as float_text, write_value};
 #[cfg(test)]
-pub(crate) use text::{date as date_text, float as float_text, wall_clock as wall_clock_text};
+pub(crate) use text::{date as date_text, wall_clock as wall_clock_text};
 use zone::Zone;
 
 use crate::def::{BindContext, Bound, Invocation, ScalarDef, Typed};
@@ -250,6 +250,22 @@ fn evaluate(call: &Invocation<'_>, mode: Mode) -> Result<ColumnarValue> {
             Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&cast, 0).map_err(|e| Error::internal(e.to_string()))?))
         }
         None => Err(Error::internal("a cast without an argument")),
+    }
+}
+
+/// A text as a DATE, a TIMESTAMP or a decimal, as CAST reads it; `None` where that raises.
+pub(crate) fn parse_date(text: &str) -> Option<i32> {
+    parse::date(text)
+}
+
+pub(crate) fn parse_timestamp(text: &str, zone: Zone) -> Option<i64> {
+    parse::timestamp(text, zone)
+}
+
+pub(crate) fn parse_decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
+    match parse::decimal(text, precision, scale) {
+        parse::DecimalText::Value(v) => Some(v),
+        parse::DecimalText::Malformed | parse::DecimalText::OutOfRange => None,
     }
 }
 

@@ -93,6 +93,10 @@ impl Rule<'_> {
                 let seconds = format!("TRY_CAST(({micros} - ({micros} % 1000000 + 1000000) % 1000000) // 1000000 AS {target})");
                 Ok(self.checked(&seconds, &duck::cast_overflow(f, t)))
             }
+            (f, DataType::Decimal128(p, s)) if types::is_timestamp(f) => {
+                let seconds = format!("CAST(epoch_us({x}) AS DECIMAL(20,0)) * CAST('0.000001' AS DECIMAL(6,6))");
+                Ok(self.checked(&format!("TRY_CAST(({seconds}) AS {target})"), &duck::numeric_out_of_range(*p, *s)))
+            }
             (f, Float64) if types::is_timestamp(f) => Ok(format!("(epoch_us({x}) / 1000000)")),
             (Int64, t) if types::is_timestamp(t) => Ok(crate::datetime::timestamp_of_seconds(x)),
             (f, t) if types::is_integral(f) && types::is_timestamp(t) => Ok(format!("make_timestamptz(CAST({x} AS BIGINT) * 1000000)")),

@@ -20,7 +20,7 @@ pub(crate) static BITS: &[FunctionDef] = &[
     scalar!("bin", [], bind: |x, a| call(x, "bin", a, &[P::Long], strict(DataType::Utf8)), eval: eval!(texts; n: long => format!("{n:b}")),
         duckdb: |c| named(c, "bin"), proof: "slt: math"),
     scalar!("conv", [], bind: |x, a| call(x, "conv", a, &[P::Str, P::Int, P::Int], maybe(DataType::Utf8)),
-        eval: eval!(texts; s: text, from: int, to: int =>? conv(s, from, to)), duckdb: conv_text, proof: "slt: math"),
+        eval: eval!(texts; s: text, from: int, to: int =>? conv(s, from, to)?), duckdb: conv_text, proof: "slt: math"),
     scalar!("factorial", [], bind: |x, a| call(x, "factorial", a, &[P::Int], maybe(DataType::Int64)), eval: factorial,
         duckdb: |c| template(c, "CASE WHEN {} BETWEEN 0 AND 20 THEN CAST(factorial({}) AS BIGINT) END"), proof: "corpus: arith-050"),
     scalar!("bit_count", [], bind: bind_bit_count, eval: |c| unary::<Int64Type, Int32Type>(c, Mode::Ansi, |v| (v.count_ones() as i32, false), |_| never()),
@@ -63,7 +63,8 @@ fn bind_hex(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     let arg = args.into_iter().next().ok_or_else(never)?;
     let arg = match &arg.ty {
         DataType::Utf8 | DataType::Binary => arg,
-        ty if types::is_integral(ty) || *ty == DataType::Null => implicit_cast(ctx, arg, &DataType::Int64)?,
+        ty if types::is_numeric(ty) || *ty == DataType::Null => implicit_cast(ctx, arg, &DataType::Int64)?,
+        ty if types::can_implicitly_cast(ty, &DataType::Utf8) => implicit_cast(ctx, arg, &DataType::Utf8)?,
         ty => return Err(unexpected_input("hex", 0, "BIGINT\" or \"BINARY\" or \"STRING", ty)),
     };
     let nullable = arg.nullable;
@@ -93,7 +94,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if text.len().is_multiple_of(2) { hex::decode(text).ok() } else { hex::decode(format!("0{text}")).ok() }
 }
 
-/// Hive's `conv`: unsigned 64 bits, stops at the first character that is no digit, saturates.
+/// Hive's `conv`: unsigned 64 bits, stops at the first character that is no digit.
 /// Of numbers that aren't negative, between literal bases.
 fn conv_text(call: &DuckCall<'_>) -> Result<String, String> {
     let base = |index: usize| match call.literals.get(index) {
@@ -117,15 +118,16 @@ fn conv_text(call: &DuckCall<'_>) -> Result<String, String> {
     ))
 }
 
-fn conv(text: &str, from: i32, to: i32) -> Option<String> {
+/// More than 64 bits raise.
+fn conv(text: &str, from: i32, to: i32) -> Result<Option<String>> {
     const BASES: std::ops::RangeInclusive<u32> = 2..=36;
     let (from, to_abs) = (from.unsigned_abs(), to.unsigned_abs());
     if !BASES.contains(&from) || !BASES.contains(&to_abs) {
-        return None;
+        return Ok(None);
     }
     let text = text.trim_matches(' ');
     if text.is_empty() {
-        return None;
+        return Ok(None);
     }
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -135,10 +137,7 @@ fn conv(text: &str, from: i32, to: i32) -> Option<String> {
     for digit in digits.chars().map_while(|c| c.to_digit(from)) {
         match value.checked_mul(u64::from(from)).and_then(|v| v.checked_add(u64::from(digit))) {
             Some(v) => value = v,
-            None => {
-                value = u64::MAX;
-                break;
-            }
+            None => return Err(crate::errors::arithmetic_overflow("conv")),
         }
     }
     if negative && to > 0 {
@@ -161,7 +160,7 @@ fn conv(text: &str, from: i32, to: i32) -> Option<String> {
     if negative && to < 0 {
         out.push('-');
     }
-    Some(out.into_iter().rev().collect())
+    Ok(Some(out.into_iter().rev().collect()))
 }
 
 fn factorial(call: &Invocation<'_>) -> Result<ColumnarValue> {

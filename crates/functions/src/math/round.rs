@@ -232,10 +232,14 @@ fn whole(call: &Invocation<'_>, how: Rounding) -> Result<ColumnarValue> {
     match first_type(call)? {
         DataType::Decimal128(_, s) => decimal(call, s, scale, how),
         DataType::Int64 => unary::<Int64Type, Int64Type>(call, Mode::Ansi, |v| (v, false), |_| unexpected(call.ret)),
-        // Java's conversion to long saturates and makes NaN 0, as Rust's does.
+        // NaN becomes 0, as in Java's conversion to long.
         DataType::Float64 => {
-            let f = |v: f64| (if how == Rounding::Up { v.ceil() } else { v.floor() } as i64, false);
-            unary::<Float64Type, Int64Type>(call, Mode::Ansi, f, |_| unexpected(call.ret))
+            let f = |v: f64| {
+                let whole = if how == Rounding::Up { v.ceil() } else { v.floor() };
+                // 2^63 and beyond: the bound itself isn't a BIGINT.
+                (whole as i64, !(whole.is_nan() || (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&whole)))
+            };
+            unary::<Float64Type, Int64Type>(call, Mode::Ansi, f, |_| errors::arithmetic_overflow("bigint"))
         }
         ty => Err(unexpected(&ty)),
     }
@@ -332,8 +336,8 @@ fn whole_text(call: &DuckCall<'_>, name: &str) -> Result<String, String> {
     match (ty, call.ret) {
         (DataType::Int64, DataType::Int64) => Ok(x.to_owned()),
         (DataType::Float64, DataType::Int64) => Ok(format!(
-            "coalesce(TRY_CAST({name}({x}) AS BIGINT), CASE WHEN isnan({x}) THEN CAST(0 AS BIGINT) WHEN {x} > 0 THEN CAST(9223372036854775807 AS BIGINT) \
-             WHEN {x} < 0 THEN CAST(-9223372036854775808 AS BIGINT) END)"
+            "coalesce(TRY_CAST({name}({x}) AS BIGINT), CASE WHEN isnan({x}) THEN CAST(0 AS BIGINT) WHEN {x} IS NOT NULL THEN {} END)",
+            duck::arithmetic_overflow("bigint")
         )),
         (DataType::Decimal128(_, 0), _) if scale >= 0 => Ok(x.to_owned()),
         (DataType::Decimal128(..), _) if scale == 0 => Ok(format!("{name}({x})")),

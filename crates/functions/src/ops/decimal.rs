@@ -101,12 +101,12 @@ impl Shape {
         Some((wide(a, self.left_scale)?.checked_rem(wide(b, self.right_scale)?)?, i32::from(exact)))
     }
 
-    /// Towards zero, as a BIGINT.
+    /// Towards zero, as a BIGINT: the low 64 bits, as Java's `longValue` gives.
     pub(crate) fn integral(&self, a: i128, b: i128) -> Option<i64> {
         let exact = self.left_scale.max(self.right_scale);
         let wide = |v: i128, scale: i8| i256::from_i128(v).checked_mul(power(exact - scale));
         let quotient = wide(a, self.left_scale)?.checked_div(wide(b, self.right_scale)?)?;
-        quotient.to_i128().and_then(|v| i64::try_from(v).ok())
+        quotient.to_i128().map(|v| v as i64)
     }
 
     /// Rounds an exact value of scale `from` to the result's type.

@@ -129,7 +129,13 @@ fn integral(call: &DuckCall<'_>, op: Op, mode: Mode, a: &str, b: &str, ty: &Data
             // In whole numbers that hold every sum; what comes out is nearer to zero than the divisor.
             _ => {
                 let (x, y) = (format!("CAST({a} AS HUGEINT)"), format!("CAST({b} AS HUGEINT)"));
-                let text = format!("CAST(CASE WHEN {x} % {y} < 0 THEN ({x} % {y} + {y}) % {y} ELSE {x} % {y} END AS {name})");
+                // Java adds in wrapping arithmetic of at least 32 bits, which shows for great negative divisors.
+                let (least, span) = match ty {
+                    DataType::Int64 => ("-9223372036854775808", "18446744073709551616"),
+                    _ => ("-2147483648", "4294967296"),
+                };
+                let sum = format!("({x} % {y} + {y} + CASE WHEN {x} % {y} + {y} < {least} THEN CAST('{span}' AS HUGEINT) ELSE 0 END)");
+                let text = format!("CAST(CASE WHEN {x} % {y} < 0 THEN {sum} % {y} ELSE {x} % {y} END AS {name})");
                 divided(call, mode, &duck::remainder_by_zero(), &text)
             }
         },
@@ -185,6 +191,13 @@ fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Resu
             if mode == Mode::Try && (p1 + shift.max(0) + 1 > WIDE_DIGITS || p2 + (-shift).max(0) + 1 > WIDE_DIGITS) {
                 return Err(unknown(call, "/"));
             }
+            // Both sides are doubled in whole numbers of at most 38 digits. Fewer before the point than the
+            // type has are let through, and DuckDB raises beyond; but wide types are full more often.
+            if (p1 > NARROW_DIGITS && p1 + shift.max(0) + 1 > WIDE_DIGITS + WHOLE_DIGITS_MIN)
+                || (p2 > NARROW_DIGITS && p2 + (-shift).max(0) + 1 > WIDE_DIGITS)
+            {
+                return Err(wide.into());
+            }
             divide(call, mode, (a, s1), (b, s2), scale)
         }
         Op::Remainder if common_digits <= WIDE_DIGITS && scale == common_scale => {
@@ -200,9 +213,12 @@ fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Resu
         Op::Remainder | Op::Pmod => Err(wide.into()),
         Op::Integral => {
             let (x, y) = (unscaled(a, s1, common_scale - s1), unscaled(b, s2, common_scale - s2));
-            let raise = duck::arithmetic_overflow("bigint");
+            if (p1 - s1).max(p2 - s2) + common_scale > WIDE_DIGITS {
+                return Err(wide.into());
+            }
+            let refuse = text::refuse_value("A quotient beyond BIGINT isn't known on DuckDB.");
             let quotient =
-                format!("coalesce(TRY_CAST({x} // {y} AS BIGINT), CASE WHEN {a} IS NOT NULL AND {b} IS NOT NULL THEN {raise} END)");
+                format!("coalesce(TRY_CAST({x} // {y} AS BIGINT), CASE WHEN {a} IS NOT NULL AND {b} IS NOT NULL THEN {refuse} END)");
             divided(call, mode, &duck::divide_by_zero(), &quotient)
         }
     }
@@ -261,7 +277,21 @@ pub(crate) fn bit_not(call: &DuckCall<'_>) -> Result<String, String> {
 }
 
 pub(crate) fn shift_left(call: &DuckCall<'_>) -> Result<String, String> {
-    Err(format!("{}: DuckDB raises where bits are shifted out", unknown(call, "<<")))
+    let (a, b) = pair(call, "<<")?;
+    let distance = |mask: i64| match literal_integer(call, 1) {
+        Some(n) => (n & mask).to_string(),
+        None => format!("CAST({b} & {mask} AS HUGEINT)"),
+    };
+    // DuckDB raises where bits are shifted out: in whole numbers that hold them, and the low bits kept.
+    Ok(if call.ret == &DataType::Int64 {
+        let kept = |n: &str| format!("(CAST({a} AS HUGEINT) & ((CAST(1 AS HUGEINT) << CAST(64 - {n} AS HUGEINT)) - 1))");
+        let n = distance(63);
+        signed(&format!("({} * (CAST(1 AS HUGEINT) << CAST({n} AS HUGEINT)))", kept(&n)), 64, "BIGINT")
+    } else {
+        let n = distance(31);
+        let low = format!("((CAST({a} AS HUGEINT) * (CAST(1 AS HUGEINT) << CAST({n} AS HUGEINT))) & CAST(4294967295 AS HUGEINT))");
+        signed(&low, 32, "INTEGER")
+    })
 }
 
 pub(crate) fn shift_right(call: &DuckCall<'_>) -> Result<String, String> {
@@ -271,7 +301,18 @@ pub(crate) fn shift_right(call: &DuckCall<'_>) -> Result<String, String> {
 }
 
 pub(crate) fn shift_right_unsigned(call: &DuckCall<'_>) -> Result<String, String> {
-    Err(unknown(call, ">>>"))
+    let (a, b) = pair(call, ">>>")?;
+    let (bits, name) = if call.ret == &DataType::Int64 { (64, "BIGINT") } else { (32, "INTEGER") };
+    let all = (1_i128 << bits) - 1;
+    let low = format!("((CAST({a} AS HUGEINT) & CAST('{all}' AS HUGEINT)) >> CAST({b} & {} AS HUGEINT))", bits - 1);
+    Ok(signed(&low, bits, name))
+}
+
+/// The low `bits` of a number that isn't negative, as a signed number of that width.
+fn signed(low: &str, bits: u32, name: &str) -> String {
+    let (half, span) = (1_i128 << (bits - 1), 1_i128 << bits);
+    let value = format!("CASE WHEN fp_v >= CAST('{half}' AS HUGEINT) THEN fp_v - CAST('{span}' AS HUGEINT) ELSE fp_v END");
+    format!("list_transform([{low}], lambda fp_v: CAST({value} AS {name}))[1]")
 }
 
 pub(crate) fn negate(call: &DuckCall<'_>) -> Result<String, String> {

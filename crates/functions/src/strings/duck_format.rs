@@ -54,7 +54,9 @@ pub(super) fn format_number(c: &DuckCall<'_>) -> Result<String, String> {
             let text = plain(&format!("printf('%.{digits}f', CAST(abs(fp_s) AS DOUBLE))"));
             format!(
                 "list_transform([{x}], lambda fp_s: CASE WHEN fp_s IS NULL THEN NULL WHEN isnan(fp_s) THEN 'NaN' WHEN isinf(fp_s) THEN CASE WHEN fp_s > 0 THEN '∞' ELSE '-∞' END \
-                 WHEN abs(fp_s) >= 1e30 THEN {} ELSE {} || {text} END)[1]",
+                 WHEN abs(fp_s) >= 1e{} THEN {} ELSE {} || {text} END)[1]",
+                // With more than 15 digits the exact value's differ from the shortest ones.
+                15usize.saturating_sub(digits),
                 duck::refuse_value("Numbers this great can't be formatted on DuckDB."),
                 sign("signbit(fp_s)".into())
             )
@@ -115,8 +117,10 @@ fn specified(spec: &Spec, ty: &DataType) -> Result<String, String> {
                 return unknown();
             }
             match ty {
-                Decimal128(p, s) if usize::from(*p) + digits <= 36 && *s >= 0 => {
-                    signed(spec, "fp_s < 0", &format!("CAST(abs(CAST(fp_s AS DECIMAL(38,{digits}))) AS VARCHAR)"))
+                // Java's formatter doesn't know Databricks' decimals.
+                Decimal128(..) => {
+                    let raise = duckdb::raise("INVALID_PARAMETER_VALUE.PRINTF_FORMAT", "22023", "'%f with a DECIMAL; cast it to DOUBLE'");
+                    Ok(format!("CASE WHEN fp_s IS NULL THEN 'null' ELSE {raise} END"))
                 }
                 // Half up on the shortest decimal text.
                 Float64 => {

@@ -39,6 +39,9 @@ pub(crate) fn unbase64(text: &str) -> Option<Vec<u8>> {
             break;
         }
     }
+    if digits.len() % 4 == 2 && padded == 1 && chars.clone().next() != Some('=') {
+        return None;
+    }
     padded += chars.filter(|c| *c == '=').count();
     match (digits.len() % 4, padded) {
         (1, _) | (2, 1) => None,

@@ -298,7 +298,7 @@ pub(crate) static FIND: &[FunctionDef] = &[
         },
         duckdb: levenshtein_duckdb,
         proof: "text-049, hard-003, slt: text_rules"),
-    scalar!("soundex", [], [Str] => strict(Utf8),
+    scalar!("soundex", [], bind: |ctx, args| super::format::text_only("soundex", &args, false).and_then(|()| sig::call(ctx, "soundex", args, &[sig::P::Str], strict(Utf8))),
         eval: eval!(texts; s: text => search::soundex(s)),
         duckdb: |_| duck::unknown("soundex"),
         proof: "hard-003"),

@@ -26,11 +26,14 @@ fn number(array: &dyn Array, row: usize) -> Option<Value> {
         Int16 => Value::Int(i64::from(array.as_primitive::<Int16Type>().value(row)), 16),
         Int32 => Value::Int(i64::from(array.as_primitive::<Int32Type>().value(row)), 32),
         Int64 => Value::Int(array.as_primitive::<Int64Type>().value(row), 64),
-        Float32 => Value::Double(f64::from(array.as_primitive::<Float32Type>().value(row))),
+        Float32 => Value::Float(array.as_primitive::<Float32Type>().value(row)),
         Float64 => Value::Double(array.as_primitive::<Float64Type>().value(row)),
         Decimal128(_, s) => Value::Decimal(array.as_primitive::<Decimal128Type>().value(row), (*s).max(0) as usize),
         Boolean => Value::Bool(array.as_boolean().value(row)),
         Utf8 => Value::Text(array.as_string::<i32>().value(row).to_string()),
+        // Java's formatter gets days and microseconds.
+        DataType::Date32 => Value::Int(i64::from(array.as_primitive::<arrow::datatypes::Date32Type>().value(row)), 32),
+        DataType::Timestamp(..) => Value::Int(array.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(row), 64),
         _ => return None,
     })
 }
@@ -71,6 +74,7 @@ fn format_number(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
             Value::Int(v, _) => Some(pattern.format_decimal(i128::from(v), 0)),
             Value::Decimal(v, s) => Some(pattern.format_decimal(v, s)),
             Value::Double(v) => Some(pattern.format_double(v)),
+            Value::Float(v) => Some(pattern.format_double(f64::from(v))),
             Value::Null | Value::Text(_) | Value::Bool(_) => None,
         })
     })
@@ -81,7 +85,7 @@ fn bind_format_string(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> 
     sig::arity(NAME, args.len(), 1, None)?;
     let first = args.remove(0);
     let format = sig::cast(ctx, NAME, 0, first, P::Str)?;
-    let known = |ty: &DataType| types::is_numeric(ty) || matches!(ty, Utf8 | Boolean | DataType::Null);
+    let known = |ty: &DataType| types::is_numeric(ty) || types::is_datetime(ty) || matches!(ty, Utf8 | Boolean | DataType::Null);
     if let Some(other) = args.iter().find(|a| !known(&a.ty)) {
         return Err(Error::not_eligible(format!(
             "`format_string` of a value of type {} isn't known; cast it to STRING first",
@@ -189,6 +193,16 @@ fn mask_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     }))
 }
 
+/// Functions that cast nothing to a STRING by themselves.
+pub(super) fn text_only(name: &str, args: &[Typed], or_binary: bool) -> Result<()> {
+    match args.first().map(|a| &a.ty) {
+        Some(ty) if !matches!(ty, Utf8 | DataType::Null) && !(or_binary && *ty == Binary) => {
+            Err(sig::unexpected_input(name, 0, "STRING", ty))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn conversion_error(text: &str, format: &str) -> Error {
     Error::raised(
         "CONVERSION_INVALID_INPUT",
@@ -254,7 +268,7 @@ pub(crate) static FORMAT: &[FunctionDef] = &[
     scalar!("format_string", ["printf"], bind: bind_format_string, eval: format_string,
         duckdb: super::duck_format::format_string, proof: "format-001, format-007, format-015, hard-101, slt: formatting"),
     scalar!("elt", [], bind: bind_elt, eval: elt, duckdb: elt_duckdb, proof: "text-012, text-013, hard-025, slt: text_rules"),
-    scalar!("base64", [], bind: |ctx, args| sig::call(ctx, "base64", args, &[P::StrOrBin], strict(Utf8)),
+    scalar!("base64", [], bind: |ctx, args| text_only("base64", &args, true).and_then(|()| sig::call(ctx, "base64", args, &[P::StrOrBin], strict(Utf8))),
         eval: |i| { let f = Frame::new(i)?; let b = as_bytes(&f, 0)?; f.texts(|row| Ok(b(row).map(|b| encode::base64(&b)))) },
         duckdb: |c| {
             let blob = if c.types[0] == Binary { c.args[0].clone() } else { format!("encode({})", c.args[0]) };
@@ -281,6 +295,10 @@ pub(crate) static FORMAT: &[FunctionDef] = &[
         duckdb: |_| duck::unknown("decode"), proof: "text-002"),
     rewrite!("to_char", ["to_varchar"], bind: bind_to_char, proof: "text-031, format-004, format-005, format-018, format-019"),
     scalar!("number_to_char", [], bind: bind_number_to_char, eval: number_to_char, duckdb: |_| duck::unknown("to_char"), proof: "text-031, format-004, format-019"),
+    scalar!("to_number", [], bind: |ctx, args| bind_to_number(ctx, "to_number", args), eval: |i| to_number(i, false),
+        duckdb: |_| duck::unknown("to_number"), proof: "slt: scalar_functions"),
+    scalar!("try_to_number", [], bind: |ctx, args| bind_to_number(ctx, "try_to_number", args), eval: |i| to_number(i, true),
+        duckdb: |_| duck::unknown("try_to_number"), proof: "slt: scalar_functions"),
     scalar!("binary_to_char", [], [Bin, Str] => strict(Utf8),
         eval: eval!(texts; b: binary, format: text => match format.to_ascii_lowercase().as_str() {
             "base64" => encode::base64(b),
@@ -373,6 +391,37 @@ fn number_to_char(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     let (values, formats) = (frame.decimal(0)?, frame.text(1)?);
     let format = formats.get(0).map(NumberFormat::parse).transpose()?;
     frame.texts(|row| Ok(values.get(row).zip(format.as_ref()).map(|(v, f)| f.format(v, scale.max(0) as usize))))
+}
+
+fn bind_to_number(ctx: &BindContext, name: &str, mut args: Vec<Typed>) -> Result<Bound> {
+    sig::arity(name, args.len(), 2, Some(2))?;
+    let format = sig::cast(ctx, name, 1, args.remove(1), P::Str)?;
+    let value = sig::cast(ctx, name, 0, args.remove(0), P::Str)?;
+    let Some(text) = format.as_literal().and_then(|v| v.try_as_str().flatten()) else {
+        return Err(types::mismatch("NON_FOLDABLE_INPUT", format!("the format of `{name}` must be a literal")));
+    };
+    let (precision, scale) = NumberFormat::parse(text)?.decimal();
+    let ret = Decimal128(precision, scale);
+    Ok(sig::bound(vec![value, format], if name == "to_number" { strict(ret) } else { maybe(ret) }))
+}
+
+fn to_number(invocation: &Invocation<'_>, tolerate: bool) -> Result<ColumnarValue> {
+    let frame = Frame::new(invocation)?;
+    let (values, formats) = (frame.text(0)?, frame.text(1)?);
+    let Some(text) = formats.get(0) else { return Err(Error::internal("to_number() without a format")) };
+    let format = NumberFormat::parse(text)?;
+    frame.primitives::<Decimal128Type>(|row| {
+        let Some(value) = values.get(row) else { return Ok(None) };
+        match format.read(value) {
+            Some(number) => Ok(Some(number)),
+            None if tolerate => Ok(None),
+            None => Err(Error::raised(
+                "INVALID_FORMAT.MISMATCH_INPUT",
+                "42601",
+                format!("The format is invalid: '{text}'. The input STRING '{value}' does not match the format."),
+            )),
+        }
+    })
 }
 
 fn bind_elt(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> {

@@ -50,8 +50,11 @@ impl Pattern {
         if value.is_infinite() {
             return if value > 0.0 { "∞".into() } else { "-∞".into() };
         }
-        // The exact binary value, rounded half even.
-        let text = format!("{:.*}", self.fraction_max, value.abs());
+        // Java's digits are the shortest ones that read back, zeros behind them; where some have to go, the
+        // exact binary value is rounded half even.
+        let shortest = format!("{}", value.abs());
+        let has = shortest.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+        let text = if has <= self.fraction_max { shortest } else { format!("{:.*}", self.fraction_max, value.abs()) };
         self.assemble(value.is_sign_negative(), &text)
     }
 

@@ -1,4 +1,4 @@
-//! `TO_CHAR` of numbers: formats of `9`, `0`, `,`, `.`, `$`, `S`, `MI` and `PR`.
+//! `TO_CHAR` of numbers and `TO_NUMBER`: formats of `9`, `0`, `,`, `.`, `$`, `S`, `MI` and `PR`.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -35,6 +35,10 @@ impl NumberFormat {
     /// `[MI|S] [$] [0 9 , G]* [. D] [0 9]* [$] [PR|MI|S]`, in any case.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let upper = text.to_ascii_uppercase();
+        if text.is_empty() {
+            let message = "The format is invalid: ''. The number format string cannot be empty.";
+            return Err(Error::classed(ErrorKind::InvalidArgument, "INVALID_FORMAT.EMPTY", "42601", message));
+        }
         if !upper.contains(['0', '9']) {
             return Err(Error::classed(
                 ErrorKind::InvalidArgument,
@@ -95,6 +99,72 @@ impl NumberFormat {
         self.assemble(unscaled < 0, &whole, &fraction)
     }
 
+    /// Precision and scale of what `TO_NUMBER` reads.
+    pub(crate) fn decimal(&self) -> (u8, i8) {
+        let total = (self.whole + self.fraction).clamp(1, usize::from(crate::types::MAX_PRECISION));
+        // Both are at most 38.
+        (total as u8, self.fraction.min(total) as i8)
+    }
+
+    /// `TO_NUMBER`: the unscaled value, `None` where the text doesn't match.
+    pub(crate) fn read(&self, text: &str) -> Option<i128> {
+        if self.whole + self.fraction > usize::from(crate::types::MAX_PRECISION) {
+            return None;
+        }
+        let split = self.tokens.iter().position(|t| *t == Token::Point).unwrap_or(self.tokens.len());
+        // Spaces may stand anywhere.
+        let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        let mut rest = compact.as_str();
+        let (mut whole, mut fraction) = (String::new(), String::new());
+        let (mut negative, mut open) = (false, false);
+        let mut at = 0;
+        while let Some(token) = self.tokens.get(at) {
+            at += 1;
+            match token {
+                Token::Digits { .. } if at <= split => {
+                    let end = self.tokens[at..].iter().position(|t| !matches!(t, Token::Digits { .. } | Token::Comma));
+                    let end = end.map_or(self.tokens.len(), |n| at + n);
+                    (whole, rest) = read_groups(&self.tokens[at - 1..end], rest)?;
+                    at = end;
+                }
+                Token::Digits { count, .. } => {
+                    let (digits, after) = leading_digits(rest);
+                    if fraction.len() + digits.len() > *count {
+                        return None;
+                    }
+                    fraction.push_str(digits);
+                    rest = after;
+                }
+                Token::Comma => return None,
+                Token::Point => rest = rest.strip_prefix('.').unwrap_or(rest),
+                Token::Dollar => rest = rest.strip_prefix('$')?,
+                Token::Sign | Token::Minus => {
+                    if let Some(after) = rest.strip_prefix('-') {
+                        (negative, rest) = (true, after);
+                    } else if *token == Token::Sign {
+                        rest = rest.strip_prefix('+').unwrap_or(rest);
+                    }
+                }
+                Token::Open => {
+                    if let Some(after) = rest.strip_prefix('<') {
+                        (open, rest) = (true, after);
+                    }
+                }
+                Token::Close => match rest.strip_prefix('>') {
+                    Some(after) if open => (negative, open, rest) = (true, false, after),
+                    Some(_) => return None,
+                    None => {}
+                },
+            }
+        }
+        if !rest.is_empty() || open || (whole.is_empty() && fraction.is_empty()) {
+            return None;
+        }
+        let digits = format!("{whole}{fraction:0<width$}", width = self.fraction);
+        let value: i128 = digits.parse().ok()?;
+        Some(if negative { -value } else { value })
+    }
+
     fn assemble(&self, negative: bool, whole: &str, fraction: &str) -> String {
         let (mut whole, mut fraction) = (whole.chars(), fraction.chars());
         let mut out: Vec<char> = Vec::new();
@@ -143,6 +213,29 @@ impl NumberFormat {
         let text: String = out.into_iter().collect();
         if matches!(text.as_str(), "" | "+" | "-") { "0".into() } else { text }
     }
+}
+
+/// Digits in groups: from the right, each has at most, or with zeros exactly, as many as its format.
+fn read_groups<'a>(format: &[Token], text: &'a str) -> Option<(String, &'a str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != ',').unwrap_or(text.len());
+    let (body, rest) = text.split_at(end);
+    let sizes: Vec<(usize, bool)> = format
+        .iter()
+        .filter_map(|t| match t {
+            Token::Digits { count, exact } => Some((*count, *exact)),
+            _ => None,
+        })
+        .collect();
+    let groups: Vec<&str> = body.split(',').collect();
+    if groups.len() > sizes.len() {
+        return None;
+    }
+    let fits = |(group, (count, exact)): (&&str, &(usize, bool))| if *exact { group.len() == *count } else { group.len() <= *count };
+    groups.iter().rev().zip(sizes.iter().rev()).all(fits).then(|| (groups.concat(), rest))
+}
+
+fn leading_digits(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
 fn run(chars: &mut Peekable<Chars<'_>>) -> usize {

@@ -11,6 +11,7 @@ pub(crate) enum Value {
     /// With the width in bits, which decides how negatives look in hexadecimal.
     Int(i64, u32),
     Double(f64),
+    Float(f32),
     /// Unscaled value and scale.
     Decimal(i128, usize),
 }
@@ -45,6 +46,8 @@ pub(super) struct Flags {
     pub(super) zero: bool,
     pub(super) group: bool,
     pub(super) parentheses: bool,
+    /// `#`: `0x` or `0` before hexadecimal and octal digits.
+    pub(super) alternate: bool,
 }
 
 /// A format once parsed.
@@ -123,6 +126,7 @@ fn parse_spec(text: &str) -> Option<(Spec, usize)> {
             b'0' => &mut spec.flags.zero,
             b',' => &mut spec.flags.group,
             b'(' => &mut spec.flags.parentheses,
+            b'#' => &mut spec.flags.alternate,
             _ => break,
         };
         if std::mem::replace(flag, true) {
@@ -150,9 +154,18 @@ fn parse_spec(text: &str) -> Option<(Spec, usize)> {
 impl Spec {
     fn format(&self, value: &Value) -> Result<String> {
         let upper = self.conversion.is_ascii_uppercase();
+        let widened;
+        let value = match (value, self.conversion.to_ascii_lowercase()) {
+            // Only as a text does a float differ from the double it widens to.
+            (Value::Float(v), c) if c != 's' => {
+                widened = Value::Double(f64::from(*v));
+                &widened
+            }
+            (value, _) => value,
+        };
         let numeric_flags = self.flags.plus || self.flags.space || self.flags.zero || self.flags.group || self.flags.parentheses;
         let text = match (self.conversion.to_ascii_lowercase(), value) {
-            ('d' | 'x' | 'o' | 'e' | 'f' | 'c', Value::Null) | ('s', Value::Null) => self.cut("null".into()),
+            ('d' | 'x' | 'o' | 'e' | 'f' | 'g' | 'c', Value::Null) | ('s', Value::Null) => self.cut("null".into()),
             ('b', Value::Null) => "false".into(),
             ('b', Value::Bool(b)) => self.cut(b.to_string()),
             ('b', _) => self.cut("true".into()),
@@ -160,10 +173,12 @@ impl Spec {
             ('s', Value::Text(text)) => self.cut(text.clone()),
             ('s', Value::Bool(b)) => self.cut(b.to_string()),
             ('s', Value::Int(v, _)) => self.cut(v.to_string()),
-            ('s', Value::Decimal(v, s)) if *s == 0 || plain_decimal(*v, *s) => self.cut(crate::duckdb::decimal_text(*v, *s)),
+            ('s', Value::Double(v)) => self.cut(crate::cast::double_text(*v)),
+            ('s', Value::Float(v)) => self.cut(crate::cast::float_text(*v)),
+            ('s', Value::Decimal(v, s)) => self.cut(java_decimal(*v, *s)),
             ('d', Value::Int(v, _)) if self.precision.is_none() => self.signed(*v < 0, v.unsigned_abs().to_string(), ""),
-            ('x', Value::Int(v, bits)) if self.precision.is_none() && !numeric_flags => format!("{:x}", *v as u64 & mask(*bits)),
-            ('o', Value::Int(v, bits)) if self.precision.is_none() && !numeric_flags => format!("{:o}", *v as u64 & mask(*bits)),
+            ('x', Value::Int(v, bits)) if self.is_plain_radix() => self.radix("0x", format!("{:x}", *v as u64 & mask(*bits))),
+            ('o', Value::Int(v, bits)) if self.is_plain_radix() => self.radix("0", format!("{:o}", *v as u64 & mask(*bits))),
             ('c', Value::Int(v, 32)) if !numeric_flags => match u32::try_from(*v).ok().and_then(char::from_u32) {
                 Some(c) => c.to_string(),
                 None => return Err(invalid("a number that is no character for %c")),
@@ -173,19 +188,18 @@ impl Spec {
                 let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
                 self.signed(v.is_sign_negative(), whole.to_string(), fraction)
             }
-            ('f', Value::Double(v)) if v.is_nan() && !upper => "NaN".into(),
-            ('f', Value::Decimal(v, s)) if !upper => {
-                let text = round_half_up(&crate::duckdb::decimal_text(v.abs(), *s), self.precision.unwrap_or(6));
-                let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-                self.signed(*v < 0, whole.to_string(), fraction)
-            }
+            ('f' | 'e' | 'g', Value::Double(v)) if !v.is_finite() && !(upper && self.conversion == 'F') => self.not_finite(*v),
+            ('e', Value::Double(v)) if !self.flags.group => self.scientific(*v, self.precision.unwrap_or(6)),
+            ('g', Value::Double(v)) => self.general(*v),
+            // Java's formatter doesn't know Databricks' decimals.
+            ('f' | 'e' | 'g', Value::Decimal(..)) => return Err(invalid("%f, %e or %g with a DECIMAL; cast it to DOUBLE")),
             (c, Value::Text(_) | Value::Bool(_)) if "dxoefc".contains(c) => {
                 return Err(invalid(&format!("%{c} with a value that isn't a number")));
             }
-            ('d' | 'x' | 'o' | 'c', Value::Double(_) | Value::Decimal(..)) => {
+            ('d' | 'x' | 'o' | 'c', Value::Double(_) | Value::Float(_) | Value::Decimal(..)) => {
                 return Err(invalid("an integer specifier with a fractional value"));
             }
-            ('f' | 'e', Value::Int(..)) => return Err(invalid("%f or %e with an integer")),
+            ('f' | 'e' | 'g', Value::Int(..)) => return Err(invalid("%f or %e with an integer")),
             _ => return Err(Error::not_eligible(format!("the format specifier %{} isn't known for this argument", self.conversion))),
         };
         Ok(if upper { text.to_uppercase() } else { text })
@@ -196,6 +210,49 @@ impl Spec {
             Some(p) => text.chars().take(p).collect(),
             None => text,
         }
+    }
+
+    fn is_plain_radix(&self) -> bool {
+        let flags = self.flags;
+        self.precision.is_none() && !(flags.plus || flags.space || flags.group || flags.parentheses)
+    }
+
+    /// Digits of another base, filled up with zeros where that was asked for.
+    fn radix(&self, prefix: &str, digits: String) -> String {
+        let prefix = if self.flags.alternate { prefix } else { "" };
+        let room = if self.flags.zero { self.width.saturating_sub(prefix.len()) } else { 0 };
+        format!("{prefix}{digits:0>room$}")
+    }
+
+    /// NaN and infinities, which zeros never fill up.
+    fn not_finite(&self, v: f64) -> String {
+        let spaces = Spec { flags: Flags { zero: false, ..self.flags }, ..self.clone() };
+        if v.is_nan() { "NaN".into() } else { spaces.signed(v < 0.0, "Infinity".into(), "").replace(',', "") }
+    }
+
+    /// `d.ddde+xx`, rounded half up on the shortest digits.
+    fn scientific(&self, v: f64, precision: usize) -> String {
+        let (digits, exponent) = rounded_digits(v.abs(), precision + 1);
+        let (first, rest) = digits.split_at(1);
+        let sign = if exponent < 0 { '-' } else { '+' };
+        let tail = format!("e{sign}{:02}", exponent.abs());
+        let shown = Spec { width: self.width.saturating_sub(tail.len()), ..self.clone() };
+        shown.signed(v.is_sign_negative(), first.to_string(), rest) + &tail
+    }
+
+    /// So many digits in all: plain where that isn't long, else scientific.
+    fn general(&self, v: f64) -> String {
+        let precision = self.precision.unwrap_or(6).max(1);
+        let (digits, exponent) = rounded_digits(v.abs(), precision);
+        if v != 0.0 && (exponent < -4 || exponent >= precision as i32) {
+            return self.scientific(v, precision - 1);
+        }
+        if exponent < 0 {
+            let zeros = "0".repeat(usize::try_from(-exponent - 1).unwrap_or(0));
+            return self.signed(v.is_sign_negative(), "0".into(), &format!("{zeros}{digits}"));
+        }
+        let (whole, fraction) = digits.split_at(exponent as usize + 1);
+        self.signed(v.is_sign_negative(), whole.to_string(), fraction)
     }
 
     /// Sign, groups and zero padding around digits.
@@ -234,10 +291,29 @@ fn mask(bits: u32) -> u64 {
     if bits >= 64 { u64::MAX } else { (1 << bits) - 1 }
 }
 
-/// Java writes small decimals with an exponent; those are refused.
-fn plain_decimal(unscaled: i128, scale: usize) -> bool {
-    let digits = if unscaled == 0 { 1 } else { unscaled.unsigned_abs().ilog10() as i64 + 1 };
-    digits - 1 - scale as i64 >= -6
+/// `BigDecimal.toString`: small numbers with an exponent.
+fn java_decimal(unscaled: i128, scale: usize) -> String {
+    let digits = unscaled.unsigned_abs().to_string();
+    let exponent = digits.len() as i64 - 1 - scale as i64;
+    if scale == 0 || exponent >= -6 {
+        return crate::duckdb::decimal_text(unscaled, scale);
+    }
+    let (first, rest) = digits.split_at(1);
+    let sign = if unscaled < 0 { "-" } else { "" };
+    let point = if rest.is_empty() { "" } else { "." };
+    format!("{sign}{first}{point}{rest}E{exponent}")
+}
+
+/// The first `count` digits of a number that isn't negative, rounded half up on its shortest text, and
+/// the power of ten of the first.
+fn rounded_digits(value: f64, count: usize) -> (String, i32) {
+    let text = format!("{value:e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let rounded = round_half_up(mantissa, count - 1);
+    let digits: String = rounded.chars().filter(char::is_ascii_digit).collect();
+    // 9.99 may have become 10.0.
+    if digits.len() > count { (digits[..count].to_string(), exponent + 1) } else { (digits, exponent) }
 }
 
 /// Java rounds a double half up on its shortest decimal text.

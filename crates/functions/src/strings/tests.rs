@@ -46,7 +46,14 @@ fn printf_follows_java() {
         ("%-5s|", Value::Text("ab".into()), "ab   |"),
         ("%.1s", Value::Text("ab".into()), "a"),
         ("%s", Value::Null, "null"),
-        ("%.3f", Value::Decimal(12_345, 4), "1.235"),
+        ("%s", Value::Decimal(1, 7), "1E-7"),
+        ("%s", Value::Float(0.1), "0.1"),
+        ("%.2e", Value::Double(9_995.0), "1.00e+04"),
+        ("%10.3e|", Value::Double(0.0), " 0.000e+00|"),
+        ("%g", Value::Double(0.00001), "1.00000e-05"),
+        ("%g", Value::Double(0.0001), "0.000100000"),
+        ("%010.1f", Value::Double(f64::NEG_INFINITY), " -Infinity"),
+        ("%#08x", Value::Int(255, 32), "0x0000ff"),
         ("100%%", Value::Null, "100%"),
     ] {
         assert_eq!(format(f, v).unwrap(), expected, "{f}");
@@ -55,6 +62,7 @@ fn printf_follows_java() {
         ("%d", Value::Text("x".into())),
         ("%d", Value::Double(1.0)),
         ("%f", Value::Int(1, 32)),
+        ("%f", Value::Decimal(1, 1)),
         ("%-d", Value::Int(1, 32)),
         ("%y", Value::Null),
     ] {

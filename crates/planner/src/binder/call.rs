@@ -9,6 +9,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, NullTreatment};
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident};
 use datafusion::sql::sqlparser::tokenizer::Span;
+use flightpath_functions::fold::constant;
 use flightpath_functions::lambda::{self, Lambda};
 use flightpath_functions::{AggregateCall, AggregateDef, BoundAggregate, FunctionDef, Typed, cast, lazy, lookup, nearest};
 use flightpath_types::{Error, Result};
@@ -20,6 +21,7 @@ use super::literal::literal;
 use super::names;
 use super::order;
 use super::query::State;
+use super::typename;
 
 /// A call's arguments, typed.
 pub(super) struct Arguments {
@@ -160,6 +162,7 @@ impl State<'_> {
                 let bound = self.call_bound(function, args, Span::empty())?;
                 Ok(Some(Bound::new(bound.t, text)))
             }
+            "from_json" => self.from_json(place, f).map(Some),
             // Its fields take the columns' names.
             "struct" => {
                 let FunctionArguments::List(list) = &f.args else { return Ok(None) };
@@ -214,6 +217,29 @@ impl State<'_> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// `from_json(text, schema)`: the schema is a text that is known while planning.
+    fn from_json(&mut self, place: &Place<'_>, f: &ast::Function) -> Result<Bound> {
+        let mut args = self.arguments(place, f)?.args;
+        if args.len() == 3 {
+            return Err(Error::not_eligible("`from_json` with options isn't known"));
+        }
+        if args.len() == 2 {
+            let schema = match constant(&args[1].t.expr) {
+                Ok(ScalarValue::Utf8(Some(text))) => typename::of_schema(&text)?,
+                _ => {
+                    return Err(error::mismatch("NON_STRING_LIT", "the schema of `from_json` must be a string literal"));
+                }
+            };
+            args[1].t = Typed::null(&schema)?;
+            // Of a map, Databricks shows what it reads as.
+            if matches!(schema, DataType::Map(..)) {
+                let bound = self.call_bound("from_json", args, Span::empty())?;
+                return Ok(Bound::new(bound.t, "entries"));
+            }
+        }
+        self.call_bound("from_json", args, Span::empty())
     }
 
     /// The arguments of a call, stars expanded.

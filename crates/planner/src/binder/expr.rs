@@ -501,7 +501,7 @@ impl State<'_> {
             (false, false) => Expr::IsFalse(Box::new(t.expr)),
             (false, true) => Expr::IsNotFalse(Box::new(t.expr)),
         };
-        let plain = format!("({} IS {})", x.name, if value { "TRUE" } else { "FALSE" });
+        let plain = format!("({} <=> {value})", x.name);
         let name = if negate { format!("(NOT {plain})") } else { plain };
         Ok(Bound::new(Typed::new(expr, DataType::Boolean, false), name))
     }

@@ -57,11 +57,13 @@ fn number(ctx: &BindContext, text: &str, negative: bool) -> Result<Bound> {
     };
     if let Some(digits) = split("D") {
         let v: f64 = digits.parse().map_err(|_| out_of_range("double"))?;
-        return if v.is_finite() { floating(ctx, ScalarValue::Float64(Some(v))) } else { Err(out_of_range("double")) };
+        let fits = v.is_finite() && !beyond(&digits, DOUBLE_MAX);
+        return if fits { floating(ctx, ScalarValue::Float64(Some(v))) } else { Err(out_of_range("double")) };
     }
     if let Some(digits) = split("F") {
         let v: f32 = digits.parse().map_err(|_| out_of_range("float"))?;
-        return if v.is_finite() { floating(ctx, ScalarValue::Float32(Some(v))) } else { Err(out_of_range("float")) };
+        let fits = v.is_finite() && !beyond(&digits, FLOAT_MAX);
+        return if fits { floating(ctx, ScalarValue::Float32(Some(v))) } else { Err(out_of_range("float")) };
     }
     if let Some(digits) = split("L") {
         let v: i64 = digits.parse().map_err(|_| out_of_range("bigint"))?;
@@ -90,6 +92,24 @@ fn number(ctx: &BindContext, text: &str, negative: bool) -> Result<Bound> {
         return Ok(literal(ScalarValue::Int64(Some(v)), v.to_string()));
     }
     decimal(&digits)
+}
+
+/// The greatest float and double as Databricks compares literals with them: by their decimal digits,
+/// so that a literal which would only round down to them is out of range.
+const FLOAT_MAX: (&str, i32) = ("34028234663852886", 38);
+const DOUBLE_MAX: (&str, i32) = ("17976931348623157", 308);
+
+/// Whether a number's decimal text is beyond `max`, given as digits and the first one's power of ten.
+fn beyond(text: &str, max: (&str, i32)) -> bool {
+    let text = text.trim_start_matches(['-', '+']);
+    let (mantissa, exponent) = text.split_once('E').map_or((text, 0), |(m, e)| (m, e.parse::<i32>().unwrap_or(0)));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let digits = all.trim_start_matches('0');
+    let zeros = i32::try_from(all.len() - digits.len()).unwrap_or(i32::MAX);
+    let first = i32::try_from(whole.len()).unwrap_or(i32::MAX).saturating_sub(1).saturating_sub(zeros).saturating_add(exponent);
+    // Digits of equal rank compare as texts do.
+    !digits.is_empty() && (first, digits.trim_end_matches('0')) > (max.1, max.0)
 }
 
 fn floating(ctx: &BindContext, value: ScalarValue) -> Result<Bound> {

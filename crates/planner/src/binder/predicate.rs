@@ -161,7 +161,9 @@ impl State<'_> {
             (true, false) => "notlikeall",
         };
         let expr = balanced(tests, if any { Operator::Or } else { Operator::And });
-        Ok(Bound::new(Typed::new(expr, DataType::Boolean, true), format!("{function}({})", x.name)))
+        // Without regard to case means to compare in lower case, which shows.
+        let shown = if ignore_case { format!("{function}(lower({}))", x.name) } else { format!("{function}({})", x.name) };
+        Ok(Bound::new(Typed::new(expr, DataType::Boolean, true), shown))
     }
 }
 

@@ -2,12 +2,14 @@
 
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, DataType as Sql, ExactNumberInfo, IntervalFields, ObjectNamePart, StructField, TimezoneInfo,
+    ArrayElemTypeDef, DataType as Sql, ExactNumberInfo, Expr, IntervalFields, ObjectNamePart, SelectItem, SetExpr, Statement, StructField,
+    TimezoneInfo,
 };
 use flightpath_functions::types;
 use flightpath_types::{Error, Result};
 
 use super::error;
+use crate::parse::parse;
 
 /// A type and its name in capitals, as `CAST(x AS ...)` shows it.
 pub(super) struct TypeName {
@@ -52,6 +54,48 @@ pub(super) fn resolve(sql: &Sql) -> Result<TypeName> {
         },
         other => Err(unsupported(other)),
     }
+}
+
+/// The type that a schema's text means: a type, or a struct's columns.
+pub(super) fn of_schema(text: &str) -> Result<DataType> {
+    let read = |text: &str| -> Result<DataType> {
+        let parsed = parse(&format!("SELECT CAST(NULL AS {text})"))?;
+        // Nothing but the type may have been written there.
+        if let Statement::Query(query) = parsed.statement()
+            && let SetExpr::Select(select) = query.body.as_ref()
+            && let [SelectItem::UnnamedExpr(Expr::Cast { data_type, .. })] = select.projection.as_slice()
+            && select.from.is_empty()
+        {
+            return Ok(resolve(data_type)?.ty);
+        }
+        Err(error::classed("PARSE_SYNTAX_ERROR", "42601", format!("Syntax error in the schema '{text}'.")))
+    };
+    // Whether a field may be NULL doesn't matter: what can't be read is.
+    let nullable = if text.contains('`') { text.to_string() } else { without_not_null(text) };
+    read(&nullable).or_else(|_| read(&format!("STRUCT<{nullable}>")))
+}
+
+fn without_not_null(text: &str) -> String {
+    let words: Vec<&str> = text.split(' ').filter(|w| !w.is_empty()).collect();
+    let mut kept: Vec<String> = Vec::with_capacity(words.len());
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        let null = words
+            .get(at + 1)
+            .filter(|_| word.eq_ignore_ascii_case("not"))
+            .filter(|w| w.get(..4).is_some_and(|n| n.eq_ignore_ascii_case("null")));
+        match null {
+            Some(null) => {
+                kept.push(null[4..].to_string());
+                at += 2;
+            }
+            None => {
+                kept.push((*word).to_string());
+                at += 1;
+            }
+        }
+    }
+    kept.join(" ")
 }
 
 fn custom(name: &str) -> Result<TypeName> {
