@@ -154,7 +154,7 @@ SELECT region, array_agg(id) FROM sales GROUP BY region
 -- DuckDB: SELECT s0."region" AS c0, coalesce(list_filter(list(s0."id"), lambda e: e IS NOT NULL), []) AS c1 FROM s0 GROUP BY s0."region"
 
 SELECT id FROM people WHERE id > ALL (SELECT id FROM sales)
--- error: not eligible: ANY and ALL over a comparison isn't supported
+-- error: [PARSE_SYNTAX_ERROR] Syntax error at or near '>': ANY and ALL stand behind LIKE and ILIKE only SQLSTATE: 42601
 
 WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 5) SELECT * FROM r
 -- DuckDB: WITH RECURSIVE t0 AS ((SELECT 1 AS c0, 0 AS c1) UNION ALL (SELECT (t1.c0 + 1) AS c0, (CASE WHEN t1.c1 >= 99 THEN error('FLIGHTPATH_RAISED|RECURSION_LEVEL_LIMIT_EXCEEDED|42836|' || 'Recursion level limit 100 reached but query has not exhausted, try increasing it like ''WITH RECURSIVE t(col) MAX RECURSION LEVEL 200''.') ELSE t1.c1 + 1 END) AS c1 FROM t0 AS t1 WHERE t1.c0 < 5)) SELECT t3.c0 AS c0 FROM (SELECT t2.c0 AS c0, t2.c1 AS c1, row_number() OVER () AS c2 FROM t0 AS t2) AS t3 WHERE (CASE WHEN CAST(t3.c2 AS BIGINT) > 1000000 THEN error('FLIGHTPATH_RAISED|RECURSION_ROW_LIMIT_EXCEEDED|42836|' || 'Recursion row limit 1000000 reached but query has not exhausted, try setting a larger LIMIT value when querying the CTE relation.') ELSE TRUE END)
