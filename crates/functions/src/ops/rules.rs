@@ -191,13 +191,8 @@ fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Resu
             if mode == Mode::Try && (p1 + shift.max(0) + 1 > WIDE_DIGITS || p2 + (-shift).max(0) + 1 > WIDE_DIGITS) {
                 return Err(unknown(call, "/"));
             }
-            // Both sides are doubled in whole numbers of at most 38 digits. Fewer before the point than the
-            // type has are let through, and DuckDB raises beyond; but wide types are full more often.
-            if (p1 > NARROW_DIGITS && p1 + shift.max(0) + 1 > WIDE_DIGITS + WHOLE_DIGITS_MIN)
-                || (p2 > NARROW_DIGITS && p2 + (-shift).max(0) + 1 > WIDE_DIGITS)
-            {
-                return Err(wide.into());
-            }
+            // Fewer digits before the point than wide types have are let through: they are sums more often than
+            // full. Beyond, DuckDB raises an overflow of its own, and a query that was routed there moves on.
             divide(call, mode, (a, s1), (b, s2), scale)
         }
         Op::Remainder if common_digits <= WIDE_DIGITS && scale == common_scale => {
