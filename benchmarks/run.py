@@ -30,6 +30,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "integration-tests/python"))
 import warehouse  # noqa: E402
 from conftest import BINARY, Server, populate  # noqa: E402
+from flight_sql import statement  # noqa: E402
 
 QUERIES = ROOT / "integration-tests/queries/tpch"
 
@@ -171,7 +172,7 @@ def bench_latency(server, data, rounds):
 
 
 def bench_tpch(server, data, rounds):
-    print("\n### TPC-H, seconds per query\n")
+    print("\n### TPC-H, milliseconds per query\n")
     texts = {p.stem: p.read_text().rstrip().rstrip(";") for p in sorted(QUERIES.glob("q*.sql")) if "." not in p.stem}
     with roapi(data) as other:
         contenders = {"flightpath (duckdb)": Adbc(server.uri, "duckdb"), "flightpath (auto)": Adbc(server.uri), "in-process DuckDB": InProcess(data)}
@@ -219,24 +220,10 @@ def bench_fetch(server, data, rounds):
     bare.shutdown()
 
 
-def varint(number):
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes(out + bytes([number]))
-
-
 def submit(client, text):
     """One statement by Flight SQL's CommandStatementQuery, which ADBC doesn't use: it prepares each
     statement first, so that what the record says of planning is always a hit of the plan cache."""
-
-    def field(content):
-        return varint(len(content)) + content
-
-    command = b"\x0a" + field(text.encode())
-    url = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
-    info = client.get_flight_info(flight.FlightDescriptor.for_command(b"\x0a" + field(url) + b"\x12" + field(command)))
+    info = client.get_flight_info(statement(text))
     return client.do_get(info.endpoints[0].ticket).read_all()
 
 

@@ -21,6 +21,7 @@ import pyarrow.flight as flight
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "integration-tests/python"))
 from conftest import Server, populate  # noqa: E402
+from flight_sql import statement  # noqa: E402
 from simulation import Simulation, settings  # noqa: E402
 
 TOKEN = "token-of-the-benchmark-01"
@@ -28,27 +29,12 @@ TOKEN = "token-of-the-benchmark-01"
 DOWNLOADS = 4
 
 
-def command(sql):
-    """CommandStatementQuery, as any Flight SQL client sends it."""
-
-    def varint(number):
-        out = bytearray()
-        while number > 127:
-            out.append(number & 127 | 128)
-            number >>= 7
-        return bytes(out) + bytes([number])
-
-    inner = b"\n" + varint(len(sql.encode())) + sql.encode()
-    name = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
-    return b"\n" + varint(len(name)) + name + b"\x12" + varint(len(inner)) + inner
-
-
 def through_the_adapter(server, sql):
     """Rows, bytes of Arrow, and the seconds from the first batch to the last."""
     client = flight.connect(server.uri.replace("grpc://", "grpc+tcp://"))
     headers = [(b"authorization", f"Bearer {TOKEN}".encode()), (b"flightpath-engine", b"databricks")]
     options = flight.FlightCallOptions(headers=headers)
-    info = client.get_flight_info(flight.FlightDescriptor.for_command(command(sql)), options)
+    info = client.get_flight_info(statement(sql), options)
     reader = client.do_get(info.endpoints[0].ticket, options)
     rows, size, begun = 0, 0, None
     for batch in reader:

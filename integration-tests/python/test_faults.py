@@ -10,6 +10,7 @@ import adbc_driver_manager
 import pyarrow.flight as flight
 import pytest
 from conftest import cpu_seconds, wait_until
+from flight_sql import statement
 
 # Long enough to be caught in the act: 600 million rows through a hash.
 LONG = "SELECT count(*), sum(a.l_orderkey * 3 + b.o_orderkey) FROM lineitem a CROSS JOIN (SELECT o_orderkey FROM orders LIMIT 1000) b"
@@ -74,22 +75,6 @@ def test_killing_the_worker_in_mid_stream_is_a_typed_error_never_a_short_result(
         while True:
             rows += reader.read_chunk().data.num_rows
     assert rows > 0
-
-
-def statement(sql):
-    """A `CommandStatementQuery` for pyarrow, which has no Flight SQL of its own."""
-
-    def field(number, data):
-        length, size = b"", len(data)
-        while True:
-            length += bytes([(size & 0x7F) | (0x80 if size > 0x7F else 0)])
-            size >>= 7
-            if not size:
-                break
-        return bytes([number << 3 | 2]) + length + data
-
-    url = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
-    return flight.FlightDescriptor.for_command(field(1, url) + field(2, field(1, sql.encode())))
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "datafusion"])

@@ -1,5 +1,6 @@
 """No governed value leaves but through Databricks: a simulated workspace, three principals, many ways in."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import pyarrow.flight as flight
 import pytest
 
 from conftest import BINARY, populate, wait_until
+from flight_sql import statement
 from simulation import Simulation, connect, settings
 
 PRINCIPALS = {"admin": "token-of-the-admin-01", "ana": "token-of-ana-00000001", "mallory": "token-of-mallory-0001"}
@@ -32,14 +34,14 @@ PHONE = re.compile(r"\d{2}-\d{3}-\d{3}-\d{4}")
 SEGMENTS = ("AUTOMOBILE", "FURNITURE", "HOUSEHOLD", "MACHINERY")
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
+@contextlib.contextmanager
+def governed(root, rules):
+    """A simulated workspace with rules, and a server that reads one free table as local files beside it."""
     from conftest import Server
 
-    root = tmp_path_factory.mktemp("governance")
     data = root / "data"
     populate("tpch", 0.01, data)
-    simulation = Simulation(root / "simulation", data, PRINCIPALS, RULES)
+    simulation = Simulation(root / "simulation", data, PRINCIPALS, rules)
     local = root / "local"
     local.mkdir()
     (local / "nation").symlink_to(data / "nation")
@@ -47,6 +49,12 @@ def workspace(tmp_path_factory):
     yield server, data
     server.stop()
     simulation.stop()
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    with governed(tmp_path_factory.mktemp("governance"), RULES) as both:
+        yield both
 
 
 def attacks(data):
@@ -141,26 +149,15 @@ def execute(server, token, sql, headers):
 
 def execute_directly(client, token, sql, headers):
     """The same by CommandStatementQuery, which also tells the engine."""
-    inner = b"\n" + varint(len(sql.encode())) + sql.encode()
-    name = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
-    command = b"\n" + varint(len(name)) + name + b"\x12" + varint(len(inner)) + inner
     pairs = [(b"authorization", f"Bearer {token}".encode())] + [(f"flightpath-{k}".encode(), v.encode()) for k, v in headers.items()]
     options = flight.FlightCallOptions(headers=pairs)
     engine = None
     try:
-        info = client.get_flight_info(flight.FlightDescriptor.for_command(command), options)
+        info = client.get_flight_info(statement(sql), options)
         engine = json.loads(info.app_metadata).get("engine")
         return str(client.do_get(info.endpoints[0].ticket, options).read_all().to_pylist()), engine
     except Exception as error:
         return str(error), engine
-
-
-def varint(number):
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes(out) + bytes([number])
 
 
 @pytest.mark.parametrize("name", PRINCIPALS)

@@ -2,11 +2,9 @@
 statements, bound parameters, metadata calls, the gRPC API, session settings, views."""
 
 import pytest
-
-from conftest import Server, populate
-from simulation import Simulation, connect, settings
+from simulation import connect
 from test_api import Api
-from test_governance import PHONE, PRINCIPALS, RULES, SEGMENTS, attacks, execute
+from test_governance import PHONE, PRINCIPALS, RULES, SEGMENTS, attacks, execute, governed
 
 C = "main.default.customer"
 # A view with its owner's rights: whoever may read it sees what the owner sees, in Databricks alone.
@@ -15,17 +13,8 @@ VIEW = {"main.default.phones": {"view_definition": f"SELECT c_phone FROM {C}", "
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    root = tmp_path_factory.mktemp("paths")
-    data = root / "data"
-    populate("tpch", 0.01, data)
-    simulation = Simulation(root / "simulation", data, PRINCIPALS, {**RULES, **VIEW})
-    local = root / "local"
-    local.mkdir()
-    (local / "nation").symlink_to(data / "nation")
-    server = Server(root / "state", "--data", local, settings=settings(simulation, PRINCIPALS, data))
-    yield server, data
-    server.stop()
-    simulation.stop()
+    with governed(tmp_path_factory.mktemp("paths"), {**RULES, **VIEW}) as both:
+        yield both
 
 
 def more_attacks(data):

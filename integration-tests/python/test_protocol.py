@@ -14,6 +14,7 @@ import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
 from conftest import BINARY, Server
+from flight_sql import command, statement
 
 ROWS = 300_000
 
@@ -45,23 +46,6 @@ def door(lake, tmp_path_factory):
         assert one.query("SELECT 1 AS x").to_pylist() == [{"x": 1}], "the server did not live on"
     finally:
         one.stop()
-
-
-def field(number, payload):
-    """One length-delimited protobuf field."""
-    length, size = b"", len(payload)
-    while size > 0x7F:
-        length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
-    return bytes([number << 3 | 2]) + length + bytes([size]) + payload
-
-
-def command(name, body=b""):
-    url = f"type.googleapis.com/arrow.flight.protocol.sql.{name}".encode()
-    return flight.FlightDescriptor.for_command(field(1, url) + field(2, body))
-
-
-def statement(text):
-    return command("CommandStatementQuery", field(1, text.encode()))
 
 
 # pyarrow.flight
