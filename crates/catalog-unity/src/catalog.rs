@@ -244,12 +244,16 @@ impl Inner {
             if let Some(known) = usable() {
                 return Ok(known);
             }
-            // Whoever held the gate failed for those who waited, and a while for those who come after.
-            if let Some((at, error)) = entry.failure()
-                && (at >= waiting_since
-                    || (order_min == 0 && is_down(&error) && self.now().saturating_duration_since(at) < self.config.retry_after))
-            {
-                return Err(error);
+            if let Some((at, error)) = entry.failure() {
+                // Whoever held the gate failed for those who waited,
+                if at >= waiting_since {
+                    return Err(error);
+                }
+                // and for those who come a little later.
+                if order_min == 0 && is_down(&error) && self.now() < at + self.config.retry_after {
+                    self.go_on_without(entry, self.next_order(), at, error)?;
+                    continue;
+                }
             }
             self.renew(entry).await?;
         }
@@ -279,30 +283,30 @@ impl Inner {
             }
             Failure::Down => {
                 tracing::warn!(table = %entry.key.table, principal = %entry.key.principal, %error, "access rules couldn't be refreshed");
-                self.go_on_without(entry, order, now, error)
+                self.go_on_without(entry, order, self.now(), error)
             }
         }
     }
 
-    /// The catalog is down: columns may be old, rules may not.
-    fn go_on_without(&self, entry: &Entry, order: u64, now: Instant, error: Error) -> Result<()> {
+    /// The catalog was down at `failed`: columns may be old, rules may not.
+    fn go_on_without(&self, entry: &Entry, order: u64, failed: Instant, error: Error) -> Result<()> {
+        let now = self.now();
         let last = entry.last();
         if last.as_ref().is_some_and(|last| entry.is_fresh(last, now)) {
-            entry.fail(now, &error);
+            entry.fail(failed, &error);
             return Ok(());
         }
         match last.filter(|last| now.saturating_duration_since(last.described) < self.config.metadata_lifetime) {
             Some(last) => {
                 let reason = format!("access rules of {} couldn't be refreshed ({})", last.table.name, error.message());
-                entry.store(last.governed(order, now, now + self.config.retry_after, reason));
-                entry.fail(now, &error);
+                entry.store(last.governed(order, now, failed + self.config.retry_after, reason));
+                entry.fail(failed, &error);
                 Ok(())
             }
             None => {
-                let error = error.context(format!("table {} can't be looked up", entry.key.table));
                 entry.forget();
-                entry.fail(now, &error);
-                Err(error)
+                entry.fail(failed, &error);
+                Err(error.context(format!("table {} can't be looked up", entry.key.table)))
             }
         }
     }

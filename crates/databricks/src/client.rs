@@ -129,8 +129,8 @@ impl Client {
         let mut renewed = false;
         loop {
             let token = self.tokens.bearer(who, call.deadline).await?;
-            let failed = match self.attempt(&what, &url, &call, &token).await {
-                Ok(body) => return decode(&what, &body),
+            let failed = match self.attempt(&what, &url, &call, &token).await.and_then(|body| decode(&what, &body)) {
+                Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
             if failed.status() == Some(401) {
@@ -255,13 +255,14 @@ fn encode(body: &impl Serialize) -> Result<Bytes> {
     serde_json::to_vec(body).map(Bytes::from).map_err(|_| Error::internal("a request to Databricks can't be written as JSON"))
 }
 
-/// The answer as `T`; an empty body reads as JSON's `null`. The text of a mismatch isn't told: it
-/// quotes the answer, which may hold credentials.
+/// The answer as `T`; an empty body reads as JSON's `null`. One that ends too early counts as a
+/// broken connection, as proxies cut answers short. The text of a mismatch isn't told: it quotes the
+/// answer, which may hold credentials.
 pub(crate) fn decode<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, ApiError> {
     let body = if body.iter().all(u8::is_ascii_whitespace) { b"null" } else { body };
     serde_json::from_slice(body).map_err(|e| {
         let at = format!("line {} column {}", e.line(), e.column());
         let error = Error::unavailable(format!("Databricks' answer to {what} isn't understood, at {at}"));
-        ApiError::new(error, Cause::Answer)
+        ApiError::new(error, if e.is_eof() { Cause::Broken } else { Cause::Answer })
     })
 }

@@ -112,7 +112,8 @@ async fn post(client: &Client, idempotency: Idempotency) -> Result<Value, ApiErr
 
 #[tokio::test]
 async fn executing_is_tried_again_only_when_it_was_not_done() {
-    let cases: [(Answer, usize, bool); 6] = [
+    let cases: [(Answer, usize, bool); 7] = [
+        (Answer::Raw("{\"ok\": tr".into()), 1, true),
         (Answer::With(429, "retry-after", "0"), 2, false),
         (Answer::With(429, "x", "y"), 2, false),
         (Answer::With(503, "retry-after", "0"), 2, false),
@@ -130,7 +131,8 @@ async fn executing_is_tried_again_only_when_it_was_not_done() {
 
 #[tokio::test]
 async fn safe_calls_are_tried_again_but_not_after_the_callers_mistake() {
-    let script = [Answer::Json(500, json!({})), Answer::Broken, Answer::With(503, "x", "y"), Answer::With(429, "retry-after", "0")];
+    let cut_short = Answer::Raw("{\"ok\": tr".into());
+    let script = [Answer::With(503, "x", "y"), Answer::Broken, cut_short, Answer::With(429, "retry-after", "0")];
     let (fake, url) = Fake::start(script).await;
     assert_eq!(post(&pat(&url), Idempotency::Safe).await.unwrap(), json!({"ok": true}));
     assert_eq!(fake.calls("/x"), 5);

@@ -56,7 +56,17 @@ pub fn table(scan: &ScanBinding, name: String) -> Bound<TableBinding> {
     let partitions: Vec<usize> =
         scan.columns.iter().filter_map(|index| snapshot.partition_columns.iter().position(|partition| partition == index)).collect();
     let files = scan.files.iter().map(|file| file_binding(snapshot, file, &partitions)).collect::<Bound<Vec<_>>>()?;
-    Ok(TableBinding { name, schema: String::new(), catalog: String::new(), columns, files, cache_key: String::new() })
+    let table_rows = table_rows(scan);
+    Ok(TableBinding { name, schema: String::new(), catalog: String::new(), columns, files, cache_key: String::new(), table_rows })
+}
+
+/// The rows of all files, where not all of them are read and all say how many they hold.
+fn table_rows(scan: &ScanBinding) -> Option<u64> {
+    let TableContents::Files(all) = &scan.snapshot.contents else { return None };
+    if all.len() == scan.files.len() {
+        return None;
+    }
+    all.iter().try_fold(0_u64, |rows, file| Some(rows.saturating_add(file.rows?)))
 }
 
 fn refuse(snapshot: &TableSnapshot, reason: &str) -> Refusal {

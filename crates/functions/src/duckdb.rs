@@ -102,6 +102,9 @@ pub fn literal(value: &ScalarValue) -> Result<String, String> {
             let (year, month, day) = civil(*days);
             format!("CAST('{year:04}-{month:02}-{day:02}' AS DATE)")
         }
+        ScalarValue::Date32(Some(days)) if days.unsigned_abs() > 2_147_483_646 => {
+            return Err("a date this far away isn't known on DuckDB".into());
+        }
         // Through day and microsecond counts, which hold for years that DuckDB's parser doesn't take.
         ScalarValue::Date32(Some(days)) => format!("(DATE '1970-01-01' + CAST({days} AS INTEGER))"),
         // The greatest is DuckDB's infinity, and the least ones lie before its first day.

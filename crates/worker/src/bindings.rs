@@ -50,7 +50,8 @@ pub fn relation(connection: &Connection, table: &TableBinding, index: usize, pla
     let mut parts = Vec::new();
     for (files, name) in [(whole, format!("fp_{index}_w")), (holed, format!("fp_{index}_d"))] {
         if !files.is_empty() {
-            parts.push(scan(&Scan { connection, columns: &columns, files: &files, name: &name, place, paths })?);
+            let table_rows = table.table_rows;
+            parts.push(scan(&Scan { connection, columns: &columns, files: &files, name: &name, table_rows, place, paths })?);
         }
     }
     Ok(parts.join(" UNION ALL "))
@@ -86,6 +87,8 @@ struct Scan<'a> {
     columns: &'a [Column<'a>],
     files: &'a [&'a FileBinding],
     name: &'a str,
+    /// Rows of the whole table, where files of it were left out.
+    table_rows: Option<u64>,
     place: Place,
     paths: Paths,
 }
@@ -123,7 +126,7 @@ fn scan(scan: &Scan<'_>) -> Result<String> {
         "read_parquet([{}], schema = MAP {{{}}}, hive_partitioning = false, explicit_cardinality = {}) r",
         paths.join(", "),
         schema.join(", "),
-        estimated_rows(scan.files)
+        estimated_rows(scan.files, scan.table_rows)
     );
     if !joined.is_empty() {
         from.push_str(&format!(" JOIN {} p ON p.f = r.file_index", partition_table(scan, &joined)?));
@@ -137,10 +140,15 @@ fn scan(scan: &Scan<'_>) -> Result<String> {
 
 /// With a schema of its own DuckDB doesn't look how many rows the files hold, takes every table for
 /// equally large, and may join two large ones first. Zero would mean that it isn't known.
-fn estimated_rows(files: &[&FileBinding]) -> u64 {
+fn estimated_rows(files: &[&FileBinding], table_rows: Option<u64>) -> u64 {
     let rows = files.iter().map(|f| f.rows.unwrap_or(f.size_bytes / BYTES_PER_ROW)).fold(0, u64::saturating_add);
+    // What left files out is a filter of the query, which DuckDB will count once more.
+    let rows = table_rows.map_or(rows, |all| rows.saturating_mul(FILTER_KEEPS_ONE_IN).min(all).max(rows));
     rows.clamp(1, ROWS_MAX)
 }
+
+/// DuckDB's guess for a filter that it knows nothing about.
+const FILTER_KEEPS_ONE_IN: u64 = 5;
 
 /// A guess for files without statistics.
 const BYTES_PER_ROW: u64 = 32;

@@ -12,6 +12,12 @@ EXPLAINED = [
         r"Overflow in|[Oo]ut of [Rr]ange",
         OWN_OVERFLOW,
     ),
+    (
+        "broken",
+        r"would be made \(ResourceExhausted",
+        r"",
+        "a limit of memory: one engine refuses what may pass it before it runs, the other where it does",
+    ),
     ("one raises", r"^ARITHMETIC_OVERFLOW$", r"Overflow in \w+ of (DECIMAL|INT128)", OWN_OVERFLOW),
 ]
 

@@ -187,6 +187,24 @@ class Query:
         )
 
 
+TABLE = re.compile(r"\b(FROM|JOIN) (extreme|mild|solid)\b(?: ([abio])\b)?")
+
+
+def of_one_row(template, row):
+    """The same of tables of one row each, or of the left side's one row."""
+    def narrowed(found):
+        return f"{found[1]} (SELECT * FROM {found[2]} WHERE id = {row}) {found[3] or found[2]}"
+
+    return TABLE.sub(narrowed, template, count=1 if "JOIN" in template else 0)
+
+
+def sides(template):
+    """A join's sides, each alone."""
+    if " JOIN " not in template:
+        return []
+    return [f"SELECT {alias}.id AS i, {{items}} FROM {table} {alias}" for _, table, alias in TABLE.findall(template)]
+
+
 FRAMES = ["", "", " ROWS BETWEEN 2 PRECEDING AND CURRENT ROW", " ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING", " ROWS BETWEEN 1 FOLLOWING AND 3 FOLLOWING", " ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING"]
 RANKS = ("row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead")
 

@@ -152,7 +152,7 @@ class Run:
         if kind == "error class":
             return self.either_error(query, answers)
         if kind == "one raises":
-            return self.beside_null(query, answers) or self.beside_filter(query, answers)
+            return self.beside_null(query, answers) or self.condition_beside_null(query) or self.beside_filter(query, answers)
         return self.noise(query, answers) if kind == "value" else None
 
     def either_error(self, query, answers):
@@ -161,11 +161,12 @@ class Run:
         trees = query.items + query.keys + ([query.where] if query.where else [])
         parts = {id(node): node for tree in trees for node in tree.walk() if node.form}.values()
         alone = [dataclasses.replace(query, items=[part], where=None) for part in parts]
-        if query.shape == "project" and query.row is None:
-            alone += [dataclasses.replace(query, row=row) for row in range(data.ROWS_MAX)]
+        if query.row is None:
+            alone += [dataclasses.replace(query, template=generate.of_one_row(query.template, row)) for row in range(data.ROWS_MAX)]
         seen = set()
         for candidate in alone:
-            errors = {(a.error, a.state) for a in self.ask(candidate.sql()).values()}
+            # What one engine refuses, it leaves to the other.
+            errors = {(a.error, a.state) for a in self.ask(candidate.sql()).values() if not a.refusal}
             if len(errors) == 1:
                 seen |= errors
         return "two parts or rows raise: which comes first isn't decided" if wanted <= seen else None
@@ -195,16 +196,27 @@ class Run:
                 return "a part that raises beside a NULL: whether it is evaluated isn't decided"
         return None
 
+    def condition_beside_null(self, query):
+        """The same of a condition, which is asked for as an item."""
+        if query.where is None:
+            return None
+        asked = dataclasses.replace(query, items=[query.where], where=None)
+        answers = self.ask(asked.sql())
+        found = answer.difference(*answers.values(), asked.ordered, asked.approximate)
+        return self.beside_null(asked, answers) if found and found[0] == "one raises" else None
+
     def beside_filter(self, query, answers):
-        """A condition that both engines find to raise: of which rows it is asked depends on the order of filters."""
+        """A condition that both engines find to raise: of which rows it is asked depends on the order of filters,
+        and of a join's sides, on whether it is asked before the join."""
         if query.where is None:
             return None
         raised = next(a for a in answers.values() if a.error)
         parts = [query.where] + [node for node in query.where.walk() if node.form]
         for part in parts:
-            alone = self.ask(dataclasses.replace(query, items=[part], where=None, row=None).sql()).values()
-            if {(a.error, a.state) for a in alone} == {(raised.error, raised.state)}:
-                return "a condition raises: of which rows it is asked isn't decided"
+            for template in [query.template, *generate.sides(query.template)]:
+                asked = dataclasses.replace(query, template=template, items=[part], where=None, row=None)
+                if {(a.error, a.state) for a in self.ask(asked.sql()).values()} == {(raised.error, raised.state)}:
+                    return "a condition raises: of which rows it is asked isn't decided"
         return None
 
     def noise(self, query, answers):

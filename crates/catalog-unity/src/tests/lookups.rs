@@ -114,6 +114,19 @@ async fn old_rules_keep_a_table_in_databricks_while_the_catalog_is_down() {
     let stale = latest(&catalog, &ann()).await.unwrap();
     assert!(reason(&stale).starts_with("access rules of main.shop.sales couldn't be refreshed"), "{}", reason(&stale));
     assert_eq!(stale.schema.field(0).name(), "id");
+    // A renewal that failed just before the rules grew old.
+    fake.down.store(false, Ordering::SeqCst);
+    fake.advance(MINUTE);
+    assert_eq!(latest(&catalog, &ann()).await.unwrap().access, AccessRules::Free);
+    fake.down.store(true, Ordering::SeqCst);
+    fake.advance(5 * MINUTE - Duration::from_secs(1));
+    catalog.inner.renew_ahead().await;
+    fake.advance(Duration::from_secs(2));
+    fake.down.store(false, Ordering::SeqCst);
+    // Not asked again so soon.
+    let stale = latest(&catalog, &ann()).await.unwrap();
+    assert!(reason(&stale).starts_with("access rules of main.shop.sales couldn't be refreshed"), "{}", reason(&stale));
+    fake.down.store(true, Ordering::SeqCst);
     // Columns may be old for a while, and not for longer.
     fake.advance(30 * MINUTE);
     assert_eq!(latest(&catalog, &ann()).await.unwrap_err().kind(), ErrorKind::Unavailable);
