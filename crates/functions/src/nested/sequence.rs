@@ -14,6 +14,7 @@ use crate::cast::session_zone;
 use crate::cast::zone::Zone;
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::errors;
+use crate::limit;
 use crate::ops::{add_months, timestamp_plus_micros, timestamp_plus_months};
 use crate::rows::Frame;
 use crate::sig::{self, mismatch, scalar, strict};
@@ -77,12 +78,15 @@ fn numbers(start: i64, stop: i64, step: i64, out: &mut Vec<i64>) -> Result<()> {
     if (step == 0 && start != stop) || (step > 0 && start > stop) || (step < 0 && start < stop) {
         return Err(boundaries(start, stop, step));
     }
+    let count = (i128::from(stop) - i128::from(start)) / i128::from(if step == 0 { 1 } else { step }) + 1;
+    let length = usize::try_from(count).map_or(usize::MAX, |count| out.len().saturating_add(count));
+    if length > LENGTH_MAX {
+        return Err(too_long());
+    }
+    limit::allow(length.saturating_mul(2 * size_of::<i64>()))?;
     let mut value = start;
     loop {
         out.push(value);
-        if out.len() > LENGTH_MAX {
-            return Err(too_long());
-        }
         match value.checked_add(step) {
             Some(next) if step != 0 && (if step > 0 { next <= stop } else { next >= stop }) => value = next,
             _ => return Ok(()),
@@ -134,6 +138,10 @@ fn moments(start: i64, stop: i64, step: Step, days: bool, zone: Zone, out: &mut 
         out.push(value);
         if out.len() > LENGTH_MAX {
             return Err(too_long());
+        }
+        // As often as the vector doubles.
+        if out.len().is_power_of_two() {
+            limit::allow(out.len() * 2 * size_of::<i64>())?;
         }
         if sign == 0 {
             return Ok(());
