@@ -221,6 +221,10 @@ fn span_text(text: &str, ty: &DataType) -> String {
     if *ty == YEAR_MONTH { crate::ops::rules::months_of(text) } else { format!("epoch_us({text})") }
 }
 
+/// DuckDB makes a whole list at once, and doesn't stop meanwhile.
+const VALUES_MAX: u64 = 10_000_000;
+const TOO_MANY: &str = "A sequence of more than 10,000,000 values isn't known on DuckDB.";
+
 /// Values are so many steps from the start each; their number follows from the distance, which months
 /// bound from above.
 fn computed_duckdb(c: &DuckCall<'_>, item: &DataType) -> Result<String, String> {
@@ -230,7 +234,7 @@ fn computed_duckdb(c: &DuckCall<'_>, item: &DataType) -> Result<String, String> 
         "22023",
         &crate::duckdb::string("Illegal sequence boundaries: the step doesn't lead from the start to the stop."),
     );
-    let far = duck::refuse_value("A sequence of more than 10,000,000 values isn't known on DuckDB.");
+    let far = duck::refuse_value(TOO_MANY);
     let numbers = types::is_integral(item);
     let months = c.types.get(2) == Some(&YEAR_MONTH);
     if types::is_timestamp(item) && !Zone::parse(c.time_zone).is_some_and(Zone::is_utc) {
@@ -292,6 +296,12 @@ fn whole_days(c: &DuckCall<'_>) -> bool {
 fn sequence_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     let DataType::List(item) = c.ret else { return Err("a sequence of no known type".into()) };
     let literals = (0..c.args.len()).map(|i| duck::int(c, i)).collect::<Option<Vec<_>>>();
+    if let Some([start, stop, rest @ ..]) = literals.as_deref() {
+        let step = rest.first().map_or(1, |step| step.unsigned_abs().max(1));
+        if start.abs_diff(*stop) / step > VALUES_MAX {
+            return Err(TOO_MANY.into());
+        }
+    }
     match (literals.as_deref(), item.data_type()) {
         (Some([start, stop]), Int32 | Int64) => {
             let step = if start > stop { -1 } else { 1 };
