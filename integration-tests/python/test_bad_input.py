@@ -134,3 +134,47 @@ def test_every_mistake_in_a_settings_file_is_reported(tmp_path):
     done = run("check", "--config", file)
     assert done.returncode == 2
     assert f"{file}:1" in done.stderr and "did you mean `listen`" in done.stderr and f"{file}:3" in done.stderr
+
+
+# Little text, much memory: what an expression makes is no operator's, so no memory pool sees it.
+LONG = "x" * 1_000_000
+GROWING = [
+    "SELECT sequence(1, 2147483000)",
+    "SELECT repeat('x', 2000000000)",
+    "SELECT max(length(s)) FROM (SELECT space(100000 + o_orderkey % 2) s FROM orders)",
+    "SELECT max(length(lpad(o_comment, 100000, 'x'))) FROM orders",
+    "SELECT max(size(array_repeat(repeat(o_comment, 10000), 1000))) FROM orders",
+    "SELECT max(length(replace(repeat('a', 20000), 'a', repeat('b', 20000)))) FROM orders",
+    "SELECT max(length(regexp_replace(repeat('a', 100000), 'a', repeat('b', 100000)))) FROM orders",
+    "SELECT aggregate(sequence(1, 40), 'aaaaaaaa', (acc, x) -> concat(acc, acc)) FROM orders",
+    "SELECT length(concat_ws(repeat('s', 1000000), sequence(1, 100000)))",
+    "SELECT max(size(array_insert(array(1), 2000000000, 2))) FROM orders",
+    f"SELECT max(length('{LONG}' || o_comment)) FROM orders",
+    "SELECT count(DISTINCT array_join(sequence(1, 50000), ',')) FROM orders",
+    "SELECT max(x) FROM (SELECT o_comment, explode(array_repeat(o_comment, 2000)) x FROM orders)",
+]
+
+
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory):
+    from conftest import Server, populate
+
+    root = tmp_path_factory.mktemp("growing")
+    populate("tpch", 0.005, root / "data")
+    one = Server(root / "state", "--data", root / "data")
+    yield one
+    one.stop()
+
+
+@pytest.mark.parametrize("engine, sql", [("datafusion", sql) for sql in GROWING] + [("duckdb", sql) for sql in GROWING[:2] + GROWING[8:]])
+def test_an_expression_cannot_take_all_memory(orders, engine, sql):
+    pathlib.Path(f"/proc/{orders.process.pid}/clear_refs").write_text("5")
+    try:
+        assert orders.query(sql, engine, {"timeout_seconds": "5"}).num_rows >= 1
+    except Exception as failure:
+        known = ["ResourceExhausted", "not eligible", "DeadlineExceeded", "COLLECTION_SIZE_LIMIT"]
+        assert any(word in str(failure) for word in known), str(failure)[:500]
+    status = pathlib.Path(f"/proc/{orders.process.pid}/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
+    assert peak < 3 << 30, f"{peak >> 20} MB"
+    assert orders.query("SELECT count(*) AS n FROM orders", engine).to_pylist() == [{"n": 7500}]

@@ -18,6 +18,7 @@ mod hash;
 mod json;
 pub mod lambda;
 pub mod lazy;
+pub mod limit;
 mod math;
 mod misc;
 mod nested;

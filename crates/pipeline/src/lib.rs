@@ -17,6 +17,7 @@ mod lifecycle;
 mod places;
 mod policy;
 mod port;
+mod replan;
 mod restamp;
 mod run;
 mod service;

@@ -130,6 +130,15 @@ impl QueryToken<Planned> {
         }
     }
 
+    /// Planned and decided once more, for the reason that `error` gives.
+    pub fn replanned(&mut self, error: &Error, features: &Features, decision: &Decision) {
+        if let Some(record) = &mut self.draft.record {
+            record.failovers.push(format!("planned again: {error}"));
+            record.features = features.clone();
+            record.decision = Some(decision.clone());
+        }
+    }
+
     /// Who failed before, with the error.
     #[cfg(test)]
     pub fn failovers(&self) -> &[String] {

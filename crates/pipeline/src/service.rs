@@ -39,8 +39,8 @@ pub struct Pipeline {
     planner: Planner,
     runner: Runner,
     recorder: Recorder,
-    catalog: Arc<dyn Catalog>,
-    policies: Policies,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) policies: Policies,
     predictor: Arc<Predictor>,
     timeout: RwLock<Option<Duration>>,
     submitted: SubmittedQueries,
@@ -179,7 +179,7 @@ impl Pipeline {
         settings.timeout().or_else(of_profile).or(*self.timeout.read())
     }
 
-    async fn plan(&self, request: &Request) -> Result<PlannedStatement> {
+    pub(crate) async fn plan(&self, request: &Request) -> Result<PlannedStatement> {
         let plan = PlanRequest {
             text: request.text.as_str().into(),
             session: request.settings.clone(),
@@ -198,7 +198,7 @@ impl Pipeline {
 
     /// The decision on a query, waiting a little for engines that are being restarted when they
     /// alone could run it.
-    async fn decide(&self, query_id: QueryId, query: &PlannedQuery, request: &Request, profile: &Arc<Profile>) -> Decision {
+    pub(crate) async fn decide(&self, query_id: QueryId, query: &PlannedQuery, request: &Request, profile: &Arc<Profile>) -> Decision {
         let decision = self.candidates(query_id, query, &request.settings, profile);
         let recovering: Vec<EngineId> = decision
             .candidates
@@ -254,7 +254,18 @@ impl Pipeline {
                         Statement::Write(_) => Tries::Once,
                         _ => Tries::UntilAnswered,
                     };
-                    let mut started = self.runner.run(planned, decision, &execution, &mut token, tries).await?;
+                    let run = self.runner.run(planned, decision, &execution, &mut token, tries).await;
+                    let renewed = match &run {
+                        Err(error) => self.replanned(query_id, query, planned, error).await,
+                        Ok(_) => None,
+                    };
+                    let (mut started, planned, decision) = match (&renewed, run) {
+                        (Some((planned, decision)), Err(error)) => {
+                            token.replanned(&error, &planned.features, decision);
+                            (self.runner.run(planned, decision, &execution, &mut token, tries).await?, planned, decision)
+                        }
+                        (_, run) => (run?, planned, decision),
+                    };
                     if tries == Tries::Once {
                         started = self.complete_write(started).await?;
                     }
@@ -386,6 +397,7 @@ impl QueryService for Pipeline {
         let submitted = describe(query_id, &planned.statement, decision.as_ref().filter(|_| runs));
         let query = SubmittedQuery::new(
             request.text,
+            request.params,
             planned.statement,
             decision,
             request.session,

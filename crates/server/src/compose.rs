@@ -168,6 +168,8 @@ pub(crate) fn datafusion_config(settings: &EngineSettings, temporary: &Path) -> 
         cores: usize::try_from(settings.threads).unwrap_or(1),
         memory_bytes_max: memory,
         query_memory_bytes_max: memory,
+        // Beside what operators hold: values that expressions make, results on their way, caches.
+        process_memory_bytes_max: memory.saturating_add((memory / 2).max(1 << 30)),
         temp_bytes_max: settings.temp_bytes,
         temp_dir: Some(temporary.to_path_buf()),
         slots: count(settings.slots),

@@ -40,6 +40,10 @@ pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
     }
     let ours_or = |kind: ErrorKind| Error::new(if user { kind } else { ErrorKind::Internal }, message.clone());
     match error.kind {
+        // A text or a list that would be larger than any vector may be.
+        ErrorType::OutOfRange if message.contains("maximum allowed vector size") => {
+            Error::new(ErrorKind::ResourceExhausted, format!("{message}; make smaller values"))
+        }
         ErrorType::OutOfRange => Error::raised("ARITHMETIC_OVERFLOW", "22003", message),
         ErrorType::Decimal => Error::raised("NUMERIC_VALUE_OUT_OF_RANGE", "22003", message),
         ErrorType::DivideByZero => Error::raised("DIVIDE_BY_ZERO", "22012", message),

@@ -11,6 +11,7 @@ use flightpath_types::{Error, Result};
 use super::combine::{common, element, meet_tightly};
 use super::gather::{Gather, keys, range, retype};
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
+use crate::limit;
 use crate::rows::Frame;
 use crate::sig::{self, P, mismatch, scalar};
 use crate::strings::duck;
@@ -331,6 +332,7 @@ fn insert(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
                 "`array_insert` would make an array that is too long.",
             ));
         }
+        limit::allow((position.unsigned_abs() as usize).saturating_mul(size_of::<(usize, usize)>()))?;
         if position < 0 && -position > len + 1 {
             // Before the array: NULLs fill the gap between the value and the first element.
             out.push(1, frame.index(2, row));
@@ -447,6 +449,7 @@ fn repeat(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     for row in 0..frame.rows() {
         match count.get(row) {
             Some(n) => {
+                out.allow(n.max(0) as usize)?;
                 (0..n).for_each(|_| out.push(0, frame.index(0, row)));
                 out.end_row()?;
             }
@@ -485,6 +488,7 @@ fn join(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
             None => None,
         };
         let parts: Vec<&str> = range.filter_map(|i| if values.is_valid(i) { Some(values.value(i)) } else { replacement }).collect();
+        limit::allow(crate::strings::joined_bytes(parts.iter().map(|part| part.len()), separator))?;
         Ok(Some(parts.join(separator)))
     })
 }

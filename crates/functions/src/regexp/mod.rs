@@ -12,6 +12,7 @@ use fancy_regex::{Captures, Regex, RegexBuilder};
 use flightpath_types::{Error, ErrorKind, Result};
 
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
+use crate::limit;
 use crate::rows::Frame;
 use crate::sig::{self, P, maybe, scalar, strict};
 use crate::strings::{duck, string_array};
@@ -252,7 +253,7 @@ fn replace(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
         }
         let (head, tail) = text.split_at(from);
         let mut out = head.to_string();
-        let (mut last, mut pieces, mut wrong) = (0, None, None);
+        let (mut last, mut pieces, mut wrong, mut looked_at) = (0, None, None, 1usize << 20);
         matches(&compiled.regex, tail, |captures| {
             if pieces.is_none() {
                 match replacement(with, compiled.groups) {
@@ -272,6 +273,13 @@ fn replace(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
                 }
             }
             last = end;
+            if out.len() > looked_at.saturating_mul(2) {
+                looked_at = out.len();
+                if let Err(e) = limit::allow(out.len()) {
+                    wrong = Some(e);
+                    return false;
+                }
+            }
             true
         })?;
         if let Some(e) = wrong {
