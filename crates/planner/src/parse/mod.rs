@@ -5,9 +5,11 @@
 mod dialect;
 mod lexer;
 mod pipes;
+mod rewritten;
 pub(crate) mod steps;
 
 pub(crate) use lexer::{DIV, tokens};
+pub(crate) use rewritten::PATH;
 
 use std::fmt;
 
@@ -73,7 +75,9 @@ pub fn parse(text: &str) -> Result<Parsed> {
             format!("the statement is {} bytes long; the limit is {TEXT_BYTES_MAX}", text.len()),
         ));
     }
-    let tokens = pipes::pipes_written_out(values_in_parentheses(tokens(text)?));
+    let tokens =
+        rewritten::paths_in_except(rewritten::pivot_expressions(values_in_parentheses(rewritten::identifier_clauses(tokens(text)?))));
+    let tokens = pipes::pipes_written_out(tokens);
     check_nesting(&tokens)?;
     if tokens.iter().all(|t| t.token == Token::SemiColon) {
         return Err(syntax_error("the statement is empty", Location { line: 1, column: 1 }));
