@@ -136,6 +136,8 @@ pub struct CandidateNumbers {
     pub scan_bytes: u64,
     /// What running it there adds to the bill, in US dollars.
     pub usd: f64,
+    /// The same if it takes as long as its 95th percentile.
+    pub usd_p95: f64,
     pub source: PredictionSource,
     /// Runs that the prediction rests on.
     pub observations: u32,

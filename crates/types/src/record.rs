@@ -111,6 +111,7 @@ pub struct CandidateRecord {
     pub predicted_memory_bytes: u64,
     pub predicted_p95_ms: f64,
     pub predicted_memory_p95_bytes: u64,
+    pub predicted_usd_p95: f64,
     pub source: PredictionSource,
     /// Runs that the prediction rests on.
     pub observations: u32,
@@ -149,6 +150,7 @@ impl QueryRecord {
                 predicted_memory_bytes: c.numbers.memory_bytes,
                 predicted_p95_ms: c.numbers.latency_p95_ms,
                 predicted_memory_p95_bytes: c.numbers.memory_p95_bytes,
+                predicted_usd_p95: c.numbers.usd_p95,
                 source: c.numbers.source,
                 observations: c.numbers.observations,
             })
