@@ -111,6 +111,29 @@ def test_huge_and_deep_statements(bad):
         assert bad.query("SELECT 2 AS x").to_pylist() == [{"x": 2}]
 
 
+def nested_in_ctes(constructor, levels):
+    ctes = [f"t0 AS (SELECT {constructor.format('1')} AS x)"]
+    ctes += [f"t{n} AS (SELECT {constructor.format('x')} AS x FROM t{n - 1})" for n in range(1, levels)]
+    return f"WITH {', '.join(ctes)} SELECT x FROM t{levels - 1}"
+
+
+@pytest.mark.parametrize("sql", [
+    f"SELECT CAST(NULL AS {'ARRAY<' * 3000}INT{'>' * 3000}) AS a",
+    f"SELECT TRY_CAST(NULL AS {'MAP<INT, ' * 3000}INT{'>' * 3000}) AS a",
+    f"SELECT CAST(NULL AS {'STRUCT<a: ' * 3000}INT{'>' * 3000}) AS a",
+    f"SELECT CAST(NULL AS {'array < ' * 500}INT{' > ' * 500}) AS a",
+    f"SELECT from_json('x', '{'ARRAY<' * 500}INT{'>' * 500}') AS a",
+    nested_in_ctes("array({0})", 90),
+    nested_in_ctes("struct({0}, {0}, {0})", 60),
+    nested_in_ctes("collect_list({0})", 90),
+], ids=["array", "map", "struct", "spaces", "from_json", "ctes", "wide", "aggregates"])
+def test_types_nest_up_to_a_limit(bad, sql):
+    with pytest.raises(Exception, match="nests deeper|has more than .* parts"):
+        bad.query(sql)
+    assert bad.query(nested_in_ctes("array({0})", 40)).num_rows == 1
+    assert bad.query("SELECT 1 < 2 AND 3 > 2 AS x, CAST(NULL AS MAP<STRING, ARRAY<INT>>) AS y").num_rows == 1
+
+
 def run(*args, **kwargs):
     return subprocess.run([BINARY, *map(str, args)], capture_output=True, text=True, timeout=60, **kwargs)
 

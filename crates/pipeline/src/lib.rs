@@ -30,7 +30,7 @@ mod watch;
 pub use administrators::Administrators;
 pub use admission::AdmissionConfig;
 pub use caller::Caller;
-pub use config::{LiveConfig, PipelineConfig};
+pub use config::{DataPrices, LiveConfig, PipelineConfig};
 pub use explain_route::rows as explain_route_rows;
 pub use port::{Prepared, QueryService, Request, ResultStream, Routed, SessionHandle, Submitted};
 pub use restamp::restamp;

@@ -37,6 +37,8 @@ pub enum RefusalClass {
     Health,
     /// Another engine was pinned, or settings don't allow this one.
     Policy,
+    /// Today's money is spent.
+    Budget,
 }
 
 impl RefusalClass {
@@ -49,6 +51,7 @@ impl RefusalClass {
             RefusalClass::Resources => "resources",
             RefusalClass::Health => "health",
             RefusalClass::Policy => "policy",
+            RefusalClass::Budget => "budget",
         }
     }
 }

@@ -127,7 +127,8 @@ impl QueryRecord {
     /// settings alone.
     pub fn predicted_on(&self, engine: &str) -> Option<&CandidateNumbers> {
         let candidate = self.decision.as_ref()?.candidates.iter().find(|c| c.engine.as_str() == engine)?;
-        candidate.refusal.as_ref().is_none_or(|r| r.class == RefusalClass::Policy).then_some(&candidate.numbers)
+        let by_settings = |class| matches!(class, RefusalClass::Policy | RefusalClass::Budget);
+        candidate.refusal.as_ref().is_none_or(|r| by_settings(r.class)).then_some(&candidate.numbers)
     }
 
     /// The candidates as rows.

@@ -642,8 +642,13 @@ pub(crate) static ARRAYS: &[FunctionDef] = &[
     scalar!("array_repeat", [], bind: bind_repeat, eval: repeat,
         duckdb: |c| {
             let name = crate::duckdb::type_name(c.ret)?;
+            const MOST: i64 = 100_000;
+            if duck::int(c, 1).is_some_and(|n| n > MOST) {
+                return Err(format!("`array_repeat` of more than {MOST} elements isn't known to stay within memory on DuckDB"));
+            }
+            let far = duck::refuse_value("An array of more than 100,000 repetitions isn't known to stay within memory on DuckDB.");
             Ok(duck::once2(&c.args[0], &c.args[1], |x, n| format!(
-                "CASE WHEN {n} IS NULL THEN NULL ELSE CAST(list_transform(range(CAST(greatest({n}, 0) AS BIGINT)), lambda fp_i: {x}) AS {name}) END")))
+                "CASE WHEN {n} IS NULL THEN NULL WHEN {n} > {MOST} THEN {far} ELSE CAST(list_transform(range(CAST(greatest({n}, 0) AS BIGINT)), lambda fp_i: {x}) AS {name}) END")))
         },
         proof: "nested-030, slt: nested_order"),
     scalar!("array_join", [], bind: bind_join, eval: join,

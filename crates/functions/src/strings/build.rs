@@ -183,6 +183,9 @@ fn bind_pad(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Bound> {
     sig::call(ctx, name, args, &[P::Str, P::Int, P::Opt, P::Str], strict(Utf8))
 }
 
+/// DuckDB makes a whole chunk of such texts outside of its own limit of memory.
+const PADDED_MAX: i64 = 100_000;
+
 fn pad_duckdb(c: &DuckCall<'_>, name: &str) -> Result<String, String> {
     if c.types[0] == Binary {
         return Err("padding BINARY isn't known on DuckDB".into());
@@ -192,7 +195,17 @@ fn pad_duckdb(c: &DuckCall<'_>, name: &str) -> Result<String, String> {
         (_, Some(with)) if !with.is_empty() => with,
         _ => return Err(format!("`{name}` with an empty or computed padding isn't known on DuckDB")),
     };
-    Ok(format!("{name}({}, {}, {})", c.args[0], duck::at_least_zero(c, 1), crate::duckdb::string(with)))
+    let padded = |length: &str| format!("{name}({}, {length}, {})", c.args[0], crate::duckdb::string(with));
+    match duck::int(c, 1) {
+        Some(length) if length <= PADDED_MAX => Ok(padded(&duck::at_least_zero(c, 1))),
+        Some(_) => Err(format!("`{name}` to a length beyond {PADDED_MAX} isn't known to stay within memory on DuckDB")),
+        None => {
+            let far = duck::refuse_value(&format!("Padding to a length beyond {PADDED_MAX} isn't known to stay within memory on DuckDB."));
+            Ok(duck::once(&c.args[1], |n| {
+                format!("CASE WHEN {n} > {PADDED_MAX} THEN {far} ELSE {} END", padded(&format!("CAST(greatest({n}, 0) AS INTEGER)")))
+            }))
+        }
+    }
 }
 
 fn repeat(text: &str, times: i32) -> Result<String> {

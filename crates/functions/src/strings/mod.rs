@@ -4,6 +4,7 @@ mod build;
 mod case;
 pub(crate) mod duck;
 mod duck_format;
+mod duck_url;
 pub(crate) mod encode;
 mod find;
 mod format;
