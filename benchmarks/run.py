@@ -171,10 +171,10 @@ def bench_latency(server, data, rounds):
             line(title, {k: [t / repeat for t in v] for k, v in times.items()}, failed, "flightpath")
 
 
-def bench_tpch(server, data, rounds):
-    print("\n### TPC-H, milliseconds per query\n")
+def bench_tpch(server, data, rounds, scale, beside_roapi=True):
+    print(f"\n### TPC-H at scale {scale:g}, milliseconds per query\n")
     texts = {p.stem: p.read_text().rstrip().rstrip(";") for p in sorted(QUERIES.glob("q*.sql")) if "." not in p.stem}
-    with roapi(data) as other:
+    with roapi(data) if beside_roapi else contextlib.nullcontext() as other:
         contenders = {"flightpath (duckdb)": Adbc(server.uri, "duckdb"), "flightpath (auto)": Adbc(server.uri), "in-process DuckDB": InProcess(data)}
         contenders |= {"roapi": other} if other else {}
         header(list(contenders))
@@ -288,21 +288,22 @@ def machine():
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--scale", type=float, default=1.0)
+    arguments.add_argument("--large-scale", type=float, default=5.0, help="scale of a second TPC-H run, without roapi; 0: none")
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--only", choices=["latency", "tpch", "fetch", "planning", "deciding", "warehouse"])
     arguments.add_argument("--warehouse-gb", type=float, default=0.5, help="size of the result that the simulated warehouse sends")
     options = arguments.parse_args()
     print(f"TPC-H scale {options.scale:g}; {machine()}; DuckDB {duckdb.__version__}; {pathlib.Path(BINARY).parent.name} build")
+    wanted = lambda name: options.only in (None, name)  # noqa: E731
     with tempfile.TemporaryDirectory() as folder:
         data = pathlib.Path(folder) / "tpch"
         populate("tpch", options.scale, data)
         server = Server(pathlib.Path(folder) / "state", "--data", data)
         try:
-            wanted = lambda name: options.only in (None, name)  # noqa: E731
             if wanted("latency"):
                 bench_latency(server, data, options.rounds)
             if wanted("tpch"):
-                bench_tpch(server, data, max(3, options.rounds // 2))
+                bench_tpch(server, data, max(3, options.rounds // 2), options.scale)
             if wanted("fetch"):
                 bench_fetch(server, data, options.rounds)
             if wanted("planning"):
@@ -310,9 +311,18 @@ def main():
                 bench_planning_steps(pathlib.Path(folder), data)
         finally:
             server.stop()
-    if options.only in (None, "deciding"):
+        # Where a query takes longer than the calls around it. Without roapi, which would take most of an hour.
+        if wanted("tpch") and options.large_scale:
+            data = pathlib.Path(folder) / "tpch-large"
+            populate("tpch", options.large_scale, data)
+            server = Server(pathlib.Path(folder) / "state-large", "--data", data)
+            try:
+                bench_tpch(server, data, 3, options.large_scale, beside_roapi=False)
+            finally:
+                server.stop()
+    if wanted("deciding"):
         bench_deciding()
-    if options.only in (None, "warehouse"):
+    if wanted("warehouse"):
         warehouse.measure(options.warehouse_gb, 3)
 
 

@@ -111,6 +111,29 @@ def test_huge_and_deep_statements(bad):
         assert bad.query("SELECT 2 AS x").to_pylist() == [{"x": 2}]
 
 
+def nested_in_ctes(constructor, levels):
+    ctes = [f"t0 AS (SELECT {constructor.format('1')} AS x)"]
+    ctes += [f"t{n} AS (SELECT {constructor.format('x')} AS x FROM t{n - 1})" for n in range(1, levels)]
+    return f"WITH {', '.join(ctes)} SELECT x FROM t{levels - 1}"
+
+
+@pytest.mark.parametrize("sql", [
+    f"SELECT CAST(NULL AS {'ARRAY<' * 3000}INT{'>' * 3000}) AS a",
+    f"SELECT TRY_CAST(NULL AS {'MAP<INT, ' * 3000}INT{'>' * 3000}) AS a",
+    f"SELECT CAST(NULL AS {'STRUCT<a: ' * 3000}INT{'>' * 3000}) AS a",
+    f"SELECT CAST(NULL AS {'array < ' * 500}INT{' > ' * 500}) AS a",
+    f"SELECT from_json('x', '{'ARRAY<' * 500}INT{'>' * 500}') AS a",
+    nested_in_ctes("array({0})", 90),
+    nested_in_ctes("struct({0}, {0}, {0})", 60),
+    nested_in_ctes("collect_list({0})", 90),
+], ids=["array", "map", "struct", "spaces", "from_json", "ctes", "wide", "aggregates"])
+def test_types_nest_up_to_a_limit(bad, sql):
+    with pytest.raises(Exception, match="nests deeper|has more than .* parts"):
+        bad.query(sql)
+    assert bad.query(nested_in_ctes("array({0})", 40)).num_rows == 1
+    assert bad.query("SELECT 1 < 2 AND 3 > 2 AS x, CAST(NULL AS MAP<STRING, ARRAY<INT>>) AS y").num_rows == 1
+
+
 def run(*args, **kwargs):
     return subprocess.run([BINARY, *map(str, args)], capture_output=True, text=True, timeout=60, **kwargs)
 
@@ -134,3 +157,47 @@ def test_every_mistake_in_a_settings_file_is_reported(tmp_path):
     done = run("check", "--config", file)
     assert done.returncode == 2
     assert f"{file}:1" in done.stderr and "did you mean `listen`" in done.stderr and f"{file}:3" in done.stderr
+
+
+# Little text, much memory: what an expression makes is no operator's, so no memory pool sees it.
+LONG = "x" * 1_000_000
+GROWING = [
+    "SELECT sequence(1, 2147483000)",
+    "SELECT repeat('x', 2000000000)",
+    "SELECT max(length(s)) FROM (SELECT space(100000 + o_orderkey % 2) s FROM orders)",
+    "SELECT max(length(lpad(o_comment, 100000, 'x'))) FROM orders",
+    "SELECT max(size(array_repeat(repeat(o_comment, 10000), 1000))) FROM orders",
+    "SELECT max(length(replace(repeat('a', 20000), 'a', repeat('b', 20000)))) FROM orders",
+    "SELECT max(length(regexp_replace(repeat('a', 100000), 'a', repeat('b', 100000)))) FROM orders",
+    "SELECT aggregate(sequence(1, 40), 'aaaaaaaa', (acc, x) -> concat(acc, acc)) FROM orders",
+    "SELECT length(concat_ws(repeat('s', 1000000), sequence(1, 100000)))",
+    "SELECT max(size(array_insert(array(1), 2000000000, 2))) FROM orders",
+    f"SELECT max(length('{LONG}' || o_comment)) FROM orders",
+    "SELECT count(DISTINCT array_join(sequence(1, 50000), ',')) FROM orders",
+    "SELECT max(x) FROM (SELECT o_comment, explode(array_repeat(o_comment, 2000)) x FROM orders)",
+]
+
+
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory):
+    from conftest import Server, populate
+
+    root = tmp_path_factory.mktemp("growing")
+    populate("tpch", 0.005, root / "data")
+    one = Server(root / "state", "--data", root / "data")
+    yield one
+    one.stop()
+
+
+@pytest.mark.parametrize("engine, sql", [("datafusion", sql) for sql in GROWING] + [("duckdb", sql) for sql in GROWING[:2] + GROWING[8:]])
+def test_an_expression_cannot_take_all_memory(orders, engine, sql):
+    pathlib.Path(f"/proc/{orders.process.pid}/clear_refs").write_text("5")
+    try:
+        assert orders.query(sql, engine, {"timeout_seconds": "5"}).num_rows >= 1
+    except Exception as failure:
+        known = ["ResourceExhausted", "not eligible", "DeadlineExceeded", "COLLECTION_SIZE_LIMIT"]
+        assert any(word in str(failure) for word in known), str(failure)[:500]
+    status = pathlib.Path(f"/proc/{orders.process.pid}/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM"))
+    assert peak < 3 << 30, f"{peak >> 20} MB"
+    assert orders.query("SELECT count(*) AS n FROM orders", engine).to_pylist() == [{"n": 7500}]

@@ -169,3 +169,24 @@ def wait_for_refusal(one):
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         one.query("SELECT 1")
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "datafusion"])
+def test_a_query_whose_files_were_vacuumed_is_planned_again(tmp_path, engine):
+    from chaos.tables import QUESTIONS, Marked
+    from conftest import Server
+
+    table = Marked(tmp_path / "data", keeps=False)
+    # The server looks at the table once, and not again by itself.
+    server = Server(tmp_path / "state", "--data", tmp_path / "data", env={"FLIGHTPATH_CATALOG_REFRESH_SECONDS": "3600"})
+    try:
+        for _ in range(3):
+            [before] = server.query(QUESTIONS[0], engine).to_pylist()
+            assert before["low"] == before["high"] == table.version
+            table.commit()
+        [after] = server.query(QUESTIONS[0], engine).to_pylist()
+        assert after["low"] == after["high"] == table.version > before["low"]
+        again = server.query("SELECT failovers FROM system.queries WHERE failovers IS NOT NULL").to_pylist()
+        assert any("planned again" in str(row) for row in again), again
+    finally:
+        server.stop()

@@ -243,6 +243,14 @@ impl DeltaReader {
     /// What the kernel would read without complaint, though something is wrong with it.
     fn check_log(&self, name: &TableName, kernel: &SnapshotRef) -> Result<()> {
         let listed = &kernel.log_segment().listed;
+        // Without a checkpoint a table is all of its commits, from the very first.
+        if let (true, Some(first)) = (listed.checkpoint_parts.is_empty(), listed.ascending_commit_files.first())
+            && first.version > 0
+        {
+            let what =
+                format!("its log begins with `_delta_log/{}` and has no checkpoint: what was committed before is gone", first.filename);
+            return Err(errors::data_loss(name, what, errors::RESTORE_LOG));
+        }
         let mut bytes: u64 = 0;
         for file in listed.ascending_commit_files.iter().chain(&listed.checkpoint_parts) {
             if file.location.size == 0 {

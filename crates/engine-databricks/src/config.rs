@@ -68,8 +68,6 @@ pub struct Prices {
     pub queued_query_ms: f64,
     /// Bytes of Parquet that one core scans in a second; a prior.
     pub scan_bytes_per_second_per_core: f64,
-    /// US dollars per GB of results that leave the cloud; nothing within its region.
-    pub egress_usd_per_gb: f64,
 }
 
 /// What the monitor calls with: an identity that may see the warehouse, which needn't be a user's.
@@ -137,7 +135,6 @@ impl Default for Prices {
             start_classic_ms: 240_000.0,
             queued_query_ms: 2_000.0,
             scan_bytes_per_second_per_core: 150e6,
-            egress_usd_per_gb: 0.0,
         }
     }
 }

@@ -140,7 +140,7 @@ impl WarehouseState {
                     start_ms,
                     auto_stop_ms: (auto_stop_minutes > 0).then(|| f64::from(auto_stop_minutes) * 60_000.0),
                 },
-                egress_usd_per_gb: prices.egress_usd_per_gb,
+                egress_usd_per_gb: 0.0,
                 storage_usd_per_gb: 0.0,
             },
         }

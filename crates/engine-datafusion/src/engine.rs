@@ -44,6 +44,8 @@ pub struct Config {
     /// Over all queries together.
     pub memory_bytes_max: usize,
     pub query_memory_bytes_max: usize,
+    /// What the process may hold when an expression makes large values; 0: not looked at.
+    pub process_memory_bytes_max: usize,
     /// Temporary files of all queries together.
     pub temp_bytes_max: u64,
     /// Where temporary files go; the system's temporary folder when not set.
@@ -65,6 +67,7 @@ impl Default for Config {
             cores,
             memory_bytes_max: 2 << 30,
             query_memory_bytes_max: 1 << 30,
+            process_memory_bytes_max: 0,
             temp_bytes_max: 20 << 30,
             temp_dir: None,
             batch_rows: 8192,
@@ -105,6 +108,9 @@ impl DataFusionEngine {
     pub fn new(config: Config) -> Result<Self> {
         if config.cores == 0 || config.batch_rows == 0 || config.slots == 0 {
             return Err(Error::invalid("engine datafusion needs at least one core, one slot and one row in a batch"));
+        }
+        if config.process_memory_bytes_max > 0 {
+            flightpath_functions::limit::set_process_bytes_max(config.process_memory_bytes_max);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.cores)
@@ -161,13 +167,13 @@ impl DataFusionEngine {
     }
 
     /// What one query's operators run in: the common environment with a memory limit of its own.
-    fn task(&self, execution: &Execution) -> Arc<TaskContext> {
+    fn task(&self, query: &PlannedQuery, execution: &Execution) -> Arc<TaskContext> {
         let memory = QueryMemory::new(self.config.query_memory_bytes_max, self.memory.clone(), execution.findings.clone());
         let environment = RuntimeEnv { memory_pool: Arc::new(memory), ..self.environment.as_ref().clone() };
         Arc::new(TaskContext::new(
             Some(execution.query_id.to_string()),
             self.state.session_id().to_string(),
-            self.state.config().clone(),
+            self.state.config().clone().with_batch_size(crate::batch_rows::of(&query.optimized, self.config.batch_rows)),
             Default::default(),
             Default::default(),
             Default::default(),
@@ -237,7 +243,7 @@ impl Engine for DataFusionEngine {
             query_id: execution.query_id,
             deadline: execution.deadline,
             state: self.state.clone(),
-            task: self.task(&execution),
+            task: self.task(&query, &execution),
             scans: Arc::new(ScanPlanner::new(query.clone(), system, self.footers.clone())),
             query,
             running,

@@ -28,13 +28,17 @@ pub(crate) fn of_datafusion(error: &DataFusionError) -> Error {
             format!("the query needs more memory or temporary space than it may use on engine datafusion: {message}"),
         ),
         DataFusionError::NotImplemented(message) => Error::not_eligible(format!("datafusion: {message}")),
-        DataFusionError::ExecutionJoin(join) if join.is_panic() => panicked(),
+        DataFusionError::ExecutionJoin(join) if join.is_panic() => panicked(&join.to_string()),
         other => Error::internal(format!("DataFusion: {other}")),
     }
 }
 
 /// What a client is told of a panic; the panic's own text goes to the log.
-pub(crate) fn panicked() -> Error {
+pub(crate) fn panicked(message: &str) -> Error {
+    // Arrow panics where a column's offsets or a buffer's size pass what their numbers can hold.
+    if ["offset overflow", "capacity overflow", "offsets overflow"].iter().any(|known| message.contains(known)) {
+        return Error::new(ErrorKind::ResourceExhausted, "one column of a batch grew larger than its type can hold; make smaller values");
+    }
     Error::internal("a defect in engine datafusion ended this query; other queries aren't affected")
 }
 

@@ -267,7 +267,7 @@ fn read(spec: &TableFile, open: &OpenFile, range: &Range<u64>) -> Result<Bytes> 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(e) if e.is_panic() => Err(crate::error::panicked()),
+        Err(e) if e.is_panic() => Err(crate::error::panicked(&e.to_string())),
         Err(_) => Err(Error::unavailable("engine datafusion is shutting down")),
     }
 }

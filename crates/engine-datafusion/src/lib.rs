@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batch_rows;
 mod cloud;
 mod conform;
 mod constant;

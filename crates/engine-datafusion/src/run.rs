@@ -79,9 +79,10 @@ async fn drive(work: Work, signal: Arc<Signal>, sender: mpsc::Sender<Message>) {
     };
     let outcome = match until(deadline, AssertUnwindSafe(produced).catch_unwind()).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => {
+        Ok(Err(payload)) => {
             tracing::error!(%query_id, "a query panicked in engine datafusion");
-            Err(panicked())
+            let message = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+            Err(panicked(message.unwrap_or_default()))
         }
         Err(late) => Err(late),
     };

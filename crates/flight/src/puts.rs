@@ -1,7 +1,6 @@
 //! DoPut: binding parameters, and the update commands, most of which are refused. An update is
 //! answered without draining its stream: some clients read the answer before they half-close.
 
-use arrow::array::RecordBatch;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::{Any, Command, CommandPreparedStatementUpdate, DoPutPreparedStatementResult, DoPutUpdateResult};
@@ -42,9 +41,7 @@ where
             DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) }.encode_to_vec()
         }
         Command::CommandPreparedStatementUpdate(CommandPreparedStatementUpdate { prepared_statement_handle }) => {
-            let handle = bind(door, caller, &prepared_statement_handle, first, messages).await?;
-            let bound = Bound::of_handle(door, caller, &handle).map_err(|e| status_of(&e))?;
-            count(statement::update(door, caller, bound).await.map_err(|e| status_of(&e))?)
+            count(update(door, caller, &prepared_statement_handle, first, messages).await?)
         }
         Command::CommandStatementIngest(_) => return Err(status_of(&unsupported("bulk ingestion and other writes"))),
         Command::CommandStatementSubstraitPlan(_) => return Err(status_of(&unsupported("Substrait plans"))),
@@ -63,16 +60,47 @@ fn count(record_count: i64) -> Vec<u8> {
     DoPutUpdateResult { record_count }.encode_to_vec()
 }
 
+/// Rows of values that one call may carry: each is a statement of its own on the warehouse.
+const UPDATES_MAX: usize = 1_000;
+
 /// Binds the stream's one row, or nothing when it has no columns.
 async fn bind<S>(door: &Door, caller: &Caller, handle: &[u8], first: FlightData, rest: S) -> Result<Bytes, Status>
 where
     S: Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
 {
-    let row = read_row(door, first, rest).await?;
+    let rows = read_rows(door, first, rest, 1).await?;
+    let row = rows.and_then(|mut rows| rows.pop());
     door.prepared.bind(&caller.principal, handle, row).map_err(|e| status_of(&e))
 }
 
-async fn read_row<S>(door: &Door, first: FlightData, rest: S) -> Result<Option<Vec<ScalarValue>>, Status>
+/// Runs a statement once for each row of values, one after the other, and adds up what they changed.
+/// Where one fails the ones before it have been carried out: the error says how many.
+async fn update<S>(door: &Door, caller: &Caller, handle: &[u8], first: FlightData, rest: S) -> Result<i64, Status>
+where
+    S: Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
+{
+    let Some(rows) = read_rows(door, first, rest, UPDATES_MAX).await? else {
+        let handle = door.prepared.bind(&caller.principal, handle, None).map_err(|e| status_of(&e))?;
+        let bound = Bound::of_handle(door, caller, &handle).map_err(|e| status_of(&e))?;
+        return statement::update(door, caller, bound).await.map_err(|e| status_of(&e));
+    };
+    let (mut changed, total) = (0_i64, rows.len());
+    for (done, row) in rows.into_iter().enumerate() {
+        let one = async {
+            let handle = door.prepared.bind(&caller.principal, handle, Some(row))?;
+            statement::update(door, caller, Bound::of_handle(door, caller, &handle)?).await
+        };
+        let count = one.await.map_err(|error| {
+            status_of(&if done > 0 { error.context(format!("{done} of {total} rows of values have been carried out")) } else { error })
+        })?;
+        // Less than zero: it isn't known how many.
+        changed = if count < 0 || changed < 0 { -1 } else { changed.saturating_add(count) };
+    }
+    Ok(changed)
+}
+
+/// At most `most` rows of values; nothing where the statement has no parameters.
+async fn read_rows<S>(door: &Door, first: FlightData, rest: S, most: usize) -> Result<Option<Vec<Vec<ScalarValue>>>, Status>
 where
     S: Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
 {
@@ -96,24 +124,27 @@ where
         Ok(message)
     });
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages.map(|m| m.map_err(|s| FlightError::Tonic(Box::new(s)))));
-    let mut row: Option<RecordBatch> = None;
+    let mut rows = Vec::new();
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(|error| match error {
             FlightError::Tonic(status) => readable(door, *status),
             other => status_of(&Error::invalid(format!("parameters can't be read: {other}"))),
         })?;
-        if batch.num_rows() == 0 {
-            continue;
+        if rows.len() + batch.num_rows() > most {
+            let message = match most {
+                1 => "one row of parameters can be bound to a query, not several: execute it once per row".to_string(),
+                most => format!("at most {most} rows of parameters are taken at once; send fewer, or insert from a query"),
+            };
+            return Err(status_of(&Error::invalid(message)));
         }
-        if row.is_some() || batch.num_rows() > 1 {
-            return Err(status_of(&Error::invalid("one row of parameters can be bound, not several: execute the statement once per row")));
+        for row in 0..batch.num_rows() {
+            rows.push(params::row_of(&batch.slice(row, 1)).map_err(|e| status_of(&e))?);
         }
-        row = Some(batch);
     }
-    match row {
-        Some(row) => params::row_of(&row).map(Some).map_err(|e| status_of(&e)),
-        None => Err(status_of(&Error::invalid("parameters have columns but no row"))),
+    if rows.is_empty() {
+        return Err(status_of(&Error::invalid("parameters have columns but no row")));
     }
+    Ok(Some(rows))
 }
 
 /// tonic's refusal of a message over the limit, in our words.

@@ -2,9 +2,10 @@
 //! Formats for programs are written as batches arrive; only the table holds rows, up to a bound.
 
 use std::io::Write;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, ArrayRef, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::ValueEnum;
@@ -64,7 +65,7 @@ impl<W: Write> Printer<W> {
                 Ok(())
             }
             Kind::Json(writer) => writer.write(batch).map_err(written),
-            Kind::Csv(writer) => writer.write(batch).map_err(written),
+            Kind::Csv(writer) => writer.write(&flat(batch)?).map_err(written),
             Kind::Arrow(writer) => writer.write(batch).map_err(written),
         }
     }
@@ -76,7 +77,7 @@ impl<W: Write> Printer<W> {
             Kind::Table { out, cells } => print_table(out, &self.schema, cells, rows),
             Kind::Json(writer) => writer.finish().map_err(written),
             // An empty batch makes the header of an empty result.
-            Kind::Csv(writer) if rows == 0 => writer.write(&RecordBatch::new_empty(self.schema.clone())).map_err(written),
+            Kind::Csv(writer) if rows == 0 => writer.write(&flat(&RecordBatch::new_empty(self.schema.clone()))?).map_err(written),
             Kind::Csv(_) => Ok(()),
             Kind::Arrow(writer) => writer.finish().map_err(written),
         }
@@ -90,13 +91,41 @@ fn written(error: arrow::error::ArrowError) -> Failure {
     }
 }
 
+/// The batch with arrays, maps and structs as text, which CSV has no other form for.
+fn flat(batch: &RecordBatch) -> Result<RecordBatch, Failure> {
+    let is_nested = |ty: &DataType| matches!(ty, DataType::List(_) | DataType::Struct(_) | DataType::Map(..));
+    if !batch.schema().fields().iter().any(|field| is_nested(field.data_type())) {
+        return Ok(batch.clone());
+    }
+    let options = FormatOptions::default().with_null("NULL").with_display_error(true);
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        if !is_nested(field.data_type()) {
+            fields.push(field.clone());
+            columns.push(column.clone());
+            continue;
+        }
+        let formatter = ArrayFormatter::try_new(column.as_ref(), &options).map_err(Failure::failed)?;
+        let text = |row| if column.is_null(row) { None } else { Some(formatter.value(row).to_string()) };
+        fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));
+        columns.push(Arc::new((0..column.len()).map(text).collect::<StringArray>()) as ArrayRef);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(Failure::failed)
+}
+
+/// What a terminal would take for a command is shown as a sign.
+fn harmless(c: char) -> char {
+    if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c }
+}
+
 fn texts(column: &ArrayRef, rows: usize, whole: bool) -> Result<Vec<String>, Failure> {
     let options = FormatOptions::default().with_null("NULL").with_display_error(true);
     let formatter = ArrayFormatter::try_new(column.as_ref(), &options).map_err(Failure::failed)?;
     Ok((0..rows)
         .map(|row| {
             let text = if column.is_null(row) { "NULL".to_string() } else { formatter.value(row).to_string() };
-            if whole { text } else { shorten(&text.replace(['\n', '\r', '\t'], " ")) }
+            let text = if whole { text } else { shorten(&text.replace(['\n', '\r', '\t'], " ")) };
+            text.chars().map(harmless).collect()
         })
         .collect())
 }

@@ -134,6 +134,7 @@ impl ScalarDef {
     /// Types a call and makes the plan's expression for it.
     pub fn call(&'static self, ctx: &BindContext, args: Vec<Typed>) -> Result<Typed> {
         let bound = (self.bind)(ctx, args)?;
+        crate::types::check_size([&bound.ret])?;
         Ok(self.expression(ctx, bound))
     }
 

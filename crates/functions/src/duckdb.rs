@@ -93,6 +93,13 @@ pub fn literal(value: &ScalarValue) -> Result<String, String> {
         ScalarValue::Decimal128(Some(v), p, s) if *s >= 0 => {
             format!("CAST('{}' AS DECIMAL({p},{s}))", decimal_text(*v, *s as usize))
         }
+        // DuckDB repeats it in each of the 2,048 rows of a chunk.
+        ScalarValue::Utf8(Some(v)) if v.len() > LITERAL_BYTES_MAX => {
+            return Err("a text this long isn't sent to DuckDB as a literal".into());
+        }
+        ScalarValue::Binary(Some(v)) if v.len() > LITERAL_BYTES_MAX => {
+            return Err("bytes this many aren't sent to DuckDB as a literal".into());
+        }
         ScalarValue::Utf8(Some(v)) => string(v),
         ScalarValue::Binary(Some(v)) => {
             let hex: String = v.iter().map(|b| format!("\\x{b:02X}")).collect();
@@ -162,6 +169,9 @@ fn nested_literal(value: &ScalarValue, ty: &DataType) -> Result<String, String> 
 }
 
 /// Days since 1970-01-01 of 0001-01-01 and 10000-01-01.
+/// A longer text or BINARY isn't sent to DuckDB as a literal.
+const LITERAL_BYTES_MAX: usize = 64 << 10;
+
 const DAYS_OF_YEAR_1: i32 = -719_162;
 const DAYS_OF_YEAR_10000: i32 = 2_932_897;
 

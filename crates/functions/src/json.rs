@@ -1,19 +1,22 @@
 //! JSON functions: those whose answers are certain. Texts are read as leniently as Databricks does:
 //! single quotes and control characters pass, what follows the value isn't looked at.
 
+mod csv;
+mod rules;
+
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType::{self, Int32, Utf8};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{Decimal128Type, TimestampMicrosecondType};
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
 
 use crate::cast::zone::Zone;
 use crate::cast::{double_text, session_zone};
 use crate::datetime::pattern::{Moment, Pattern};
-use crate::def::{BindContext, Bound, FunctionDef, Invocation, Typed};
+use crate::def::{BindContext, Bound, FunctionDef, Invocation, ScalarDef, Typed};
 use crate::rows::{Frame, eval};
 use crate::sig::{self, maybe, scalar};
-use crate::strings::{duck, string_array};
+use crate::strings::string_array;
 use crate::types;
 
 /// Deeper texts aren't read.
@@ -47,11 +50,13 @@ impl Json {
             Json::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
             Json::Number(n) if n.contains(['.', 'e', 'E']) => {
                 let value: f64 = n.parse().ok()?;
-                if !value.is_finite() {
-                    return None;
+                if value.is_finite() {
+                    out.push_str(&double_text(value));
+                } else {
+                    write_text(if value > 0.0 { "Infinity" } else { "-Infinity" }, out);
                 }
-                out.push_str(&double_text(value));
             }
+            Json::Number(n) if n == "-0" => out.push('0'),
             Json::Number(n) => out.push_str(n),
             Json::Text(t) => write_text(t, out),
             Json::Array(items) => {
@@ -400,6 +405,10 @@ impl Writer<'_> {
                 // What isn't a number is written as a text.
                 if text.ends_with(['N', 'y']) { write_text(&text, out) } else { out.push_str(&text) }
             }
+            // As Java writes decimals: with an exponent where more than six zeros would follow the point.
+            DataType::Decimal128(_, scale) if *scale > 6 => {
+                out.push_str(&decimal_text(array.as_primitive::<Decimal128Type>().value(row), i32::from(*scale)));
+            }
             DataType::Date32 => {
                 let mut text = String::new();
                 crate::cast::write_value(&mut text, array, row, self.zone)?;
@@ -453,6 +462,18 @@ impl Writer<'_> {
     }
 }
 
+fn decimal_text(unscaled: i128, scale: i32) -> String {
+    let digits = unscaled.unsigned_abs().to_string();
+    let exponent = i32::try_from(digits.len()).unwrap_or(i32::MAX) - 1 - scale;
+    if exponent >= -6 {
+        return crate::duckdb::decimal_text(unscaled, usize::try_from(scale).unwrap_or(0));
+    }
+    let sign = if unscaled < 0 { "-" } else { "" };
+    let (first, rest) = digits.split_at(1);
+    let point = if rest.is_empty() { "" } else { "." };
+    format!("{sign}{first}{point}{rest}E{exponent}")
+}
+
 fn to_json(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     let frame = Frame::new(invocation)?;
     let writer = Writer {
@@ -473,13 +494,40 @@ fn to_json(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     })
 }
 
+/// A field of an object as `json_tuple` gives it: the last of equal names, names with dots too.
+fn field(json: &str, name: &str) -> Option<String> {
+    let Some(Json::Object(fields)) = Json::read(json) else { return None };
+    let (_, value) = fields.into_iter().rfind(|(n, _)| n == name)?;
+    match value {
+        Json::Null => None,
+        Json::Text(text) => Some(text),
+        other => {
+            let mut out = String::new();
+            other.write(&mut out)?;
+            Some(out)
+        }
+    }
+}
+
+/// What `json_tuple` is made of. No function that can be called.
+pub static JSON_FIELD: ScalarDef = ScalarDef {
+    name: "json_field",
+    aliases: &[],
+    bind: |ctx, args| sig::call(ctx, "json_tuple", args, &[sig::P::Str, sig::P::Str], maybe(Utf8)),
+    eval: eval!(texts; json: text, name: text =>? field(json, name)),
+    duckdb: rules::field,
+    proof: "slt: json",
+    deterministic: true,
+};
+
 pub(crate) static JSON: &[FunctionDef] = &[
     scalar!("get_json_object", [], bind: bind_get, eval: eval!(texts; json: text, steps: text =>? get_json_object(json, steps)?),
-        duckdb: |_| duck::unknown("get_json_object"), proof: "nested-009, nested-018, hard-013"),
+        duckdb: rules::get_json_object, proof: "nested-009, nested-018, hard-013"),
     scalar!("json_array_length", [], [Str] => maybe(Int32),
         eval: eval!(ints; json: text =>? match Json::read(json) { Some(Json::Array(items)) => Some(items.len() as i32), _ => None }),
-        duckdb: |_| duck::unknown("json_array_length"), proof: "nested-018, hard-038"),
+        duckdb: rules::array_length, proof: "nested-018, hard-038"),
     scalar!("json_object_keys", [], [Str] => maybe(types::array(Utf8, true)), eval: object_keys,
-        duckdb: |_| duck::unknown("json_object_keys"), proof: "nested-018, hard-060"),
-    scalar!("to_json", [], bind: bind_to_json, eval: to_json, duckdb: |_| duck::unknown("to_json"), proof: "nested-037, hard-038, hard-060"),
+        duckdb: rules::object_keys, proof: "nested-018, hard-060"),
+    scalar!("to_csv", [], bind: csv::bind_to_csv, eval: csv::to_csv, duckdb: |_| Err("function `to_csv` isn't known to answer as Databricks does on DuckDB".into()), proof: "slt: json"),
+    scalar!("to_json", [], bind: bind_to_json, eval: to_json, duckdb: rules::to_json, proof: "nested-037, hard-038, hard-060"),
 ];

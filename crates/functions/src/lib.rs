@@ -18,6 +18,7 @@ mod hash;
 mod json;
 pub mod lambda;
 pub mod lazy;
+pub mod limit;
 mod math;
 mod misc;
 mod nested;
@@ -37,5 +38,6 @@ pub use def::{
     AggregateCall, AggregateDef, BindContext, Bound, BoundAggregate, DuckAggregate, DuckAggregateSql, DuckCall, FpScalar, FunctionDef,
     Invocation, RewriteDef, ScalarDef, Typed, WindowDef,
 };
+pub use json::JSON_FIELD;
 pub use misc::{RECURSION_LEVEL, RECURSION_ROW};
 pub use registry::{all, families, lookup, nearest};

@@ -15,6 +15,7 @@ use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
 
 use crate::def::Invocation;
+use crate::limit::{self, Made};
 
 /// The arguments of one evaluation. Scalars are arrays of one row that every row reads.
 pub(crate) struct Frame {
@@ -133,6 +134,10 @@ impl Frame {
         self.column(index)
     }
 
+    fn argument_bytes(&self) -> usize {
+        limit::bytes_of(self.columns.iter().map(|(array, _)| array))
+    }
+
     /// An array of this frame's rows as the call's value: a scalar when all arguments were.
     pub(crate) fn finish(&self, array: ArrayRef) -> Result<ColumnarValue> {
         if self.scalar {
@@ -144,16 +149,22 @@ impl Frame {
 
     pub(crate) fn texts<S: AsRef<str>>(&self, mut f: impl FnMut(usize) -> Result<Option<S>>) -> Result<ColumnarValue> {
         let mut builder = StringBuilder::with_capacity(self.rows, self.rows * 16);
+        let mut made = Made::default();
         for row in 0..self.rows {
-            builder.append_option(f(row)?);
+            let text = f(row)?;
+            made.add(text.as_ref().map_or(0, |t| t.as_ref().len()), || self.argument_bytes())?;
+            builder.append_option(text);
         }
         self.finish(Arc::new(builder.finish()))
     }
 
     pub(crate) fn binaries<B: AsRef<[u8]>>(&self, mut f: impl FnMut(usize) -> Result<Option<B>>) -> Result<ColumnarValue> {
         let mut builder = BinaryBuilder::with_capacity(self.rows, self.rows * 16);
+        let mut made = Made::default();
         for row in 0..self.rows {
-            builder.append_option(f(row)?);
+            let bytes = f(row)?;
+            made.add(bytes.as_ref().map_or(0, |b| b.as_ref().len()), || self.argument_bytes())?;
+            builder.append_option(bytes);
         }
         self.finish(Arc::new(builder.finish()))
     }

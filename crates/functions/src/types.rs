@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit};
 use datafusion::common::ScalarValue;
-use flightpath_types::{Error, ErrorKind};
+use flightpath_types::{Error, ErrorKind, Result};
 
 /// TIMESTAMP_NTZ.
 pub const TIMESTAMP_NTZ: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -126,6 +126,34 @@ pub fn is_interval(ty: &DataType) -> bool {
 }
 
 /// Neither an array, a struct, a map nor VOID.
+/// Deepest type. Readers of schemas recurse, clients' too: pyarrow stops at 100 levels.
+pub const DEPTH_MAX: usize = 64;
+/// Parts of one type, itself included.
+pub const PARTS_MAX: usize = 20_000;
+
+/// An error for a type so deep or so large that handling it could take the stack or all memory.
+pub fn check_size<'a>(types: impl IntoIterator<Item = &'a DataType>) -> Result<()> {
+    fn walk(ty: &DataType, depth: usize, left: &mut usize) -> bool {
+        if depth > DEPTH_MAX || *left == 0 {
+            return false;
+        }
+        *left -= 1;
+        match ty {
+            DataType::List(item) | DataType::Map(item, _) => walk(item.data_type(), depth + 1, left),
+            DataType::Struct(fields) => fields.iter().all(|field| walk(field.data_type(), depth + 1, left)),
+            _ => true,
+        }
+    }
+    types.into_iter().try_for_each(|ty| {
+        let mut left = PARTS_MAX;
+        if walk(ty, 1, &mut left) {
+            return Ok(());
+        }
+        let message = format!("a type nests deeper than {DEPTH_MAX} levels, or has more than {PARTS_MAX} parts");
+        Err(Error::new(ErrorKind::ResourceExhausted, message))
+    })
+}
+
 pub fn is_atomic(ty: &DataType) -> bool {
     !matches!(ty, DataType::List(_) | DataType::Struct(_) | DataType::Map(..) | DataType::Null)
 }

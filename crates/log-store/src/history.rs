@@ -1,7 +1,7 @@
 //! Reading the record back, forgetting it, and what queries turned out to cost; written once for
 //! both databases as in `store.rs`.
 
-use flightpath_querylog::{DaySavings, Unreconciled};
+use flightpath_querylog::{Baseline, DaySavings, Unreconciled};
 use flightpath_types::{Error, ErrorKind, QueryId, Result};
 
 /// The engine that savings are counted against.
@@ -12,14 +12,25 @@ pub(crate) struct SavingsRow {
     day: i64,
     queries: i64,
     usd: f64,
-    databricks_usd: f64,
+    up_ms: f64,
+    read_bytes: f64,
+    sent_bytes: f64,
 }
 
 impl SavingsRow {
-    pub fn into_savings(self) -> DaySavings {
-        DaySavings { day: self.day, queries: u64::try_from(self.queries).unwrap_or(0), usd: self.usd, databricks_usd: self.databricks_usd }
+    pub fn into_savings(self, baseline: &Baseline) -> DaySavings {
+        let databricks_usd = baseline.usd(self.up_ms, self.read_bytes, self.sent_bytes);
+        DaySavings { day: self.day, queries: u64::try_from(self.queries).unwrap_or(0), usd: self.usd, databricks_usd }
     }
 }
+
+/// Everybody's queries as spans of one warehouse's work, each with when the ones before it end. What
+/// the server answers itself, `EXPLAIN ROUTE` among it, has no engine. Ends with where to bind since when.
+pub(crate) const SAVINGS_SPANS: &str = "WITH spans AS (SELECT started_unix_ms, principal, COALESCE(usd_actual, predicted_usd, 0.0) AS usd, \
+     COALESCE(predicted_bytes, 0) AS read_bytes, result_bytes, started_unix_ms + COALESCE(warehouse_ms, databricks_ms, 0.0) AS ended, \
+     MAX(started_unix_ms + COALESCE(warehouse_ms, databricks_ms, 0.0)) OVER \
+     (ORDER BY started_unix_ms ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS up_until \
+     FROM queries WHERE databricks_usd IS NOT NULL AND outcome = 'success' AND engine IS NOT NULL AND started_unix_ms >= ";
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct UnreconciledRow {
@@ -104,20 +115,30 @@ macro_rules! impl_query_history {
             async fn savings(
                 &self,
                 principal: Option<&str>,
-                days_max: usize,
+                since_unix_ms: i64,
+                baseline: &flightpath_querylog::Baseline,
             ) -> flightpath_types::Result<Vec<flightpath_querylog::DaySavings>> {
-                let mut select = sqlx::QueryBuilder::<$database>::new(
-                    "SELECT started_unix_ms / 86400000 AS day, COUNT(*) AS queries, SUM(COALESCE(usd_actual, predicted_usd, 0.0)) AS usd, \
-                     SUM(databricks_usd) AS databricks_usd FROM queries WHERE databricks_usd IS NOT NULL AND outcome = 'success'",
+                let mut select = sqlx::QueryBuilder::<$database>::new(crate::history::SAVINGS_SPANS);
+                select.push_bind(since_unix_ms);
+                // A query adds its run and the idle tail where the warehouse slept; where it's up, what it
+                // moves the end of the last run by.
+                select.push(
+                    ") SELECT started_unix_ms / 86400000 AS day, COUNT(*) AS queries, SUM(usd) AS usd, \
+                     SUM(CASE WHEN up_until IS NULL OR started_unix_ms - up_until > ",
+                );
+                select.push_bind(baseline.auto_stop_ms).push(" THEN ended - started_unix_ms + ").push_bind(baseline.auto_stop_ms);
+                select.push(
+                    " WHEN ended > up_until THEN ended - up_until ELSE 0.0 END) AS up_ms, \
+                     SUM(CAST(read_bytes AS DOUBLE PRECISION)) AS read_bytes, \
+                     SUM(CAST(result_bytes AS DOUBLE PRECISION)) AS sent_bytes FROM spans",
                 );
                 if let Some(principal) = principal {
-                    select.push(" AND principal = ").push_bind(principal.to_string());
+                    select.push(" WHERE principal = ").push_bind(principal.to_string());
                 }
-                select.push(" GROUP BY started_unix_ms / 86400000 ORDER BY 1 DESC LIMIT ");
-                select.push_bind(i64::try_from(days_max).unwrap_or(i64::MAX));
+                select.push(" GROUP BY started_unix_ms / 86400000 ORDER BY 1 DESC");
                 let rows: Vec<crate::history::SavingsRow> =
                     select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
-                Ok(rows.into_iter().map(crate::history::SavingsRow::into_savings).collect())
+                Ok(rows.into_iter().map(|row| row.into_savings(baseline)).collect())
             }
 
             async fn spending(&self, since_unix_ms: i64) -> flightpath_types::Result<Vec<(String, f64)>> {

@@ -18,7 +18,7 @@ macro_rules! query_columns {
             features: text, decision: text, failovers: text, usd_actual: float8, engine_us: int8, predicted_ms: float8,
             predicted_usd: float8, predicted_bytes: int8, predicted_memory_bytes: int8, databricks_ms: float8,
             databricks_usd: float8, predicted_p95_ms: float8, memory_bytes: int8, statement_id: text, warehouse_ms: float8,
-            reconciled_unix_ms: int8
+            reconciled_unix_ms: int8, predicted_usd_p95: float8
         }
     };
 }
@@ -29,7 +29,8 @@ macro_rules! candidate_columns {
         $with! { $($before)*
             query_id: text, position: int4, engine: text, eligible: bool, chosen: bool, rank: int4, reason: text,
             predicted_ms: float8, predicted_usd: float8, predicted_bytes: int8, predicted_memory_bytes: int8,
-            predicted_p95_ms: float8, predicted_memory_p95_bytes: int8, source: text, observations: int4
+            predicted_p95_ms: float8, predicted_memory_p95_bytes: int8, source: text, observations: int4,
+            predicted_usd_p95: float8
         }
     };
 }
@@ -85,6 +86,7 @@ pub(crate) struct NewQuery {
     pub statement_id: Option<String>,
     pub warehouse_ms: Option<f64>,
     pub reconciled_unix_ms: Option<i64>,
+    pub predicted_usd_p95: Option<f64>,
 }
 
 /// A row of `candidates`.
@@ -105,6 +107,7 @@ pub(crate) struct NewCandidate {
     pub predicted_memory_p95_bytes: i64,
     pub source: String,
     pub observations: i32,
+    pub predicted_usd_p95: f64,
 }
 
 impl NewQuery {
@@ -152,6 +155,7 @@ impl NewQuery {
             statement_id: r.statement_id.as_deref().map(storable),
             warehouse_ms: r.warehouse_ms,
             reconciled_unix_ms: r.reconciled_unix_ms,
+            predicted_usd_p95: predicted.map(|n| n.usd_p95),
         })
     }
 }
@@ -175,6 +179,7 @@ pub(crate) fn candidates(records: &[QueryRecord]) -> Vec<NewCandidate> {
             predicted_memory_p95_bytes: signed(c.predicted_memory_p95_bytes),
             source: c.source.as_str().to_string(),
             observations: i32::try_from(c.observations).unwrap_or(i32::MAX),
+            predicted_usd_p95: c.predicted_usd_p95,
         })
     };
     records.iter().flat_map(of_record).collect()

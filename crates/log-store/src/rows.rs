@@ -11,7 +11,7 @@ pub(crate) const QUERY_COLUMNS: &str = "query_id, started_unix_ms, text, fingerp
      engine_us, memory_bytes, statement_id, warehouse_ms, reconciled_unix_ms";
 
 pub(crate) const CANDIDATE_COLUMNS: &str = "query_id, position, engine, eligible, chosen, rank, reason, predicted_ms, predicted_usd, \
-     predicted_bytes, predicted_memory_bytes, predicted_p95_ms, predicted_memory_p95_bytes, source, observations";
+     predicted_bytes, predicted_memory_bytes, predicted_p95_ms, predicted_memory_p95_bytes, source, observations, predicted_usd_p95";
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct QueryRow {
@@ -67,6 +67,7 @@ pub(crate) struct CandidateRow {
     predicted_memory_p95_bytes: i64,
     source: String,
     observations: i32,
+    predicted_usd_p95: f64,
 }
 
 /// Databases' integers are signed; a count beyond 2^63 stands as 2^63 - 1.
@@ -163,6 +164,7 @@ impl CandidateRow {
             predicted_memory_p95_bytes: unsigned(self.predicted_memory_p95_bytes),
             source: PredictionSource::parse(&self.source).ok_or_else(|| damaged("source"))?,
             observations: u32::try_from(self.observations).unwrap_or(0),
+            predicted_usd_p95: self.predicted_usd_p95,
         })
     }
 }

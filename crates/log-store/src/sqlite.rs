@@ -46,7 +46,7 @@ impl SqliteLog {
     }
 }
 
-/// Rows per INSERT: 37 columns each, under SQLite's limit of bound parameters.
+/// Rows per INSERT: some 40 columns each, under SQLite's limit of bound parameters.
 const ROWS_PER_INSERT: usize = 500;
 
 macro_rules! bind_row {

@@ -64,13 +64,13 @@ impl Admission {
         self.gates.get(engine).map_or(0, |gate| u32::try_from(gate.state.lock().queue.len()).unwrap_or(u32::MAX))
     }
 
-    /// Share of the time in which the engine had something to do, of late; `None` until it was
-    /// watched for a while.
+    /// Slots in use on average, of late; `None` until it was watched for a while. Queries that ran side
+    /// by side shared the machine, and its price.
     pub fn utilisation(&self, engine: &EngineId) -> Option<f64> {
         let mut state = self.gates.get(engine)?.state.lock();
-        let busy = state.slots_used > 0;
-        state.usage.note(busy, Instant::now());
-        state.usage.share(Instant::now())
+        let now = Instant::now();
+        state.note_usage(now);
+        state.usage.mean(now)
     }
 
     /// Waits for this query's turn. `capacity` is what the engine has now: it may have grown or
@@ -147,20 +147,20 @@ struct State {
     arrivals: u64,
 }
 
-/// How much of the time was busy; what is long past counts less.
+/// How many slots were in use; what is long past counts less.
 #[derive(Debug)]
 struct Usage {
     since: Instant,
     noted: Instant,
-    /// Seconds, both fading.
-    busy: f64,
+    /// Seconds times slots, and seconds; both fading.
+    used: f64,
     all: f64,
 }
 
 impl Default for Usage {
     fn default() -> Self {
         let now = Instant::now();
-        Self { since: now, noted: now, busy: 0.0, all: 0.0 }
+        Self { since: now, noted: now, used: 0.0, all: 0.0 }
     }
 }
 
@@ -169,17 +169,17 @@ impl Usage {
     const FADES_SECONDS: f64 = 3_600.0;
     const WATCHED_MIN: Duration = Duration::from_secs(600);
 
-    /// Until now it was busy, or not.
-    fn note(&mut self, busy: bool, now: Instant) {
+    /// Until now so many were in use.
+    fn note(&mut self, slots: u32, now: Instant) {
         let seconds = now.saturating_duration_since(self.noted).as_secs_f64();
         let kept = (-seconds / Self::FADES_SECONDS).exp();
-        self.busy = self.busy * kept + if busy { seconds } else { 0.0 };
+        self.used = self.used * kept + seconds * f64::from(slots);
         self.all = self.all * kept + seconds;
         self.noted = now;
     }
 
-    fn share(&self, now: Instant) -> Option<f64> {
-        (now.saturating_duration_since(self.since) >= Self::WATCHED_MIN && self.all > 0.0).then(|| (self.busy / self.all).clamp(0.0, 1.0))
+    fn mean(&self, now: Instant) -> Option<f64> {
+        (now.saturating_duration_since(self.since) >= Self::WATCHED_MIN && self.all > 0.0).then(|| (self.used / self.all).max(0.0))
     }
 }
 
@@ -262,8 +262,12 @@ impl State {
         self.slots_used < self.slots_max && (memory || self.slots_used == 0)
     }
 
+    fn note_usage(&mut self, now: Instant) {
+        self.usage.note(self.slots_used, now);
+    }
+
     fn join(&mut self, principal: &Principal, memory_bytes: u64) {
-        self.usage.note(self.slots_used > 0, Instant::now());
+        self.note_usage(Instant::now());
         self.slots_used += 1;
         self.memory_used = self.memory_used.saturating_add(memory_bytes);
         self.turns += 1;
@@ -273,7 +277,7 @@ impl State {
     }
 
     fn leave(&mut self, principal: &Principal, memory_bytes: u64) {
-        self.usage.note(self.slots_used > 0, Instant::now());
+        self.note_usage(Instant::now());
         self.slots_used = self.slots_used.saturating_sub(1);
         self.memory_used = self.memory_used.saturating_sub(memory_bytes);
         self.change_share(principal, |share| share.running = share.running.saturating_sub(1));
@@ -451,17 +455,20 @@ mod tests {
     }
 
     #[test]
-    fn utilisation_is_the_busy_share_of_late_and_unknown_at_first() {
+    fn utilisation_is_the_slots_in_use_of_late_and_unknown_at_first() {
         let start = Instant::now();
         let at = |minutes: u64| start + Duration::from_secs(60 * minutes);
-        let mut usage = Usage { since: start, noted: start, busy: 0.0, all: 0.0 };
-        usage.note(true, at(5));
-        assert_eq!(usage.share(at(5)), None);
-        usage.note(false, at(20));
-        assert!((usage.share(at(20)).unwrap() - 0.2).abs() < 0.05);
+        let mut usage = Usage { since: start, noted: start, used: 0.0, all: 0.0 };
+        usage.note(1, at(5));
+        assert_eq!(usage.mean(at(5)), None);
+        usage.note(0, at(20));
+        assert!((usage.mean(at(20)).unwrap() - 0.2).abs() < 0.05);
+        // Six at once for a while: more than one on average.
+        usage.note(6, at(80));
+        assert!(usage.mean(at(80)).unwrap() > 3.0);
         // Hours of rest later, the beginning hardly counts.
-        usage.note(false, at(600));
-        assert!(usage.share(at(600)).unwrap() < 0.01);
+        usage.note(0, at(900));
+        assert!(usage.mean(at(900)).unwrap() < 0.01);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flightpath_router::Profiles;
-use flightpath_types::Principal;
+use flightpath_types::{ComputePrice, Pricing, Principal};
 
 use crate::administrators::Administrators;
 use crate::admission::AdmissionConfig;
@@ -30,10 +30,30 @@ pub struct LiveConfig {
     pub admission: AdmissionConfig,
     pub escalation: EscalationConfig,
     pub shadow: ShadowConfig,
+    pub data_prices: DataPrices,
     /// Who may see what everybody did, by name.
     pub administrators: HashSet<Principal>,
     /// Limit for queries whose session and profile set none.
     pub timeout: Option<Duration>,
+}
+
+/// What moving data costs, beside the time of engines. Nothing by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct DataPrices {
+    /// US dollars for a GB that an engine reads from tables.
+    pub storage_usd_per_gb: f64,
+    /// US dollars for a GB of results that leaves a warehouse's cloud.
+    pub egress_usd_per_gb: f64,
+}
+
+impl DataPrices {
+    pub(crate) fn on(&self, pricing: Pricing) -> Pricing {
+        let egress_usd_per_gb = match pricing.compute {
+            ComputePrice::Warehouse { .. } => self.egress_usd_per_gb,
+            ComputePrice::Hourly { .. } => 0.0,
+        };
+        Pricing { storage_usd_per_gb: self.storage_usd_per_gb, egress_usd_per_gb, ..pricing }
+    }
 }
 
 impl Default for PipelineConfig {

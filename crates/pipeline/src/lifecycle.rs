@@ -93,6 +93,12 @@ impl QueryToken<Received> {
         Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone(), trace }, stage: Received }
     }
 
+    /// It arrived before this record of it was begun.
+    pub fn begun(mut self, at: Instant) -> Self {
+        self.draft.started = at;
+        self
+    }
+
     pub fn planned(mut self, summary: PlanSummary) -> QueryToken<Planned> {
         if let Some(record) = &mut self.draft.record {
             record.statement_kind = summary.statement_kind.to_string();
@@ -127,6 +133,15 @@ impl QueryToken<Planned> {
     pub fn failed_over(&mut self, engine: &EngineId, error: &Error) {
         if let Some(record) = &mut self.draft.record {
             record.failovers.push(format!("{engine}: {error}"));
+        }
+    }
+
+    /// Planned and decided once more, for the reason that `error` gives.
+    pub fn replanned(&mut self, error: &Error, features: &Features, decision: &Decision) {
+        if let Some(record) = &mut self.draft.record {
+            record.failovers.push(format!("planned again: {error}"));
+            record.features = features.clone();
+            record.decision = Some(decision.clone());
         }
     }
 

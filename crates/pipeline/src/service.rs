@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 use tracing::Instrument;
 
 use crate::administrators::Administrators;
-use crate::config::{LiveConfig, PipelineConfig};
+use crate::config::{DataPrices, LiveConfig, PipelineConfig};
 use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
 use crate::places::Places;
@@ -39,10 +39,11 @@ pub struct Pipeline {
     planner: Planner,
     runner: Runner,
     recorder: Recorder,
-    catalog: Arc<dyn Catalog>,
-    policies: Policies,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) policies: Policies,
     predictor: Arc<Predictor>,
     timeout: RwLock<Option<Duration>>,
+    data_prices: RwLock<DataPrices>,
     submitted: SubmittedQueries,
     running: Registry,
     shadow: Arc<Shadow>,
@@ -63,7 +64,7 @@ impl Pipeline {
         config: PipelineConfig,
     ) -> Self {
         let submitted = SubmittedQueries::new(config.ticket_lifetime, config.submitted_max);
-        let LiveConfig { profiles, admission, escalation, shadow, timeout, administrators: named } = config.live;
+        let LiveConfig { profiles, admission, escalation, shadow, timeout, data_prices, administrators: named } = config.live;
         let shadow = Shadow::new(shadow, engines.clone(), shadow_log, predictor.clone());
         let administrators = config.administrators;
         administrators.replace(named);
@@ -76,6 +77,7 @@ impl Pipeline {
             policies: Policies::new(profiles),
             predictor,
             timeout: RwLock::new(timeout),
+            data_prices: RwLock::new(data_prices),
             submitted,
             running: Registry::default(),
             shadow,
@@ -92,6 +94,7 @@ impl Pipeline {
         self.runner.configure(live.admission, live.escalation);
         self.shadow.configure(live.shadow);
         *self.timeout.write() = live.timeout;
+        *self.data_prices.write() = live.data_prices;
         self.administrators.replace(live.administrators);
     }
 
@@ -118,10 +121,17 @@ impl Pipeline {
     fn facts(&self, engine: &Arc<dyn Engine>) -> EngineFacts {
         let facts = engine.facts();
         let queued = facts.queued.saturating_add(self.runner.admission.waiting(engine.id()));
-        match self.runner.admission.utilisation(engine.id()) {
-            Some(measured) => EngineFacts { queued, pricing: facts.pricing.with_utilisation(measured), ..facts },
-            None => EngineFacts { queued, ..facts },
-        }
+        let pricing = self.data_prices.read().on(facts.pricing);
+        let pricing = match self.runner.admission.utilisation(engine.id()) {
+            Some(measured) => pricing.with_utilisation(measured),
+            None => pricing,
+        };
+        EngineFacts { queued, pricing, ..facts }
+    }
+
+    /// Planned queries whose plan was remembered, and the others.
+    pub fn plan_cache_lookups(&self) -> (u64, u64) {
+        self.planner.cache_lookups()
     }
 
     pub fn running_queries(&self) -> usize {
@@ -179,7 +189,7 @@ impl Pipeline {
         settings.timeout().or_else(of_profile).or(*self.timeout.read())
     }
 
-    async fn plan(&self, request: &Request) -> Result<PlannedStatement> {
+    pub(crate) async fn plan(&self, request: &Request) -> Result<PlannedStatement> {
         let plan = PlanRequest {
             text: request.text.as_str().into(),
             session: request.settings.clone(),
@@ -198,7 +208,7 @@ impl Pipeline {
 
     /// The decision on a query, waiting a little for engines that are being restarted when they
     /// alone could run it.
-    async fn decide(&self, query_id: QueryId, query: &PlannedQuery, request: &Request, profile: &Arc<Profile>) -> Decision {
+    pub(crate) async fn decide(&self, query_id: QueryId, query: &PlannedQuery, request: &Request, profile: &Arc<Profile>) -> Decision {
         let decision = self.candidates(query_id, query, &request.settings, profile);
         let recovering: Vec<EngineId> = decision
             .candidates
@@ -254,7 +264,18 @@ impl Pipeline {
                         Statement::Write(_) => Tries::Once,
                         _ => Tries::UntilAnswered,
                     };
-                    let mut started = self.runner.run(planned, decision, &execution, &mut token, tries).await?;
+                    let run = self.runner.run(planned, decision, &execution, &mut token, tries).await;
+                    let renewed = match &run {
+                        Err(error) => self.replanned(query_id, query, planned, error).await,
+                        Ok(_) => None,
+                    };
+                    let (mut started, planned, decision) = match (&renewed, run) {
+                        (Some((planned, decision)), Err(error)) => {
+                            token.replanned(&error, &planned.features, decision);
+                            (self.runner.run(planned, decision, &execution, &mut token, tries).await?, planned, decision)
+                        }
+                        (_, run) => (run?, planned, decision),
+                    };
                     if tries == Tries::Once {
                         started = self.complete_write(started).await?;
                     }
@@ -322,10 +343,12 @@ impl QueryService for Pipeline {
     async fn prepare(&self, request: &Request) -> Result<Prepared> {
         self.check_open()?;
         // A statement that can't be planned is never submitted: its record is written here.
-        let traceparent = request.traceparent.as_deref();
+        let (begun, traceparent) = (Instant::now(), request.traceparent.as_deref());
         let planned = self.plan(request).instrument(trace::prepare(traceparent)).await.inspect_err(|error| {
             let id = QueryId::generate();
-            QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings, traceparent).fail(error);
+            QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings, traceparent)
+                .begun(begun)
+                .fail(error);
         })?;
         let changes_session = matches!(planned.statement, Statement::SetSession { .. });
         Ok(Prepared {
@@ -386,6 +409,7 @@ impl QueryService for Pipeline {
         let submitted = describe(query_id, &planned.statement, decision.as_ref().filter(|_| runs));
         let query = SubmittedQuery::new(
             request.text,
+            request.params,
             planned.statement,
             decision,
             request.session,
@@ -443,6 +467,7 @@ impl QueryService for Pipeline {
         }
         if let Some(profile) = trial.profile.as_deref() {
             self.policies.check(profile)?;
+            self.policies.profile(&trial)?;
         }
         flightpath_planner::check_time_zone(&trial.time_zone)
     }
@@ -551,6 +576,8 @@ fn refused(decision: &Decision) -> Option<Error> {
         ErrorKind::Unavailable
     } else if has(RefusalClass::Governance) {
         ErrorKind::PermissionDenied
+    } else if has(RefusalClass::Budget) {
+        ErrorKind::ResourceExhausted
     } else {
         ErrorKind::NotEligible
     };

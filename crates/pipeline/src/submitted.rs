@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use datafusion::common::ScalarValue;
 use flightpath_plan::{LocalResult, PlannedQuery, Statement};
 use flightpath_router::ProfileLimits;
 use flightpath_types::{CandidateNumbers, Decision, Error, Principal, QueryId, Result, SecretToken, Session};
@@ -16,6 +17,8 @@ use crate::port::{SessionHandle, Submitted};
 /// One submitted query.
 pub(crate) struct SubmittedQuery {
     pub text: String,
+    /// Values of its parameters.
+    pub params: Option<Vec<ScalarValue>>,
     pub statement: Statement,
     pub decision: Option<Decision>,
     pub session: SessionHandle,
@@ -39,6 +42,7 @@ enum Token {
 impl SubmittedQuery {
     pub fn new(
         text: String,
+        params: Option<Vec<ScalarValue>>,
         statement: Statement,
         decision: Option<Decision>,
         session: SessionHandle,
@@ -50,7 +54,20 @@ impl SubmittedQuery {
         token: QueryToken<Planned>,
     ) -> Self {
         let token = Mutex::new(Token::Fresh(Box::new(token)));
-        Self { text, statement, decision, session, settings, caller_token, traceparent, limits, submitted: Instant::now(), spent, token }
+        Self {
+            text,
+            params,
+            statement,
+            decision,
+            session,
+            settings,
+            caller_token,
+            traceparent,
+            limits,
+            submitted: Instant::now(),
+            spent,
+            token,
+        }
     }
 
     /// The record in the making, for the first fetch; `None` for a later one.

@@ -88,6 +88,12 @@ pub fn explain_route_schema() -> SchemaRef {
         Field::new("predicted_usd", DataType::Float64, true),
         Field::new("predicted_bytes", DataType::Int64, true),
         Field::new("rank", DataType::Int32, true),
+        Field::new("predicted_p95_ms", DataType::Float64, true),
+        Field::new("predicted_usd_p95", DataType::Float64, true),
+        Field::new("predicted_memory_bytes", DataType::Int64, true),
+        Field::new("predicted_memory_p95_bytes", DataType::Int64, true),
+        Field::new("source", DataType::Utf8, true),
+        Field::new("observations", DataType::Int64, true),
     ]))
 }
 

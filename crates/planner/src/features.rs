@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
-use datafusion::common::JoinType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Distinct, Expr, FetchType, LogicalPlan, Operator, SkipType};
 use flightpath_catalog::{DataFile, TableContents, TableFormat, TableSnapshot};
@@ -16,8 +17,40 @@ const EQUALITY_SHARE: f64 = 0.1;
 const RANGE_SHARE: f64 = 0.4;
 /// Groups per input row of an aggregation, and distinct rows per row.
 const GROUP_SHARE: f64 = 0.1;
-/// Elements per array.
+/// Elements per array, where they aren't told by constants.
 const ELEMENTS: f64 = 4.0;
+/// Rows that go through an operator at once.
+const BATCH_ROWS: f64 = 8_192.0;
+/// Aggregates that keep no more of a group than a few numbers; of others nothing is promised.
+const BOUNDED: [&str; 27] = [
+    "any_value",
+    "approx_count_distinct",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "count_if",
+    "covar_pop",
+    "covar_samp",
+    "first",
+    "grouping",
+    "kurtosis",
+    "last",
+    "max",
+    "min",
+    "skewness",
+    "stddev_pop",
+    "stddev_samp",
+    "sum",
+    "try_avg",
+    "try_sum",
+    "var_pop",
+    "var_samp",
+];
 
 pub(crate) fn extract(optimized: &LogicalPlan, scans: &BTreeMap<ScanId, ScanBinding>) -> Features {
     let mut features = Features::default();
@@ -130,6 +163,7 @@ impl Counter<'_> {
             }
             LogicalPlan::Aggregate(aggregate) => {
                 self.features.aggregates += 1;
+                self.features.collects += aggregate.aggr_expr.iter().filter(|expr| collects(expr)).count() as u32;
                 self.features.group_keys += aggregate.group_expr.len() as u32;
                 if aggregate.group_expr.is_empty() { Some(1.0) } else { input.map(|rows| (rows * GROUP_SHARE).max(1.0_f64.min(rows))) }
             }
@@ -144,8 +178,11 @@ impl Counter<'_> {
                 self.features.joins += 1;
                 let (left, right) = (input?, inputs.get(1).copied().flatten()?);
                 let keyed = !join.on.is_empty();
-                if !keyed && matches!(join.join_type, JoinType::Inner) {
-                    self.features.cross_joins += 1;
+                if !keyed {
+                    self.produce(left * right);
+                    if matches!(join.join_type, JoinType::Inner) {
+                        self.features.cross_joins += 1;
+                    }
                 }
                 Some(match join.join_type {
                     JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => left,
@@ -174,7 +211,7 @@ impl Counter<'_> {
                 self.features.distincts += 1;
                 input.map(|rows| rows * GROUP_SHARE)
             }
-            LogicalPlan::Unnest(_) => input.map(|rows| rows * ELEMENTS),
+            LogicalPlan::Unnest(unnest) => self.generate(&unnest.input, input),
             LogicalPlan::TableScan(scan) => {
                 let binding = scan.source.downcast_ref::<SnapshotSource>().and_then(|s| self.scans.get(&s.scan));
                 let rows = rows(binding?, |f| Some(f.rows?.saturating_sub(deleted_rows(f))));
@@ -197,8 +234,26 @@ impl Counter<'_> {
         }
     }
 
+    /// Rows that nothing read has.
+    fn produce(&mut self, rows: f64) {
+        // As an integer it saturates.
+        self.features.produced_rows = self.features.produced_rows.saturating_add(rows as u64);
+    }
+
+    fn generate(&mut self, input: &LogicalPlan, rows: Option<f64>) -> Option<f64> {
+        self.features.generators += 1;
+        let rows = rows?;
+        let told = elements(input);
+        if let Some(elements) = told {
+            let held = (elements * rows.min(BATCH_ROWS)) as u64;
+            self.features.array_elements = self.features.array_elements.max(held);
+        }
+        let made = rows * told.unwrap_or(ELEMENTS);
+        self.produce(made);
+        Some(made)
+    }
+
     fn subqueries(&mut self, plan: &LogicalPlan, depth: u32) {
-        use datafusion::common::tree_node::TreeNodeRecursion;
         let mut found = 0;
         // The closures don't fail, so neither does the walk.
         let _ = plan.apply_subqueries(|subquery| {
@@ -207,6 +262,52 @@ impl Counter<'_> {
             Ok(TreeNodeRecursion::Jump)
         });
         self.features.subqueries += found;
+    }
+}
+
+fn collects(aggregate: &Expr) -> bool {
+    match aggregate {
+        Expr::Alias(alias) => collects(&alias.expr),
+        Expr::AggregateFunction(call) => call.params.distinct || !BOUNDED.contains(&call.func.name()),
+        _ => false,
+    }
+}
+
+/// Of the longest array that the generator's input makes from constants.
+fn elements(input: &LogicalPlan) -> Option<f64> {
+    let LogicalPlan::Projection(projection) = input else { return None };
+    let mut longest: Option<f64> = None;
+    for expr in &projection.expr {
+        // The closure doesn't fail, so neither does the walk.
+        let _ = expr.apply(|e| {
+            let length = match e {
+                Expr::ScalarFunction(call) if call.func.name() == "sequence" => sequence_length(&call.args),
+                Expr::Literal(ScalarValue::List(list), _) => Some(list.values().len() as f64),
+                _ => None,
+            };
+            longest = longest.into_iter().chain(length).reduce(f64::max);
+            Ok(TreeNodeRecursion::Continue)
+        });
+    }
+    longest
+}
+
+/// `None` where it isn't one of constant numbers.
+fn sequence_length(args: &[Expr]) -> Option<f64> {
+    let number = |expr: &Expr| match constant(expr)?.cast_to(&DataType::Int64) {
+        Ok(ScalarValue::Int64(Some(n))) => Some(n as f64),
+        _ => None,
+    };
+    let (start, stop) = (number(args.first()?)?, number(args.get(1)?)?);
+    let step = args.get(2).map_or(Some(1.0), number)?.abs();
+    (step > 0.0).then(|| ((stop - start).abs() / step).floor() + 1.0)
+}
+
+fn constant(expr: &Expr) -> Option<&ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) if value.data_type().is_integer() => Some(value),
+        Expr::Cast(cast) => constant(&cast.expr),
+        _ => None,
     }
 }
 

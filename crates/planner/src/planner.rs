@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast;
@@ -22,7 +23,7 @@ use crate::cache::{CacheKey, CachedPlan, PlanCache};
 use crate::optimize::PlanOptimizer;
 use crate::parse::Parsed;
 use crate::pool::PlanningPool;
-use crate::query::{Compile, Compiled};
+use crate::query::{Compile, Compiled, parameter_schema};
 use crate::remote::RemoteDescriber;
 use crate::statements::{self, Asking, Command};
 use crate::{eligible, features, fingerprint, parse, passthrough, remote, trace};
@@ -105,6 +106,8 @@ pub struct Planner {
     optimizer: Arc<PlanOptimizer>,
     describer: Option<Arc<dyn PassThroughDescriber>>,
     remote: Option<Arc<dyn RemoteDescriber>>,
+    cache_hits: AtomicU64,
+    cache_misses: AtomicU64,
 }
 
 /// What planning gives before its time is taken.
@@ -123,7 +126,17 @@ impl Outcome {
 impl Planner {
     pub fn new(catalog: Arc<dyn Catalog>, config: Config) -> Self {
         let (cache, pool) = (PlanCache::new(&config), PlanningPool::new(&config));
-        Self { catalog, config, cache, pool, optimizer: Arc::new(PlanOptimizer::new()), describer: None, remote: None }
+        Self {
+            catalog,
+            config,
+            cache,
+            pool,
+            optimizer: Arc::new(PlanOptimizer::new()),
+            describer: None,
+            remote: None,
+            cache_hits: AtomicU64::new(0),
+            cache_misses: AtomicU64::new(0),
+        }
     }
 
     /// Lets `dialect=duckdb` statements be typed.
@@ -138,6 +151,11 @@ impl Planner {
     pub fn with_remote(mut self, remote: Arc<dyn RemoteDescriber>) -> Self {
         self.remote = Some(remote);
         self
+    }
+
+    /// Queries whose plan was in the cache, and those that were planned anew.
+    pub fn cache_lookups(&self) -> (u64, u64) {
+        (self.cache_hits.load(Ordering::Relaxed), self.cache_misses.load(Ordering::Relaxed))
     }
 
     pub async fn plan(&self, request: &PlanRequest) -> Result<Planned> {
@@ -157,6 +175,10 @@ impl Planner {
             },
         };
         let plan_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if matches!(outcome.statement, Statement::Query(_) | Statement::ExplainRoute(_)) {
+            let count = if outcome.cache_hit { &self.cache_hits } else { &self.cache_misses };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(Planned { statement: outcome.statement, parameters: outcome.parameters, cache_hit: outcome.cache_hit, plan_us })
     }
 
@@ -393,9 +415,11 @@ impl Planner {
         let mut text = remote::text(&request.text, request.params.as_deref(), sort != remote::Sort::Write)?;
         remote::place(&mut text, session, warehouse.as_ref());
         let token = request.token.as_ref();
+        let parameters = remote::parameters(&request.text)?;
+        let described = remote::described(&text, parameters);
         let schema = match sort {
-            remote::Sort::Query => warehouse.describe(&text, session, token).await,
-            remote::Sort::Listing => warehouse.try_out(&text, session, token).await,
+            remote::Sort::Query => warehouse.describe(&described, session, token).await,
+            remote::Sort::Listing => warehouse.try_out(&described, session, token).await,
             remote::Sort::Write => Ok(remote::write_schema()),
         };
         let schema = schema.map_err(|error| remote::misplaced(error, session, warehouse.as_ref()))?;
@@ -411,7 +435,8 @@ impl Planner {
             datafusion: Err(refusal),
             ..passthrough::unplanned(schema)
         });
-        let parameters = Arc::new(Schema::empty());
+        // Of what type they are only Databricks knows: any is taken.
+        let parameters = parameter_schema(&vec![DataType::Null; parameters]);
         if sort == remote::Sort::Write {
             return Ok(Outcome { statement: Statement::Write(query), parameters, cache_hit: false });
         }

@@ -139,7 +139,7 @@ impl Compile<'_> {
     }
 }
 
-fn parameter_schema(types: &[DataType]) -> SchemaRef {
+pub(crate) fn parameter_schema(types: &[DataType]) -> SchemaRef {
     let fields: Vec<Field> = types.iter().enumerate().map(|(i, ty)| Field::new(format!("${}", i + 1), ty.clone(), true)).collect();
     Arc::new(Schema::new(fields))
 }

@@ -77,7 +77,19 @@ pub(crate) fn write_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("num_affected_rows", DataType::Int64, true)]))
 }
 
-/// `text` with its `?` named, and its values.
+/// How many parameters a text has.
+pub(crate) fn parameters(text: &str) -> Result<usize> {
+    if text.contains('?') { Ok(marker_offsets(text, &parse::tokens(text)?).len()) } else { Ok(0) }
+}
+
+/// The same with NULL for each value that isn't bound yet, to ask what the statement gives.
+pub(crate) fn described(text: &DatabricksText, parameters: usize) -> DatabricksText {
+    let mut text = text.clone();
+    text.parameters.resize(parameters, ScalarValue::Null);
+    text
+}
+
+/// `text` with its `?` named, and its values. Without values it can't run: Databricks says so.
 pub(crate) fn text(text: &Arc<str>, params: Option<&[ScalarValue]>, returns_rows: bool) -> Result<DatabricksText> {
     let parameters = params.unwrap_or_default().to_vec();
     let markers = match text.contains('?') {

@@ -2,7 +2,7 @@
 //! Every answer is bounded, and a filter's principal is applied by the database, never after it.
 
 use async_trait::async_trait;
-use flightpath_types::{EngineId, Fingerprint, Outcome, QueryId, QueryRecord, Result};
+use flightpath_types::{ComputePrice, EngineId, Fingerprint, Outcome, Pricing, QueryId, QueryRecord, Result};
 
 /// Which queries. Everything that is set must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,16 +34,46 @@ impl PageKey {
     }
 }
 
-/// One day's predicted money against a warehouse that had run everything.
+/// One warehouse that had run everything, as savings are counted against: it is paid from a query that
+/// wakes it until nothing has come for its auto-stop, whatever runs in that time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Baseline {
+    pub usd_per_hour: f64,
+    pub auto_stop_ms: f64,
+    /// US dollars per GB read and sent.
+    pub storage_usd_per_gb: f64,
+    pub egress_usd_per_gb: f64,
+}
+
+impl Baseline {
+    /// What one that never stops by itself is taken to stay up after its last query: somebody stops it.
+    const TAIL_WITHOUT_AUTO_STOP_MS: f64 = 3_600_000.0;
+
+    /// `None` for what isn't a warehouse, or has a price that isn't a number.
+    pub fn of(pricing: &Pricing) -> Option<Self> {
+        let ComputePrice::Warehouse { usd_per_hour, auto_stop_ms, .. } = &pricing.compute else { return None };
+        let auto_stop_ms = auto_stop_ms.unwrap_or(Self::TAIL_WITHOUT_AUTO_STOP_MS);
+        let (storage_usd_per_gb, egress_usd_per_gb) = (pricing.storage_usd_per_gb, pricing.egress_usd_per_gb);
+        let sound = [*usd_per_hour, auto_stop_ms, storage_usd_per_gb, egress_usd_per_gb].iter().all(|v| v.is_finite() && *v >= 0.0);
+        sound.then_some(Self { usd_per_hour: *usd_per_hour, auto_stop_ms, storage_usd_per_gb, egress_usd_per_gb })
+    }
+
+    /// US dollars for so much time up, and so many bytes.
+    pub fn usd(&self, up_ms: f64, read_bytes: f64, sent_bytes: f64) -> f64 {
+        up_ms / 3_600_000.0 * self.usd_per_hour + read_bytes / 1e9 * self.storage_usd_per_gb + sent_bytes / 1e9 * self.egress_usd_per_gb
+    }
+}
+
+/// One day's money against a warehouse that had run everything.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DaySavings {
     /// Days since the Unix epoch, UTC.
     pub day: i64,
-    /// Queries that succeeded and whose price on Databricks was predicted too; the sums are over these.
+    /// Queries that an engine answered and that Databricks could have; the sums are over these.
     pub queries: u64,
     /// US dollars: what they turned out to cost where that is known, else as predicted.
     pub usd: f64,
-    /// US dollars predicted for the same queries on Databricks.
+    /// US dollars for the time that these queries had woken the baseline's warehouse for, or had kept it up.
     pub databricks_usd: f64,
 }
 
@@ -77,8 +107,10 @@ pub trait QueryHistory: Send + Sync {
     /// One query, if it is this principal's (anybody's, for `None`).
     async fn query(&self, query_id: QueryId, principal: Option<&str>) -> Result<Option<QueryRecord>>;
 
-    /// Newest day first, at most `days_max`. Everybody's queries for `None`.
-    async fn savings(&self, principal: Option<&str>, days_max: usize) -> Result<Vec<DaySavings>>;
+    /// By day (UTC) of the queries' beginnings, newest first, of queries that began since then.
+    /// Everybody's for `None`. Everybody's queries keep the baseline's warehouse up: who comes while it
+    /// is pays for the time added, whoever woke it.
+    async fn savings(&self, principal: Option<&str>, since_unix_ms: i64, baseline: &Baseline) -> Result<Vec<DaySavings>>;
 
     /// What each profile has spent on queries that began since then, in US dollars: what they cost,
     /// or were predicted to.

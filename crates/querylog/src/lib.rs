@@ -14,7 +14,7 @@ mod spool;
 use async_trait::async_trait;
 use flightpath_types::{CandidateRecord, QueryRecord, Result};
 
-pub use history::{Cost, DaySavings, HistoryFilter, PageKey, QueryHistory, Unreconciled};
+pub use history::{Baseline, Cost, DaySavings, HistoryFilter, PageKey, QueryHistory, Unreconciled};
 pub use models::{MODEL_BYTES_MAX, ModelStore};
 pub use recorder::{RecordObserver, Recorder, RecorderConfig, RecorderStats};
 pub use retention::{RetentionConfig, forget, keep_retention};

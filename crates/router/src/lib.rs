@@ -43,6 +43,8 @@ pub struct Policy {
     /// The session's pinned engine: it may refuse, it is never replaced.
     pub pinned: Option<EngineId>,
     pub restriction: Option<Restriction>,
+    /// Why it isn't the profile that was asked for.
+    pub handed_down: Option<String>,
 }
 
 /// Engines that are left for a while, and why: a budget that is spent. None left: refused.
@@ -55,7 +57,7 @@ pub struct Restriction {
 impl Policy {
     /// A profile without more ado.
     pub fn of(profile: Profile) -> Self {
-        Self { profile: Arc::new(profile), pinned: None, restriction: None }
+        Self { profile: Arc::new(profile), pinned: None, restriction: None, handed_down: None }
     }
 
     /// A strategy under the default profile's name.

@@ -18,7 +18,8 @@ const MS_MAX: f64 = 1e12;
 /// US dollars that a run of `run_ms` (waiting left out) adds, reading `scan_bytes` and sending
 /// `result_bytes`.
 ///
-/// A machine by the hour: the run's share of the hour, divided by how much of its hours it works.
+/// A machine by the hour: the run's share of the hour, divided by how many run there on average, so that
+/// all of them together come to what the machine costs.
 /// A warehouse, by what it does:
 /// - busy, queued or starting: it is up for others; the run takes one place of the hour;
 /// - idle: it stops later by the run and by the idle time that starts anew;
@@ -28,7 +29,9 @@ pub fn marginal_usd(run_ms: f64, scan_bytes: u64, result_bytes: u64, facts: &Eng
     let paid = |ms: f64, usd_per_hour: f64| ms / MS_PER_HOUR * clamped(usd_per_hour, 0.0, USD_MAX);
     let pricing = &facts.pricing;
     let compute = match &pricing.compute {
-        ComputePrice::Hourly { usd_per_hour, utilisation } => paid(run_ms, *usd_per_hour) / clamped(*utilisation, UTILISATION_MIN, 1.0),
+        ComputePrice::Hourly { usd_per_hour, utilisation } => {
+            paid(run_ms, *usd_per_hour) / clamped(*utilisation, UTILISATION_MIN, f64::from(facts.slots.max(1)))
+        }
         ComputePrice::Warehouse { usd_per_hour, activity, start_ms, auto_stop_ms } => {
             let start_ms = clamped(*start_ms, 0.0, MS_MAX);
             let tail_ms = auto_stop_ms.map(|ms| clamped(ms, 0.0, MS_MAX));

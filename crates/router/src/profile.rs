@@ -29,6 +29,8 @@ pub struct Profile {
     /// Whether statements that change something may be sent to Databricks; as the server says where
     /// it isn't set.
     pub writes: Option<bool>,
+    /// Users that it is assigned to can't choose another one.
+    pub binding: bool,
 }
 
 /// What one query may take.
@@ -71,6 +73,7 @@ impl Profile {
             limits: ProfileLimits::default(),
             budget: None,
             writes: None,
+            binding: false,
         }
     }
 
@@ -211,9 +214,19 @@ impl Profiles {
     /// that isn't known.
     pub fn choose(&self, session: Option<&str>, principal: &Principal, tag: Option<&str>) -> Result<Arc<Profile>, String> {
         let assigned = &self.assignments;
+        let own = assigned.by_principal.get(principal.as_str());
+        if let Some(held) = own.and_then(|name| self.by_name.get(name)).filter(|profile| profile.binding) {
+            return match session {
+                Some(other) if other != held.name => Err(format!(
+                    "profile `{}` is assigned to you and can't be left for `{other}`; ask who administers this server",
+                    held.name
+                )),
+                _ => Ok(held.clone()),
+            };
+        }
         let name = session
             .or_else(|| tag.and_then(|tag| assigned.by_tag.get(tag)).map(String::as_str))
-            .or_else(|| assigned.by_principal.get(principal.as_str()).map(String::as_str))
+            .or_else(|| own.map(String::as_str))
             .or(assigned.default.as_deref())
             .unwrap_or(DEFAULT_PROFILE);
         self.by_name.get(name).cloned().ok_or_else(|| self.unknown(name))
@@ -221,7 +234,7 @@ impl Profiles {
 
     /// What holds for a query of this profile now, given what each profile has spent today.
     pub fn policy(&self, profile: &Arc<Profile>, pinned: Option<EngineId>, spent_usd: impl Fn(&str) -> f64) -> Policy {
-        let mut policy = Policy { profile: profile.clone(), pinned, restriction: None };
+        let mut policy = Policy { profile: profile.clone(), pinned, restriction: None, handed_down: None };
         for _ in 0..DOWNGRADES_MAX {
             let Some(budget) = &policy.profile.budget else { return policy };
             let spent = spent_usd(&policy.profile.name);
@@ -233,6 +246,11 @@ impl Profiles {
             let engines = match &budget.over {
                 OverBudget::Profile(next) => match self.by_name.get(next) {
                     Some(next) => {
+                        let why = format!("{why}, so profile `{}` holds", next.name);
+                        policy.handed_down = Some(match policy.handed_down {
+                            Some(before) => format!("{before}; {why}"),
+                            None => why,
+                        });
                         policy.profile = next.clone();
                         continue;
                     }
@@ -273,6 +291,22 @@ mod tests {
     }
 
     #[test]
+    fn a_binding_profile_is_not_left() {
+        let held = Profile { binding: true, ..Profile::named("small") };
+        let assignments = ProfileAssignments {
+            default: None,
+            by_principal: [("ana".to_string(), "small".to_string())].into(),
+            by_tag: [("tiles".to_string(), "dashboard".to_string())].into(),
+        };
+        let profiles = Profiles::new(vec![held], assignments).unwrap();
+        let name = |session, who: &str, tag| profiles.choose(session, &Principal::new(who), tag).map(|p| p.name.clone());
+        assert_eq!(name(None, "ana", Some("tiles")), Ok("small".into()));
+        assert_eq!(name(Some("small"), "ana", None), Ok("small".into()));
+        assert!(name(Some("batch"), "ana", None).unwrap_err().contains("can't be left"));
+        assert_eq!(name(Some("batch"), "bob", None), Ok("batch".into()));
+    }
+
+    #[test]
     fn over_budget_a_query_goes_where_the_profile_says() {
         let local = vec![EngineId::new("duckdb")];
         let own = vec![
@@ -283,6 +317,7 @@ mod tests {
         let profiles = Profiles::new(own, ProfileAssignments::default()).unwrap();
         let policy = |name: &str, spent: f64| profiles.policy(profiles.get(name).unwrap(), None, |of| if of == name { spent } else { 0.0 });
         assert_eq!((policy("rich", 4.99).profile.name.as_str(), policy("rich", 5.0).profile.name.as_str()), ("rich", "poor"));
+        assert!(policy("rich", 5.0).handed_down.unwrap().contains("so profile `poor` holds") && policy("rich", 4.99).handed_down.is_none());
         assert_eq!(policy("poor", 6.0).restriction.map(|r| r.engines), Some(local));
         let refused = policy("strict", f64::NAN).restriction.unwrap();
         assert!(refused.engines.is_empty() && refused.why.contains("5.00 dollars"), "{}", refused.why);

@@ -50,7 +50,10 @@ pub fn route(input: &RouteInput<'_>) -> Decision {
         arm: drawn.other.is_some().then(|| drawn.strategy.to_string()),
     };
     decision.reason = match decision.chosen() {
-        Some(chosen) => format!("{}: {}", chosen.engine, chosen.reason),
+        Some(chosen) => match &policy.handed_down {
+            Some(why) => format!("{}: {}; {why}", chosen.engine, chosen.reason),
+            None => format!("{}: {}", chosen.engine, chosen.reason),
+        },
         None => format!("not eligible: {}", decision.refusals_text()),
     };
     decision
@@ -89,7 +92,7 @@ fn hard_rules(input: &RouteInput<'_>, contender: &Contender, numbers: &Candidate
     if let Some(restriction) = policy.restriction.as_ref().filter(|r| !r.engines.contains(&facts.id)) {
         let then =
             if restriction.engines.is_empty() { "nothing runs until tomorrow (UTC)" } else { "this engine waits until tomorrow (UTC)" };
-        return by_policy(format!("{}; {then}", restriction.why));
+        return Some(Refusal::new(RefusalClass::Budget, format!("{}; {then}", restriction.why)));
     }
     if profile.engines.as_ref().is_some_and(|allowed| !allowed.contains(&facts.id)) {
         return by_policy(format!("profile `{}` doesn't use it", profile.name));

@@ -19,7 +19,7 @@ use flightpath_types::{Error, Result};
 use crate::databricks::{self, Callers};
 use crate::describe::DuckdbDescriber;
 use crate::lazy_log::LazyLog;
-use crate::learned;
+use crate::learned::Learned;
 use crate::settings::{EngineSettings, Settings};
 use crate::state::StateDir;
 use crate::system_tables::{self, LogSource};
@@ -46,7 +46,7 @@ pub(crate) struct Parts {
     /// Says whose a bearer token is that settings don't list, where the workspace is to be asked.
     pub tokens: Option<Arc<dyn TokenCheck>>,
     /// What was learned of the engines.
-    pub predictor: Arc<Predictor>,
+    pub learned: Arc<Learned>,
     /// Keeps the folder locked until the end.
     pub _state: StateDir,
 }
@@ -91,7 +91,8 @@ pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Resul
     }
     let config = PipelineConfig { administrators, ..pipeline_config(settings)? };
     let predictor = Arc::new(Predictor::default());
-    learned::restore(&store, &predictor).await;
+    let learned = Arc::new(Learned::new(store.clone(), predictor.clone()));
+    learned.restore().await;
     let pipeline = Arc::new(Pipeline::new(planner, shared, engines.clone(), recorder.clone(), shadow_log, predictor.clone(), config));
     if let Some(workspace) = &workspace {
         workspace.describer.with_profiles_of(&pipeline);
@@ -121,7 +122,7 @@ pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Resul
         connections,
         sessions,
         tokens,
-        predictor,
+        learned,
         _state: state,
     })
 }
@@ -168,6 +169,8 @@ pub(crate) fn datafusion_config(settings: &EngineSettings, temporary: &Path) -> 
         cores: usize::try_from(settings.threads).unwrap_or(1),
         memory_bytes_max: memory,
         query_memory_bytes_max: memory,
+        // Beside what operators hold: values that expressions make, results on their way, caches.
+        process_memory_bytes_max: memory.saturating_add((memory / 2).max(1 << 30)),
         temp_bytes_max: settings.temp_bytes,
         temp_dir: Some(temporary.to_path_buf()),
         slots: count(settings.slots),

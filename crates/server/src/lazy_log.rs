@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use flightpath_querylog::{Cost, DaySavings, HistoryFilter, LogStore, ModelStore, PageKey, QueryHistory, ShadowLog, Store, Unreconciled};
+use flightpath_querylog::{
+    Baseline, Cost, DaySavings, HistoryFilter, LogStore, ModelStore, PageKey, QueryHistory, ShadowLog, Store, Unreconciled,
+};
 use flightpath_types::{CandidateRecord, EngineId, Fingerprint, Quarantined, QueryId, QueryRecord, Result, ShadowRun};
 use tokio::sync::OnceCell;
 
@@ -51,8 +53,8 @@ impl QueryHistory for LazyLog {
         self.store().await?.query(query_id, principal).await
     }
 
-    async fn savings(&self, principal: Option<&str>, days_max: usize) -> Result<Vec<DaySavings>> {
-        self.store().await?.savings(principal, days_max).await
+    async fn savings(&self, principal: Option<&str>, since_unix_ms: i64, baseline: &Baseline) -> Result<Vec<DaySavings>> {
+        self.store().await?.savings(principal, since_unix_ms, baseline).await
     }
 
     async fn spending(&self, since_unix_ms: i64) -> Result<Vec<(String, f64)>> {

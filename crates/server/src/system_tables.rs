@@ -1,12 +1,13 @@
 //! `system.queries`, `system.decisions`, `system.savings`, `system.engines`, `system.tables`: what the server knows
 //! of itself, as tables.
 
+mod savings;
 pub(crate) mod workers;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use flightpath_engine::Engine;
 use flightpath_pipeline::Administrators;
 use flightpath_querylog::{Recorder, Store};
 use flightpath_types::{EngineState, Error, Principal, QueryId, QueryRecord, Result};
+use savings::Savings;
 
 /// A query that has ended is in its table when it is read, unless the log's database is this far behind.
 const CATCH_UP_MAX: Duration = Duration::from_millis(500);
@@ -40,7 +42,7 @@ pub(crate) fn register(catalog: &Arc<LocalCatalog>, log: LogSource, engines: &[A
     let log = Arc::new(log);
     catalog.register_system("queries", Arc::new(Queries { log: log.clone() }));
     catalog.register_system("decisions", Arc::new(Decisions { log: log.clone() }));
-    catalog.register_system("savings", Arc::new(Savings { log: log.clone() }));
+    catalog.register_system("savings", Arc::new(Savings::new(log.clone(), engines)));
     catalog.register_system("shadow_runs", Arc::new(ShadowRuns { log: log.clone() }));
     catalog.register_system("quarantine", Arc::new(QuarantineTable { log }));
     catalog.register_system("engines", Arc::new(Engines { engines: engines.iter().map(Arc::downgrade).collect() }));
@@ -52,10 +54,6 @@ struct Queries {
 }
 
 struct Decisions {
-    log: Arc<LogSource>,
-}
-
-struct Savings {
     log: Arc<LogSource>,
 }
 
@@ -157,6 +155,9 @@ impl SystemTable for Queries {
             ("statement_id", Utf8, true),
             ("warehouse_ms", Float64, true),
             ("reconciled_at", timestamp(), true),
+            ("predicted_p95_ms", Float64, true),
+            ("predicted_usd_p95", Float64, true),
+            ("predicted_memory_p95_bytes", Int64, true),
         ])
     }
 
@@ -210,6 +211,9 @@ impl SystemTable for Queries {
             text(&rows, |r| r.statement_id.as_deref()),
             maybe_double(&rows, |r| r.warehouse_ms),
             Arc::new(reconciled.with_timezone("UTC")),
+            maybe_double(&rows, |r| r.predicted().map(|n| n.latency_p95_ms)),
+            maybe_double(&rows, |r| r.predicted().map(|n| n.usd_p95)),
+            long(&rows, |r| r.predicted().map(|n| n.memory_p95_bytes)),
         ];
         batch(self.schema(), columns)
     }
@@ -247,6 +251,8 @@ impl SystemTable for Decisions {
             ("predicted_p95_ms", Float64, false),
             ("source", Utf8, false),
             ("observations", Int64, false),
+            ("predicted_usd_p95", Float64, false),
+            ("predicted_memory_p95_bytes", Int64, false),
         ])
     }
 
@@ -268,36 +274,8 @@ impl SystemTable for Decisions {
             double(&rows, |r| r.predicted_p95_ms),
             text(&rows, |r| Some(r.source.as_str())),
             long(&rows, |r| Some(u64::from(r.observations))),
-        ];
-        batch(self.schema(), columns)
-    }
-}
-
-/// Days that `system.savings` shows.
-const SAVINGS_DAYS_MAX: usize = 3_660;
-
-#[async_trait]
-impl SystemTable for Savings {
-    fn schema(&self) -> SchemaRef {
-        use DataType::{Date32, Float64, Int64};
-        schema(&[
-            ("day", Date32, false),
-            ("queries", Int64, false),
-            ("usd", Float64, false),
-            ("databricks_usd", Float64, false),
-            ("saved_usd", Float64, false),
-        ])
-    }
-
-    async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
-        self.log.recorder.flush(CATCH_UP_MAX).await;
-        let rows = self.log.store.savings(self.log.administrators.scope(principal), SAVINGS_DAYS_MAX).await?;
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(rows.iter().map(|r| Some(i32::try_from(r.day).unwrap_or(i32::MAX))).collect::<Date32Array>()),
-            long(&rows, |r| Some(r.queries)),
-            double(&rows, |r| r.usd),
-            double(&rows, |r| r.databricks_usd),
-            double(&rows, |r| r.databricks_usd - r.usd),
+            double(&rows, |r| r.predicted_usd_p95),
+            long(&rows, |r| Some(r.predicted_memory_p95_bytes)),
         ];
         batch(self.schema(), columns)
     }

@@ -8,7 +8,7 @@ use flightpath_catalog::{AsOf, Catalog, CommitInfo, TableName, TableSnapshot, Ta
 use flightpath_flight::{OpenConnections, OpenSessions};
 use flightpath_pipeline::Pipeline;
 use flightpath_querylog::{RecordObserver, Recorder, ShadowLog};
-use flightpath_telemetry::{CatalogLevel, Config, EngineLevel, Levels, LogConfig, LogLevel, QueryMetrics, Role, Telemetry};
+use flightpath_telemetry::{Config, EngineLevel, Levels, LogConfig, LogLevel, LookupLevel, QueryMetrics, Role, Telemetry};
 use flightpath_types::{EngineId, EngineState, Error, Fingerprint, Principal, Quarantined, Result, ShadowRun};
 
 use crate::settings::Settings;
@@ -183,7 +183,12 @@ impl Levels for Now {
         Some(self.sessions.count() as u64)
     }
 
-    fn catalog(&self) -> CatalogLevel {
-        CatalogLevel { hits: self.lookups.hits.load(Ordering::Relaxed), misses: self.lookups.misses.load(Ordering::Relaxed) }
+    fn plans(&self) -> LookupLevel {
+        let (hits, misses) = self.pipeline.upgrade().map_or((0, 0), |pipeline| pipeline.plan_cache_lookups());
+        LookupLevel { hits, misses }
+    }
+
+    fn catalog(&self) -> LookupLevel {
+        LookupLevel { hits: self.lookups.hits.load(Ordering::Relaxed), misses: self.lookups.misses.load(Ordering::Relaxed) }
     }
 }

@@ -37,13 +37,15 @@ pub trait Levels: Send + Sync {
     fn connections(&self) -> Option<u64>;
     /// Sessions whose settings are kept, where that's known.
     fn sessions(&self) -> Option<u64>;
+    /// Planned queries, by whether their plan was remembered.
+    fn plans(&self) -> LookupLevel;
     /// How often tables' metadata was asked for.
-    fn catalog(&self) -> CatalogLevel;
+    fn catalog(&self) -> LookupLevel;
 }
 
-/// Questions to the catalog since the start.
+/// Questions to something that remembers answers, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CatalogLevel {
+pub struct LookupLevel {
     /// Answered from memory.
     pub hits: u64,
     pub misses: u64,
@@ -104,7 +106,19 @@ pub(crate) fn watch(meter: &Meter, levels: &Arc<dyn Levels>) {
         .with_unit("{lookup}")
         .with_description("Tables' metadata asked for, by whether it was in memory")
         .with_callback(move |observer| {
-            let CatalogLevel { hits, misses } = catalog.catalog();
+            let LookupLevel { hits, misses } = catalog.catalog();
+            for (result, count) in [("hit", hits), ("miss", misses)] {
+                observer.observe(count, &[KeyValue::new("flightpath.result", result)]);
+            }
+        })
+        .build();
+    let plans = levels.clone();
+    meter
+        .u64_observable_counter("flightpath.plan_cache")
+        .with_unit("{plan}")
+        .with_description("Planned queries, by whether the plan was cached; a prepared query is planned when it is prepared")
+        .with_callback(move |observer| {
+            let LookupLevel { hits, misses } = plans.plans();
             for (result, count) in [("hit", hits), ("miss", misses)] {
                 observer.observe(count, &[KeyValue::new("flightpath.result", result)]);
             }

@@ -32,7 +32,7 @@ mod start;
 mod transport;
 
 pub use config::{Config, Headers, Otlp, Page, Protocol};
-pub use levels::{CatalogLevel, EngineLevel, Levels, LogLevel};
+pub use levels::{EngineLevel, Levels, LogLevel, LookupLevel};
 pub use log::{LogConfig, LogFormat, check_level};
 pub use metrics::QueryMetrics;
 pub use start::{Role, Telemetry, start};

@@ -26,7 +26,6 @@ pub struct QueryMetrics {
     decisions: Counter<u64>,
     refusals: Counter<u64>,
     failovers: Counter<u64>,
-    plans: Counter<u64>,
     rows: Counter<u64>,
     bytes: Counter<u64>,
     scanned: Counter<u64>,
@@ -54,7 +53,6 @@ impl QueryMetrics {
             decisions: count("flightpath.decisions", "{decision}", "Decisions, by the engine that was chosen"),
             refusals: count("flightpath.refusals", "{refusal}", "Engines that were refused for a query, by the reason's class"),
             failovers: count("flightpath.failovers", "{failure}", "Engines that failed a query before its first batch"),
-            plans: count("flightpath.plan_cache", "{plan}", "Planned queries, by whether the plan was cached"),
             rows: count("flightpath.result.rows", "{row}", "Rows handed to clients"),
             bytes: count("flightpath.result.size", "By", "Bytes of Arrow data handed to clients"),
             scanned: count("flightpath.scan.size", "By", "Bytes that queries were predicted to read, after pruning"),
@@ -89,10 +87,6 @@ impl QueryMetrics {
             // Written as `engine: error`.
             let failed = failover.split(": ").next().unwrap_or(OTHER);
             self.failovers.add(1, &[self.engines.value("flightpath.engine", failed)]);
-        }
-        if record.fingerprint.is_some() {
-            let result = if record.plan_cache_hit { "hit" } else { "miss" };
-            self.plans.add(1, &[KeyValue::new("flightpath.result", result)]);
         }
         self.rows.add(record.rows, std::slice::from_ref(&engine));
         self.bytes.add(record.bytes, std::slice::from_ref(&engine));

@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flightpath_telemetry::{CatalogLevel, Config, EngineLevel, Headers, Levels, LogLevel, Otlp, Page, Protocol};
+use flightpath_telemetry::{Config, EngineLevel, Headers, Levels, LogLevel, LookupLevel, Otlp, Page, Protocol};
 use flightpath_types::trace::{SPANS, continue_from, hand_on};
 use flightpath_types::{
     Candidate, CandidateNumbers, Decision, EngineId, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord, Refusal,
@@ -38,8 +38,12 @@ impl Levels for Now {
         Some(4)
     }
 
-    fn catalog(&self) -> CatalogLevel {
-        CatalogLevel { hits: 6, misses: 2 }
+    fn plans(&self) -> LookupLevel {
+        LookupLevel { hits: 3, misses: 1 }
+    }
+
+    fn catalog(&self) -> LookupLevel {
+        LookupLevel { hits: 6, misses: 2 }
     }
 }
 

@@ -37,6 +37,8 @@ pub enum RefusalClass {
     Health,
     /// Another engine was pinned, or settings don't allow this one.
     Policy,
+    /// Today's money is spent.
+    Budget,
 }
 
 impl RefusalClass {
@@ -49,6 +51,7 @@ impl RefusalClass {
             RefusalClass::Resources => "resources",
             RefusalClass::Health => "health",
             RefusalClass::Policy => "policy",
+            RefusalClass::Budget => "budget",
         }
     }
 }
@@ -133,6 +136,8 @@ pub struct CandidateNumbers {
     pub scan_bytes: u64,
     /// What running it there adds to the bill, in US dollars.
     pub usd: f64,
+    /// The same if it takes as long as its 95th percentile.
+    pub usd_p95: f64,
     pub source: PredictionSource,
     /// Runs that the prediction rests on.
     pub observations: u32,

@@ -34,6 +34,19 @@ pub struct Features {
     pub depth: u32,
     /// Rows marked deleted in the files left.
     pub deleted_rows: u64,
+    /// Rows, or pairs of rows to be looked at, that joins without keys and generators are expected to
+    /// make: work that no file's size tells of.
+    #[serde(default)]
+    pub produced_rows: u64,
+    /// Nodes that make several rows of one: `explode`, `range`.
+    #[serde(default)]
+    pub generators: u32,
+    /// Elements of arrays made from constants that are held at once.
+    #[serde(default)]
+    pub array_elements: u64,
+    /// Aggregates whose state grows with what they are given: `collect_list`, `percentile`, DISTINCT.
+    #[serde(default)]
+    pub collects: u32,
 }
 
 /// One table as one query uses it; a table scanned twice is one entry with its numbers added.

@@ -22,8 +22,9 @@ pub enum ComputePrice {
     /// A machine that is paid by the hour whether it works or not.
     Hourly {
         usd_per_hour: f64,
-        /// Share of its hours in which it worked, 0 to 1: what a busy hour really costs is the
-        /// price divided by it. [`UTILISATION_DEFAULT`] until measured.
+        /// Queries that ran on it at once, on average, idle hours included: what one of them costs by
+        /// the hour is the price divided by it. Above 1 where they run side by side.
+        /// [`UTILISATION_DEFAULT`] until measured.
         utilisation: f64,
     },
     /// A warehouse that is paid while it is up, starts when asked and stops by itself.

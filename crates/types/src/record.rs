@@ -111,6 +111,7 @@ pub struct CandidateRecord {
     pub predicted_memory_bytes: u64,
     pub predicted_p95_ms: f64,
     pub predicted_memory_p95_bytes: u64,
+    pub predicted_usd_p95: f64,
     pub source: PredictionSource,
     /// Runs that the prediction rests on.
     pub observations: u32,
@@ -126,7 +127,8 @@ impl QueryRecord {
     /// settings alone.
     pub fn predicted_on(&self, engine: &str) -> Option<&CandidateNumbers> {
         let candidate = self.decision.as_ref()?.candidates.iter().find(|c| c.engine.as_str() == engine)?;
-        candidate.refusal.as_ref().is_none_or(|r| r.class == RefusalClass::Policy).then_some(&candidate.numbers)
+        let by_settings = |class| matches!(class, RefusalClass::Policy | RefusalClass::Budget);
+        candidate.refusal.as_ref().is_none_or(|r| by_settings(r.class)).then_some(&candidate.numbers)
     }
 
     /// The candidates as rows.
@@ -148,6 +150,7 @@ impl QueryRecord {
                 predicted_memory_bytes: c.numbers.memory_bytes,
                 predicted_p95_ms: c.numbers.latency_p95_ms,
                 predicted_memory_p95_bytes: c.numbers.memory_p95_bytes,
+                predicted_usd_p95: c.numbers.usd_p95,
                 source: c.numbers.source,
                 observations: c.numbers.observations,
             })

@@ -38,8 +38,19 @@ pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
     {
         return raised;
     }
+    // A file whose columns aren't what its table says: no mistake of the statement's.
+    if message.contains("failed to cast column") && message.contains("while reading file") {
+        let what = message.split("failed to cast").nth(1).unwrap_or_default().lines().next().unwrap_or_default().trim();
+        let message =
+            format!("a data file holds other types than its table says: can't read{}", what.strip_prefix("column").unwrap_or(what));
+        return Error::new(ErrorKind::DataLoss, message);
+    }
     let ours_or = |kind: ErrorKind| Error::new(if user { kind } else { ErrorKind::Internal }, message.clone());
     match error.kind {
+        // A text or a list that would be larger than any vector may be.
+        ErrorType::OutOfRange if message.contains("maximum allowed vector size") => {
+            Error::new(ErrorKind::ResourceExhausted, format!("{message}; make smaller values"))
+        }
         ErrorType::OutOfRange => Error::raised("ARITHMETIC_OVERFLOW", "22003", message),
         ErrorType::Decimal => Error::raised("NUMERIC_VALUE_OUT_OF_RANGE", "22003", message),
         ErrorType::DivideByZero => Error::raised("DIVIDE_BY_ZERO", "22012", message),

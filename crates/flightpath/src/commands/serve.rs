@@ -25,7 +25,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let load = move || read_settings(environment(), args.config.as_deref(), args.listen, &args.data);
     let settings = load().map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("io").build()?;
-    runtime.block_on(flightpath_server::serve(settings, Arc::new(load))).map_err(Failure::failed)
+    let outcome = runtime.block_on(flightpath_server::serve(settings, Arc::new(load)));
+    // A statement that is still being planned isn't waited for: nobody will hear of it.
+    runtime.shutdown_background();
+    outcome.map_err(Failure::failed)
 }
 
 /// The file, the environment, then the command line, all checked together.

@@ -254,6 +254,9 @@ fn width_bucket_text(call: &DuckCall<'_>) -> Result<String, String> {
 }
 
 fn bind_width_bucket(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
+    if args.iter().any(|a| types::is_interval(&a.ty)) {
+        return Err(Error::not_eligible("`width_bucket` of intervals isn't known"));
+    }
     call(ctx, "width_bucket", args, &[P::Double, P::Double, P::Double, P::Long], maybe(DataType::Int64))
 }
 

@@ -11,6 +11,7 @@ use flightpath_types::{Error, Result};
 use super::combine::{common, element, meet_tightly};
 use super::gather::{Gather, keys, range, retype};
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
+use crate::limit;
 use crate::rows::Frame;
 use crate::sig::{self, P, mismatch, scalar};
 use crate::strings::duck;
@@ -331,6 +332,7 @@ fn insert(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
                 "`array_insert` would make an array that is too long.",
             ));
         }
+        limit::allow((position.unsigned_abs() as usize).saturating_mul(size_of::<(usize, usize)>()))?;
         if position < 0 && -position > len + 1 {
             // Before the array: NULLs fill the gap between the value and the first element.
             out.push(1, frame.index(2, row));
@@ -447,6 +449,7 @@ fn repeat(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     for row in 0..frame.rows() {
         match count.get(row) {
             Some(n) => {
+                out.allow(n.max(0) as usize)?;
                 (0..n).for_each(|_| out.push(0, frame.index(0, row)));
                 out.end_row()?;
             }
@@ -485,6 +488,7 @@ fn join(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
             None => None,
         };
         let parts: Vec<&str> = range.filter_map(|i| if values.is_valid(i) { Some(values.value(i)) } else { replacement }).collect();
+        limit::allow(crate::strings::joined_bytes(parts.iter().map(|part| part.len()), separator))?;
         Ok(Some(parts.join(separator)))
     })
 }
@@ -638,8 +642,13 @@ pub(crate) static ARRAYS: &[FunctionDef] = &[
     scalar!("array_repeat", [], bind: bind_repeat, eval: repeat,
         duckdb: |c| {
             let name = crate::duckdb::type_name(c.ret)?;
+            const MOST: i64 = 100_000;
+            if duck::int(c, 1).is_some_and(|n| n > MOST) {
+                return Err(format!("`array_repeat` of more than {MOST} elements isn't known to stay within memory on DuckDB"));
+            }
+            let far = duck::refuse_value("An array of more than 100,000 repetitions isn't known to stay within memory on DuckDB.");
             Ok(duck::once2(&c.args[0], &c.args[1], |x, n| format!(
-                "CASE WHEN {n} IS NULL THEN NULL ELSE CAST(list_transform(range(CAST(greatest({n}, 0) AS BIGINT)), lambda fp_i: {x}) AS {name}) END")))
+                "CASE WHEN {n} IS NULL THEN NULL WHEN {n} > {MOST} THEN {far} ELSE CAST(list_transform(range(CAST(greatest({n}, 0) AS BIGINT)), lambda fp_i: {x}) AS {name}) END")))
         },
         proof: "nested-030, slt: nested_order"),
     scalar!("array_join", [], bind: bind_join, eval: join,

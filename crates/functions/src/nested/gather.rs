@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::row::{RowConverter, Rows, SortField};
 use flightpath_types::{Error, Result};
 
+use crate::limit::{self, Made};
 use crate::rows::internal;
 
 /// Elements of any number of sources, row by row, as one list array.
@@ -28,6 +29,11 @@ impl Gather {
             all.push(retype(source, element)?);
         }
         Ok(Self { sources: all, picks: Vec::new(), offsets: vec![0], valid: Vec::new() })
+    }
+
+    /// Before so many more elements are pushed.
+    pub(crate) fn allow(&self, elements: usize) -> Result<()> {
+        limit::allow(self.picks.len().saturating_add(elements).saturating_mul(size_of::<(usize, usize)>()))
     }
 
     pub(crate) fn push(&mut self, source: usize, index: usize) {
@@ -56,7 +62,25 @@ impl Gather {
     /// The elements without the rows' bounds.
     pub(crate) fn values(&self) -> Result<ArrayRef> {
         let sources: Vec<&dyn Array> = self.sources.iter().map(AsRef::as_ref).collect();
+        self.allow_copies()?;
         interleave(&sources, &self.picks).map_err(internal)
+    }
+
+    /// An element that is picked again and again is copied as often.
+    fn allow_copies(&self) -> Result<()> {
+        let largest = self.sources.iter().map(|source| source.get_buffer_memory_size()).max().unwrap_or(0);
+        if self.picks.len().saturating_mul(largest) <= limit::CALL_BYTES_MAX {
+            return Ok(());
+        }
+        let texts: Vec<_> = self.sources.iter().map(|source| source.as_string_opt::<i32>()).collect();
+        // Others than texts are taken to be equally large.
+        let mean: Vec<usize> = self.sources.iter().map(|source| source.get_buffer_memory_size() / source.len().max(1)).collect();
+        let mut made = Made::default();
+        let given = || limit::bytes_of(self.sources.iter());
+        self.picks.iter().try_for_each(|(source, index)| {
+            let bytes = texts[*source].map_or(mean[*source], |text| text.value_length(*index) as usize);
+            made.add(bytes, given)
+        })
     }
 
     pub(crate) fn finish(self, ret: &DataType) -> Result<ArrayRef> {

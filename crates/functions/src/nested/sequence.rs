@@ -14,6 +14,7 @@ use crate::cast::session_zone;
 use crate::cast::zone::Zone;
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::errors;
+use crate::limit;
 use crate::ops::{add_months, timestamp_plus_micros, timestamp_plus_months};
 use crate::rows::Frame;
 use crate::sig::{self, mismatch, scalar, strict};
@@ -77,12 +78,15 @@ fn numbers(start: i64, stop: i64, step: i64, out: &mut Vec<i64>) -> Result<()> {
     if (step == 0 && start != stop) || (step > 0 && start > stop) || (step < 0 && start < stop) {
         return Err(boundaries(start, stop, step));
     }
+    let count = (i128::from(stop) - i128::from(start)) / i128::from(if step == 0 { 1 } else { step }) + 1;
+    let length = usize::try_from(count).map_or(usize::MAX, |count| out.len().saturating_add(count));
+    if length > LENGTH_MAX {
+        return Err(too_long());
+    }
+    limit::allow(length.saturating_mul(2 * size_of::<i64>()))?;
     let mut value = start;
     loop {
         out.push(value);
-        if out.len() > LENGTH_MAX {
-            return Err(too_long());
-        }
         match value.checked_add(step) {
             Some(next) if step != 0 && (if step > 0 { next <= stop } else { next >= stop }) => value = next,
             _ => return Ok(()),
@@ -134,6 +138,10 @@ fn moments(start: i64, stop: i64, step: Step, days: bool, zone: Zone, out: &mut 
         out.push(value);
         if out.len() > LENGTH_MAX {
             return Err(too_long());
+        }
+        // As often as the vector doubles.
+        if out.len().is_power_of_two() {
+            limit::allow(out.len() * 2 * size_of::<i64>())?;
         }
         if sign == 0 {
             return Ok(());
@@ -213,6 +221,10 @@ fn span_text(text: &str, ty: &DataType) -> String {
     if *ty == YEAR_MONTH { crate::ops::rules::months_of(text) } else { format!("epoch_us({text})") }
 }
 
+/// DuckDB makes a whole list at once, and doesn't stop meanwhile.
+const VALUES_MAX: u64 = 10_000_000;
+const TOO_MANY: &str = "A sequence of more than 10,000,000 values isn't known on DuckDB.";
+
 /// Values are so many steps from the start each; their number follows from the distance, which months
 /// bound from above.
 fn computed_duckdb(c: &DuckCall<'_>, item: &DataType) -> Result<String, String> {
@@ -222,7 +234,7 @@ fn computed_duckdb(c: &DuckCall<'_>, item: &DataType) -> Result<String, String> 
         "22023",
         &crate::duckdb::string("Illegal sequence boundaries: the step doesn't lead from the start to the stop."),
     );
-    let far = duck::refuse_value("A sequence of more than 10,000,000 values isn't known on DuckDB.");
+    let far = duck::refuse_value(TOO_MANY);
     let numbers = types::is_integral(item);
     let months = c.types.get(2) == Some(&YEAR_MONTH);
     if types::is_timestamp(item) && !Zone::parse(c.time_zone).is_some_and(Zone::is_utc) {
@@ -284,6 +296,12 @@ fn whole_days(c: &DuckCall<'_>) -> bool {
 fn sequence_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     let DataType::List(item) = c.ret else { return Err("a sequence of no known type".into()) };
     let literals = (0..c.args.len()).map(|i| duck::int(c, i)).collect::<Option<Vec<_>>>();
+    if let Some([start, stop, rest @ ..]) = literals.as_deref() {
+        let step = rest.first().map_or(1, |step| step.unsigned_abs().max(1));
+        if start.abs_diff(*stop) / step > VALUES_MAX {
+            return Err(TOO_MANY.into());
+        }
+    }
     match (literals.as_deref(), item.data_type()) {
         (Some([start, stop]), Int32 | Int64) => {
             let step = if start > stop { -1 } else { 1 };

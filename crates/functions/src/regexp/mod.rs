@@ -12,6 +12,7 @@ use fancy_regex::{Captures, Regex, RegexBuilder};
 use flightpath_types::{Error, ErrorKind, Result};
 
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
+use crate::limit;
 use crate::rows::Frame;
 use crate::sig::{self, P, maybe, scalar, strict};
 use crate::strings::{duck, string_array};
@@ -252,7 +253,7 @@ fn replace(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
         }
         let (head, tail) = text.split_at(from);
         let mut out = head.to_string();
-        let (mut last, mut pieces, mut wrong) = (0, None, None);
+        let (mut last, mut pieces, mut wrong, mut looked_at) = (0, None, None, 1usize << 20);
         matches(&compiled.regex, tail, |captures| {
             if pieces.is_none() {
                 match replacement(with, compiled.groups) {
@@ -272,6 +273,13 @@ fn replace(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
                 }
             }
             last = end;
+            if out.len() > looked_at.saturating_mul(2) {
+                looked_at = out.len();
+                if let Err(e) = limit::allow(out.len()) {
+                    wrong = Some(e);
+                    return false;
+                }
+            }
             true
         })?;
         if let Some(e) = wrong {
@@ -359,7 +367,8 @@ fn extract_duckdb(c: &DuckCall<'_>, name: &str, all: bool) -> Result<String, Str
         return Err("the group isn't one that DuckDB can give".into());
     }
     if all && group > 0 {
-        return Err("`regexp_extract_all` of a group isn't known on DuckDB".into());
+        // A group that took no part is empty.
+        return Ok(format!("list_transform({name}({}, {sql}, {group}), lambda fp_m: coalesce(fp_m, ''))", c.args[0]));
     }
     Ok(format!("{name}({}, {sql}, {group})", c.args[0]))
 }
@@ -400,15 +409,35 @@ fn replace_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     Ok(format!("regexp_replace({}, {sql}, {}, 'g')", c.args[0], crate::duckdb::string(&text)))
 }
 
+/// Parts that `split` gives whole on DuckDB.
+const SPLIT_PARTS_MAX: usize = 50;
+
 fn split_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
-    if c.args.len() > 2 && duck::int(c, 2).is_none_or(|n| n > 0) {
-        return Err("`split` with a limit isn't known on DuckDB".into());
-    }
+    let limit = match c.args.len() {
+        0..=2 => 0,
+        _ => duck::int(c, 2).ok_or("`split` with a computed limit isn't known on DuckDB")?,
+    };
     let (pattern, sql) = re2(c, false, false)?;
     if pattern.groups > 0 {
         return Err("`split` by a pattern with groups isn't known on DuckDB".into());
     }
-    Ok(format!("string_split_regex({}, {sql})", c.args[0]))
+    if limit <= 0 {
+        return Ok(format!("string_split_regex({}, {sql})", c.args[0]));
+    }
+    let Some(whole_parts) = usize::try_from(limit - 1).ok().filter(|n| *n <= SPLIT_PARTS_MAX) else {
+        return Err(format!("`split` into more than {SPLIT_PARTS_MAX} parts isn't known on DuckDB"));
+    };
+    if whole_parts == 0 {
+        return Ok(duck::once(&c.args[0], |s| format!("CASE WHEN {s} IS NOT NULL THEN [{s}] END")));
+    }
+    // The last part is what stands behind as many matches.
+    let behind = crate::duckdb::string(&format!(r"(?s)\A(?:.*?(?:{})){{{whole_parts}}}(.*)\z", pattern.re2(false)?));
+    Ok(duck::once(&c.args[0], |s| {
+        let parts = format!("string_split_regex({s}, {sql})");
+        format!(
+            "CASE WHEN {s} IS NULL THEN NULL WHEN len({parts}) <= {limit} THEN {parts} ELSE list_append({parts}[1:{whole_parts}], regexp_extract({s}, {behind}, 1)) END"
+        )
+    }))
 }
 
 pub(crate) static REGEXP: &[FunctionDef] = &[

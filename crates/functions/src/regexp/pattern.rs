@@ -98,6 +98,9 @@ impl Pattern {
 
     /// For RE2, or why not.
     pub(super) fn re2(&self, end_may_move: bool) -> Result<String, String> {
+        if repetitions(&self.root) > RE2_REPETITIONS_MAX {
+            return Err(format!("a pattern that repeats something more than {RE2_REPETITIONS_MAX} times isn't known on DuckDB"));
+        }
         let mut out = String::new();
         write_top(&self.root, Target::Re2 { end_may_move }, &mut out)?;
         Ok(out)
@@ -434,6 +437,20 @@ impl Parser<'_> {
             }
             items.push(Item::Range(low, high));
         }
+    }
+}
+
+/// RE2 takes no pattern whose repetitions inside of repetitions multiply to more.
+const RE2_REPETITIONS_MAX: u64 = 1_000;
+
+/// How often the innermost part is written out at the most.
+fn repetitions(node: &Node) -> u64 {
+    match node {
+        Node::Literal(..) | Node::Any { .. } | Node::Class(..) => 1,
+        Node::Start | Node::End | Node::AbsoluteEnd | Node::Word(_) | Node::Backreference(_) => 1,
+        Node::Group(inner, _) | Node::Look { node: inner, .. } => repetitions(inner),
+        Node::Concat(nodes) | Node::Alternation(nodes) => nodes.iter().map(repetitions).max().unwrap_or(1),
+        Node::Repeat { node, min, max, .. } => repetitions(node).saturating_mul(u64::from(max.unwrap_or(*min).max(1))),
     }
 }
 

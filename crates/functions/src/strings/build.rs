@@ -2,16 +2,14 @@
 
 use arrow::datatypes::DataType::{self, Binary, Utf8};
 use datafusion::logical_expr::ColumnarValue;
-use flightpath_types::{Error, Result};
+use flightpath_types::Result;
 
 use super::{case, duck, search};
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
+use crate::limit;
 use crate::rows::{Frame, eval};
 use crate::sig::{self, P, Ret, scalar, strict};
 use crate::types;
-
-/// Texts longer than this fail with an error instead of taking all memory.
-const TEXT_BYTES_MAX: usize = 1 << 30;
 
 fn bind_by_first(ctx: &BindContext, name: &str, args: Vec<Typed>, params: &[P]) -> Result<Bound> {
     let mut bound = sig::call(ctx, name, args, params, strict(Utf8))?;
@@ -42,18 +40,21 @@ fn concat(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
         DataType::List(_) => crate::nested::concat_arrays(invocation),
         Binary => {
             let columns = (0..frame.len()).map(|i| frame.binary(i)).collect::<Result<Vec<_>>>()?;
-            frame.binaries(|row| Ok(columns.iter().map(|c| c.get(row)).collect::<Option<Vec<_>>>().map(|parts| parts.concat())))
+            frame.binaries(|row| {
+                let Some(parts) = columns.iter().map(|c| c.get(row)).collect::<Option<Vec<_>>>() else { return Ok(None) };
+                limit::allow(parts.iter().map(|part| part.len()).sum())?;
+                Ok(Some(parts.concat()))
+            })
         }
         _ => {
             let columns = (0..frame.len()).map(|i| frame.text(i)).collect::<Result<Vec<_>>>()?;
-            let mut buffer = String::new();
-            let mut rows = Vec::with_capacity(frame.rows());
-            for row in 0..frame.rows() {
-                buffer.clear();
-                let whole = columns.iter().all(|c| c.get(row).map(|part| buffer.push_str(part)).is_some());
-                rows.push(whole.then(|| buffer.clone()));
-            }
-            frame.texts(|row| Ok(rows[row].as_deref()))
+            frame.texts(|row| {
+                let Some(bytes) = columns.iter().map(|c| c.get(row).map(str::len)).sum::<Option<usize>>() else { return Ok(None) };
+                limit::allow(bytes)?;
+                let mut text = String::with_capacity(bytes);
+                columns.iter().filter_map(|c| c.get(row)).for_each(|part| text.push_str(part));
+                Ok(Some(text))
+            })
         }
     }
 }
@@ -93,8 +94,14 @@ fn concat_ws(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
                 parts.push(part.to_string());
             }
         }
+        limit::allow(joined_bytes(parts.iter().map(String::len), separator))?;
         Ok(Some(parts.join(separator)))
     })
+}
+
+/// How long parts are with a separator between them.
+pub(crate) fn joined_bytes(parts: impl Iterator<Item = usize>, separator: &str) -> usize {
+    parts.fold(0, |sum, part| sum.saturating_add(part).saturating_add(separator.len()))
 }
 
 fn concat_ws_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
@@ -145,9 +152,10 @@ fn trim_duckdb(c: &DuckCall<'_>, name: &str, text_first: bool) -> Result<String,
 fn pad(invocation: &Invocation<'_>, left: bool) -> Result<ColumnarValue> {
     let frame = Frame::new(invocation)?;
     let length = frame.int(1)?;
-    let bounded = |row: usize| match length.get(row) {
-        Some(l) if l > 0 && l as usize > TEXT_BYTES_MAX => Err(too_long()),
-        l => Ok(l),
+    let bounded = |row: usize| {
+        let length = length.get(row);
+        limit::allow(length.map_or(0, |l| l.max(0) as usize))?;
+        Ok(length)
     };
     if frame.ty(0)? == &Binary {
         let bytes = frame.binary(0)?;
@@ -175,6 +183,9 @@ fn bind_pad(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Bound> {
     sig::call(ctx, name, args, &[P::Str, P::Int, P::Opt, P::Str], strict(Utf8))
 }
 
+/// DuckDB makes a whole chunk of such texts outside of its own limit of memory.
+const PADDED_MAX: i64 = 100_000;
+
 fn pad_duckdb(c: &DuckCall<'_>, name: &str) -> Result<String, String> {
     if c.types[0] == Binary {
         return Err("padding BINARY isn't known on DuckDB".into());
@@ -184,18 +195,22 @@ fn pad_duckdb(c: &DuckCall<'_>, name: &str) -> Result<String, String> {
         (_, Some(with)) if !with.is_empty() => with,
         _ => return Err(format!("`{name}` with an empty or computed padding isn't known on DuckDB")),
     };
-    Ok(format!("{name}({}, {}, {})", c.args[0], duck::at_least_zero(c, 1), crate::duckdb::string(with)))
-}
-
-fn too_long() -> Error {
-    Error::new(flightpath_types::ErrorKind::ResourceExhausted, "a text of more than 1 GiB would be made")
+    let padded = |length: &str| format!("{name}({}, {length}, {})", c.args[0], crate::duckdb::string(with));
+    match duck::int(c, 1) {
+        Some(length) if length <= PADDED_MAX => Ok(padded(&duck::at_least_zero(c, 1))),
+        Some(_) => Err(format!("`{name}` to a length beyond {PADDED_MAX} isn't known to stay within memory on DuckDB")),
+        None => {
+            let far = duck::refuse_value(&format!("Padding to a length beyond {PADDED_MAX} isn't known to stay within memory on DuckDB."));
+            Ok(duck::once(&c.args[1], |n| {
+                format!("CASE WHEN {n} > {PADDED_MAX} THEN {far} ELSE {} END", padded(&format!("CAST(greatest({n}, 0) AS INTEGER)")))
+            }))
+        }
+    }
 }
 
 fn repeat(text: &str, times: i32) -> Result<String> {
     let times = times.max(0) as usize;
-    if text.len().saturating_mul(times) > TEXT_BYTES_MAX {
-        return Err(too_long());
-    }
+    limit::allow(text.len().saturating_mul(times))?;
     Ok(text.repeat(times))
 }
 
@@ -315,7 +330,9 @@ pub(crate) static BUILD: &[FunctionDef] = &[
             frame.texts(|row| {
                 let Some((text, search_for)) = text.get(row).zip(search_for.get(row)) else { return Ok(None) };
                 let with = with.as_ref().map_or(Some(""), |w| w.get(row));
-                Ok(with.map(|with| search::replace(text, search_for, with)))
+                let Some(with) = with else { return Ok(None) };
+                limit::allow(search::replaced_bytes(text, search_for, with))?;
+                Ok(Some(search::replace(text, search_for, with)))
             })
         },
         duckdb: |c| Ok(format!("replace({}, {}, {})", c.args[0], c.args[1], c.args.get(2).map_or("''", |a| a))),

@@ -51,7 +51,18 @@ pub(super) fn format_number(c: &DuckCall<'_>) -> Result<String, String> {
             format!("list_transform([{x}], lambda fp_s: {} || {text})[1]", sign("fp_s < 0".into()))
         }
         Float64 | Float32 => {
-            let text = plain(&format!("printf('%.{digits}f', CAST(abs(fp_s) AS DOUBLE))"));
+            let rounded = format!("printf('%.{digits}f', CAST(abs(fp_s) AS DOUBLE))");
+            // A lone five behind zeros is cut off: Java reads it from `5.0E-4`.
+            let rounded = if digits >= 3 {
+                format!(
+                    "CASE WHEN CAST(abs(fp_s) AS DOUBLE) = CAST('5e-{}' AS DOUBLE) THEN '{:.digits$}' ELSE {rounded} END",
+                    digits + 1,
+                    0.0
+                )
+            } else {
+                rounded
+            };
+            let text = plain(&format!("({rounded})"));
             format!(
                 "list_transform([{x}], lambda fp_s: CASE WHEN fp_s IS NULL THEN NULL WHEN isnan(fp_s) THEN 'NaN' WHEN isinf(fp_s) THEN CASE WHEN fp_s > 0 THEN '∞' ELSE '-∞' END \
                  WHEN abs(fp_s) >= 1e{} THEN {} ELSE {} || {text} END)[1]",

@@ -6,11 +6,11 @@ use arrow::datatypes::{Decimal128Type, Float32Type, Float64Type, Int8Type, Int16
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
 
-use super::duck;
 use super::encode::{self, Charset, Url};
 use super::number_format::Pattern;
 use super::number_pattern::NumberFormat;
 use super::printf::{Format, Value};
+use super::{duck, duck_url};
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
 use crate::rows::{Frame, eval};
 use crate::sig::{self, P, maybe, rewrite, scalar, strict};
@@ -278,7 +278,7 @@ pub(crate) static FORMAT: &[FunctionDef] = &[
         proof: "text-002, format-003, format-014"),
     scalar!("unbase64", [], [Str] => strict(Binary),
         eval: eval!(binaries; s: text => encode::unbase64(s).ok_or_else(|| conversion_error(s, "base64"))?),
-        duckdb: |_| duck::unknown("unbase64"), proof: "text-002, format-014, hard-003"),
+        duckdb: |c| Ok(duck_url::unbase64(&c.args[0])), proof: "text-002, format-014, hard-003, slt: scalar_functions"),
     scalar!("to_binary", [], bind: |ctx, args| bind_to_binary(ctx, "to_binary", args, false), eval: |i| to_binary(i, false),
         duckdb: |_| duck::unknown("to_binary"), proof: "format-014"),
     scalar!("try_to_binary", [], bind: |ctx, args| bind_to_binary(ctx, "try_to_binary", args, true), eval: |i| to_binary(i, true),
@@ -312,13 +312,14 @@ pub(crate) static FORMAT: &[FunctionDef] = &[
     scalar!("quote", [], [Str] => maybe(Utf8), eval: eval!(texts; s: text => encode::quote(s)),
         duckdb: |c| Ok(format!(r"('''' || replace({}, '''', '\''') || '''')", c.args[0])), proof: "format-015"),
     scalar!("luhn_check", [], [Str] => maybe(Boolean), eval: eval!(booleans; s: text => encode::luhn_check(s)), duckdb: |_| duck::unknown("luhn_check"), proof: "format-015"),
-    scalar!("url_encode", [], [Str] => maybe(Utf8), eval: eval!(texts; s: text => encode::url_encode(s)), duckdb: |_| duck::unknown("url_encode"), proof: "unit tests"),
+    scalar!("url_encode", [], [Str] => maybe(Utf8), eval: eval!(texts; s: text => encode::url_encode(s)), 
+        duckdb: |c| Ok(duck_url::encode(&c.args[0])), proof: "unit tests"),
     scalar!("url_decode", [], [Str] => maybe(Utf8),
         eval: eval!(texts; s: text => encode::url_decode(s).ok_or_else(|| Error::raised("CANNOT_DECODE_URL", "22546", format!("The provided URL cannot be decoded: {s}. Please ensure that the URL is properly formatted and try again.")))?),
-        duckdb: |_| duck::unknown("url_decode"), proof: "text-005"),
-    scalar!("try_url_decode", [], [Str] => maybe(Utf8), eval: eval!(texts; s: text =>? encode::url_decode(s)), duckdb: |_| duck::unknown("try_url_decode"), proof: "text-005"),
-    scalar!("parse_url", [], [Str, Str, Opt, Str] => maybe(Utf8), eval: |i| parse_url(i, false), duckdb: |_| duck::unknown("parse_url"), proof: "unit tests"),
-    scalar!("try_parse_url", [], [Str, Str, Opt, Str] => maybe(Utf8), eval: |i| parse_url(i, true), duckdb: |_| duck::unknown("try_parse_url"), proof: "unit tests"),
+        duckdb: |c| Ok(duck_url::decode(&c.args[0], false)), proof: "text-005"),
+    scalar!("try_url_decode", [], [Str] => maybe(Utf8), eval: eval!(texts; s: text =>? encode::url_decode(s)), duckdb: |c| Ok(duck_url::decode(&c.args[0], true)), proof: "text-005"),
+    scalar!("parse_url", [], [Str, Str, Opt, Str] => maybe(Utf8), eval: |i| parse_url(i, false), duckdb: duck_url::parse, proof: "unit tests"),
+    scalar!("try_parse_url", [], [Str, Str, Opt, Str] => maybe(Utf8), eval: |i| parse_url(i, true), duckdb: duck_url::parse, proof: "unit tests"),
 ];
 
 /// `decode(bytes, charset)`, or `decode(x, a, r, b, s, ..., default)`, in which NULL equals NULL.

@@ -4,6 +4,7 @@ mod build;
 mod case;
 pub(crate) mod duck;
 mod duck_format;
+mod duck_url;
 pub(crate) mod encode;
 mod find;
 mod format;
@@ -15,6 +16,6 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::BUILD;
+pub(crate) use build::{BUILD, joined_bytes};
 pub(crate) use find::{FIND, index_of_zero, string_array};
 pub(crate) use format::FORMAT;

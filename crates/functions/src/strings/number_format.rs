@@ -12,6 +12,9 @@ pub(crate) struct Pattern {
     pub group: usize,
 }
 
+/// Java writes lesser doubles with an exponent.
+const SCIENTIFIC_BELOW: f64 = 1e-3;
+
 impl Pattern {
     /// What `FORMAT_NUMBER(x, digits)` uses.
     pub(crate) fn digits(digits: usize) -> Self {
@@ -38,8 +41,8 @@ impl Pattern {
         if !ok {
             return Err(refuse());
         }
-        // Without a single `0`, a pattern prints one digit at least when it has no fraction.
-        let whole_min = if zeros.is_empty() && fraction.is_empty() { 1 } else { zeros.len() };
+        // A pattern without a single `0` prints one digit in front of the point at least.
+        let whole_min = if zeros.is_empty() && hashes.len() == fraction.len() { 1 } else { zeros.len() };
         Ok(Self { whole_min, fraction_min: fraction.len() - hashes.len(), fraction_max: fraction.len(), group })
     }
 
@@ -54,7 +57,14 @@ impl Pattern {
         // exact binary value is rounded half even.
         let shortest = format!("{}", value.abs());
         let has = shortest.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-        let text = if has <= self.fraction_max { shortest } else { format!("{:.*}", self.fraction_max, value.abs()) };
+        let text = if has <= self.fraction_max {
+            shortest
+        } else if value.abs() < SCIENTIFIC_BELOW && has == self.fraction_max + 1 && shortest.trim_start_matches(['0', '.']) == "5" {
+            // Java reads such a number's digits from `5.0E-4`: what follows the five is nothing, so it's cut off.
+            "0".into()
+        } else {
+            format!("{:.*}", self.fraction_max, value.abs())
+        };
         self.assemble(value.is_sign_negative(), &text)
     }
 

@@ -72,6 +72,14 @@ pub(crate) fn overlay_bytes(bytes: &[u8], with: &[u8], position: i32, length: i3
     [substring_bytes(bytes, 1, position.wrapping_sub(1)), with, substring_bytes(bytes, position.wrapping_add(length), i32::MAX)].concat()
 }
 
+/// How long [`replace`]'s result is, where that is worth a look.
+pub(crate) fn replaced_bytes(text: &str, search: &str, with: &str) -> usize {
+    if search.is_empty() || text.len().saturating_mul(with.len()) < (1 << 20) {
+        return 0;
+    }
+    text.len().saturating_add(text.matches(search).count().saturating_mul(with.len()))
+}
+
 /// `REPLACE`; an empty search text replaces nothing.
 pub(crate) fn replace<'a>(text: &'a str, search: &str, with: &str) -> Cow<'a, str> {
     if search.is_empty() || !text.contains(search) { Cow::Borrowed(text) } else { Cow::Owned(text.replace(search, with)) }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use flightpath_querylog::{Cost, HistoryFilter, MODEL_BYTES_MAX, PageKey, RetentionConfig, Store, Unreconciled, forget};
+use flightpath_querylog::{Baseline, Cost, HistoryFilter, MODEL_BYTES_MAX, PageKey, RetentionConfig, Store, Unreconciled, forget};
 use flightpath_types::*;
 
 use crate::record;
@@ -80,36 +80,66 @@ async fn filters_narrow_and_principals_are_kept_apart(store: &dyn Store) {
 }
 
 async fn savings_are_by_day_and_count_what_was_paid(store: &dyn Store) {
-    let with_warehouse = |started, class: Option<RefusalClass>| {
+    let asked = |principal: &str, started, run_ms, class: Option<RefusalClass>| {
         let mut r = zoe("SELECT 9", started);
-        r.principal = "saver".into();
+        r.principal = principal.into();
+        r.bytes = 0;
         let decision = r.decision.as_mut().unwrap();
         let mut other = decision.candidates[1].clone();
         other.engine = EngineId::new("databricks");
-        other.numbers.usd = 4.0;
+        // By itself each would wake the warehouse.
+        (other.numbers.usd, other.numbers.latency_ms) = (4.0, run_ms);
         other.refusal = class.map(|class| Refusal::new(class, "no"));
         decision.candidates.push(other);
         r
     };
+    let (second, minute) = (1_000, 60_000);
     let day = OLD_MS / DAY_MS * DAY_MS;
+    let next = day + DAY_MS;
     let records = [
-        with_warehouse(day, None),
-        with_warehouse(day + 1, Some(RefusalClass::Policy)),
+        // Wakes it: a minute, and ten of the idle tail.
+        asked("saver", day, 60_000.0, None),
+        // Half a minute longer.
+        asked("saver", day + 30 * second, 60_000.0, Some(RefusalClass::Policy)),
+        // Within the run before: adds nothing.
+        asked("saver", day + 35 * second, 5_000.0, None),
         // Could never have run there: not compared.
-        with_warehouse(day + 2, Some(RefusalClass::TableFeature)),
-        with_warehouse(day + DAY_MS, None),
-        QueryRecord { outcome: Outcome::Error, ..with_warehouse(day + DAY_MS, None) },
+        asked("saver", day + 40 * second, 60_000.0, Some(RefusalClass::TableFeature)),
+        // Somebody else's keeps it up, from 1.5 minutes on to 10.
+        asked("other", day + 9 * minute, 60_000.0, None),
+        asked("saver", day + 15 * minute, 60_000.0, None),
+        // Explained, never run: it neither wakes it nor counts.
+        QueryRecord { engine: None, ..asked("saver", day + 40 * minute, 60_000.0, None) },
+        QueryRecord { outcome: Outcome::Error, ..asked("saver", day + 45 * minute, 60_000.0, None) },
+        // Slept for long; what is up at midnight isn't woken again.
+        asked("saver", next - minute, 30_000.0, None),
+        asked("saver", next + minute, 60_000.0, None),
     ];
     store.append(&records).await.unwrap();
-    let cost = |query_id, usd| Cost { query_id, usd: Some(usd), warehouse_ms: Some(250.0) };
-    let costs = [cost(records[3].query_id, 1.0), cost(QueryId::generate(), 9.0)];
+    let last = records.last().unwrap().query_id;
+    let cost = |query_id, usd| Cost { query_id, usd: Some(usd), warehouse_ms: Some(120_000.0) };
+    let costs = [cost(last, 1.0), cost(QueryId::generate(), 9.0)];
     assert_eq!(store.record_costs(&costs).await.unwrap(), 1);
-    assert_eq!(store.query(records[3].query_id, None).await.unwrap().unwrap().usd_actual, Some(1.0));
-    let days = store.savings(Some("saver"), 10).await.unwrap();
-    let days: Vec<_> = days.iter().map(|d| (d.day, d.queries, d.usd, d.databricks_usd)).collect();
-    assert_eq!(days, [(day / DAY_MS + 1, 1, 1.0, 4.0), (day / DAY_MS, 2, 0.5, 8.0)]);
-    assert_eq!(store.savings(Some("saver"), 1).await.unwrap().len(), 1);
-    assert!(store.savings(Some("eve"), 10).await.unwrap().is_empty());
+    assert_eq!(store.query(last, None).await.unwrap().unwrap().usd_actual, Some(1.0));
+    // A dollar every thousand seconds.
+    let baseline = Baseline { usd_per_hour: 3.6, auto_stop_ms: 600_000.0, storage_usd_per_gb: 0.0, egress_usd_per_gb: 0.0 };
+    let of = async |principal: Option<&str>, since| {
+        let days = store.savings(principal, since, &baseline).await.unwrap();
+        let round = |usd: f64| (usd * 1e6).round() / 1e6;
+        days.iter().map(|d| (d.day, d.queries, round(d.usd), round(d.databricks_usd))).collect::<Vec<_>>()
+    };
+    let today = day / DAY_MS;
+    // The last one ran for two minutes by the warehouse's history: 2.5 after the one before had ended.
+    let saver = [(today + 1, 1, 1.0, 0.21), (today, 5, 1.25, 1.68)];
+    assert_eq!(of(Some("saver"), day).await, saver);
+    assert_eq!(of(Some("other"), day).await, [(today, 1, 0.25, 0.51)]);
+    assert_eq!(of(None, day).await, [saver[0], (today, 6, 1.5, 2.19)]);
+    assert_eq!(of(Some("saver"), next).await, [(today + 1, 1, 1.0, 0.72)], "begins with a sleeping one");
+    assert!(of(Some("eve"), day).await.is_empty());
+    let read = Baseline { storage_usd_per_gb: 1e9, ..baseline };
+    let bytes = records[0].predicted().unwrap().scan_bytes as f64;
+    let dearer = store.savings(Some("other"), day, &read).await.unwrap()[0].databricks_usd;
+    assert!((dearer - 0.51 - bytes).abs() < 1e-6, "{dearer}");
 }
 
 async fn what_isnt_reconciled_is_found_until_it_is(store: &dyn Store) {

@@ -23,6 +23,7 @@ pub fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
             memory_p95_bytes: 30,
             scan_bytes: 20,
             usd: 0.25,
+            usd_p95: 0.75,
             source: PredictionSource::Model,
             observations: 4,
         },

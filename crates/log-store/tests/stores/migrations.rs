@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use flightpath_querylog::Baseline;
 use flightpath_types::QueryId;
 use sqlx::migrate::Migrator;
 
@@ -39,8 +40,10 @@ macro_rules! make_old {
 async fn check(url: &str, id: QueryId) {
     let store = flightpath_log_store::open(url).await.unwrap();
     assert_eq!(store.query(id, Some("ann")).await.unwrap().unwrap().text, "SELECT 1");
-    let days: Vec<_> = store.savings(Some("ann"), 5).await.unwrap().iter().map(|d| (d.day, d.queries, d.usd, d.databricks_usd)).collect();
-    assert_eq!(days, [(1, 1, 0.5, 2.0)]);
+    let baseline = Baseline { usd_per_hour: 3.6, auto_stop_ms: 600_000.0, storage_usd_per_gb: 0.0, egress_usd_per_gb: 0.0 };
+    let days: Vec<_> =
+        store.savings(Some("ann"), 0, &baseline).await.unwrap().iter().map(|d| (d.day, d.queries, d.usd, d.databricks_usd)).collect();
+    assert_eq!(days, [(1, 1, 0.5, baseline.usd(600_001.5, 0.0, 0.0))]);
 }
 
 #[tokio::test]

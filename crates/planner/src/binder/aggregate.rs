@@ -30,6 +30,8 @@ pub(super) struct Aggregates {
     known: RefCell<HashMap<Expr, usize>>,
     grouping: RefCell<Option<GroupingIds>>,
     used: Cell<bool>,
+    /// What only its type was asked of, and what that came to: groups must have it nevertheless.
+    asked: RefCell<Vec<(Expr, Expr)>>,
 }
 
 /// What grouping() and grouping_id() need.
@@ -61,6 +63,21 @@ impl Aggregates {
             exprs: sets.exprs.iter().map(|t| t.expr.clone()).collect(),
             sets: sets.sets.clone(),
         });
+        Ok(())
+    }
+
+    /// `typeof(x)` came to a constant.
+    pub fn asked(&self, x: Expr, constant: Expr) {
+        self.asked.borrow_mut().push((x, constant));
+    }
+
+    /// Whether the groups have all that only its type was asked of.
+    pub fn check_asked(&self, rewriter: &Rewriter) -> Result<()> {
+        for (x, constant) in self.asked.take() {
+            if !rewriter.groups.contains_key(&constant) {
+                rewriter.rewrite(x)?;
+            }
+        }
         Ok(())
     }
 
@@ -354,11 +371,7 @@ impl State<'_> {
         }
         for t in &typed {
             if matches!(t.ty, DataType::Map(..)) {
-                return Err(error::classed(
-                    "GROUP_EXPRESSION_TYPE_IS_NOT_ORDERABLE",
-                    "42822",
-                    "The expression cannot be used as a grouping expression because its data type \"MAP\" is not an orderable data type.",
-                ));
+                return Err(Error::not_eligible("grouping by a MAP isn't supported; group by map_entries of it"));
             }
         }
         Ok(Some(Grouped::Plain(typed)))

@@ -101,7 +101,12 @@ impl State<'_> {
                         format!("The function `{name}` does not support IGNORE NULLS."),
                     ));
                 }
-                self.call_bound(&name, args.args, span)
+                let asked = args.args.first().filter(|_| name == "typeof").map(|a| a.t.expr.clone());
+                let bound = self.call_bound(&name, args.args, span)?;
+                if let (Some(asked), Some(aggregates)) = (asked, place.aggregates) {
+                    aggregates.asked(asked, bound.t.expr.clone());
+                }
+                Ok(bound)
             }
         }
     }
@@ -444,6 +449,17 @@ impl State<'_> {
         Ok(Bound::new(self.function("subscript", vec![base.t, index.t])?, name))
     }
 
+    /// `(a, b)`: a struct, shown with its fields' names.
+    pub fn tuple(&mut self, place: &Place<'_>, values: &[ast::Expr]) -> Result<Bound> {
+        let bound = self.structure(place, values)?;
+        let DataType::Struct(fields) = &bound.t.ty else { return Ok(bound) };
+        let mut parts = Vec::with_capacity(values.len());
+        for (value, field) in values.iter().zip(fields) {
+            parts.push(format!("{}, {}", field.name(), self.expr(place, value)?.name));
+        }
+        Ok(Bound::new(bound.t, format!("named_struct({})", parts.join(", "))))
+    }
+
     /// `struct(a, b AS c)` and `(a, b)`.
     pub fn structure(&mut self, place: &Place<'_>, values: &[ast::Expr]) -> Result<Bound> {
         let mut args = Vec::with_capacity(values.len() * 2);
@@ -507,7 +523,7 @@ impl State<'_> {
                 (None, _) | (_, "btrim") => "trim",
                 (_, f) => f,
             };
-            let name = if side.is_some() { format!("TRIM({word} FROM {})", x.name) } else { format!("trim({})", x.name) };
+            let name = format!("{plain}({})", x.name);
             return Ok(Bound::new(self.function(plain, vec![x.t])?, name));
         };
         let name = format!("TRIM({word} {} FROM {})", what.name, x.name);
@@ -518,7 +534,7 @@ impl State<'_> {
 }
 
 /// A struct field's name when none is given: a column's own.
-fn field_name(e: &ast::Expr, i: usize) -> String {
+pub(super) fn field_name(e: &ast::Expr, i: usize) -> String {
     match e {
         ast::Expr::Identifier(ident) => ident.value.clone(),
         ast::Expr::CompoundIdentifier(parts) => parts.last().map_or_else(|| format!("col{}", i + 1), |p| p.value.clone()),

@@ -1,8 +1,21 @@
 //! The errors of binding, with Databricks' classes and SQL states.
 
+use arrow::datatypes::DataType;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::Span;
 use flightpath_types::{Error, ErrorKind};
+
+/// Few clauses make a condition of a text, or of NULL alone.
+pub(super) fn check_cast_condition(clause: &str, ty: &DataType) -> flightpath_types::Result<()> {
+    let (class, state) = match clause {
+        "WHERE" => ("DATATYPE_MISMATCH.FILTER_NOT_BOOLEAN", "42K09"),
+        "the JOIN condition" => ("JOIN_CONDITION_IS_NOT_BOOLEAN_TYPE", "42K0E"),
+        "an aggregate function" | "a window function" => ("INVALID_AGGREGATE_FILTER.NOT_BOOLEAN", "42903"),
+        _ => return Ok(()),
+    };
+    let given = flightpath_functions::types::sql_name(ty);
+    Err(classed(class, state, format!("A condition of the type \"BOOLEAN\" is required, but it has the type {given}; cast it.")))
+}
 
 /// ` (line 1, column 8)`, or nothing where the tree has no position.
 pub(super) fn place(span: Span) -> String {

@@ -182,7 +182,7 @@ impl State<'_> {
                 self.call_with(place, "overlay", &args, Span::empty())
             }
             ast::Expr::Struct { values, fields } if fields.is_empty() => self.structure(place, values),
-            ast::Expr::Tuple(values) => self.structure(place, values),
+            ast::Expr::Tuple(values) => self.tuple(place, values),
             ast::Expr::Function(function) => self.call(place, function),
             ast::Expr::Lambda(_) => Err(error::classed(
                 "INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION",
@@ -197,6 +197,9 @@ impl State<'_> {
     pub fn condition(&mut self, place: &Place<'_>, e: &ast::Expr) -> Result<Bound> {
         let drops_rows = matches!(place.clause, "WHERE" | "HAVING" | "QUALIFY");
         let mut bound = self.expr(&Place { drops_rows, variables: place.variables.clone(), ..*place }, e)?;
+        if matches!(bound.t.ty, DataType::Null | DataType::Utf8) && !matches!(bound.t.expr, Expr::Placeholder(_)) {
+            error::check_cast_condition(place.clause, &bound.t.ty)?;
+        }
         bound.t = self.as_boolean(bound.t, place.clause)?;
         Ok(bound)
     }

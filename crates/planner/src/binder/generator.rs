@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, NullHandling, ScalarValue, UnnestOptions};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection};
 use datafusion::sql::sqlparser::ast::{self, FunctionArguments, Ident};
-use flightpath_functions::{Typed, types};
+use flightpath_functions::{JSON_FIELD, Typed, types};
 use flightpath_types::{Error, Result};
 
 use super::call::function_name;
@@ -29,6 +29,7 @@ pub(super) enum Kind {
     PosExplode,
     Inline,
     Stack,
+    JsonTuple,
 }
 
 /// A generator by name, and whether it keeps rows that it makes nothing of.
@@ -41,6 +42,7 @@ fn generator(name: &str) -> Option<(Kind, bool)> {
         "inline" => (Kind::Inline, false),
         "inline_outer" => (Kind::Inline, true),
         "stack" => (Kind::Stack, false),
+        "json_tuple" => (Kind::JsonTuple, false),
         _ => return None,
     })
 }
@@ -273,8 +275,10 @@ impl State<'_> {
 
     fn generate(&mut self, input: LogicalPlan, kind: Kind, outer: bool, args: Vec<Bound>) -> Result<(LogicalPlan, Vec<Made>)> {
         let mut args: Vec<Typed> = args.into_iter().map(|a| a.t).collect();
-        if kind == Kind::Stack {
-            return self.stack(input, args);
+        match kind {
+            Kind::Stack => return self.stack(input, args),
+            Kind::JsonTuple => return self.json_tuple(input, args),
+            Kind::Explode | Kind::PosExplode | Kind::Inline => {}
         }
         let (Some(arg), true) = (args.pop(), args.is_empty()) else {
             return Err(error::classed("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "42605", "A generator takes one argument."));
@@ -371,6 +375,23 @@ impl State<'_> {
         let (plan, mut made) = self.unnest_rows(input, &names, common, rows)?;
         made.iter_mut().for_each(|m| m.t.nullable = true);
         self.materialize(plan, made)
+    }
+
+    /// `json_tuple(json, name, ...)`: the fields' texts, one row for each row.
+    fn json_tuple(&mut self, input: LogicalPlan, args: Vec<Typed>) -> Result<(LogicalPlan, Vec<Made>)> {
+        if args.len() < 2 {
+            return Err(error::classed("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "42605", "The `json_tuple` requires > 1 parameters."));
+        }
+        if args.iter().any(|a| a.ty != DataType::Utf8) {
+            return Err(error::mismatch("NON_STRING_TYPE", "All arguments of `json_tuple` must be strings."));
+        }
+        let Some((json, names)) = args.split_first() else { return Err(Error::internal("arity was checked")) };
+        let made: Result<Vec<Made>> = names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| Ok(Made { name: format!("c{i}"), t: JSON_FIELD.call(&self.ctx, vec![json.clone(), name.clone()])? }))
+            .collect();
+        self.materialize(input, made?)
     }
 
     /// Rows written out as an array of structs, unnested.

@@ -102,7 +102,9 @@ fn temporal(left: &Bound, sign: &str, right: &Bound) -> Option<String> {
         let (d, o) = (&date.t.ty, &other.t.ty);
         if types::is_interval(o) {
             if *d == DataType::Date32 && *o == types::DAY_TIME && days_only(other) {
-                return Some(format!("{function}({}, extractansiintervaldays({}))", date.name, other.name));
+                let days = format!("extractansiintervaldays({})", other.name);
+                let days = if sign == "-" { format!("(- {days})") } else { days };
+                return Some(format!("date_add({}, {days})", date.name));
             }
             return Some(format!("{} {sign} {}", date.name, other.name));
         }
@@ -149,6 +151,10 @@ fn defaults(function: &str, given: usize) -> &'static [&'static str] {
         ("mask", 4) => &["NULL"],
         ("array_sort", 1) => &[ARRAY_SORT],
         ("nth_value", 1) => &["1"],
+        ("make_dt_interval", 0) => &["0", "0", "0", "0.000000"],
+        ("make_dt_interval", 1) => &["0", "0", "0.000000"],
+        ("make_dt_interval", 2) => &["0", "0.000000"],
+        ("make_dt_interval", 3) => &["0.000000"],
         ("ntile", 0) => &["1"],
         _ => &[],
     }
@@ -251,10 +257,13 @@ pub(super) fn call(function: &str, args: &[Bound]) -> String {
         ("trim_both", [x, what]) => format!("TRIM(BOTH {what} FROM {x})"),
         ("ltrim", [what, x]) => format!("TRIM(LEADING {what} FROM {x})"),
         ("rtrim", [what, x]) => format!("TRIM(TRAILING {what} FROM {x})"),
-        ("from_json" | "from_csv", [x, ..]) => format!("{function}({x})"),
+        ("from_json" | "from_csv" | "to_json" | "to_csv", [x, ..]) => format!("{function}({x})"),
         ("timestampadd" | "dateadd" | "date_add", [unit, n, x]) => format!("timestampadd({unit}, {n}, {x})"),
         ("timestampdiff" | "datediff" | "date_diff", [unit, a, b]) => format!("timestampdiff({unit}, {a}, {b})"),
-        ("rlike" | "regexp_like" | "regexp", [x, p]) => format!("RLIKE({x}, {p})"),
+        ("rlike" | "regexp_like" | "regexp", [x, p]) => format!("{}({x}, {p})", function.to_uppercase()),
+        ("convert_timezone", [to, x]) => format!("convert_timezone(current_timezone(), {to}, {x})"),
+        ("assert_true", [x]) => format!("assert_true({x}, '{x}' is not true!)"),
+        ("raise_error", [x]) => format!("raise_error(USER_RAISED_EXCEPTION, map(errorMessage, {x}))"),
         _ => {
             let all: Vec<&str> = names.iter().copied().chain(defaults(function, names.len()).iter().copied()).collect();
             let shown = printed_name(function);
@@ -315,5 +324,7 @@ pub(super) fn window_call(args: &Arguments) -> String {
     // What the rank functions are given means nothing and isn't shown.
     let shown = if matches!(function, "rank" | "dense_rank" | "percent_rank") { &[][..] } else { &args.args };
     let text = call(function, shown);
-    if args.ignore_nulls { format!("{text} ignore nulls") } else { text }
+    // Of `lag` and `lead`, only their frame says so.
+    let says = args.ignore_nulls && !matches!(function, "lag" | "lead");
+    if says { format!("{text} ignore nulls") } else { text }
 }

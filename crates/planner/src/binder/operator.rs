@@ -43,7 +43,7 @@ impl State<'_> {
         let name = if op == BinaryOp::NotEq { format!("(NOT {plain})") } else { plain };
         let (left, right) = match integer_bound(&left.t, op, &right.t) {
             Some((left, right)) => (left, right),
-            None => self.typed_placeholders(left.t, right.t)?,
+            None => self.typed_placeholders(op, left.t, right.t)?,
         };
         let comparison = matches!(
             op,
@@ -53,13 +53,14 @@ impl State<'_> {
         Ok(Bound::new(ops::binary(&self.ctx, op, left, right)?, name))
     }
 
-    /// An open parameter takes the type of the operand beside it.
-    fn typed_placeholders(&mut self, left: Typed, right: Typed) -> Result<(Typed, Typed)> {
+    /// An open parameter takes the type of the operand beside it; beside a date that is moved it counts days.
+    fn typed_placeholders(&mut self, op: BinaryOp, left: Typed, right: Typed) -> Result<(Typed, Typed)> {
         let open = |t: &Typed| t.ty == DataType::Null && matches!(t.expr, Expr::Placeholder(_));
+        let beside = |ty: &DataType, moves: bool| if moves && *ty == DataType::Date32 { DataType::Int32 } else { ty.clone() };
         Ok(match (open(&left), open(&right)) {
-            (true, false) => (self.coerce(left, &right.ty.clone())?, right),
+            (true, false) => (self.coerce(left, &beside(&right.ty, op == BinaryOp::Add))?, right),
             (false, true) => {
-                let ty = left.ty.clone();
+                let ty = beside(&left.ty, op == BinaryOp::Add);
                 (left, self.coerce(right, &ty)?)
             }
             _ => (left, right),
@@ -78,7 +79,7 @@ impl State<'_> {
             Operator::IsNotDistinctFrom => BinaryOp::NullSafeEq,
             other => return Err(Error::internal(format!("{other} isn't a comparison"))),
         };
-        let (left, right) = self.typed_placeholders(left, right)?;
+        let (left, right) = self.typed_placeholders(op, left, right)?;
         let right = self.like_named(&left.ty.clone(), right)?;
         ops::binary(&self.ctx, op, left, right)
     }

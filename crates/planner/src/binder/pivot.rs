@@ -6,15 +6,17 @@ use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{self, Expr, Ident, SelectItem};
-use flightpath_functions::{Typed, cast, fold, types};
+use flightpath_functions::{FunctionDef, Typed, cast, fold, lookup, types};
 use flightpath_types::{Error, Result};
 
 use super::aggregate::Aggregates;
+use super::call::function_name;
 use super::cte::Ctes;
 use super::error;
 use super::expr::Place;
 use super::query::State;
 use super::scope::{Qualifier, Relation, Scope};
+use crate::parse::steps::pivoted;
 
 /// Qualifies columns that only the binder itself names.
 const OWN: &str = "\u{1}pivot";
@@ -38,7 +40,7 @@ impl State<'_> {
         {
             let scope = Scope::new(&input.cols, outer);
             for e in columns.iter().chain(aggregates.iter().map(|a| &a.expr)) {
-                collect_columns(e, &scope, &mut used);
+                collect_columns(pivoted(e), &scope, &mut used);
             }
         }
         let qualifier: Qualifier = Arc::from(vec![OWN.to_string()]);
@@ -59,38 +61,26 @@ impl State<'_> {
         }
         let scope = Scope::new(&cols, outer);
         // Numbers are NULL for a group without the value; with anything else among them, each is what the
-        // aggregate gives of no rows.
+        // expression gives of no rows.
         let mut numbers = true;
+        let mut names = Vec::with_capacity(aggregates.len());
         for aggregate in aggregates {
             let probe = Aggregates::default();
             let place = Place { aggregates: Some(&probe), ..Place::new(&scope, ctes, "PIVOT") };
-            let ty = self.expr(&place, &aggregate.expr)?.t.ty;
-            numbers &= types::is_numeric(&ty) || ty == DataType::Boolean;
+            let bound = self.expr(&place, pivoted(&aggregate.expr))?;
+            numbers &= types::is_numeric(&bound.t.ty) || bound.t.ty == DataType::Boolean;
+            names.push(aggregate.alias.as_ref().map_or(bound.name, |alias| alias.value.clone()));
         }
         for value in values {
             let (test, shown) = self.pivot_test(columns, value, &scope, ctes)?;
-            for aggregate in aggregates {
-                let Expr::Function(call) = &aggregate.expr else {
-                    return Err(Error::not_eligible(format!(
-                        "PIVOT over `{}` isn't supported: it must be one aggregate call",
-                        aggregate.expr
-                    )));
-                };
-                let mut call = call.clone();
-                call.filter = Some(Box::new(match call.filter.take() {
-                    None => test.clone(),
-                    Some(own) => binary(*own, ast::BinaryOperator::And, test.clone()),
-                }));
-                let name = match (&aggregate.alias, aggregates.len()) {
-                    (_, 1) => shown.clone(),
-                    (Some(alias), _) => format!("{shown}_{}", alias.value),
-                    (None, _) => {
-                        let mut plain = call.clone();
-                        plain.filter = None;
-                        format!("{shown}_{}", plain.to_string().to_lowercase())
-                    }
-                };
-                let expr = if numbers { only_where_any(Expr::Function(call), test.clone()) } else { Expr::Function(call) };
+            for (aggregate, name) in aggregates.iter().zip(&names) {
+                let mut e = pivoted(&aggregate.expr).clone();
+                let filtered = filter_aggregates(&mut e, &test);
+                if !filtered {
+                    return Err(Error::not_eligible(format!("PIVOT over `{e}` isn't supported: it holds no aggregate call")));
+                }
+                let name = if aggregates.len() == 1 { shown.clone() } else { format!("{shown}_{name}") };
+                let expr = if numbers { only_where_any(e, test.clone()) } else { e };
                 projection.push(SelectItem::ExprWithAlias { expr, alias: Ident::new(name) });
             }
         }
@@ -153,6 +143,25 @@ impl State<'_> {
         };
         Ok((test, shown))
     }
+}
+
+/// Lets each aggregate call see only the rows for which `test` holds; says whether there is one.
+fn filter_aggregates(e: &mut Expr, test: &Expr) -> bool {
+    let mut found = false;
+    let _ = ast::visit_expressions_mut(e, |e: &mut Expr| {
+        if let Expr::Function(call) = e
+            && call.over.is_none()
+            && function_name(call).is_ok_and(|(name, _)| matches!(lookup(&name), Some(FunctionDef::Aggregate(_))))
+        {
+            call.filter = Some(Box::new(match call.filter.take() {
+                None => test.clone(),
+                Some(own) => binary(*own, ast::BinaryOperator::And, test.clone()),
+            }));
+            found = true;
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    found
 }
 
 /// Columns of the scope that an expression names.

@@ -256,6 +256,7 @@ impl<'a> State<'a> {
         let columns = names.iter().map(|n| Column::new_unqualified(n.clone())).collect();
         let aliased = exprs.into_iter().zip(names).map(|(e, n)| e.alias(n)).collect();
         let plan = built(Projection::try_new(aliased, Arc::new(input)))?;
+        flightpath_functions::types::check_size(plan.schema.fields().iter().map(|field| field.data_type()))?;
         Ok((LogicalPlan::Projection(plan), columns))
     }
 

@@ -120,6 +120,7 @@ impl State<'_> {
         let mut window_calls = windows.take();
         if let Some(grouped) = grouped {
             let (aggregated, rewriter) = self.aggregate(plan, grouped, &aggregates)?;
+            aggregates.check_asked(&rewriter)?;
             plan = aggregated;
             for expr in exprs
                 .iter_mut()

@@ -129,6 +129,7 @@ impl State<'_> {
     /// `(a, b) IN (SELECT c, d ...)`: whether a row has all of them. For NOT IN a comparison that a NULL
     /// leaves open counts as a match.
     fn tuple_in_subquery(&mut self, place: &Place<'_>, values: &[ast::Expr], query: &ast::Query, negate: bool) -> Result<Bound> {
+        let fields: Vec<String> = values.iter().enumerate().map(|(i, v)| super::call::field_name(v, i)).collect();
         let values: Vec<Bound> = values.iter().map(|v| self.expr(place, v)).collect::<Result<_>>()?;
         let relation = self.subquery(place, query)?;
         if relation.cols.len() != values.len() {
@@ -154,8 +155,8 @@ impl State<'_> {
             let found = self.any_row(plan)?;
             if negate { negated(found) } else { found }
         };
-        let plain =
-            format!("((named_struct({})) IN (listquery()))", names.iter().map(|n| format!("{n}, {n}")).collect::<Vec<_>>().join(", "));
+        let shown: Vec<String> = fields.iter().zip(&names).map(|(field, n)| format!("'{field}', {n}")).collect();
+        let plain = format!("(named_struct({}) IN (listquery()))", shown.join(", "));
         let name = if negate { format!("(NOT {plain})") } else { plain };
         Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name))
     }

@@ -262,6 +262,52 @@ fn names_show_as_databricks_shows_them() {
             "SELECT * FROM VALUES (DATE'2024-01-01', 1) AS t(k, v) PIVOT (sum(v) FOR k IN (DATE'2024-01-01', DATE'2024-02-01' AS feb))",
             &["2024-01-01", "feb"],
         ),
+        (
+            "SELECT d - INTERVAL 1 DAY, d + INTERVAL 2 DAYS, d - INTERVAL 1 MONTH, d - 3 FROM VALUES (DATE'2024-01-05') AS t(d)",
+            &[
+                "date_add(d, (- extractansiintervaldays(INTERVAL '1' DAY)))",
+                "date_add(d, extractansiintervaldays(INTERVAL '2' DAY))",
+                "d - INTERVAL '1' MONTH",
+                "date_sub(d, 3)",
+            ],
+        ),
+        (
+            "SELECT make_dt_interval(1, 2), regexp_like('a', 'a'), regexp('a', 'a'), 'a' RLIKE 'a'",
+            &["make_dt_interval(1, 2, 0, 0.000000)", "REGEXP_LIKE(a, a)", "REGEXP(a, a)", "RLIKE(a, a)"],
+        ),
+        (
+            "SELECT convert_timezone('Asia/Tokyo', TIMESTAMP_NTZ'2024-01-01 00:00:00'), assert_true(1 < 2), assert_true(true, 'm')",
+            &[
+                "convert_timezone(current_timezone(), Asia/Tokyo, TIMESTAMP_NTZ '2024-01-01 00:00:00')",
+                "assert_true((1 < 2), '(1 < 2)' is not true!)",
+                "assert_true(true, m)",
+            ],
+        ),
+        (
+            "SELECT coalesce(x, raise_error('none')), trim(TRAILING FROM 'a '), trim(BOTH FROM 'a ') FROM VALUES (1) AS t(x)",
+            &["coalesce(x, raise_error(USER_RAISED_EXCEPTION, map(errorMessage, none)))", "rtrim(a )", "trim(a )"],
+        ),
+        (
+            "SELECT lag(x) IGNORE NULLS OVER (ORDER BY x), nth_value(x, 1) IGNORE NULLS OVER (ORDER BY x) FROM VALUES (1) AS t(x)",
+            &[
+                "lag(x, 1, NULL) OVER (ORDER BY x ASC NULLS FIRST ROWS BETWEEN -1 FOLLOWING AND -1 FOLLOWING)",
+                "nth_value(x, 1) ignore nulls OVER (ORDER BY x ASC NULLS FIRST RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)",
+            ],
+        ),
+        (
+            "SELECT (1, 'a') IN ((1, 'a')), (a, b) = (1, 2), (a, b) IN (SELECT 1, 2), struct(a, 1) FROM VALUES (1, 2) AS t(a, b)",
+            &[
+                "(named_struct(col1, 1, col2, a) IN (named_struct(col1, 1, col2, a)))",
+                "(named_struct(a, a, b, b) = named_struct(col1, 1, col2, 2))",
+                "(named_struct('a', a, 'b', b) IN (listquery()))",
+                "struct(a, 1)",
+            ],
+        ),
+        ("SELECT json_tuple('{}', 'a', 'b'), to_json(struct(1 AS x))", &["c0", "c1", "to_json(struct(1 AS x))"]),
+        (
+            "SELECT * FROM VALUES ('a', 'x', 1) AS t(g, k, v) PIVOT (sum(v) AS s, max(v) - min(v), count(*) * 2 FOR k IN ('x' AS p))",
+            &["g", "p_s", "p_(max(v) - min(v))", "p_(count(1) * 2)"],
+        ),
         ("FROM VALUES (1, 'a') AS t(x, s) |> SET X = x + 1 |> EXTEND x * 2 AS d", &["X", "s", "d"]),
         ("FROM VALUES (1, 'a') AS t(x, s) |> AGGREGATE sum(x) GROUP BY s, x % 2", &["s", "(x % 2)", "sum(x)"]),
     ] {

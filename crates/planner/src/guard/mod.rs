@@ -146,8 +146,7 @@ fn check_select(select: &Select) -> Result<()> {
     qualify.iter().try_for_each(check_expr)?;
     none(value_table_mode.as_ref(), "SELECT AS STRUCT and AS VALUE")?;
     match flavor {
-        SelectFlavor::Standard | SelectFlavor::FromFirstNoSelect => Ok(()),
-        SelectFlavor::FromFirst => Err(refuse("FROM in front of SELECT")),
+        SelectFlavor::Standard | SelectFlavor::FromFirst | SelectFlavor::FromFirstNoSelect => Ok(()),
     }
 }
 

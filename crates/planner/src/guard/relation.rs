@@ -11,8 +11,18 @@ use super::expr::{check_argument, check_expr};
 use super::{check_alias, check_order_by_expr, check_query, empty, forbidden_path, none, not, refuse};
 
 /// Table functions that a query may call.
-const TABLE_FUNCTIONS: [&str; 9] =
-    ["range", "explode", "explode_outer", "posexplode", "posexplode_outer", "inline", "inline_outer", "stack", "sql_keywords"];
+const TABLE_FUNCTIONS: [&str; 10] = [
+    "range",
+    "explode",
+    "explode_outer",
+    "posexplode",
+    "posexplode_outer",
+    "inline",
+    "inline_outer",
+    "stack",
+    "json_tuple",
+    "sql_keywords",
+];
 
 /// Table functions that read files.
 const FILE_FUNCTIONS: [&str; 16] = [

@@ -244,6 +244,11 @@ impl Dialect for Flightpath {
 
     fn parse_infix(&self, parser: &mut Parser<'_>, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
         let token = parser.peek_token_ref().token.clone();
+        let joins = matches!(&token, Token::Word(w) if matches!(w.keyword, Keyword::AND | Keyword::OR));
+        if !joins && is_predicate(left) {
+            let at = parser.peek_token_ref().span.start;
+            return Some(Err(ParserError::ParserError(format!("expected AND, OR or parentheses around the predicate before it{at}"))));
+        }
         match &token {
             Token::Word(w) => match w.keyword {
                 Keyword::IS => parse_distinct_from(parser, left, precedence),
@@ -253,6 +258,38 @@ impl Dialect for Flightpath {
             _ => None,
         }
     }
+}
+
+/// What takes no operator behind it without parentheses but AND and OR.
+fn is_predicate(e: &Expr) -> bool {
+    match e {
+        Expr::Like { .. }
+        | Expr::ILike { .. }
+        | Expr::RLike { .. }
+        | Expr::InList { .. }
+        | Expr::InSubquery { .. }
+        | Expr::Between { .. }
+        | Expr::Exists { .. }
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::IsTrue(_)
+        | Expr::IsNotTrue(_)
+        | Expr::IsFalse(_)
+        | Expr::IsNotFalse(_)
+        | Expr::IsUnknown(_)
+        | Expr::IsNotUnknown(_)
+        | Expr::IsDistinctFrom(..)
+        | Expr::IsNotDistinctFrom(..) => true,
+        Expr::AnyOp { compare_op, .. } | Expr::AllOp { compare_op, .. } => is_like(compare_op),
+        _ => false,
+    }
+}
+
+fn is_like(op: &BinaryOperator) -> bool {
+    matches!(
+        op,
+        BinaryOperator::PGLikeMatch | BinaryOperator::PGNotLikeMatch | BinaryOperator::PGILikeMatch | BinaryOperator::PGNotILikeMatch
+    )
 }
 
 /// Functions with a grammar of their own.

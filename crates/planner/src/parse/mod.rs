@@ -5,9 +5,11 @@
 mod dialect;
 mod lexer;
 mod pipes;
+mod rewritten;
 pub(crate) mod steps;
 
 pub(crate) use lexer::{DIV, tokens};
+pub(crate) use rewritten::PATH;
 
 use std::fmt;
 
@@ -15,6 +17,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
+use flightpath_functions::types;
 use flightpath_types::{Error, ErrorKind, Result};
 
 use dialect::Flightpath;
@@ -72,7 +75,9 @@ pub fn parse(text: &str) -> Result<Parsed> {
             format!("the statement is {} bytes long; the limit is {TEXT_BYTES_MAX}", text.len()),
         ));
     }
-    let tokens = pipes::pipes_written_out(values_in_parentheses(tokens(text)?));
+    let tokens =
+        rewritten::paths_in_except(rewritten::pivot_expressions(values_in_parentheses(rewritten::identifier_clauses(tokens(text)?))));
+    let tokens = pipes::pipes_written_out(tokens);
     check_nesting(&tokens)?;
     if tokens.iter().all(|t| t.token == Token::SemiColon) {
         return Err(syntax_error("the statement is empty", Location { line: 1, column: 1 }));
@@ -145,8 +150,19 @@ fn too_deep() -> Error {
 /// Refuses what would make a tree too deep, before there is one.
 fn check_nesting(tokens: &[TokenWithSpan]) -> Result<()> {
     let mut operators = vec![0usize];
+    // Types go by angle brackets: `ARRAY<ARRAY<INT>>`.
+    let (mut open_types, mut before) = (0usize, None);
     for token in tokens {
         match &token.token {
+            Token::Lt if before.is_some_and(opens_type) => {
+                open_types += 1;
+                if open_types > types::DEPTH_MAX {
+                    let message = format!("a type nests deeper than the limit of {} levels", types::DEPTH_MAX);
+                    return Err(Error::new(ErrorKind::ResourceExhausted, message));
+                }
+            }
+            Token::Gt if open_types > 0 => open_types -= 1,
+            Token::ShiftRight if open_types > 0 => open_types = open_types.saturating_sub(2),
             Token::LParen | Token::LBracket => {
                 operators.push(0);
                 if operators.len() > NESTING_MAX {
@@ -175,8 +191,15 @@ fn check_nesting(tokens: &[TokenWithSpan]) -> Result<()> {
                 }
             }
         }
+        if !matches!(token.token, Token::Whitespace(_)) {
+            before = Some(&token.token);
+        }
     }
     Ok(())
+}
+
+fn opens_type(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if ["ARRAY", "MAP", "STRUCT"].iter().any(|name| word.value.eq_ignore_ascii_case(name)))
 }
 
 /// `FROM VALUES (1), (2) AS t(x)` becomes `FROM (VALUES (1), (2)) AS t(x)`, which may be followed by

@@ -124,6 +124,26 @@ async fn features_count_what_the_plan_does() {
 }
 
 #[tokio::test]
+async fn features_tell_of_rows_that_are_made() {
+    let planner = planner(&FakeCatalog::with_sales());
+    let of = async |text: &str| query(&planner, text).await.features;
+    let pairs = of("SELECT count(*) FROM sales a CROSS JOIN sales b").await;
+    let each = pairs.scan_rows.unwrap() / 2;
+    assert_eq!((pairs.cross_joins, pairs.produced_rows, pairs.generators), (1, each * each, 0), "{pairs:?}");
+    let compared = of("SELECT count(*) FROM sales a JOIN sales b ON a.id < b.id").await;
+    assert_eq!(compared.produced_rows, each * each);
+    assert_eq!(of("SELECT count(*) FROM sales a JOIN sales b ON a.id = b.id").await.produced_rows, 0);
+    for text in ["SELECT count(*) FROM (SELECT explode(sequence(1, 100000000)) AS n)", "SELECT explode(sequence(200000000, 2, -2))"] {
+        let made = of(text).await;
+        assert_eq!((made.generators, made.produced_rows, made.array_elements), (1, 100_000_000, 100_000_000), "{text}: {made:?}");
+    }
+    let few = of("SELECT explode(array(id, 2)) FROM sales").await;
+    assert_eq!((few.generators, few.array_elements), (1, 0), "{few:?}");
+    assert!(few.produced_rows > 0);
+    assert_eq!(of("SELECT collect_list(id), sum(id), max(id) FROM sales").await.collects, 1);
+}
+
+#[tokio::test]
 async fn the_fingerprint_looks_past_literals_case_and_white_space() {
     let planner = planner(&FakeCatalog::with_sales());
     let of = async |text: &str| query(&planner, text).await.fingerprint;

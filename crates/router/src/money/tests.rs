@@ -36,9 +36,11 @@ fn a_workers_hour_is_divided_by_its_utilisation() {
     // 36 s are a hundredth of an hour.
     assert_usd(marginal_usd(36_000.0, 0, 0, &worker(1.0)), 0.002);
     assert_usd(marginal_usd(36_000.0, 0, 0, &worker(0.25)), 0.008);
-    // Clamped: never more than twenty times the list price, never less than it.
+    // Four at once share the hour.
+    assert_usd(marginal_usd(36_000.0, 0, 0, &worker(4.0)), 0.0005);
+    // Clamped: never more than twenty times the list price, never less than one of ten places.
     assert_usd(marginal_usd(36_000.0, 0, 0, &worker(0.0)), 0.04);
-    assert_usd(marginal_usd(36_000.0, 0, 0, &worker(7.0)), 0.002);
+    assert_usd(marginal_usd(36_000.0, 0, 0, &worker(70.0)), 0.0002);
 }
 
 #[test]

@@ -60,6 +60,23 @@ impl Seen {
     }
 }
 
+impl Seen {
+    fn add_earlier(&mut self, tick: u64, classes: Vec<Class>) {
+        self.tick = self.tick.max(tick);
+        for earlier in classes {
+            let full = self.classes.len() >= CLASSES_MAX;
+            match self.classes.iter_mut().find(|class| (class.ln_bytes - earlier.ln_bytes).abs() <= SAME_LN) {
+                Some(class) => {
+                    class.latency.add_earlier(&earlier.latency);
+                    class.memory.add_earlier(&earlier.memory);
+                }
+                None if full => {}
+                None => self.classes.push(earlier),
+            }
+        }
+    }
+}
+
 impl Shapes {
     pub fn new(max: usize) -> Self {
         Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), shard_max: (max / SHARDS).max(1) }
@@ -168,7 +185,7 @@ impl Shapes {
         all
     }
 
-    /// False for an entry that is damaged.
+    /// Adds it to what was seen since; false for an entry that is damaged.
     pub fn restore(&self, state: &ShapeState) -> bool {
         let class = |class: &ClassState| {
             let fit = (0.0..50.0).contains(&class.ln_bytes) && (0.0..=super::LATENCY_MS_MAX).contains(&class.overhead_ms);
@@ -186,7 +203,12 @@ impl Shapes {
         if shard.len() >= self.shard_max && !shard.contains_key(&state.key) {
             forget_oldest(&mut shard);
         }
-        shard.insert(state.key, Seen { tick: state.tick, classes });
+        match shard.get_mut(&state.key) {
+            Some(seen) => seen.add_earlier(state.tick, classes),
+            None => {
+                shard.insert(state.key, Seen { tick: state.tick, classes });
+            }
+        }
         true
     }
 }

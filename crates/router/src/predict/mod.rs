@@ -134,17 +134,21 @@ impl Predictor {
         let latency = self.latency(engine, fingerprint, features, facts);
         let memory = self.memory(engine, fingerprint, features);
         let run_ms = bounded_ms(latency.ln_p50.exp());
+        let run_p95_ms = bounded_ms(latency.ln_p95.exp()).max(run_ms);
         let load = prior::load_factor(facts);
         let wait_ms = self.wait_ms(engine, run_ms, facts);
         let result_bytes = features.result_rows.unwrap_or(0).saturating_mul(RESULT_ROW_BYTES);
+        // By the time that it takes beside others, as it's billed.
+        let usd = |run_ms: f64| marginal_usd(bounded_ms(run_ms * load), features.scan_bytes, result_bytes, facts);
         CandidateNumbers {
             latency_ms: bounded_ms(run_ms * load + wait_ms),
-            latency_p95_ms: bounded_ms(latency.ln_p95.exp().max(run_ms) * load + wait_ms),
+            latency_p95_ms: bounded_ms(run_p95_ms * load + wait_ms),
             wait_ms,
             memory_bytes: saturating_u64(memory.ln_p50.exp()),
             memory_p95_bytes: saturating_u64(memory.ln_p95.max(memory.ln_p50).exp()),
             scan_bytes: features.scan_bytes,
-            usd: marginal_usd(run_ms, features.scan_bytes, result_bytes, facts),
+            usd: usd(run_ms),
+            usd_p95: usd(run_p95_ms),
             source: latency.source,
             observations: latency.observations,
         }
@@ -168,13 +172,19 @@ impl Predictor {
     fn memory(&self, engine: u64, fingerprint: Option<Fingerprint>, features: &Features) -> Estimate {
         let ln_prior = (prior::memory_bytes(features).max(1) as f64).ln();
         let seen = fingerprint.and_then(|f| self.shapes.memory(shape_key(engine, f), features));
-        let modelled = || self.models.read().get(engine).and_then(|model| model.memory(features, ln_prior));
-        seen.or_else(modelled).unwrap_or(Estimate {
+        if let Some(seen) = seen {
+            return seen;
+        }
+        let modelled = self.models.read().get(engine).and_then(|model| model.memory(features, ln_prior));
+        let estimate = modelled.unwrap_or(Estimate {
             ln_p50: ln_prior,
             ln_p95: ln_prior + Z_95 * PRIOR_MEMORY_SD,
             observations: 0,
             source: PredictionSource::Prior,
-        })
+        });
+        // What others took there says little of a query that reads next to nothing.
+        let ln_limit = prior::memory_bytes_limit(features).map_or(f64::INFINITY, |bytes| (bytes as f64).ln());
+        Estimate { ln_p50: estimate.ln_p50.min(ln_limit), ln_p95: estimate.ln_p95.min(ln_limit), ..estimate }
     }
 
     /// For a warehouse's start or queue; for a place on a worker, as long as its usual queries take.
@@ -246,10 +256,18 @@ impl Predictor {
         let key = observation.fingerprint.map(|fingerprint| shape_key(engine, fingerprint));
         let times = key.map_or(0, |key| self.shapes.times(key, features).saturating_sub(1));
         let ln_prior = (prior::memory_bytes(features).max(1) as f64).ln();
-        self.models.write().of(engine, observation.facts, tick).learn_memory(features, ln_prior, value, times);
+        // That a query ran out of memory says how much it lacked, not what others need.
+        if observed.is_exact() {
+            self.models.write().of(engine, observation.facts, tick).learn_memory(features, ln_prior, value, times);
+        }
         if let Some(key) = key {
             self.shapes.learn_memory(key, features, observation.facts.overhead_ms, value, tick);
         }
+    }
+
+    /// Grows with everything that is learned: equal means that nothing was.
+    pub fn revision(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
     }
 
     /// Everything, to be kept over a restart.
@@ -262,8 +280,8 @@ impl Predictor {
         }
     }
 
-    /// Takes over what was kept; entries that are damaged, or of another version, are left out and
-    /// counted.
+    /// Adds what was kept earlier to what was learned since; entries that are damaged, or of another
+    /// version, are left out and counted.
     pub fn restore(&self, snapshot: PredictorSnapshot) -> Restored {
         let entries = snapshot.shapes.len() + snapshot.models.len();
         if snapshot.version != snapshot::VERSION {

@@ -9,7 +9,8 @@ use super::snapshot::ModelState;
 use super::vector::vector;
 use super::{Estimate, Z_95, named_key};
 
-/// Runs before a model has a say of its own; until then its correction of the prior is slight.
+/// Runs before a model has a say of its own; until then its correction of the prior is slight, and of
+/// memory, where too much means another engine, there is none.
 const SEEN_MIN: u32 = 5;
 /// What the thousandth run of one shape still weighs.
 const WEIGHT_MIN: f64 = 0.02;
@@ -48,7 +49,7 @@ impl Model {
     }
 
     pub fn memory(&self, features: &Features, ln_prior: f64) -> Option<Estimate> {
-        estimate(&self.memory, features, ln_prior)
+        (self.memory.seen >= SEEN_MIN).then(|| estimate(&self.memory, features, ln_prior)).flatten()
     }
 
     /// `times`: how often this very shape and size was learned before.
@@ -60,6 +61,14 @@ impl Model {
         let usual = self.ln_usual_ms.unwrap_or(value);
         self.ln_usual_ms = Some(usual + (value - usual) * USUAL_SHARE);
         self.latency.learn(&vector(features), value - ln_prior, weight(times), exact && times == 0);
+    }
+
+    fn add_earlier(&mut self, earlier: Model) {
+        self.tick = self.tick.max(earlier.tick);
+        self.latency.add_earlier(&earlier.latency);
+        self.memory.add_earlier(&earlier.memory);
+        self.shape_z = earlier.shape_z;
+        self.ln_usual_ms = earlier.ln_usual_ms.or(self.ln_usual_ms);
     }
 
     pub fn learn_memory(&mut self, features: &Features, ln_prior: f64, value: f64, times: u32) {
@@ -140,17 +149,22 @@ impl Models {
         all
     }
 
-    /// False for an entry that is damaged.
+    /// Adds it to what was learned since; false for an entry that is damaged.
     pub fn restore(&mut self, state: &ModelState) -> bool {
         let sound = (Z_MIN..=Z_MAX).contains(&state.shape_z) && state.ln_usual_ms.is_none_or(|ln| ln.abs() < 100.0);
         let (Some(latency), Some(memory), true) = (Regression::restore(&state.latency), Regression::restore(&state.memory), sound) else {
             return false;
         };
-        self.make_room();
         let (engine, shape) = (state.engine.clone(), state.shape.clone());
         let key = named_key(&engine, &shape);
         let (tick, shape_z, ln_usual_ms) = (state.tick, state.shape_z, state.ln_usual_ms);
-        self.by_engine.insert(key, Model { engine, shape, tick, latency, memory, shape_z, ln_usual_ms });
+        let earlier = Model { engine, shape, tick, latency, memory, shape_z, ln_usual_ms };
+        if let Some(model) = self.by_engine.get_mut(&key) {
+            model.add_earlier(earlier);
+            return true;
+        }
+        self.make_room();
+        self.by_engine.insert(key, earlier);
         true
     }
 }

@@ -15,11 +15,19 @@ const GROUPS_PER_ROW: f64 = 0.1;
 const MEMORY_FLOOR_BYTES: u64 = 16 << 20;
 /// Work of a join, aggregate, window, sort or distinct relative to the scan that feeds it.
 const OPERATOR_SHARE: f64 = 0.25;
+/// Work of a row that a join without keys or a generator makes, as bytes to be read.
+const PRODUCED_ROW_BYTES: f64 = 4.0;
+/// An array's element in memory, while it is made and unfolded.
+const ELEMENT_BYTES: u64 = 16;
+/// A plan that only reads, filters, joins by keys, sorts and sums doesn't hold more than this...
+const READING_FLOOR_BYTES: u64 = 128 << 20;
+/// ...and so many times what it reads.
+const READING_FACTOR: u64 = 32;
 /// Nothing takes less or more than this, in milliseconds: 10 microseconds to about a month.
 pub(crate) const LATENCY_MS_MIN: f64 = 0.01;
 pub(crate) const LATENCY_MS_MAX: f64 = 3e9;
 
-/// Overhead + bytes / rate, more for each heavy operator.
+/// Overhead + bytes / rate, more for each heavy operator and for rows that aren't read but made.
 pub(crate) fn latency_ms(features: &Features, facts: &EngineFacts) -> f64 {
     let heavy = u64::from(features.joins)
         + u64::from(features.aggregates)
@@ -28,23 +36,39 @@ pub(crate) fn latency_ms(features: &Features, facts: &EngineFacts) -> f64 {
         + u64::from(features.distincts);
     let rate = clamped(facts.scan_bytes_per_second_per_core, 1.0, 1e15) * f64::from(facts.cores.max(1));
     let scan_ms = features.scan_bytes as f64 / rate * 1000.0;
+    let produced_ms = features.produced_rows as f64 * PRODUCED_ROW_BYTES / rate * 1000.0;
     let overhead_ms = clamped(facts.overhead_ms, 0.0, LATENCY_MS_MAX);
-    clamped(overhead_ms + scan_ms * (1.0 + OPERATOR_SHARE * heavy as f64), LATENCY_MS_MIN, LATENCY_MS_MAX)
+    clamped(overhead_ms + scan_ms * (1.0 + OPERATOR_SHARE * heavy as f64) + produced_ms, LATENCY_MS_MIN, LATENCY_MS_MAX)
 }
 
-/// What joins' smaller sides, groups and sorts hold.
+/// What joins' smaller sides, groups, sorts and generated arrays hold.
 pub(crate) fn memory_bytes(features: &Features) -> u64 {
     let largest = features.tables.iter().map(|t| t.bytes).max().unwrap_or(0);
     let build_sides = if features.joins > 0 { features.scan_bytes.saturating_sub(largest) } else { 0 };
-    let rows = features.scan_rows.unwrap_or(features.scan_bytes / 16);
+    // A join without keys holds one of its sides whole, of the same table too.
+    let crossed_side = if features.cross_joins > 0 { features.scan_bytes / u64::from(features.scans.max(2)) } else { 0 };
+    let rows = rows_read(features).max(features.produced_rows);
     let groups = if features.group_keys > 0 || features.distincts > 0 { saturating_u64(rows as f64 * GROUPS_PER_ROW) } else { 0 };
     // A sort with a limit keeps only the limit's rows.
     let held_rows =
         if features.windows > 0 || features.sorts > features.limits { features.result_rows.unwrap_or(rows).min(rows) } else { 0 };
     MEMORY_FLOOR_BYTES
-        .saturating_add(build_sides.saturating_mul(DECODED_FACTOR))
+        .saturating_add(build_sides.max(crossed_side).saturating_mul(DECODED_FACTOR))
         .saturating_add(groups.saturating_mul(HASH_ROW_BYTES))
         .saturating_add(held_rows.saturating_mul(HASH_ROW_BYTES))
+        .saturating_add(features.array_elements.saturating_mul(ELEMENT_BYTES))
+}
+
+fn rows_read(features: &Features) -> u64 {
+    features.scan_rows.unwrap_or(features.scan_bytes / 16)
+}
+
+/// What a plan can't reasonably exceed, whatever other queries took there; `None` where what it holds
+/// isn't bounded by what it reads.
+pub(crate) fn memory_bytes_limit(features: &Features) -> Option<u64> {
+    let unbounded = features.cross_joins > 0 || features.generators > 0 || features.collects > 0;
+    let read = features.scan_bytes.max(rows_read(features).saturating_mul(16));
+    (!unbounded).then(|| READING_FLOOR_BYTES.saturating_add(read.saturating_mul(READING_FACTOR)))
 }
 
 /// How much slower a query runs beside those that run already: they share the cores.

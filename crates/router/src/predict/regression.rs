@@ -28,6 +28,10 @@ const NOISE_SCALE: f64 = NOISE_SHAPE * 0.36;
 const OUTLIER_SD: f64 = 4.0;
 /// Added standard deviation per unit beyond what was seen.
 const BEYOND_SD: f64 = 0.5;
+/// What one observation may change at most where it was made, as a logarithm: elsewhere that is no more
+/// than twofold. One run is as likely a query on a cold cache, or an odd one, as news of the engine; when
+/// the next ones say the same, it's learned.
+const STEP_MAX: f64 = 0.57;
 /// A correction of the prior beyond a factor of 150 isn't believed.
 const MEAN_MAX: f64 = 5.0;
 const SD_MAX: f64 = 2.0;
@@ -72,6 +76,14 @@ impl Default for Regression {
     }
 }
 
+/// What is thought of one place, among those that were seen.
+struct Place {
+    mean: f64,
+    sd: f64,
+    /// Variance of the mean, relative to the noise.
+    leverage: f64,
+}
+
 /// Where a row of a lower triangle begins.
 const fn row(index: usize) -> usize {
     index * (index + 1) / 2
@@ -80,18 +92,20 @@ const fn row(index: usize) -> usize {
 impl Regression {
     /// Mean, and how far above it the 95th percentile lies.
     pub fn predict(&self, x: &Vector) -> (f64, f64) {
-        let (mean, sd) = self.mean_and_sd(x);
-        (mean, sd * self.z)
+        let Place { mean, sd, .. } = self.at(x);
+        // As much as this many observations may have changed.
+        let believed = self.weight * STEP_MAX;
+        (clamped(mean, -believed, believed), sd * self.z)
     }
 
-    fn mean_and_sd(&self, x: &Vector) -> (f64, f64) {
+    fn at(&self, x: &Vector) -> Place {
         let (x, beyond) = self.within(x);
         let x = &x;
         let mean: f64 = self.solution.iter().zip(x).map(|(w, x)| w * x).sum();
         let solved = self.forward(x);
         let leverage: f64 = solved.iter().map(|v| v * v).sum();
         let sd = (self.noise * (1.0 + leverage)).sqrt() + BEYOND_SD * beyond;
-        (clamped(mean, -MEAN_MAX, MEAN_MAX), clamped(sd, 0.05, SD_MAX))
+        Place { mean: clamped(mean, -MEAN_MAX, MEAN_MAX), sd: clamped(sd, 0.05, SD_MAX), leverage }
     }
 
     /// The nearest place that was seen, and how far off it is.
@@ -109,11 +123,10 @@ impl Regression {
         if !y.is_finite() || x.iter().any(|v| !v.is_finite()) {
             return;
         }
-        let (mean, sd) = self.mean_and_sd(x);
+        let Place { mean, sd, .. } = self.at(x);
         if calibrate && self.seen > 0 {
             self.z = calibrated(self.z, y > mean + sd * self.z);
         }
-        let y = y.clamp(mean - OUTLIER_SD * sd, mean + OUTLIER_SD * sd);
         let weight = clamped(weight, 0.0, 1.0);
         for (i, x) in x.iter().enumerate() {
             (self.low[i], self.high[i]) = match self.seen {
@@ -121,6 +134,11 @@ impl Regression {
                 _ => (self.low[i].min(*x), self.high[i].max(*x)),
             };
         }
+        // Where it counts: now it's within what was seen.
+        let Place { mean, sd, leverage } = self.at(x);
+        let drawn = weight * leverage;
+        let off = (OUTLIER_SD * sd).min(STEP_MAX * (1.0 + drawn) / drawn.max(1e-9));
+        let y = y.clamp(mean - off, mean + off);
         let keep = KEEP.powf(weight);
         for i in 0..SIZE {
             let at = row(i);
@@ -132,6 +150,28 @@ impl Regression {
         self.yy = self.yy * keep + weight * y * y;
         self.weight = self.weight * keep + weight;
         self.seen = self.seen.saturating_add(1);
+        self.solve();
+    }
+
+    /// As if this one's observations had come first.
+    pub fn add_earlier(&mut self, earlier: &Self) {
+        if earlier.seen == 0 {
+            return;
+        }
+        if self.seen == 0 {
+            *self = earlier.clone();
+            return;
+        }
+        let add = |to: &mut [f64], from: &[f64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        add(&mut self.xx, &earlier.xx);
+        add(&mut self.xy, &earlier.xy);
+        self.yy += earlier.yy;
+        self.weight += earlier.weight;
+        self.seen = self.seen.saturating_add(earlier.seen);
+        self.z = earlier.z;
+        for i in 0..SIZE {
+            (self.low[i], self.high[i]) = (self.low[i].min(earlier.low[i]), self.high[i].max(earlier.high[i]));
+        }
         self.solve();
     }
 

@@ -48,6 +48,15 @@ impl Samples {
         self.summarize();
     }
 
+    /// As if these had come first.
+    pub fn add_earlier(&mut self, earlier: &Self) {
+        let mut values = earlier.values.clone();
+        values.append(&mut self.values);
+        self.values = values.split_off(values.len().saturating_sub(KEPT));
+        self.seen = self.seen.saturating_add(earlier.seen);
+        self.summarize();
+    }
+
     /// Median, and standard deviation of the next value.
     pub fn summary(&self) -> (f64, f64) {
         (f64::from(self.median), f64::from(self.sd))

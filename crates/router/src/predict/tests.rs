@@ -264,3 +264,118 @@ fn escalation_waits_for_three_times_the_95th_percentile_and_at_least_a_second() 
     assert_eq!(escalate_after_ms(&numbers(3.0)), ESCALATE_MS_MIN);
     assert_eq!(escalate_after_ms(&numbers(f64::NAN)), ESCALATE_MS_MIN);
 }
+
+/// Shapes far from one another.
+fn varied() -> Vec<Features> {
+    let joined = Features { joins: 2, aggregates: 1, group_keys: 2, depth: 9, scans: 3, columns_read: 7, ..scan(2_000_000_000) };
+    let crossed = Features { joins: 1, cross_joins: 1, aggregates: 1, scans: 2, produced_rows: 10_000_000, ..scan(70_000_000) };
+    let ranked = Features { windows: 3, sorts: 1, filters: 2, subqueries: 1, unions: 1, ..scan(50_000_000) };
+    vec![scan(900), scan(40_000), scan(71_000_000), scan(30_000_000_000), joined, crossed, ranked, Features::default()]
+}
+
+#[test]
+fn one_observation_moves_another_shape_by_at_most_twofold() {
+    let engine = facts("e", "s");
+    for ordinary in [0, 1, 2, 4, 8, 40] {
+        for (odd, outlier) in varied().iter().enumerate() {
+            for factor in [1e-4, 0.01, 70.0, 1e5] {
+                let predictor = Predictor::default();
+                for number in 0..ordinary {
+                    let features = mixed(number);
+                    see(&predictor, shape(number), &features, &engine, Observed::Exactly(truth(&features)));
+                }
+                let others: Vec<Features> = varied().into_iter().enumerate().filter(|(i, _)| *i != odd).map(|(_, f)| f).collect();
+                let of = |features: &Features| predictor.predict(None, features, &engine).latency_ms;
+                let before: Vec<f64> = others.iter().map(of).collect();
+                let ms = truth(outlier) * factor;
+                see(&predictor, shape(1_000), outlier, &engine, Observed::Exactly(ms));
+                for (other, before) in others.iter().zip(before) {
+                    let after = of(other);
+                    assert!(close(after, before, 2.0), "after {ordinary} and {ms} ms: {before} -> {after} ms for {other:?}");
+                }
+            }
+        }
+    }
+}
+
+fn see_memory(predictor: &Predictor, number: u64, features: &Features, engine: &EngineFacts, memory: Observed) {
+    let (fingerprint, memory_bytes) = (shape(number), Some(memory));
+    predictor.observe(&Observation { fingerprint, features, facts: engine, latency_ms: None, memory_bytes });
+}
+
+#[test]
+fn a_few_heavy_runs_dont_make_a_small_query_spill() {
+    let predictor = Predictor::default();
+    let engine = facts("e", "s");
+    let of = |features: &Features| predictor.predict(None, features, &engine).memory_p95_bytes;
+    let (small, crossed) = (scan(1_000), Features { joins: 1, cross_joins: 1, scans: 2, ..scan(1_000) });
+    let fresh = of(&small);
+    see_memory(&predictor, 1, &scan(71_000_000), &engine, Observed::Exactly(3e9));
+    assert_eq!(of(&small), fresh, "one run");
+    for number in 2..20 {
+        see_memory(
+            &predictor,
+            number,
+            &Features { joins: 1, cross_joins: 1, scans: 2, ..scan(71_000_000) },
+            &engine,
+            Observed::Exactly(3e9),
+        );
+    }
+    assert!(of(&small) <= 129 << 20, "{}", of(&small));
+    assert!(of(&crossed) > 129 << 20, "nothing bounds what a cross join holds: {}", of(&crossed));
+    let seen = predictor.predict(shape(1), &scan(71_000_000), &engine);
+    assert!(close(seen.memory_bytes as f64, 3e9, 1.01), "its own is believed: {seen:?}");
+}
+
+#[test]
+fn running_out_of_memory_says_nothing_of_others() {
+    let predictor = Predictor::default();
+    let engine = facts("e", "s");
+    let other = scan(400_000_000);
+    let of = |fingerprint| predictor.predict(fingerprint, &other, &engine).memory_bytes;
+    let fresh = of(None);
+    for number in 0..20 {
+        see_memory(&predictor, number, &other, &engine, Observed::AtLeast(4e9));
+    }
+    assert_eq!(of(None), fresh);
+    assert!(of(shape(3)) >= 4_000_000_000);
+}
+
+#[test]
+fn rows_that_are_made_count_as_work_and_arrays_as_memory() {
+    let engine = facts("e", "s");
+    let numbers = |features: &Features| Predictor::default().predict(None, features, &engine);
+    let rows = 6_000_000;
+    let pairs = Features { joins: 1, cross_joins: 1, aggregates: 1, scans: 2, produced_rows: rows * rows, ..scan(100_000) };
+    assert!(numbers(&pairs).latency_ms > 3_600_000.0, "{:?}", numbers(&pairs));
+    let exploded = Features { generators: 1, produced_rows: 100_000_000, array_elements: 100_000_000, ..Features::default() };
+    let taken = numbers(&exploded);
+    assert!(taken.latency_ms > 500.0 && taken.memory_bytes > 1_000_000_000, "{taken:?}");
+    // What is grouped or sorted above it is held.
+    let sorted = Features { sorts: 1, result_rows: Some(rows * rows), ..pairs.clone() };
+    assert!(numbers(&sorted).memory_bytes > 1_000_000_000_000, "{:?}", numbers(&sorted));
+    let beyond = Features { produced_rows: u64::MAX, array_elements: u64::MAX, ..pairs };
+    assert!(numbers(&beyond).latency_ms.is_finite() && numbers(&beyond).memory_p95_bytes > 0);
+}
+
+#[test]
+fn what_was_kept_is_added_to_what_was_learned_since() {
+    let (earlier, now) = (Predictor::default(), Predictor::default());
+    let engine = facts("e", "s");
+    for number in 0..200 {
+        see(&earlier, shape(number), &mixed(number), &engine, Observed::Exactly(truth(&mixed(number))));
+    }
+    for number in [5, 1_000] {
+        see(&now, shape(number), &mixed(number), &engine, Observed::Exactly(7.0));
+    }
+    let before = now.revision();
+    assert_eq!(now.restore(earlier.export()), Restored { shapes: 200, models: 1, left_out: 0 });
+    assert!(now.revision() > before);
+    let of = |number| now.predict(shape(number), &mixed(number), &engine);
+    assert_eq!((of(5).source, of(5).observations), (PredictionSource::Shape, 2));
+    assert!(close(of(1_000).latency_ms, 7.0, 1.01) && close(of(6).latency_ms, truth(&mixed(6)), 1.01));
+    let unseen = now.predict(None, &mixed(9_000), &engine);
+    assert_eq!((unseen.source, unseen.observations), (PredictionSource::Model, 202));
+    let apart = earlier.predict(None, &mixed(9_000), &engine);
+    assert!(close(unseen.latency_ms, apart.latency_ms, 1.3), "{unseen:?} {apart:?}");
+}

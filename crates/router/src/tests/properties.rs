@@ -110,6 +110,10 @@ fn any_features() -> BoxedStrategy<Features> {
                 depth: windows,
                 columns_read,
                 tables,
+                produced_rows: deleted_rows,
+                generators: limits,
+                array_elements: files,
+                collects: aggregates,
             }
         })
         .boxed()
@@ -194,6 +198,7 @@ fn any_numbers() -> BoxedStrategy<CandidateNumbers> {
             memory_bytes,
             memory_p95_bytes: memory_bytes * 2,
             usd,
+            usd_p95: usd * spread,
             observations,
             source: flightpath_types::PredictionSource::Model,
             scan_bytes: 0,

@@ -117,10 +117,24 @@ impl DatabricksSettings {
     /// What is wrong with these settings taken together.
     pub(crate) fn mistakes(&self) -> Vec<String> {
         if self.host.is_none() {
-            let set = self.warehouse_id.is_some() || !self.catalogs.is_empty() || self.token.is_some() || self.client_id.is_some();
+            let default = Self::default();
+            let set = self.warehouse_id.is_some()
+                || !self.catalogs.is_empty()
+                || [&self.token, &self.client_secret, &self.monitor_token].iter().any(|secret| secret.is_some())
+                || [&self.client_id, &self.tenant_id].iter().any(|id| id.is_some())
+                || self.auth != default.auth
+                || self.principal != default.principal
+                || self.shared_principal
+                || self.writes
+                || self.usd_per_dbu.is_some()
+                || !self.local_roots.is_empty();
             return if set { vec!["databricks.host is missing: the workspace's URL".into()] } else { Vec::new() };
         }
         let mut mistakes = Vec::new();
+        let here = |host: &Url| matches!(host.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        if self.host.as_ref().is_some_and(|host| host.scheme() == "http" && !here(host)) {
+            mistakes.push("databricks.host is http://: tokens would travel unencrypted; make it https://".into());
+        }
         if self.warehouse_id.is_none() {
             mistakes.push("databricks.warehouse_id is missing: the SQL warehouse that runs queries".into());
         }

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flightpath_pipeline::{AdmissionConfig, EscalationConfig, LiveConfig, ShadowConfig};
+use flightpath_pipeline::{AdmissionConfig, DataPrices, EscalationConfig, LiveConfig, ShadowConfig};
 use flightpath_router::{DEFAULT_PROFILE, OverBudget, Profile, Profiles, Strategy};
 use flightpath_types::Principal;
 use toml_edit::{Document, Item, TableLike};
@@ -50,7 +50,7 @@ const CLI_VARIABLES: [&str; 7] = [
 const WHOLE: [&str; 3] = ["auth.users", "auth.tokens", "profiles"];
 
 /// What takes effect at SIGHUP; anything else needs a restart.
-const LIVE: [&str; 18] = [
+const LIVE: [&str; 20] = [
     "auth.tokens",
     "auth.users",
     "databricks.usd_per_dbu",
@@ -61,6 +61,8 @@ const LIVE: [&str; 18] = [
     "limits.timeout_seconds",
     "log.retention_days",
     "log_level",
+    "prices.egress_usd_per_gb",
+    "prices.storage_usd_per_gb",
     "profiles",
     "routing.escalation_factor",
     "routing.escalation_min_seconds",
@@ -118,6 +120,7 @@ pub struct Settings {
     pub catalog_refresh: Duration,
     pub partition_time_zone: Option<chrono_tz::Tz>,
 
+    pub data_prices: DataPrices,
     pub shadow_share: f64,
     pub shadow_rows_max: u64,
     pub shadow_timeout: Duration,
@@ -188,6 +191,7 @@ impl Default for Settings {
             connections_max: 1024,
             catalog_refresh: Duration::from_secs(1),
             partition_time_zone: None,
+            data_prices: DataPrices::default(),
             shadow_share: 0.0,
             shadow_rows_max: 1_000_000,
             shadow_timeout: Duration::from_secs(60),
@@ -334,6 +338,7 @@ impl Settings {
             admission: AdmissionConfig { queue_max: usize::try_from(self.queue_max).unwrap_or(usize::MAX), wait_max: self.queue_wait },
             escalation: self.escalation,
             timeout: self.timeout,
+            data_prices: self.data_prices,
             shadow: ShadowConfig {
                 share: self.shadow_share,
                 rows_max: self.shadow_rows_max,

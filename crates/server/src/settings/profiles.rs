@@ -19,7 +19,7 @@ pub struct ProfileSetting {
 }
 
 const DAY_SECONDS: f64 = 86_400.0;
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "base",
     "strategy",
     "engines",
@@ -33,6 +33,7 @@ const KEYS: [&str; 15] = [
     "over_budget_profile",
     "over_budget_engines",
     "writes",
+    "binding",
     "users",
     "tags",
 ];
@@ -79,6 +80,7 @@ fn read_one(name: &str, section: &dyn TableLike) -> Result<ProfileSetting, Strin
     profile.limits.scan_bytes_max = given(section, "scan_max", |v| v.bytes(1))?.or(profile.limits.scan_bytes_max);
     profile.budget = budget(section)?.or(profile.budget);
     profile.writes = given(section, "writes", |v| v.boolean())?.or(profile.writes);
+    profile.binding = given(section, "binding", |v| v.boolean())?.unwrap_or(profile.binding);
     Ok(ProfileSetting { profile, users: list(section, "users")?.unwrap_or_default(), tags: list(section, "tags")?.unwrap_or_default() })
 }
 

@@ -181,6 +181,22 @@ const BASE: &[Setting] = &[
         },
     },
     Setting {
+        path: "prices.storage_usd_per_gb",
+        help: "what a GB that is read from tables costs, requests and transfer together",
+        set: |s, v| {
+            s.data_prices.storage_usd_per_gb = v.number(0.0, 1e3)?;
+            Ok(())
+        },
+    },
+    Setting {
+        path: "prices.egress_usd_per_gb",
+        help: "what a GB of results costs that leaves the warehouse's cloud",
+        set: |s, v| {
+            s.data_prices.egress_usd_per_gb = v.number(0.0, 1e3)?;
+            Ok(())
+        },
+    },
+    Setting {
         path: "limits.hold_max",
         help: "beginning of a result that is kept back until it's whole or this large, so that an engine's failure stays invisible",
         set: |s, v| {
