@@ -34,7 +34,7 @@ test-rust: setup
 	cargo test --workspace
 
 test-python: setup
-	scripts/setup python
+	scripts/setup python postgres
 	cargo build --workspace
 	FLIGHTPATH_BINARY=$(DEBUG_BINARY) .venv/bin/python -m pytest -q integration-tests/python
 

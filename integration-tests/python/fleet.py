@@ -44,7 +44,7 @@ class Router(Server):
 class Worker:
     """One `flightpath worker` that registers."""
 
-    def __init__(self, folder, name, routers, key_file, settings="", environment=None):
+    def __init__(self, folder, name, routers, key_file, settings="", environment=None, listen=None):
         self.name = name
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ class Worker:
         )
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FLIGHTPATH_")}
         self.log = open(self.folder / "stderr.log", "ab")
-        command = [BINARY, "worker", "--config", str(config)]
+        command = [BINARY, "worker", "--config", str(config), *(["--listen", listen] if listen else [])]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log, env=kept | (environment or {}))
 
     @property
@@ -80,13 +80,13 @@ class Worker:
 class Fleet:
     """Routers and workers that share a key; everything ends with it."""
 
-    def __init__(self, folder, data, workers=3, routers=1, settings="", environment=None):
+    def __init__(self, folder, data, workers=3, routers=1, settings="", environment=None, worker_settings=""):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.key_file = self.folder / "key"
         self.key_file.write_text(secrets.token_hex(32))
         self.key_file.chmod(0o600)
-        self.data, self.settings, self.environment = data, settings, environment
+        self.data, self.settings, self.environment, self.worker_settings = data, settings, environment, worker_settings
         self.routers, self.workers = [], {}
         try:
             for _ in range(routers):
@@ -117,6 +117,7 @@ class Fleet:
         settings = (
             f'listen = "127.0.0.1:0"\ndata = ["{self.data}"]\n'
             f'[engines.duckdb]\nworkers = 0\nslots = {SLOTS * 4}\n[engines.datafusion]\nmemory = "256MB"\n'
+            '[log]\nread_rows_max = 1000000\n'
             f'[fleet]\nlisten = "127.0.0.1:{fleet_port}"\nkey_file = "{self.key_file}"\n{self.settings}'
         )
         return Router(state, settings=settings, env=self.environment)
@@ -126,7 +127,7 @@ class Fleet:
         if name in self.workers:
             self.workers[name].end()
         uris = [router.fleet_uri for router in self.routers if router.process.poll() is None]
-        self.workers[name] = Worker(self.folder / name, name, uris, self.key_file, **kwargs)
+        self.workers[name] = Worker(self.folder / name, name, uris, self.key_file, **{"settings": self.worker_settings, **kwargs})
         return self.workers[name]
 
     def wait_for(self, count, seconds=60):

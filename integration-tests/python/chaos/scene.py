@@ -13,11 +13,14 @@ CROSS = "FROM lineitem a CROSS JOIN (SELECT o_orderkey FROM orders WHERE o_order
 SLOW = "SELECT count(*) AS n, sum(a.l_orderkey * 3 + b.o_orderkey) AS s " + CROSS.format(1200)
 # Hashes for a while between its few rows: a result of some hundred kilobytes.
 TRICKLE = "SELECT l_orderkey, l_linenumber, sha2(repeat(l_comment, 1000), 256) AS h FROM lineitem WHERE l_orderkey <= 3000"
+# Some ten seconds of computing.
+LONG = "SELECT count(*) AS n, sum(a.l_orderkey * 3 + b.o_orderkey) AS s " + CROSS.format(24_000)
 # Gigabytes.
 FLOOD = "SELECT a.*, b.o_orderkey AS k " + CROSS.format(1600)
 # Would take hours.
 ENDLESS = "SELECT sum(a.l_orderkey * 3 + b.l_orderkey + c.l_orderkey) AS s FROM lineitem a CROSS JOIN lineitem b CROSS JOIN lineitem c"
-QUICK = "SELECT o_orderpriority, count(*) AS n FROM orders GROUP BY o_orderpriority ORDER BY 1"
+# A tenth of a second: longer than it takes to ask.
+BRIEF = "SELECT count(*) AS n, sum(a.l_orderkey * 3 + b.o_orderkey) AS s " + CROSS.format(240)
 
 
 class Asked:
@@ -36,6 +39,10 @@ class Asked:
             self.error = error
         self.seconds = time.monotonic() - began
 
+    @property
+    def runs(self):
+        return self.seconds is None
+
     def wait(self, seconds=120):
         self.thread.join(seconds)
         if self.thread.is_alive():
@@ -50,14 +57,14 @@ def sorted_rows(table):
 class Known:
     """A question, its answer (from the other engine) and how long it takes on a quiet fleet."""
 
-    def __init__(self, router, sql):
+    def __init__(self, router, sql, runs=3):
         self.sql = sql
         self.answer = sorted_rows(router.query(sql, engine="datafusion"))
-        self.seconds = sorted(Asked(router, sql).wait().seconds for _ in range(3))[1]
+        self.seconds = sorted(Asked(router, sql).wait().seconds for _ in range(runs))[runs // 2]
 
     def judge(self, row, asked):
         """Counts the outcome of one trial; how much longer it took than on a quiet fleet."""
-        row.trials += 1
+        row.queries += 1
         if asked.error is not None:
             row.client_error(asked.error)
         elif asked.rows != self.answer:
@@ -99,9 +106,14 @@ def pause(seconds):
     time.sleep(random.uniform(0, seconds))
 
 
-def failed_over(router):
-    """Queries so far, and those of them that were tried again."""
-    row = router.query("SELECT count(*) AS n, count_if(failovers <> '') AS f FROM system.queries").to_pylist()[0]
+def no_longer_ready(name):
+    return lambda workers: workers.get(name, {}).get("state") != "ready"
+
+
+def tries_again(router):
+    """Queries so far, and how often a worker's failure left one of them to another."""
+    tries = "size(split(failovers, 'duckdb: ')) - 1"
+    row = router.query(f"SELECT count(*) AS n, coalesce(sum({tries}), 0) AS f FROM system.queries").to_pylist()[0]
     return row["n"], row["f"]
 
 
