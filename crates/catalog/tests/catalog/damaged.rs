@@ -48,7 +48,7 @@ async fn missing_parts_of_a_log_are_data_loss() {
 async fn a_log_without_its_beginning_is_data_loss_although_the_rest_looks_whole() {
     let lake = Lake::new();
     let log = lake.table("t").simple();
-    log.commit(1, &[PROTOCOL_1, &metadata(INT_SCHEMA, &[], ""), &add("b.parquet", 1)]);
+    log.commit(1, &[PROTOCOL_1, &metadata(INT_SCHEMA, &[], ""), &add("b.parquet", "{\"numRecords\":1}")]);
     assert_eq!(lake.reads("t").await.files().len(), 2);
     fs::remove_file(log.commit_file(0)).unwrap();
     is_data_loss(&lake.fails("t").await, "what was committed before is gone");
