@@ -106,6 +106,29 @@ def test_predictions_get_better_by_themselves_and_outlive_a_restart(server, tpch
     wait_until(lambda: seen(two)["observations"] >= 3, what="the kept observations")
 
 
+def test_one_run_says_little_of_other_shapes_and_what_is_made_counts(server, tpch_dir):
+    one = server("--data", tpch_dir, settings=SETTINGS)
+    small = "SELECT n_name FROM nation WHERE n_nationkey = 3"
+    before = explain(one, small)
+    for name, row in before.items():
+        assert row["source"] == "prior" and row["observations"] == 0, name
+        assert row["predicted_p95_ms"] >= row["predicted_ms"] > 0 and row["predicted_usd_p95"] >= row["predicted_usd"], name
+        assert row["predicted_memory_p95_bytes"] >= row["predicted_memory_bytes"] > 0, name
+    for engine in before:
+        one.query(BIG, engine=engine)
+    after = explain(one, small)
+    for name, row in after.items():
+        for column in ("predicted_ms", "predicted_usd"):
+            assert row[column] <= before[name][column] * 2.01 and row[column] >= before[name][column] / 2.01, (name, column)
+        assert row["predicted_memory_p95_bytes"] == before[name]["predicted_memory_p95_bytes"], name
+        assert "spill" not in row["reason"], name
+    pairs = explain(one, "SELECT count(*) FROM lineitem a CROSS JOIN lineitem b")
+    assert all(row["predicted_ms"] > 1_000 for row in pairs.values()), pairs
+    made = explain(one, "SELECT count(*) FROM (SELECT explode(sequence(1, 9000000)) AS n)")
+    eligible = [row for row in made.values() if row["eligible"]]
+    assert eligible and all(row["predicted_ms"] > 20 and row["predicted_memory_bytes"] > 100_000_000 for row in eligible), made
+
+
 def test_settings_are_taken_on_without_a_restart_once_they_are_right(server, tpch_dir):
     one = server("--data", tpch_dir, settings="[routing]\nstrategy = \"always:duckdb\"\n")
     config = one.state_dir / "flightpath.toml"

@@ -126,7 +126,7 @@ async fn features_count_what_the_plan_does() {
 #[tokio::test]
 async fn features_tell_of_rows_that_are_made() {
     let planner = planner(&FakeCatalog::with_sales());
-    let of = async |text: &str| query(&planner, text).await.features;
+    let of = async |text: &str| query(&planner, text).await.features.clone();
     let pairs = of("SELECT count(*) FROM sales a CROSS JOIN sales b").await;
     let each = pairs.scan_rows.unwrap() / 2;
     assert_eq!((pairs.cross_joins, pairs.produced_rows, pairs.generators), (1, each * each, 0), "{pairs:?}");
