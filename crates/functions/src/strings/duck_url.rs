@@ -1,7 +1,6 @@
 //! URLs and base64 on DuckDB. What it reads otherwise than Java refuses the row.
 
 use super::duck;
-use crate::def::DuckCall;
 
 /// Java writes a space as `+`, leaves `*` as it is and writes `~` as bytes.
 pub(super) fn encode(x: &str) -> String {
@@ -38,50 +37,4 @@ pub(super) fn decode(x: &str, tolerate: bool) -> String {
             duck::refuse_value("Such bytes of an URL aren't known on DuckDB.")
         )
     })
-}
-
-/// Scheme, host, port, path, query and fragment of URLs that Java takes apart alike: with a plain host, and without
-/// a user and signs that need escaping.
-const PLAIN_URL: &str = concat!(
-    r"([A-Za-z][A-Za-z0-9+.-]*)://",
-    r"((?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?)(:[0-9]{1,5})?",
-    r"(/(?:[\pL0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?",
-    r"(\?(?:[\pL0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?",
-    r"(#(?:[\pL0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?",
-);
-
-pub(super) fn parse(c: &DuckCall<'_>) -> Result<String, String> {
-    let part = duck::text(c, 1).ok_or("a computed part of an URL isn't known on DuckDB")?;
-    let key = match c.args.len() {
-        0..=2 => None,
-        _ => Some(duck::text(c, 2).ok_or("a computed key of an URL's query isn't known on DuckDB")?),
-    };
-    if key.is_some_and(|key| key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))) {
-        return Err("such a key of an URL's query isn't known on DuckDB".into());
-    }
-    let pattern = crate::duckdb::string(PLAIN_URL);
-    Ok(duck::once(&c.args[0], |s| {
-        let group = |i: usize| format!("regexp_extract({s}, {pattern}, {i})");
-        let behind_sign = |i: usize| format!("CASE WHEN {0} <> '' THEN substr({0}, 2) END", group(i));
-        let found = match (part, key) {
-            ("QUERY", Some(key)) => {
-                let (begins, all) = (format!(r"(?:^\?|&){key}="), format!(r"(?:^\?|&){key}=([^&]*)"));
-                let (begins, all, query) = (crate::duckdb::string(&begins), crate::duckdb::string(&all), group(5));
-                format!("CASE WHEN regexp_matches({query}, {begins}) THEN regexp_extract({query}, {all}, 1) END")
-            }
-            (_, Some(_)) | ("USERINFO", None) => "CAST(NULL AS VARCHAR)".into(),
-            ("PROTOCOL", None) => group(1),
-            ("HOST", None) => group(2),
-            ("AUTHORITY", None) => format!("({} || {})", group(2), group(3)),
-            ("PATH", None) => group(4),
-            ("FILE", None) => format!("({} || {})", group(4), group(5)),
-            ("QUERY", None) => behind_sign(5),
-            ("REF", None) => behind_sign(6),
-            _ => "CAST(NULL AS VARCHAR)".into(),
-        };
-        format!(
-            "CASE WHEN {s} IS NULL THEN NULL WHEN regexp_full_match({s}, {pattern}) THEN {found} ELSE {} END",
-            duck::refuse_value("Such an URL isn't known on DuckDB.")
-        )
-    }))
 }

@@ -278,7 +278,7 @@ pub(crate) static FORMAT: &[FunctionDef] = &[
         proof: "text-002, format-003, format-014"),
     scalar!("unbase64", [], [Str] => strict(Binary),
         eval: eval!(binaries; s: text => encode::unbase64(s).ok_or_else(|| conversion_error(s, "base64"))?),
-        duckdb: |c| Ok(duck_url::unbase64(&c.args[0])), proof: "text-002, format-014, hard-003, slt: scalar_functions"),
+        duckdb: |c| Ok(duck_url::unbase64(&c.args[0])), proof: "text-002, format-014, hard-003"),
     scalar!("to_binary", [], bind: |ctx, args| bind_to_binary(ctx, "to_binary", args, false), eval: |i| to_binary(i, false),
         duckdb: |_| duck::unknown("to_binary"), proof: "format-014"),
     scalar!("try_to_binary", [], bind: |ctx, args| bind_to_binary(ctx, "try_to_binary", args, true), eval: |i| to_binary(i, true),
@@ -318,8 +318,8 @@ pub(crate) static FORMAT: &[FunctionDef] = &[
         eval: eval!(texts; s: text => encode::url_decode(s).ok_or_else(|| Error::raised("CANNOT_DECODE_URL", "22546", format!("The provided URL cannot be decoded: {s}. Please ensure that the URL is properly formatted and try again.")))?),
         duckdb: |c| Ok(duck_url::decode(&c.args[0], false)), proof: "text-005"),
     scalar!("try_url_decode", [], [Str] => maybe(Utf8), eval: eval!(texts; s: text =>? encode::url_decode(s)), duckdb: |c| Ok(duck_url::decode(&c.args[0], true)), proof: "text-005"),
-    scalar!("parse_url", [], [Str, Str, Opt, Str] => maybe(Utf8), eval: |i| parse_url(i, false), duckdb: duck_url::parse, proof: "unit tests"),
-    scalar!("try_parse_url", [], [Str, Str, Opt, Str] => maybe(Utf8), eval: |i| parse_url(i, true), duckdb: duck_url::parse, proof: "unit tests"),
+    scalar!("parse_url", [], [Str, Str, Opt, Str] => maybe(Utf8), eval: |i| parse_url(i, false), duckdb: |_| duck::unknown("parse_url"), proof: "unit tests"),
+    scalar!("try_parse_url", [], [Str, Str, Opt, Str] => maybe(Utf8), eval: |i| parse_url(i, true), duckdb: |_| duck::unknown("try_parse_url"), proof: "unit tests"),
 ];
 
 /// `decode(bytes, charset)`, or `decode(x, a, r, b, s, ..., default)`, in which NULL equals NULL.

@@ -75,8 +75,7 @@ pub fn parse(text: &str) -> Result<Parsed> {
             format!("the statement is {} bytes long; the limit is {TEXT_BYTES_MAX}", text.len()),
         ));
     }
-    let tokens =
-        rewritten::paths_in_except(rewritten::pivot_expressions(values_in_parentheses(rewritten::identifier_clauses(tokens(text)?))));
+    let tokens = rewritten::paths_in_except(rewritten::pivot_expressions(values_in_parentheses(tokens(text)?)));
     let tokens = pipes::pipes_written_out(tokens);
     check_nesting(&tokens)?;
     if tokens.iter().all(|t| t.token == Token::SemiColon) {

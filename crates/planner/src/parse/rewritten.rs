@@ -1,6 +1,6 @@
 //! Grammar that sqlparser's tree has no place for, written as what it has: paths in `* EXCEPT (a.b)` become one
-//! name, an expression in PIVOT becomes a call under a name that nobody writes, IDENTIFIER of a text its name. Never
-//! changes other text.
+//! name, an expression in PIVOT becomes a call under a name that nobody writes. Never changes
+//! other text.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
@@ -51,47 +51,6 @@ pub(super) fn paths_in_except(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> 
         }
     }
     out
-}
-
-/// `IDENTIFIER('a.b')`: the name it stands for.
-pub(super) fn identifier_clauses(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let is_clause =
-        |t: &TokenWithSpan| matches!(&t.token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("identifier"));
-    if !tokens.iter().any(is_clause) {
-        return tokens;
-    }
-    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
-    let mut rest = tokens.as_slice();
-    while let [first, others @ ..] = rest {
-        let name = match others {
-            [open, text, close, ..] if is_clause(first) && open.token == Token::LParen && close.token == Token::RParen => match &text.token
-            {
-                Token::SingleQuotedString(text) => plain_name(text),
-                _ => None,
-            },
-            _ => None,
-        };
-        let Some(name) = name else {
-            out.push(first.clone());
-            rest = others;
-            continue;
-        };
-        for (i, part) in name.into_iter().enumerate() {
-            if i > 0 {
-                out.push(TokenWithSpan { token: Token::Period, span: first.span });
-            }
-            out.push(TokenWithSpan { token: Token::make_word(part, Some('`')), span: first.span });
-        }
-        rest = &others[3..];
-    }
-    out
-}
-
-/// The parts of a name that needs no quotes.
-fn plain_name(text: &str) -> Option<Vec<&str>> {
-    let parts: Vec<&str> = text.split('.').collect();
-    let plain = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    parts.iter().all(plain).then_some(parts)
 }
 
 /// `PIVOT (sum(a) / count(*) AS r FOR ...)`: what isn't a plain call becomes the argument of one.
