@@ -55,7 +55,7 @@ FAULTS = [
     Fault("cancel", 2000, workers.cancelled, short=3),
     Fault("client-vanishes", 500, memory.client_vanishes, short=2),
     Fault("slow-reader", 100, memory.slow_reader, short=2),
-    Fault("out-of-memory", 200, memory.out_of_memory, short=1),
+    Fault("out-of-memory", 200, memory.out_of_memory, short=1, settings=memory.UNHURRIED),
     Fault("out-of-memory-warehouse", 200, memory.escalated),
     Fault("delta-commit", 500, tables.commits, short=60),
     Fault("vacuum", 500, tables.vacuum, short=60),

@@ -11,7 +11,7 @@ from conftest import Server, wait_until
 from fleet import SLOTS, with_answers
 
 from .report import Row
-from .scene import BRIEF
+from .scene import BRIEF, pause
 
 # What a client hears of a router that ends, or has ended.
 CLOSING = "the server is shutting down"
@@ -107,8 +107,9 @@ def router_killed(fleet, trials):
     answered, number = [], 0
     for _ in row.attempts(trials):
         server = Server(state, "--data", fleet.data, env={"FLIGHTPATH_ENGINES_DUCKDB_ENABLED": "false"})
-        moment = time.monotonic() + 0.2 + (number % 7) * 0.05
-        killer = threading.Thread(target=lambda: (time.sleep(max(0, moment - time.monotonic())), server.process.kill()), daemon=True)
+        first = threading.Event()
+        # Once it has acknowledged something, at any moment.
+        killer = threading.Thread(target=lambda: (first.wait(60), pause(0.3), server.process.kill()), daemon=True)
         killer.start()
         with contextlib.suppress(adbc_driver_manager.Error), server.connect(headers={"tag": "counted"}) as connection, connection.cursor() as cursor:
             while True:
@@ -117,8 +118,9 @@ def router_killed(fleet, trials):
                 cursor.execute(sql)
                 cursor.fetchall()
                 answered.append(sql)
+                first.set()
         killer.join()
-        row.injected += server.stop(signal.SIGKILL) == -signal.SIGKILL
+        row.injected += server.stop(signal.SIGKILL) == -signal.SIGKILL and first.is_set()
     row.queries = number
     server = Server(state, "--data", fleet.data, env={"FLIGHTPATH_ENGINES_DUCKDB_ENABLED": "false", "FLIGHTPATH_LOG_READ_ROWS_MAX": "1000000"})
     try:
