@@ -63,7 +63,8 @@ impl Need<'_> {
         if self.user {
             return Error::new(ErrorKind::PermissionDenied, "no DuckDB worker runs SQL written by users");
         }
-        Error::new(ErrorKind::ResourceExhausted, format!("the query reads {} files; no DuckDB worker takes as many", self.files))
+        let message = format!("the query reads {} files; no DuckDB worker takes as many", self.files);
+        Error::classed(ErrorKind::ResourceExhausted, "TOO_MANY_FILES", "53400", message)
     }
 }
 

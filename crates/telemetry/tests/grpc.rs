@@ -169,7 +169,7 @@ async fn spans_and_metrics_reach_a_collector_and_the_page() {
         "flightpath_decisions_total{flightpath_engine=\"duckdb\",flightpath_strategy=\"rules\"} 3",
         "flightpath_refusals_total{flightpath_engine=\"other-engine\",flightpath_refusal=\"semantics\"} 4",
         "flightpath_failovers_total{flightpath_engine=\"duckdb\"} 4",
-        "flightpath_plan_cache_total{flightpath_result=\"hit\"} 4",
+        "flightpath_plan_cache_total{flightpath_result=\"hit\"} 3",
         "flightpath_result_rows_total{flightpath_engine=\"duckdb\"} 12",
         "flightpath_result_size_bytes_total{flightpath_engine=\"duckdb\"} 192",
         "flightpath_scan_size_bytes_total{flightpath_engine=\"duckdb\"} 300",

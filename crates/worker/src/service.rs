@@ -262,7 +262,8 @@ impl Worker {
         deadline: Option<tokio::time::Instant>,
     ) -> Result<OwnedSemaphorePermit> {
         let exhausted = |what: &str| {
-            Error::new(ErrorKind::ResourceExhausted, format!("the DuckDB worker runs {} queries already and {what}", self.config.slots))
+            let message = format!("the DuckDB worker runs {} queries already and {what}", self.config.slots);
+            Error::classed(ErrorKind::ResourceExhausted, "WORKER_BUSY", "53400", message)
         };
         if self.waiting.fetch_add(1, Ordering::AcqRel) >= self.config.queue_max {
             self.waiting.fetch_sub(1, Ordering::AcqRel);

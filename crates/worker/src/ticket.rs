@@ -131,7 +131,7 @@ impl Gate {
             nonces.retain(|_, expires| *expires > now);
         }
         if nonces.len() >= NONCES_MAX {
-            return Err(Error::new(ErrorKind::ResourceExhausted, "too many tickets at once"));
+            return Err(Error::classed(ErrorKind::ResourceExhausted, "WORKER_BUSY", "53400", "too many tickets at once"));
         }
         if nonces.insert(nonce, ticket.expires_unix_ms).is_some() {
             return Err(Error::new(ErrorKind::Unauthenticated, "the ticket was used before"));

@@ -131,7 +131,7 @@ async fn an_empty_result_has_a_schema_and_no_chunk() {
 async fn parameters_are_values_and_nothing_else() {
     let simulation = Simulation::start().await;
     let query =
-        "SELECT name FROM people WHERE id >= :least AND name <> :other AND name LIKE '%:least%' IS NOT NULL ORDER BY id LIMIT :most";
+        "SELECT name FROM people WHERE id >= :least AND name <> :other AND (name LIKE '%:least%') IS NOT NULL ORDER BY id LIMIT :most";
     let parameters = json!({"parameters": [
         {"name": "least", "value": "2", "type": "BIGINT"},
         {"name": "other", "value": "x' OR '1'='1"},

@@ -202,7 +202,10 @@ fn pad_duckdb(c: &DuckCall<'_>, name: &str) -> Result<String, String> {
         None => {
             let far = duck::refuse_value(&format!("Padding to a length beyond {PADDED_MAX} isn't known to stay within memory on DuckDB."));
             Ok(duck::once(&c.args[1], |n| {
-                format!("CASE WHEN {n} > {PADDED_MAX} THEN {far} ELSE {} END", padded(&format!("CAST(CASE WHEN {n} < 0 THEN 0 ELSE {n} END AS INTEGER)")))
+                format!(
+                    "CASE WHEN {n} > {PADDED_MAX} THEN {far} ELSE {} END",
+                    padded(&format!("CAST(CASE WHEN {n} < 0 THEN 0 ELSE {n} END AS INTEGER)"))
+                )
             }))
         }
     }

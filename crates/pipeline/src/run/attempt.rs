@@ -110,7 +110,8 @@ impl<'a> Attempts<'a> {
                 // Only an engine that was down or died may be alive again; out of memory stays out of memory.
                 // What costs money by itself may have been carried out and isn't carried out twice.
                 self.may_retry = error.kind() == ErrorKind::Unavailable && self.deaths < DEATHS_MAX && !self.engine.is_metered();
-                let out_of_memory = reached && error.kind() == ErrorKind::ResourceExhausted;
+                // With a class it is something else that ran out: places in a worker's queue, files.
+                let out_of_memory = error.kind() == ErrorKind::ResourceExhausted && error.class().is_none();
                 if out_of_memory && let Some(lesson) = Lesson::of(&runner.predictor, query, facts, begun.elapsed(), findings) {
                     lesson.out_of_memory();
                 }

@@ -196,12 +196,12 @@ fn may_try_another(failed: &Failed, others: bool) -> bool {
     }
 }
 
-/// What the client hears when nobody answered: an error of the query's own, else that an engine
-/// died, else the latest.
+/// What the client hears when nobody answered: an error of the query's own, else that it needs more
+/// than there is, else that an engine died or was left for being slow, else the latest.
 fn graver(before: Error, now: Error) -> Error {
     match (before.kind(), now.kind()) {
         (ErrorKind::Raised, _) => before,
-        (ErrorKind::Unavailable, kind) if kind != ErrorKind::Raised => before,
+        (ErrorKind::Unavailable, kind) if !matches!(kind, ErrorKind::Raised | ErrorKind::ResourceExhausted) => before,
         _ => now,
     }
 }
