@@ -46,6 +46,9 @@ pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
         return Error::new(ErrorKind::DataLoss, message);
     }
     let ours_or = |kind: ErrorKind| Error::new(if user { kind } else { ErrorKind::Internal }, message.clone());
+    if !user && ["Date out of range", "Timestamp out of range"].iter().any(|said| message.contains(said)) {
+        return Error::raised("DATETIME_OVERFLOW", "22008", "Datetime operation overflow.");
+    }
     match error.kind {
         // A text or a list that would be larger than any vector may be.
         ErrorType::OutOfRange if message.contains("maximum allowed vector size") => {

@@ -14,7 +14,7 @@ EXPLAINED = [
     ),
     (
         "broken",
-        r"would be made \(ResourceExhausted",
+        r"would be made .*\(ResourceExhausted",
         r"",
         "a limit of memory: one engine refuses what may pass it before it runs, the other where it does",
     ),
