@@ -31,6 +31,13 @@ def lake(tmp_path_factory):
     for file in truncated.rglob("*.parquet"):
         if "_delta_log" not in str(file):
             file.write_bytes(file.read_bytes()[:40])
+    garbage = golden(simple, "garbage_file")
+    for file in garbage.rglob("*.parquet"):
+        if "_delta_log" not in str(file):
+            whole = file.read_bytes()
+            # Of the right length, with the marks at both ends and the footer's length intact.
+            file.write_bytes(whole[:4] + bytes(range(256)) * (len(whole) // 256 + 1))
+            file.write_bytes(file.read_bytes()[: len(whole) - 8] + whole[-8:])
     future = golden(simple, "future_feature")
     log = sorted((future / "_delta_log").glob("*.json"))[0]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -93,6 +100,12 @@ def test_damaged_files_are_data_loss_on_each_engine(bad, table, engine):
         bad.query(f"SELECT * FROM {table}", engine=engine)
     assert table in str(caught.value) or ".parquet" in str(caught.value), caught.value
     assert bad.query("SELECT count(*) AS n FROM good", engine=engine).to_pylist()[0]["n"] > 0
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "datafusion"])
+def test_a_file_of_the_right_length_that_holds_nothing_is_data_loss(bad, engine):
+    with pytest.raises(Exception, match="DataLoss"):
+        bad.query("SELECT * FROM garbage_file", engine=engine)
 
 
 def test_ten_thousand_columns(bad):

@@ -184,6 +184,32 @@ def test_an_update_says_how_many_rows_it_changed(tmp_path):
         simulation.stop()
 
 
+def test_values_are_bound_in_statements_that_only_databricks_understands(tmp_path):
+    own = tmp_path / "data"
+    populate("tpch", 0.001, own)
+    simulation = Simulation(tmp_path / "simulation", own, PRINCIPALS)
+    server = Server(tmp_path / "state", settings=settings(simulation, PRINCIPALS, own, writes=True))
+    insert = "INSERT INTO main.default.region VALUES (?, ?, ?)"
+    try:
+        with connect(server, ANA) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(insert, (10, "it's ?", "n"))
+                cursor.fetchall()
+            with connection.cursor() as cursor:
+                cursor.executemany(insert, [(11, "a", "x"), (12, "b", "y"), (13, "c", "z")])
+            # Without values it doesn't run, with NULLs in their place least of all.
+            with connection.cursor() as cursor, pytest.raises(adbc_driver_manager.Error):
+                cursor.execute(insert)
+                cursor.fetchall()
+            with connection.cursor() as cursor, pytest.raises(adbc_driver_manager.Error, match="3 parameters"):
+                cursor.execute(insert, (1, "two"))
+        found = rows(server, "SELECT r_regionkey AS k, r_name AS n, r_comment AS c FROM main.default.region WHERE r_regionkey > 9 OR r_regionkey IS NULL ORDER BY k")
+        assert [tuple(row.values()) for row in found] == [(10, "it's ?", "n"), (11, "a", "x"), (12, "b", "y"), (13, "c", "z")]
+    finally:
+        server.stop()
+        simulation.stop()
+
+
 def test_time_zones_other_than_the_warehouses_are_refused_and_its_own_is_taken(workspace):
     sql = "SELECT count(*) AS n FROM main.default.customer"
     server, _ = workspace()

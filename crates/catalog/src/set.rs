@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use flightpath_types::{Error, Principal, Result};
+use flightpath_types::{Error, ErrorKind, Principal, Result};
 
 use crate::discover::SYSTEM_SCHEMA;
 use crate::errors::{self, NEAREST_MAX, NEAREST_SCORE_MIN};
@@ -70,6 +70,11 @@ impl Catalog for CatalogSet {
             // A catalog that's down or that this principal may not see hides none of the others.
             match catalog.catalogs(principal).await {
                 Ok(names) => all.extend(names.into_iter().filter(|n| n.eq_ignore_ascii_case(name))),
+                // It is there by the settings, though nobody can say now who may see it: what lies in it can't be listed either.
+                Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::DeadlineExceeded) => {
+                    tracing::warn!(catalog = %name, %error, "a catalog can't be listed");
+                    all.push(name.clone());
+                }
                 Err(error) => tracing::warn!(catalog = %name, %error, "a catalog can't be listed"),
             }
         }

@@ -49,6 +49,10 @@ pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
     if !user && ["Date out of range", "Timestamp out of range"].iter().any(|said| message.contains(said)) {
         return Error::raised("DATETIME_OVERFLOW", "22008", "Datetime operation overflow.");
     }
+    // Its reader of Parquet files has no words of its own for bytes that are none.
+    if !user && ["TType", "TProtocol", "thrift", "Thrift", "Snappy", "snappy", "ZSTD"].iter().any(|said| message.contains(said)) {
+        return Error::new(ErrorKind::DataLoss, format!("a data file can't be read as Parquet: {message}"));
+    }
     match error.kind {
         // A text or a list that would be larger than any vector may be.
         ErrorType::OutOfRange if message.contains("maximum allowed vector size") => {

@@ -18,7 +18,7 @@ EXPLAINED = [
         r"",
         "a limit of memory: one engine refuses what may pass it before it runs, the other where it does",
     ),
-    ("one raises", r"^ARITHMETIC_OVERFLOW$", r"Overflow in \w+ of (DECIMAL|INT128)", OWN_OVERFLOW),
+    ("one raises", r"^ARITHMETIC_OVERFLOW$", r"Overflow in (\w+ of (DECIMAL|INT128)|HUGEINT \w+)", OWN_OVERFLOW),
 ]
 
 

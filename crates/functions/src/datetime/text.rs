@@ -267,7 +267,8 @@ fn timestamp_seconds(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
             let unit = 10i128.pow(6 - u32::try_from(*scale).unwrap_or(0));
             let values = frame.decimal(0)?;
             frame.timestamps(|row| {
-                values.get(row).map(|v| i64::try_from(v * unit).map_err(|_| errors::arithmetic_overflow("long"))).transpose()
+                let micros = |v: i128| v.checked_mul(unit).and_then(|micros| i64::try_from(micros).ok());
+                values.get(row).map(|v| micros(v).ok_or_else(|| errors::arithmetic_overflow("long"))).transpose()
             })
         }
         _ => scaled(&frame, MICROS_PER_SECOND),

@@ -267,8 +267,10 @@ fn round_text(call: &DuckCall<'_>, how: Rounding) -> Result<String, String> {
     }
     match ty {
         DataType::Decimal128(..) if scale >= 0 => Ok(format!("round({x}, {scale})")),
-        // DuckDB rounds to 0 where the unit is wider than the type.
-        DataType::Decimal128(p, s) if i32::from(*p) - i32::from(*s) < 38 => Ok(format!("round(CAST({x} AS DECIMAL(38,{s})), {scale})")),
+        // DuckDB rounds to 0 where the unit is wider than the type, NULL too.
+        DataType::Decimal128(p, s) if i32::from(*p) - i32::from(*s) < 38 => {
+            Ok(format!("CASE WHEN {x} IS NOT NULL THEN round(CAST({x} AS DECIMAL(38,{s})), {scale}) END"))
+        }
         ty if types::is_integral(ty) && scale >= 0 => Ok(x.to_owned()),
         ty if types::is_integral(ty) && scale >= -18 => {
             // DuckDB's own wraps around on overflow.
