@@ -31,6 +31,9 @@ def lake(tmp_path_factory):
     for file in truncated.rglob("*.parquet"):
         if "_delta_log" not in str(file):
             file.write_bytes(file.read_bytes()[:40])
+    others = golden(simple, "other_types")
+    for commit in (others / "_delta_log").glob("*.json"):
+        commit.write_text(commit.read_text().replace('\\"type\\":\\"string\\"', '\\"type\\":\\"integer\\"'))
     garbage = golden(simple, "garbage_file")
     for file in garbage.rglob("*.parquet"):
         if "_delta_log" not in str(file):
@@ -103,9 +106,11 @@ def test_damaged_files_are_data_loss_on_each_engine(bad, table, engine):
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "datafusion"])
-def test_a_file_of_the_right_length_that_holds_nothing_is_data_loss(bad, engine):
-    with pytest.raises(Exception, match="DataLoss"):
-        bad.query("SELECT * FROM garbage_file", engine=engine)
+@pytest.mark.parametrize("table", ["garbage_file", "other_types"])
+def test_files_that_hold_something_else_are_data_loss(bad, engine, table):
+    with pytest.raises(Exception, match="DataLoss") as caught:
+        bad.query(f"SELECT * FROM {table}", engine=engine)
+    assert "/lake/" not in str(caught.value)
 
 
 def test_ten_thousand_columns(bad):

@@ -70,12 +70,13 @@ impl Catalog for CatalogSet {
             // A catalog that's down or that this principal may not see hides none of the others.
             match catalog.catalogs(principal).await {
                 Ok(names) => all.extend(names.into_iter().filter(|n| n.eq_ignore_ascii_case(name))),
-                // It is there by the settings, though nobody can say now who may see it: what lies in it can't be listed either.
-                Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::DeadlineExceeded) => {
+                Err(error) => {
                     tracing::warn!(catalog = %name, %error, "a catalog can't be listed");
-                    all.push(name.clone());
+                    // One that doesn't answer is there by the settings; what lies in it can't be listed either.
+                    if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::DeadlineExceeded) {
+                        all.push(name.clone());
+                    }
                 }
-                Err(error) => tracing::warn!(catalog = %name, %error, "a catalog can't be listed"),
             }
         }
         Ok(all)

@@ -379,7 +379,25 @@ struct Writer<'a> {
     local: Pattern,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(invocation: &Invocation<'a>) -> Result<Self> {
+        Ok(Self {
+            zone: session_zone(invocation.time_zone)?,
+            zone_name: invocation.time_zone,
+            zoned: Pattern::for_formatting("yyyy-MM-dd'T'HH:mm:ss.SSSXXX")?,
+            local: Pattern::for_formatting("yyyy-MM-dd'T'HH:mm:ss.SSS")?,
+        })
+    }
+
+    /// A timestamp in ISO's form, with the zone's offset where it is an instant.
+    fn timestamp(&self, array: &dyn Array, row: usize, instant: bool) -> Result<String> {
+        let value = array.as_primitive::<TimestampMicrosecondType>().value(row);
+        let (zone, pattern) = if instant { (self.zone, &self.zoned) } else { (Zone::UTC, &self.local) };
+        let local = zone.to_local(value).ok_or_else(crate::errors::datetime_overflow)?;
+        let offset = i32::try_from((local - value) / 1_000_000).unwrap_or(0);
+        pattern.format(&Moment { local, offset, zone: self.zone_name })
+    }
+
     fn value(&self, array: &dyn Array, row: usize, out: &mut String) -> Result<()> {
         if array.is_null(row) || array.data_type() == &DataType::Null {
             out.push_str("null");
@@ -391,14 +409,7 @@ impl Writer<'_> {
                 use base64::Engine;
                 write_text(&base64::engine::general_purpose::STANDARD.encode(array.as_binary::<i32>().value(row)), out);
             }
-            DataType::Timestamp(_, tz) => {
-                let value = array.as_primitive::<TimestampMicrosecondType>().value(row);
-                let zone = if tz.is_some() { self.zone } else { Zone::UTC };
-                let local = zone.to_local(value).ok_or_else(crate::errors::datetime_overflow)?;
-                let offset = i32::try_from((local - value) / 1_000_000).unwrap_or(0);
-                let pattern = if tz.is_some() { &self.zoned } else { &self.local };
-                write_text(&pattern.format(&Moment { local, offset, zone: self.zone_name })?, out);
-            }
+            DataType::Timestamp(_, tz) => write_text(&self.timestamp(array, row, tz.is_some())?, out),
             DataType::Float64 | DataType::Float32 => {
                 let mut text = String::new();
                 crate::cast::write_value(&mut text, array, row, self.zone)?;
@@ -476,12 +487,7 @@ fn decimal_text(unscaled: i128, scale: i32) -> String {
 
 fn to_json(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     let frame = Frame::new(invocation)?;
-    let writer = Writer {
-        zone: session_zone(invocation.time_zone)?,
-        zone_name: invocation.time_zone,
-        zoned: Pattern::for_formatting("yyyy-MM-dd'T'HH:mm:ss.SSSXXX")?,
-        local: Pattern::for_formatting("yyyy-MM-dd'T'HH:mm:ss.SSS")?,
-    };
+    let writer = Writer::new(invocation)?;
     let values = frame.array(0)?;
     frame.texts(|row| {
         let at = frame.index(0, row);

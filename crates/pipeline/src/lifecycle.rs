@@ -139,7 +139,8 @@ impl QueryToken<Planned> {
     /// Planned and decided once more, for the reason that `error` gives.
     pub fn replanned(&mut self, error: &Error, features: &Features, decision: &Decision) {
         if let Some(record) = &mut self.draft.record {
-            record.failovers.push(format!("planned again: {error}"));
+            let engine = record.engine.as_deref().unwrap_or("?");
+            record.failovers.push(format!("{engine}: {error}; planned again"));
             record.features = features.clone();
             record.decision = Some(decision.clone());
         }

@@ -46,12 +46,9 @@ pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
         return Error::new(ErrorKind::DataLoss, message);
     }
     let ours_or = |kind: ErrorKind| Error::new(if user { kind } else { ErrorKind::Internal }, message.clone());
-    if !user && ["Date out of range", "Timestamp out of range"].iter().any(|said| message.contains(said)) {
+    // At its beginning, where no value of the query's stands.
+    if !user && ["Date out of range", "Timestamp out of range"].iter().any(|said| error.message.starts_with(said)) {
         return Error::raised("DATETIME_OVERFLOW", "22008", "Datetime operation overflow.");
-    }
-    // Its reader of Parquet files has no words of its own for bytes that are none.
-    if !user && ["TType", "TProtocol", "thrift", "Thrift", "Snappy", "snappy", "ZSTD"].iter().any(|said| message.contains(said)) {
-        return Error::new(ErrorKind::DataLoss, format!("a data file can't be read as Parquet: {message}"));
     }
     match error.kind {
         // A text or a list that would be larger than any vector may be.
@@ -101,7 +98,13 @@ pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
         | ErrorType::Optimizer
         | ErrorType::NullPointer
         | ErrorType::Dependency
-        | ErrorType::InvalidConfiguration => Error::internal(format!("DuckDB failed: {message}")),
+        | ErrorType::InvalidConfiguration => {
+            // Its reader of Parquet files has no words of its own for bytes that are none.
+            if ["TType", "TProtocol", "thrift", "Thrift", "Snappy", "snappy", "ZSTD"].iter().any(|said| message.contains(said)) {
+                return Error::new(ErrorKind::DataLoss, format!("a data file can't be read as Parquet: {message}"));
+            }
+            Error::internal(format!("DuckDB failed: {message}"))
+        }
     }
 }
 

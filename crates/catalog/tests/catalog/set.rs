@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use flightpath_catalog::{AsOf, Catalog, CatalogSet, Config, LocalCatalog, SystemTable, TableName};
-use flightpath_types::{ErrorKind, Principal, Result};
+use flightpath_catalog::{
+    AsOf, Catalog, CatalogSet, CommitInfo, Config, LocalCatalog, SystemTable, TableName, TableSnapshot, TableSummary,
+};
+use flightpath_types::{Error, ErrorKind, Principal, Result};
 
 use crate::support::{Lake, anyone, quiet};
 
@@ -24,6 +26,59 @@ impl SystemTable for Nothing {
     async fn read(&self, _: &Principal) -> Result<Vec<arrow::record_batch::RecordBatch>> {
         Ok(Vec::new())
     }
+}
+
+/// Answers nothing but this kind of error.
+struct Failing(ErrorKind);
+
+impl Failing {
+    fn fails<T>(&self) -> Result<T> {
+        Err(Error::new(self.0, "no answer"))
+    }
+}
+
+#[async_trait::async_trait]
+impl Catalog for Failing {
+    async fn snapshot(&self, _: &Principal, _: &TableName, _: &AsOf) -> Result<Arc<TableSnapshot>> {
+        self.fails()
+    }
+
+    fn cached_snapshot(&self, _: &Principal, _: &TableName) -> Option<Arc<TableSnapshot>> {
+        None
+    }
+
+    async fn catalogs(&self, _: &Principal) -> Result<Vec<String>> {
+        self.fails()
+    }
+
+    async fn schemas(&self, _: &Principal, _: &str) -> Result<Vec<String>> {
+        self.fails()
+    }
+
+    async fn tables(&self, _: &Principal, _: &str, _: &str) -> Result<Vec<TableSummary>> {
+        self.fails()
+    }
+
+    async fn history(&self, _: &Principal, _: &TableName, _: usize) -> Result<Vec<CommitInfo>> {
+        self.fails()
+    }
+
+    async fn refresh(&self, _: &Principal, _: &TableName) -> Result<()> {
+        self.fails()
+    }
+}
+
+#[tokio::test]
+async fn a_catalog_that_does_not_answer_is_still_named_and_a_forbidden_one_is_not() {
+    let lake = Lake::new();
+    let listed = async |kind| {
+        let members: Vec<(String, Arc<dyn Catalog>)> =
+            vec![("lake".into(), named(&lake, "lake").await), ("main".into(), Arc::new(Failing(kind)))];
+        CatalogSet::new(members).unwrap().catalogs(&anyone()).await.unwrap()
+    };
+    assert_eq!(listed(ErrorKind::Unavailable).await, ["lake", "main"]);
+    assert_eq!(listed(ErrorKind::DeadlineExceeded).await, ["lake", "main"]);
+    assert_eq!(listed(ErrorKind::PermissionDenied).await, ["lake"]);
 }
 
 #[tokio::test]

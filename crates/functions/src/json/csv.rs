@@ -1,11 +1,11 @@
 //! `to_csv`: a struct's fields as a line. Only fields whose text is certain; nested ones are refused.
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Decimal128Type, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Decimal128Type};
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
 
-use super::{Moment, Pattern, Zone, decimal_text, session_zone};
+use super::{Writer, decimal_text};
 use crate::def::{BindContext, Bound, Invocation, Typed};
 use crate::rows::Frame;
 use crate::sig::{self, maybe};
@@ -28,12 +28,7 @@ pub(super) fn bind_to_csv(_: &BindContext, args: Vec<Typed>) -> Result<Bound> {
 
 pub(super) fn to_csv(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     let frame = Frame::new(invocation)?;
-    let writer = Writer {
-        zone: session_zone(invocation.time_zone)?,
-        zone_name: invocation.time_zone,
-        zoned: Pattern::for_formatting("yyyy-MM-dd'T'HH:mm:ss.SSSXXX")?,
-        local: Pattern::for_formatting("yyyy-MM-dd'T'HH:mm:ss.SSS")?,
-    };
+    let writer = Writer::new(invocation)?;
     let values = frame.array(0)?;
     frame.texts(|row| {
         let at = frame.index(0, row);
@@ -46,7 +41,7 @@ pub(super) fn to_csv(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
             if i > 0 {
                 line.push(',');
             }
-            match writer.text(column, at)? {
+            match text(&writer, column, at)? {
                 Some(text) => write(&text, i == 0, &mut line),
                 // A line of nothing at all is no line.
                 None if columns.len() == 1 => return Ok(None),
@@ -57,36 +52,19 @@ pub(super) fn to_csv(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     })
 }
 
-struct Writer<'a> {
-    zone: Zone,
-    zone_name: &'a str,
-    zoned: Pattern,
-    local: Pattern,
-}
-
-impl Writer<'_> {
-    fn text(&self, array: &dyn Array, row: usize) -> Result<Option<String>> {
-        if array.is_null(row) || array.data_type() == &DataType::Null {
-            return Ok(None);
-        }
-        Ok(Some(match array.data_type() {
-            DataType::Timestamp(_, tz) => {
-                let value = array.as_primitive::<TimestampMicrosecondType>().value(row);
-                let (zone, pattern) = if tz.is_some() { (self.zone, &self.zoned) } else { (Zone::UTC, &self.local) };
-                let local = zone.to_local(value).ok_or_else(crate::errors::datetime_overflow)?;
-                let offset = i32::try_from((local - value) / 1_000_000).unwrap_or(0);
-                pattern.format(&Moment { local, offset, zone: self.zone_name })?
-            }
-            DataType::Decimal128(_, scale) if *scale > 6 => {
-                decimal_text(array.as_primitive::<Decimal128Type>().value(row), i32::from(*scale))
-            }
-            _ => {
-                let mut text = String::new();
-                crate::cast::write_value(&mut text, array, row, self.zone)?;
-                text
-            }
-        }))
+fn text(writer: &Writer<'_>, array: &dyn Array, row: usize) -> Result<Option<String>> {
+    if array.is_null(row) || array.data_type() == &DataType::Null {
+        return Ok(None);
     }
+    Ok(Some(match array.data_type() {
+        DataType::Timestamp(_, tz) => writer.timestamp(array, row, tz.is_some())?,
+        DataType::Decimal128(_, scale) if *scale > 6 => decimal_text(array.as_primitive::<Decimal128Type>().value(row), i32::from(*scale)),
+        _ => {
+            let mut text = String::new();
+            crate::cast::write_value(&mut text, array, row, writer.zone)?;
+            text
+        }
+    }))
 }
 
 /// Blanks around a value go; what could be read otherwise stands in quotes, with `\` in front of `\` and `"`.

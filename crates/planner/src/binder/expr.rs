@@ -367,24 +367,24 @@ impl State<'_> {
         Ok(base)
     }
 
+    /// `:name`, or `?` with its place in the text.
     fn parameter(&mut self, written: &str) -> Result<Bound> {
+        let place = written.strip_prefix('?').and_then(|place| place.parse::<usize>().ok());
+        let shown = if place.is_some() { "?" } else { written };
         let Some(parameters) = self.parameters() else {
-            let id = self.placeholder(written);
-            let placeholder = Expr::Placeholder(Placeholder { id: id.clone(), field: None });
-            return Ok(Bound::new(Typed::new(placeholder, DataType::Null, true), written));
+            let id = self.placeholder(written, place);
+            let placeholder = Expr::Placeholder(Placeholder { id, field: None });
+            return Ok(Bound::new(Typed::new(placeholder, DataType::Null, true), shown));
         };
-        let value = match written.strip_prefix(':') {
-            Some(name) => parameters.named.get(name).cloned(),
-            None => {
-                let index = self.next_positional();
-                parameters.positional.get(index).cloned()
-            }
+        let value = match place {
+            Some(place) => place.checked_sub(1).and_then(|index| parameters.positional.get(index)).cloned(),
+            None => parameters.named.get(written.trim_start_matches(':')).cloned(),
         };
         let Some(value) = value else {
             return Err(error::classed(
                 "UNBOUND_SQL_PARAMETER",
                 "42P02",
-                format!("Found the unbound parameter: {written}. Please give it a value."),
+                format!("Found the unbound parameter: {shown}. Please give it a value."),
             ));
         };
         let name = literal::name_of(&self.ctx, &value);

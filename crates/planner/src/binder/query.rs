@@ -33,21 +33,11 @@ pub(super) struct State<'a> {
     work: usize,
     /// Open parameters: how each was written, and its type once known.
     placeholders: Vec<(String, DataType)>,
-    positional: usize,
 }
 
 impl<'a> State<'a> {
     pub fn new(input: &'a BindInput<'a>) -> Self {
-        Self {
-            ctx: super::context(input),
-            input,
-            tables: Vec::new(),
-            next_scan: 0,
-            next_column: 0,
-            work: 0,
-            placeholders: Vec::new(),
-            positional: 0,
-        }
+        Self { ctx: super::context(input), input, tables: Vec::new(), next_scan: 0, next_column: 0, work: 0, placeholders: Vec::new() }
     }
 
     /// Counts work against the statement's limit.
@@ -79,19 +69,20 @@ impl<'a> State<'a> {
         self.input.parameters
     }
 
-    pub fn next_positional(&mut self) -> usize {
-        self.positional += 1;
-        self.positional - 1
+    /// The plan's name of an open parameter: `$1`, ...; a name twice is one. Those without a name are
+    /// numbered as they stand in the text, where `place` is from 1.
+    pub fn placeholder(&mut self, written: &str, place: Option<usize>) -> String {
+        for earlier in 1..place.unwrap_or(1) {
+            self.known_placeholder(format!("?{earlier}"));
+        }
+        format!("${}", self.known_placeholder(written.to_string()) + 1)
     }
 
-    /// The plan's name of an open parameter: `$1`, ... in the order they appear; a name twice is one.
-    pub fn placeholder(&mut self, written: &str) -> String {
-        let known = if written == "?" { None } else { self.placeholders.iter().position(|(w, _)| w == written) };
-        let index = known.unwrap_or_else(|| {
-            self.placeholders.push((written.to_string(), DataType::Null));
+    fn known_placeholder(&mut self, written: String) -> usize {
+        self.placeholders.iter().position(|(known, _)| *known == written).unwrap_or_else(|| {
+            self.placeholders.push((written, DataType::Null));
             self.placeholders.len() - 1
-        });
-        format!("${}", index + 1)
+        })
     }
 
     pub fn note_parameter(&mut self, id: &str, ty: &DataType) {

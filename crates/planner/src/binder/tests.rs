@@ -179,6 +179,9 @@ fn open_parameters_take_the_type_of_where_they_stand() {
         bound.parameters,
         [DataType::Decimal128(10, 2), DataType::Utf8, DataType::Date32, DataType::Date32, DataType::Int32, DataType::Int64]
     );
+    // A date is moved by days.
+    let sql = "SELECT order_date + ?, ? + order_date FROM orders WHERE order_date > ?";
+    assert_eq!(bind(sql, &tables, None).expect(sql).parameters, [DataType::Int32, DataType::Int32, DataType::Date32]);
 }
 
 #[test]
@@ -192,6 +195,10 @@ fn given_parameters_are_literals() {
     let names: Vec<&str> = bound.schema.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(names, ["(7 + 1)", "NULL", "me"]);
     assert_eq!(bound.parameters, []);
+    // WHERE is bound before SELECT, and the values are those of the text's order all the same.
+    let both = Parameters { positional: vec![ScalarValue::Int32(Some(7)), ScalarValue::Int32(Some(3))], named: HashMap::new() };
+    let bound = bind("SELECT ? + 1 FROM orders WHERE order_id > ?", &tables, Some(&both)).expect("bound");
+    assert_eq!(bound.schema.field(0).name(), "(7 + 1)");
     assert_eq!(bind("SELECT ?, ?, ?", &tables, Some(&parameters)).expect_err("too few").class(), Some("UNBOUND_SQL_PARAMETER"));
 }
 

@@ -75,7 +75,7 @@ pub fn parse(text: &str) -> Result<Parsed> {
             format!("the statement is {} bytes long; the limit is {TEXT_BYTES_MAX}", text.len()),
         ));
     }
-    let tokens = rewritten::paths_in_except(rewritten::pivot_expressions(values_in_parentheses(tokens(text)?)));
+    let tokens = rewritten::paths_in_except(rewritten::pivot_expressions(values_in_parentheses(numbered(tokens(text)?))));
     let tokens = pipes::pipes_written_out(tokens);
     check_nesting(&tokens)?;
     if tokens.iter().all(|t| t.token == Token::SemiColon) {
@@ -195,6 +195,16 @@ fn check_nesting(tokens: &[TokenWithSpan]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Each `?` with its place in the text, from 1: clauses aren't bound in the order in which they are
+/// written, and a clause that is written out twice means the same value.
+fn numbered(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let markers = tokens.iter_mut().filter(|t| matches!(&t.token, Token::Placeholder(written) if written == "?"));
+    for (index, marker) in markers.enumerate() {
+        marker.token = Token::Placeholder(format!("?{}", index + 1));
+    }
+    tokens
 }
 
 fn opens_type(token: &Token) -> bool {
