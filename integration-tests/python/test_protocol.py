@@ -157,6 +157,15 @@ def test_parameters_again_and_null(door):
             assert cursor.fetchall() == [(expected,)]
 
 
+@pytest.mark.parametrize("engine", ["duckdb", "datafusion"])
+def test_parameters_go_by_their_place_in_the_text(door, engine):
+    # No clause is bound in the order in which it is written.
+    sql = "WITH w AS (SELECT n + ? AS m, n FROM num_bers WHERE n < ?) SELECT m, CAST(? AS STRING) AS s FROM w WHERE n > ? ORDER BY m + ? DESC LIMIT ?"
+    with door.connect(engine) as connection, connection.cursor() as cursor:
+        cursor.execute(sql, (1000, 9, "three", 4, 0, 2))
+        assert cursor.fetch_arrow_table().to_pylist() == [{"m": 1008, "s": "three"}, {"m": 1007, "s": "three"}]
+
+
 def test_wrong_numbers_of_parameters_are_refused(door):
     with door.connect() as connection, connection.cursor() as cursor:
         with pytest.raises(adbc_driver_manager.ProgrammingError, match="no values are bound"):
