@@ -34,7 +34,7 @@ test-rust: setup
 	cargo test --workspace
 
 test-python: setup
-	scripts/setup python postgres
+	scripts/setup python postgres jdbc
 	cargo build --workspace
 	FLIGHTPATH_BINARY=$(DEBUG_BINARY) .venv/bin/python -m pytest -q integration-tests/python
 

@@ -42,7 +42,25 @@ def test_sql_reads_standard_input_and_several_statements(tpch):
     assert done.stdout.decode().splitlines() == ["a", "1", "b", ";"], done.stderr
 
 
+def test_json_of_maps_whose_keys_are_no_texts(tpch):
+    done = run("sql", "--uri", tpch.uri, "--format", "json", "SELECT map(1, array(map(DATE'2024-01-02', 2.5D))) AS m, CAST(NULL AS MAP<INT, INT>) AS n")
+    assert json.loads(done.stdout) == {"m": {"1": [{"2024-01-02": 2.5}]}, "n": None}, done.stderr
+
+
+def test_an_error_in_a_script_tells_where_its_statement_begins(tpch):
+    done = run("sql", "--uri", tpch.uri, stdin=b"SELECT 1;\n\n-- the second\nSELECT nothing FROM nation;")
+    assert done.returncode == 1 and b"in the statement that begins on line 4: " in done.stderr, done.stderr
+    alone = run("sql", "--uri", tpch.uri, "SELECT nothing FROM nation")
+    assert alone.returncode == 1 and b"begins on line" not in alone.stderr
+
+
+def test_a_duckdb_text_may_use_functions_that_read_nothing(tpch):
+    done = run("sql", "--uri", tpch.uri, "--dialect", "duckdb", "--engine", "duckdb", "--format", "csv", "SELECT sum(range) AS s FROM range(4)")
+    assert done.stdout.decode().splitlines() == ["s", "6"], done.stderr
+
+
 def test_exit_codes_tell_what_went_wrong(tpch):
+    assert b"no engine may run the query" in run("--help").stdout
     assert run("sql", "--uri", tpch.uri, "SELECT 1/0").returncode == 1
     assert run("sql", "--uri", "grpc://127.0.0.1:1", "SELECT 1").returncode == 3
     assert run("sql", "--uri", tpch.uri, "--engine", "duckdb", "SELECT * FROM system.engines").returncode == 4
@@ -71,7 +89,10 @@ def test_check_names_what_is_wrong(tpch_dir, tmp_path):
         env={"FLIGHTPATH_STATE_DIR": str(tmp_path / "state"), "FLIGHTPATH_LISTEN": "127.0.0.1:0", "FLIGHTPATH_LOG_URL": "postgres://x:topsecret@127.0.0.1:1/y"},
     )
     assert bad.returncode == 1
-    assert b"lake.default.broken" in bad.stdout and b"FAIL  log" in bad.stdout and b"topsecret" not in bad.stdout + bad.stderr
+    assert b"lake.default.broken" in bad.stdout and b"FAIL  log" in bad.stdout and b"127.0.0.1:1 (database y)" in bad.stdout and b"topsecret" not in bad.stdout + bad.stderr
+    (tmp_path / "empty").mkdir()
+    empty = run("check", "--data", tmp_path / "empty", env={"FLIGHTPATH_STATE_DIR": str(tmp_path / "state"), "FLIGHTPATH_LISTEN": "127.0.0.1:0"})
+    assert empty.returncode == 1 and b"a table is a folder with a _delta_log" in empty.stdout
     listed = run("check", "--list-settings").stdout.decode()
     assert "engines.duckdb.memory" in listed and "FLIGHTPATH_LOG_URL" in listed
 

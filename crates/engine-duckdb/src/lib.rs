@@ -10,7 +10,6 @@
 
 mod binding;
 mod breaker;
-mod budget;
 mod client;
 mod config;
 mod engine;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use flightpath_engine::{RetryBudget, RetryRates};
 use flightpath_proto::v1::WorkerStatus;
 use flightpath_types::{EngineState, Error, ErrorKind, QueryId, Result};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::budget::RetryBudget;
 use crate::client::Spoke;
 use crate::member::{Candidate, Member, Need, WorkerFacts};
 use crate::placement::{Choice, choose};
@@ -43,6 +43,10 @@ pub enum Local {
     Down(String),
 }
 
+/// Tries beyond the first on the fleet: one of ten queries, and all that a dying worker leaves behind,
+/// which must find another at once.
+const RETRIES: RetryRates = RetryRates { share: 0.1, per_second: 2.0, saved_max: 128.0 };
+
 #[derive(Default)]
 struct State {
     members: Vec<Arc<Member>>,
@@ -65,7 +69,7 @@ impl Roster {
     pub fn new(lease: Duration, members_max: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
-            budget: Mutex::new(RetryBudget::new(Instant::now())),
+            budget: Mutex::new(RetryBudget::new(RETRIES, Instant::now())),
             epochs: AtomicU64::new(0),
             changes: watch::Sender::new(0),
             lease,

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod budget;
 pub mod conformance;
 mod findings;
 
@@ -18,6 +19,7 @@ use flightpath_plan::PlannedQuery;
 use flightpath_types::{EngineFacts, EngineId, Principal, QueryId, Refusal, Result, SecretToken};
 use futures::Stream;
 
+pub use budget::{RetryBudget, RetryRates};
 pub use findings::Findings;
 
 /// Batches of one result, in order. Dropping it cancels the query at once, down to the engine's

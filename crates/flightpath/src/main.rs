@@ -11,10 +11,18 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all well
+  1  a statement, a check or a job failed
+  2  wrong usage or settings
+  3  the server can't be reached, or refuses the credentials
+  4  no engine may run the query";
+
 /// One Arrow Flight SQL endpoint in front of a lakehouse; every query takes the cheapest path that
 /// gives the same answer.
 #[derive(Parser)]
-#[command(name = "flightpath", version, max_term_width = 110)]
+#[command(name = "flightpath", version, max_term_width = 110, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -48,8 +56,7 @@ enum Command {
     HashPassword,
 }
 
-/// 0: all well; 1: a statement, check or job failed; 2: wrong usage or settings; 3: the server
-/// can't be reached or refuses the credentials; 4: no engine may run the query.
+/// Ends with one of [`EXIT_CODES`].
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {

@@ -1,6 +1,8 @@
 //! Printing results: a table with types for people, JSON lines, CSV and Arrow IPC for programs.
 //! Formats for programs are written as batches arrive; only the table holds rows, up to a bound.
 
+mod keys;
+
 use std::io::Write;
 use std::sync::Arc;
 
@@ -64,7 +66,7 @@ impl<W: Write> Printer<W> {
                 cells.extend((0..wanted).map(|row| columns.iter().map(|column| column[row].clone()).collect::<Vec<_>>()));
                 Ok(())
             }
-            Kind::Json(writer) => writer.write(batch).map_err(written),
+            Kind::Json(writer) => keys::with_text_keys(batch).and_then(|batch| writer.write(&batch)).map_err(written),
             Kind::Csv(writer) => writer.write(&flat(batch)?).map_err(written),
             Kind::Arrow(writer) => writer.write(batch).map_err(written),
         }

@@ -295,6 +295,12 @@ impl ScalarUDFImpl for FpScalar {
         Ok(arg_types.to_vec())
     }
 
+    /// With the casts, which DataFusion's own names leave out: two keys of a join may differ in them alone.
+    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        Ok(format!("{}({})", self.def.name, args.join(",")))
+    }
+
     fn return_type(&self, _arg_types: &[DataType]) -> DfResult<DataType> {
         Ok(self.ret.clone())
     }

@@ -30,6 +30,11 @@ impl PostgresLog {
             Error::invalid("the query log's url isn't a valid postgres:// url (postgres://user:password@host:5432/database)")
         })?;
         let options = options.application_name("flightpath");
+        // Tried by itself first: a pool tells only that it waited in vain.
+        let first = tokio::time::timeout(CONNECT_MAX, PgConnection::connect_with(&options)).await;
+        let connected = first.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)).map_err(|e| unreachable(&options, &e))?;
+        // Whatever a goodbye may fail for is no concern of the pool.
+        let _ = connected.close().await;
         let pool = PgPoolOptions::new()
             .max_connections(2)
             .acquire_timeout(CONNECT_MAX)
@@ -42,6 +47,19 @@ impl PostgresLog {
             .acquire_timeout(CONNECT_MAX)
             .connect_lazy_with(options.options([("statement_timeout", READ_MAX_MS)]));
         Ok(Self { pool, readers })
+    }
+}
+
+/// Names the server, not the password.
+fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> Error {
+    let database = options.get_database().unwrap_or(options.get_username());
+    let place = format!("{}:{}", options.get_host(), options.get_port());
+    match error {
+        sqlx::Error::PoolTimedOut => {
+            let seconds = CONNECT_MAX.as_secs();
+            Error::unavailable(format!("query log: PostgreSQL at {place} (database {database}) doesn't answer within {seconds} s"))
+        }
+        other => crate::database_error(&format!("connecting to PostgreSQL at {place} (database {database})"), other),
     }
 }
 

@@ -16,6 +16,8 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use flightpath_plan::PlannedQuery;
 use flightpath_types::{Error, ErrorKind, Features, Fingerprint, Principal, Refusal, RefusalClass, Result, Session};
 
+/// Functions in FROM that make rows of their arguments alone.
+const TABLE_FUNCTIONS: [&str; 3] = ["generate_series", "range", "unnest"];
 /// Deepest nesting that is parsed.
 const NESTING_MAX: usize = 200;
 
@@ -109,6 +111,11 @@ impl Finder {
     }
 }
 
+fn makes_rows(function: &ObjectName) -> bool {
+    let [ObjectNamePart::Identifier(name)] = function.0.as_slice() else { return false };
+    TABLE_FUNCTIONS.contains(&name.value.to_lowercase().as_str())
+}
+
 fn refused(what: &str) -> ControlFlow<Error> {
     ControlFlow::Break(Error::not_eligible(format!("{what} isn't allowed; dialect=duckdb may read the catalog's tables only")))
 }
@@ -148,6 +155,11 @@ impl Visitor for Finder {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
         match factor {
             TableFactor::Table { name, args: None, version: None, json_path: None, .. } => self.relation(name),
+            TableFactor::Table { name, args: Some(_), version: None, json_path: None, .. } | TableFactor::Function { name, .. }
+                if makes_rows(name) =>
+            {
+                ControlFlow::Continue(())
+            }
             TableFactor::Table { name, .. } | TableFactor::Function { name, .. } => {
                 refused(&format!("the table function or version of `{name}`"))
             }
@@ -187,8 +199,15 @@ mod tests {
     }
 
     #[test]
+    fn functions_that_read_nothing_may_stand_in_from() {
+        assert_eq!(found("SELECT * FROM range(3) r, t, Generate_Series(1, (SELECT max(b) FROM u))"), ["t", "u"]);
+    }
+
+    #[test]
     fn what_could_read_files_or_write_is_refused() {
         for bad in [
+            "SELECT * FROM range((SELECT 1 FROM read_text('/etc/passwd')))",
+            "SELECT * FROM main.range(3)",
             "SELECT * FROM 'x.parquet'",
             "SELECT * FROM read_parquet('x')",
             "SELECT * FROM t, glob('*')",

@@ -24,7 +24,7 @@ pub use predict::{
     ESCALATE_FACTOR, ESCALATE_MS_MIN, ModelState, Observation, Observed, Predictor, PredictorConfig, PredictorSnapshot, Restored,
     ShapeState, escalate_after_ms,
 };
-pub use profile::{Budget, DEFAULT_PROFILE, OverBudget, Profile, ProfileAssignments, ProfileLimits, Profiles};
+pub use profile::{Budget, DEFAULT_PROFILE, OverBudget, Profile, ProfileAssignments, ProfileLimits, ProfileMistake, Profiles};
 pub use route::route;
 pub use strategy::{AbTest, AbUnit, STRATEGIES, Strategy};
 

@@ -132,15 +132,29 @@ impl Default for Profiles {
     }
 }
 
+/// What is wrong with a profile, or, without one, with who is assigned which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileMistake {
+    pub profile: Option<String>,
+    pub message: String,
+}
+
+impl ProfileMistake {
+    fn of(profile: &str, message: String) -> Self {
+        Self { profile: Some(profile.to_string()), message }
+    }
+}
+
 impl Profiles {
     /// The shipped ones, with `own` instead of or beside them. Every mistake is reported.
-    pub fn new(own: Vec<Profile>, assignments: ProfileAssignments) -> Result<Self, Vec<String>> {
+    pub fn new(own: Vec<Profile>, assignments: ProfileAssignments) -> Result<Self, Vec<ProfileMistake>> {
         let mut by_name = Self::default().by_name;
         let mut mistakes = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
         for profile in own {
             if !seen.insert(profile.name.clone()) {
-                mistakes.push(format!("profile `{}` is defined twice", profile.name));
+                let message = format!("profile `{}` is defined twice", profile.name);
+                mistakes.push(ProfileMistake::of(&profile.name, message));
             }
             by_name.insert(profile.name.clone(), Arc::new(profile));
         }
@@ -149,48 +163,52 @@ impl Profiles {
         if mistakes.is_empty() { Ok(profiles) } else { Err(mistakes) }
     }
 
-    fn check(&self, mistakes: &mut Vec<String>) {
+    fn check(&self, mistakes: &mut Vec<ProfileMistake>) {
         for profile in self.by_name.values() {
             let name = &profile.name;
+            let mut wrong = |message| mistakes.push(ProfileMistake::of(name, message));
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
             if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-                mistakes.push(format!("profile name `{name}` must be 1 to 64 letters, digits, `_` or `-`"));
+                wrong(format!("profile name `{name}` must be 1 to 64 letters, digits, `_` or `-`"));
             }
             if !(0.0..=1e6).contains(&profile.usd_per_second_late) {
-                mistakes.push(format!("profile `{name}`: a second late is worth between 0 and 1,000,000 dollars"));
+                wrong(format!("profile `{name}`: a second late is worth between 0 and 1,000,000 dollars"));
             }
             if !(profile.slo_ms > 0.0 && profile.slo_ms <= 86_400_000.0) {
-                mistakes.push(format!("profile `{name}`: the SLO lies between 0 and 24 hours"));
+                wrong(format!("profile `{name}`: the SLO lies between 0 and 24 hours"));
             }
             if profile.engines.as_ref().is_some_and(Vec::is_empty) {
-                mistakes.push(format!("profile `{name}` allows no engine; leave `engines` out to allow all"));
+                wrong(format!("profile `{name}` allows no engine; leave `engines` out to allow all"));
             }
             if let Some(budget) = &profile.budget {
                 if !(0.0..=1e9).contains(&budget.usd_per_day) {
-                    mistakes.push(format!("profile `{name}`: a budget lies between 0 and 1,000,000,000 dollars a day"));
+                    wrong(format!("profile `{name}`: a budget lies between 0 and 1,000,000,000 dollars a day"));
                 }
-                self.check_downgrade(profile, mistakes);
+                if let Some(message) = self.downgrade_mistake(profile) {
+                    wrong(message);
+                }
             }
         }
         let assigned = &self.assignments;
         let names = assigned.default.iter().chain(assigned.by_principal.values()).chain(assigned.by_tag.values());
         for name in names.filter(|name| !self.by_name.contains_key(*name)) {
-            mistakes.push(self.unknown(name));
+            mistakes.push(ProfileMistake { profile: None, message: self.unknown(name) });
         }
     }
 
-    fn check_downgrade(&self, profile: &Profile, mistakes: &mut Vec<String>) {
+    /// What is wrong with where a profile's queries go when it is over its budget.
+    fn downgrade_mistake(&self, profile: &Profile) -> Option<String> {
         let mut at = profile;
         for _ in 0..DOWNGRADES_MAX {
-            match at.budget.as_ref().map(|budget| &budget.over) {
-                Some(OverBudget::Profile(next)) => match self.by_name.get(next) {
-                    Some(next) => at = next,
-                    None => return mistakes.push(format!("profile `{}`: over its budget, {}", at.name, self.unknown(next))),
-                },
-                _ => return,
+            let Some(OverBudget::Profile(next)) = at.budget.as_ref().map(|budget| &budget.over) else { return None };
+            match self.by_name.get(next) {
+                Some(next) => at = next,
+                // Said of the profile that names it.
+                None if at.name != profile.name => return None,
+                None => return Some(format!("profile `{}`: over its budget, {}", at.name, self.unknown(next))),
             }
         }
-        mistakes.push(format!("profile `{}` is handed down in a circle when over budget", profile.name));
+        Some(format!("profile `{}` is handed down in a circle when over budget", profile.name))
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -332,7 +350,8 @@ mod tests {
             Profile { slo_ms: f64::NAN, usd_per_second_late: -1.0, engines: Some(Vec::new()), ..Profile::named("d e") },
         ];
         let assignments = ProfileAssignments { default: Some("none".into()), ..Default::default() };
-        let mistakes = Profiles::new(own, assignments).unwrap_err().join("\n");
+        let mistakes: Vec<String> = Profiles::new(own, assignments).unwrap_err().into_iter().map(|mistake| mistake.message).collect();
+        let mistakes = mistakes.join("\n");
         for said in ["circle", "`nowhere`", "SLO", "a second late", "allows no engine", "letters", "`none`"] {
             assert!(mistakes.contains(said), "{said} isn't in\n{mistakes}");
         }

@@ -119,6 +119,13 @@ async fn check_data(settings: &Settings) -> Result<String, String> {
         Ok::<_, flightpath_types::Error>((good, bad))
     };
     let (good, bad) = tables.await.map_err(|e| e.to_string())?;
+    if bad.is_empty() && good == 0 && settings.databricks.host.is_none() {
+        let folders: Vec<String> = settings.data.iter().map(|path| path.display().to_string()).collect();
+        return Err(match folders.as_slice() {
+            [] => "no folder of tables is named: give --data, or set `data`".into(),
+            _ => format!("no table in {}: a table is a folder with a _delta_log, or with Parquet files", folders.join(", ")),
+        });
+    }
     if bad.is_empty() {
         return Ok(format!("{good} tables can be read"));
     }

@@ -50,6 +50,10 @@ pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
     if !user && ["Date out of range", "Timestamp out of range"].iter().any(|said| error.message.starts_with(said)) {
         return Error::raised("DATETIME_OVERFLOW", "22008", "Datetime operation overflow.");
     }
+    // Beyond DuckDB's calendar, which ends before Databricks' does: what the answer is, others know.
+    if !user && error.kind == ErrorType::Conversion && error.message.starts_with("Date and time not in timestamp range") {
+        return Error::not_eligible("a date or time beyond DuckDB's calendar");
+    }
     match error.kind {
         // A text or a list that would be larger than any vector may be.
         ErrorType::OutOfRange if message.contains("maximum allowed vector size") => {

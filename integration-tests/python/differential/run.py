@@ -12,6 +12,7 @@ ENGINES = ("duckdb", "datafusion")
 SECONDS_PER_STATEMENT = 30
 # Beyond these, a mismatch of the same form is counted only.
 REDUCED_PER_FORM = 3
+MEANS = re.compile(r"(try_)?avg\(")
 MOMENTS = re.compile(r"(var_pop|var_samp|stddev|stddev_pop|skewness|kurtosis|covar_pop|covar_samp|corr)\(")
 
 
@@ -165,8 +166,8 @@ class Run:
             alone += [dataclasses.replace(query, template=generate.of_one_row(query.template, row)) for row in range(data.ROWS_MAX)]
         seen = set()
         for candidate in alone:
-            # What one engine refuses, it leaves to the other.
-            errors = {(a.error, a.state) for a in self.ask(candidate.sql()).values() if not a.refusal}
+            # What one engine refuses, or overflows on its own, it leaves to the other.
+            errors = {(a.error, a.state) for a in self.ask(candidate.sql()).values() if not a.refusal and not explained.own_overflow(a)}
             if len(errors) == 1:
                 seen |= errors
         return "two parts or rows raise: which comes first isn't decided" if wanted <= seen else None
@@ -222,7 +223,8 @@ class Run:
     def noise(self, query, answers):
         """Moments are differences of large numbers. Told by what both engines say of the arguments: how
         large they are, and that they hardly vary."""
-        if len(query.items) != 1 or query.shape != "grouped" or not MOMENTS.match(query.items[0].sql()):
+        mean = MEANS.match(query.items[0].sql())
+        if len(query.items) != 1 or query.shape != "grouped" or not (mean or MOMENTS.match(query.items[0].sql())):
             return None
         item = query.items[0]
         bounds = [generate.Tree("f64", f"max(abs(CAST({child.inner()} AS DOUBLE)))") for child in item.children]
@@ -232,7 +234,7 @@ class Run:
             return None
         columns = [[v or 0.0 for v in column.to_pylist()] for column in told.columns[-2 * len(item.children):]]
         scale = 1.0
-        for column in columns[: len(item.children)] * (2 if len(item.children) == 1 else 1):
+        for column in columns[: len(item.children)] * (2 if len(item.children) == 1 and not mean else 1):
             scale *= max(column, default=0.0)
         flat = any(spread <= 1e-12 * bound**2 for bounds, spreads in zip(columns[: len(columns) // 2], columns[len(columns) // 2:]) for bound, spread in zip(bounds, spreads) if bound)
         if re.match("kurtosis|skewness|corr", item.sql()):

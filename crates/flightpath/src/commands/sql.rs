@@ -45,8 +45,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
     settings.extend(args.dialect.as_deref().map(|v| ("dialect", v)));
     commands::block_on(async {
         let mut client = Client::connect(&args.connection, &settings).await?;
+        let several = statements.len() > 1;
         for statement in statements {
-            run_one(&mut client, statement.text, args.format).await?;
+            let outcome = run_one(&mut client, statement.text, args.format).await;
+            // An error's own line counts from where its statement begins.
+            outcome.map_err(|failure| match several && failure.code != 0 {
+                true => {
+                    Failure { message: format!("in the statement that begins on line {}: {}", statement.line, failure.message), ..failure }
+                }
+                false => failure,
+            })?;
         }
         Ok(())
     })

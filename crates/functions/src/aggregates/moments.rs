@@ -80,6 +80,11 @@ impl Moments {
         if o.n == 0.0 {
             return;
         }
+        // As it is, without the rounding of the formulas below: equal values have no variance.
+        if self.n == 0.0 {
+            *self = Moments { ..*o };
+            return;
+        }
         let (n1, n2) = (self.n, o.n);
         let n = n1 + n2;
         let delta = o.mean - self.mean;
@@ -178,6 +183,10 @@ impl Comoments {
 
     fn merge(&mut self, o: &Comoments) {
         if o.n == 0.0 {
+            return;
+        }
+        if self.n == 0.0 {
+            *self = Comoments { ..*o };
             return;
         }
         let n = self.n + o.n;

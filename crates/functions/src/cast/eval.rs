@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, BooleanBuilder, ListArray, MapArray, PrimitiveBuilder,
-    StringArray, StringBuilder, StructArray, new_null_array,
+    StringArray, StringBuilder, StructArray, UInt64Array, new_null_array,
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::nullif;
@@ -392,10 +392,8 @@ impl Cast<'_> {
 
     fn map(&self) -> Result<ArrayRef> {
         let DataType::Map(entries, sorted) = self.to else { return Err(self.unknown()) };
-        let source = self.array.as_map();
-        if source.nulls().is_some_and(|n| n.null_count() > 0) && self.mode == Mode::Ansi {
-            hidden_entries(source)?;
-        }
+        let visible = visible_entries(self.array)?;
+        let source = visible.as_map();
         let all: ArrayRef = Arc::new(source.entries().clone());
         let cast = self.inner(&all, entries.data_type())?;
         if cast.as_struct().column(0).null_count() > 0 {
@@ -406,13 +404,14 @@ impl Cast<'_> {
     }
 }
 
-/// A map under a NULL could hold entries that mustn't raise; none of ours does.
-fn hidden_entries(source: &MapArray) -> Result<()> {
-    let offsets = source.offsets();
-    match (0..source.len()).any(|row| source.is_null(row) && offsets[row] != offsets[row + 1]) {
-        true => Err(Error::internal("a NULL map that holds entries")),
-        false => Ok(()),
+/// The maps without the entries under NULL ones: they mustn't raise.
+fn visible_entries(maps: &ArrayRef) -> Result<ArrayRef> {
+    let offsets = maps.as_map().offsets();
+    if (0..maps.len()).all(|row| maps.is_valid(row) || offsets[row] == offsets[row + 1]) {
+        return Ok(maps.clone());
     }
+    let rows: UInt64Array = (0..maps.len() as u64).map(|row| maps.is_valid(row as usize).then_some(row)).collect();
+    arrow::compute::take(maps, &rows, None).map_err(|e| Error::internal(e.to_string()))
 }
 
 /// The list with values under NULL lists blanked out: they mustn't raise.

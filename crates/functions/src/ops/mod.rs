@@ -1,6 +1,7 @@
 //! Operators: how each is typed, which casts Databricks inserts, and what the plan holds for it.
-//! Comparisons, AND, OR, NOT and `||` stay DataFusion's own, so that pruning and pushdown see
-//! them; arithmetic is ours, because overflow, zero divisors and decimals are Databricks' there.
+//! Comparisons, AND, OR and NOT stay DataFusion's own, so that pruning and pushdown see them;
+//! arithmetic is ours, because overflow, zero divisors and decimals are Databricks' there, and `||`
+//! is our `concat`: DataFusion's own isn't computed beside a NULL, whatever the other side raises.
 
 mod arithmetic;
 mod bitwise;
@@ -255,11 +256,7 @@ fn native(left: Typed, operator: Operator, right: Typed) -> Expr {
 fn concat(ctx: &BindContext, left: Typed, right: Typed) -> Result<Typed> {
     let plain = |ty: &DataType| types::is_atomic(ty) && *ty != DataType::Binary || *ty == DataType::Null;
     if !(plain(&left.ty) && plain(&right.ty)) {
-        return match crate::registry::lookup("concat") {
-            Some(crate::FunctionDef::Scalar(def)) => def.call(ctx, vec![left, right]),
-            Some(crate::FunctionDef::Rewrite(def)) => (def.bind)(ctx, vec![left, right]),
-            _ => Err(Error::not_eligible(format!("`||` of {} and {} isn't known", types::name(&left.ty), types::name(&right.ty)))),
-        };
+        return concat_function()?.call(ctx, vec![left, right]);
     }
     let (left, right) = (implicit_cast(ctx, left, &DataType::Utf8)?, implicit_cast(ctx, right, &DataType::Utf8)?);
     let nullable = left.nullable || right.nullable;
@@ -267,7 +264,24 @@ fn concat(ctx: &BindContext, left: Typed, right: Typed) -> Result<Typed> {
     if [&left, &right].iter().any(|a| a.as_literal().is_some_and(ScalarValue::is_null)) {
         return Typed::null(&DataType::Utf8);
     }
-    Ok(Typed::new(native(left, Operator::StringConcat, right), DataType::Utf8, nullable))
+    // A chain is one call: it nests no deeper the longer it is.
+    let mut args = match left.expr {
+        Expr::ScalarFunction(call) if call.func.name() == CONCAT && !call.args.is_empty() => {
+            call.args.into_iter().map(|arg| Typed::new(arg, DataType::Utf8, left.nullable)).collect()
+        }
+        expr => vec![Typed { expr, ..left }],
+    };
+    args.push(right);
+    Ok(concat_function()?.expression(ctx, Bound { args, ret: DataType::Utf8, nullable }))
+}
+
+const CONCAT: &str = "concat";
+
+fn concat_function() -> Result<&'static ScalarDef> {
+    match crate::registry::lookup(CONCAT) {
+        Some(crate::FunctionDef::Scalar(def)) => Ok(def),
+        _ => Err(Error::internal("the table has no `concat`")),
+    }
 }
 
 fn bits(ctx: &BindContext, op: BinaryOp, def: &'static ScalarDef, left: Typed, right: Typed) -> Result<Typed> {

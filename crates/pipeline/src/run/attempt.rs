@@ -99,7 +99,15 @@ impl<'a> Attempts<'a> {
         let limit = self.limit.filter(|_| others && !self.engine.is_metered());
         let outcome = match limit {
             None => Some(run.await),
-            Some(limit) => tokio::time::timeout(limit, run).await.ok(),
+            Some(limit) => {
+                tokio::pin!(run);
+                match tokio::time::timeout(limit, &mut run).await {
+                    Ok(answer) => Some(answer),
+                    // Others have moved before it: whatever slows it slows many, and it stays.
+                    Err(_) if !runner.escalations.lock().take(Instant::now()) => Some(run.await),
+                    Err(_) => None,
+                }
+            }
         };
         trace::executed(&span, outcome.as_ref());
         drop(span);

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::record_batch::RecordBatch;
-use flightpath_engine::{BatchStream, Engine, Execution, Findings};
+use flightpath_engine::{BatchStream, Engine, Execution, Findings, RetryBudget, RetryRates};
 use flightpath_plan::PlannedQuery;
 use flightpath_router::{ESCALATE_FACTOR, ESCALATE_MS_MIN, Predictor};
 use flightpath_types::{Decision, EngineFacts, EngineId, Error, ErrorKind, Result};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::admission::{Admission, AdmissionConfig, Permit};
 use crate::lifecycle::{Planned, QueryToken, micros};
@@ -29,6 +29,9 @@ const ROUNDS_MAX: u32 = 8;
 /// Pause before the second round; doubles. A worker's death is noticed within the first ones.
 const ROUND_PAUSE: Duration = Duration::from_millis(25);
 
+/// Escalations that a quiet time leaves for a busy one.
+const ESCALATIONS_SAVED_MAX: f64 = 16.0;
+
 /// When a query is taken from an engine that is too slow and given to the next candidate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EscalationConfig {
@@ -36,11 +39,14 @@ pub struct EscalationConfig {
     pub factor: f64,
     /// Never before this: predictions of small queries are no reason to hurry.
     pub after_min: Duration,
+    /// Of all queries this share may move, 0 to 1. When everything is slow at once, moving would
+    /// only make more work.
+    pub share: f64,
 }
 
 impl Default for EscalationConfig {
     fn default() -> Self {
-        Self { factor: ESCALATE_FACTOR, after_min: Duration::from_millis(ESCALATE_MS_MIN as u64) }
+        Self { factor: ESCALATE_FACTOR, after_min: Duration::from_millis(ESCALATE_MS_MIN as u64), share: 0.1 }
     }
 }
 
@@ -49,6 +55,10 @@ impl EscalationConfig {
     fn limit(&self, p95_ms: f64) -> Option<Duration> {
         let limit = Duration::try_from_secs_f64(p95_ms * self.factor / 1000.0).ok()?;
         (self.factor > 0.0).then(|| limit.max(self.after_min))
+    }
+
+    fn rates(&self) -> RetryRates {
+        RetryRates { share: self.share, per_second: 0.0, saved_max: if self.share > 0.0 { ESCALATIONS_SAVED_MAX } else { 0.0 } }
     }
 }
 
@@ -82,6 +92,8 @@ pub(crate) struct Runner {
     holds: Holds,
     predictor: Arc<Predictor>,
     escalation: RwLock<EscalationConfig>,
+    /// What may yet move for being slow.
+    escalations: Mutex<RetryBudget>,
 }
 
 impl Runner {
@@ -92,13 +104,15 @@ impl Runner {
         hold: HoldConfig,
         escalation: EscalationConfig,
     ) -> Self {
+        let escalations = Mutex::new(RetryBudget::new(escalation.rates(), Instant::now()));
         let admission = Admission::new(engines.iter().map(|engine| engine.id().clone()), admission);
-        Self { engines, admission, holds: Holds::new(hold), predictor, escalation: RwLock::new(escalation) }
+        Self { engines, admission, holds: Holds::new(hold), predictor, escalation: RwLock::new(escalation), escalations }
     }
 
     /// New limits, for whoever comes from now on.
     pub fn configure(&self, admission: AdmissionConfig, escalation: EscalationConfig) {
         self.admission.configure(admission);
+        self.escalations.lock().configure(escalation.rates());
         *self.escalation.write() = escalation;
     }
 
@@ -111,6 +125,7 @@ impl Runner {
         tries: Tries,
     ) -> Result<Started> {
         let begun = Instant::now();
+        self.escalations.lock().first_try();
         let mut queued = Duration::ZERO;
         let mut candidates = self.candidates(decision, tries);
         let mut failure = Error::not_eligible(decision.refusals_text());

@@ -78,6 +78,10 @@ struct Ran {
 }
 
 async fn run(engines: Vec<Arc<dyn Engine>>) -> Ran {
+    run_with_share(engines, 1.0).await
+}
+
+async fn run_with_share(engines: Vec<Arc<dyn Engine>>, share: f64) -> Ran {
     let dir = tempfile::tempdir().unwrap();
     let recorder = Recorder::start(Arc::new(MemoryLog::default()), RecorderConfig::new(dir.path().into())).unwrap();
     let query = query();
@@ -85,7 +89,7 @@ async fn run(engines: Vec<Arc<dyn Engine>>) -> Ran {
     let ids: Vec<EngineId> = engines.iter().map(|e| e.id().clone()).collect();
     let decision = decision(&ids, CandidateNumbers { latency_p95_ms: 1.0, ..Default::default() });
     let hold = HoldConfig { bytes_max: 30_000, total_bytes_max: 1 << 20 };
-    let escalation = EscalationConfig { factor: 3.0, after_min: LIMIT };
+    let escalation = EscalationConfig { factor: 3.0, after_min: LIMIT, share };
     let runner = Runner::new(engines, Arc::default(), AdmissionConfig::default(), hold, escalation);
     let token = QueryToken::receive(&recorder, execution.query_id, "SELECT n", "s", &query.session, None);
     let mut token = token.planned(PlanSummary {
@@ -131,6 +135,13 @@ async fn a_slow_engine_gets_its_time_when_nobody_else_answers() {
 }
 
 #[tokio::test]
+async fn a_slow_query_stays_when_too_many_have_moved() {
+    let ran = run_with_share(vec![engine("a", [Step::Late(1)]), engine("b", [])], 0.0).await;
+    assert_eq!((ran.outcome, ran.engine.as_deref()), (Ok(vec![1]), Some("a")));
+    assert_eq!(ran.failovers, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn the_last_candidate_is_never_taken_away() {
     // `slow` answers after its limit, which doesn't hold for the last one.
     let ran = run(vec![engine("a", [Step::Fail(ErrorKind::Unavailable)]), engine("slow", [Step::Late(3)])]).await;
@@ -163,7 +174,7 @@ async fn what_the_query_itself_raises_is_the_answer() {
 
 #[test]
 fn escalation_needs_a_factor_and_a_sane_prediction() {
-    let config = EscalationConfig { factor: 3.0, after_min: Duration::from_secs(2) };
+    let config = EscalationConfig { factor: 3.0, after_min: Duration::from_secs(2), share: 0.1 };
     assert_eq!(config.limit(10.0), Some(Duration::from_secs(2)));
     assert_eq!(config.limit(1_000.0), Some(Duration::from_secs(3)));
     assert_eq!(config.limit(f64::NAN), None);

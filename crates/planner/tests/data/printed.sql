@@ -118,7 +118,7 @@ SELECT nothing(id) FROM people
 -- error: [UNRESOLVED_ROUTINE] not eligible: function `nothing` isn't known here (line 1, column 8). SQLSTATE: 42883
 
 SELECT region || '!' AS r, count(*) FROM sales GROUP BY region || '!'
--- DuckDB: SELECT t0.c5 AS c0, count(*) AS c1 FROM (SELECT s0."region" || '!' AS c5 FROM s0) AS t0 GROUP BY t0.c5
+-- DuckDB: SELECT t0.c5 AS c0, count(*) AS c1 FROM (SELECT (s0."region" || '!') AS c5 FROM s0) AS t0 GROUP BY t0.c5
 
 SELECT 'x' AS k, count(*) FROM sales GROUP BY 1
 -- DuckDB: SELECT t0.c5 AS c0, count(*) AS c1 FROM (SELECT 'x' AS c5 FROM s0) AS t0 GROUP BY t0.c5

@@ -1,7 +1,10 @@
 //! `[[auth.users]]` and `[[auth.tokens]]`: who may connect, and who of them sees what everybody did.
 //! Secrets stand there hashed only.
 
-use toml_edit::{Item, TableLike};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::file::SettingsFile;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserSetting {
@@ -24,55 +27,76 @@ pub struct TokenSetting {
 /// What may stand beside the two texts of an entry.
 const ADMIN: &str = "admin";
 
-pub(crate) fn users(item: &Item) -> Result<Vec<UserSetting>, String> {
-    let users = entries(item, "auth.users", ["name", "password_hash"])?;
-    users
-        .into_iter()
-        .map(|([name, password_hash], admin)| match password_hash.starts_with("$argon2") {
-            true => Ok(UserSetting { name, password_hash, admin }),
-            false => Err(format!("auth.users: the password_hash of `{name}` must be an argon2 hash (`flightpath hash-password` makes one), never the password")),
-        })
-        .collect()
-}
-
-pub(crate) fn tokens(item: &Item) -> Result<Vec<TokenSetting>, String> {
-    let tokens = entries(item, "auth.tokens", ["principal", "token_sha256"])?;
-    tokens
-        .into_iter()
-        .map(|([principal, token_sha256], admin)| match token_sha256.len() == 64 && token_sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
-            true => Ok(TokenSetting { principal, token_sha256: token_sha256.to_ascii_lowercase(), admin }),
-            false => Err(format!("auth.tokens: the token_sha256 of `{principal}` must be 64 hex digits (`printf %s TOKEN | sha256sum`)")),
-        })
-        .collect()
-}
-
-/// A list of tables that hold exactly these two texts, and perhaps `admin`.
-fn entries(item: &Item, path: &str, keys: [&str; 2]) -> Result<Vec<([String; 2], bool)>, String> {
-    let tables: Vec<&dyn TableLike> = match (item.as_array_of_tables(), item.as_array()) {
-        (Some(tables), _) => tables.iter().map(|t| t as &dyn TableLike).collect(),
-        (None, Some(array)) => array
-            .iter()
-            .map(|v| {
-                v.as_inline_table().map(|t| t as &dyn TableLike).ok_or_else(|| format!("{path} is a list of tables: write [[{path}]]"))
-            })
-            .collect::<Result<_, _>>()?,
-        (None, None) => return Err(format!("{path} is a list of tables, not {}: write [[{path}]]", super::type_of(item))),
+pub(super) fn users(value: &Spanned<DeValue<'_>>, file: &mut SettingsFile<'_>) -> Vec<UserSetting> {
+    let check = |name: &str, hash: &str| match hash.starts_with("$argon2") {
+        true => Ok(()),
+        false => Err(format!(
+            "auth.users: the password_hash of `{name}` must be an argon2 hash (`flightpath hash-password` makes one), never the password"
+        )),
     };
-    tables
-        .into_iter()
-        .map(|table| {
-            if let Some((unknown, _)) = table.iter().find(|(key, _)| !keys.contains(key) && *key != ADMIN) {
-                return Err(format!("{path} has no `{unknown}`; it takes {}, {} and {ADMIN}", keys[0], keys[1]));
+    let entries = entries(value, "auth.users", ["name", "password_hash"], check, file);
+    entries.into_iter().map(|([name, password_hash], admin)| UserSetting { name, password_hash, admin }).collect()
+}
+
+pub(super) fn tokens(value: &Spanned<DeValue<'_>>, file: &mut SettingsFile<'_>) -> Vec<TokenSetting> {
+    let check = |principal: &str, hash: &str| match hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+        true => Ok(()),
+        false => Err(format!("auth.tokens: the token_sha256 of `{principal}` must be 64 hex digits (`printf %s TOKEN | sha256sum`)")),
+    };
+    let entries = entries(value, "auth.tokens", ["principal", "token_sha256"], check, file);
+    let token =
+        |([principal, hash], admin): ([String; 2], bool)| TokenSetting { principal, token_sha256: hash.to_ascii_lowercase(), admin };
+    entries.into_iter().map(token).collect()
+}
+
+/// A list of tables that hold exactly these two texts, of which `check` says whether the second is
+/// sound, and perhaps `admin`. Every mistake is reported; entries with one are left out.
+fn entries(
+    value: &Spanned<DeValue<'_>>,
+    path: &str,
+    keys: [&str; 2],
+    check: impl Fn(&str, &str) -> Result<(), String>,
+    file: &mut SettingsFile<'_>,
+) -> Vec<([String; 2], bool)> {
+    let DeValue::Array(items) = value.get_ref() else {
+        file.wrong(path, value.span(), format!("{path} is a list of tables, not a {}: write [[{path}]]", value.get_ref().type_str()));
+        return Vec::new();
+    };
+    let mut entries = Vec::new();
+    for item in items {
+        let DeValue::Table(table) = item.get_ref() else {
+            file.wrong(path, item.span(), format!("{path} is a list of tables: write [[{path}]]"));
+            continue;
+        };
+        let mut sound = true;
+        let mut wrong = |span, message: String| {
+            sound = false;
+            file.wrong(path, span, message);
+        };
+        for (key, _) in table.iter().filter(|(key, _)| !keys.contains(&key.get_ref().as_ref()) && key.get_ref() != ADMIN) {
+            let unknown = key.get_ref();
+            wrong(key.span(), format!("{path} has no `{unknown}`; it takes {}, {} and {ADMIN}", keys[0], keys[1]));
+        }
+        let texts = keys.map(|key| {
+            let text = table.get(key).and_then(|value| value.get_ref().as_str()).filter(|text| !text.is_empty());
+            if text.is_none() {
+                let span = table.get(key).map_or(item.span(), Spanned::span);
+                wrong(span, format!("{path}: `{key}` is missing or isn't text"));
             }
-            let text = |key: &str| {
-                let value = table.get(key).and_then(Item::as_str).map(str::to_string).filter(|v| !v.is_empty());
-                value.ok_or_else(|| format!("{path}: `{key}` is missing or isn't text"))
-            };
-            let admin = match table.get(ADMIN) {
-                None => false,
-                Some(value) => value.as_bool().ok_or_else(|| format!("{path}: `{ADMIN}` is true or false"))?,
-            };
-            Ok(([text(keys[0])?, text(keys[1])?], admin))
-        })
-        .collect()
+            text
+        });
+        let admin = table.get(ADMIN).map(|value| (value.get_ref().as_bool(), value.span()));
+        if let Some((None, span)) = &admin {
+            wrong(span.clone(), format!("{path}: `{ADMIN}` is true or false"));
+        }
+        let [Some(name), Some(hash)] = texts else { continue };
+        if let Err(message) = check(name, hash) {
+            let span = table.get(keys[1]).map_or(item.span(), Spanned::span);
+            wrong(span, message);
+        }
+        if sound {
+            entries.push(([name.to_string(), hash.to_string()], admin.is_some_and(|(admin, _)| admin == Some(true))));
+        }
+    }
+    entries
 }

@@ -12,6 +12,8 @@ use url::Url;
 use super::table::Setting;
 
 const DAY_SECONDS: f64 = 86_400.0;
+/// Ways to log in there.
+const AUTHS: [&str; 5] = ["pass_through", "token_exchange", "pat", "oauth_m2m", "azure"];
 
 #[derive(Debug, Clone)]
 pub struct DatabricksSettings {
@@ -84,86 +86,94 @@ impl Default for DatabricksSettings {
 impl DatabricksSettings {
     /// `None` when no workspace is named, or something that it needs is missing: `mistakes` says what.
     pub(crate) fn configured(&self) -> Option<Configured> {
-        let auth = self.auth().ok()?;
+        let auth = self.auth()?;
         Some(Configured { host: self.host.clone()?, warehouse_id: self.warehouse_id.clone()?, auth })
     }
 
-    fn auth(&self) -> Result<Auth, String> {
-        let secret = |value: &Option<SecretToken>, name: &str| {
-            let value = value.as_ref().ok_or_else(|| format!("databricks.auth = \"{}\" needs databricks.{name}", self.auth))?;
-            Ok::<_, String>(SecretString::from(value.expose()))
-        };
-        let text = |value: &Option<String>, name: &str| {
-            value.clone().ok_or_else(|| format!("databricks.auth = \"{}\" needs databricks.{name}", self.auth))
-        };
+    /// `None` while something that it needs is missing.
+    fn auth(&self) -> Option<Auth> {
+        let secret = |value: &Option<SecretToken>| value.as_ref().map(|value| SecretString::from(value.expose()));
         match self.auth.as_str() {
-            "pass_through" => Ok(Auth::PassThrough),
-            "token_exchange" => Ok(Auth::TokenExchange),
-            "pat" => Ok(Auth::Pat(secret(&self.token, "token")?)),
-            "oauth_m2m" => Ok(Auth::OAuthM2m {
-                client_id: text(&self.client_id, "client_id")?,
-                client_secret: secret(&self.client_secret, "client_secret")?,
+            "pass_through" => Some(Auth::PassThrough),
+            "token_exchange" => Some(Auth::TokenExchange),
+            "pat" => Some(Auth::Pat(secret(&self.token)?)),
+            "oauth_m2m" => Some(Auth::OAuthM2m { client_id: self.client_id.clone()?, client_secret: secret(&self.client_secret)? }),
+            "azure" => Some(Auth::AzureServicePrincipal {
+                tenant_id: self.tenant_id.clone()?,
+                client_id: self.client_id.clone()?,
+                client_secret: secret(&self.client_secret)?,
+                login_host: Url::parse(AZURE_LOGIN_HOST).ok()?,
             }),
-            "azure" => Ok(Auth::AzureServicePrincipal {
-                tenant_id: text(&self.tenant_id, "tenant_id")?,
-                client_id: text(&self.client_id, "client_id")?,
-                client_secret: secret(&self.client_secret, "client_secret")?,
-                login_host: Url::parse(AZURE_LOGIN_HOST).map_err(|e| e.to_string())?,
-            }),
-            other => Err(format!("databricks.auth must be pass_through, token_exchange, pat, oauth_m2m or azure, not \"{other}\"")),
+            _ => None,
         }
     }
 
-    /// What is wrong with these settings taken together.
-    pub(crate) fn mistakes(&self) -> Vec<String> {
-        if self.host.is_none() {
-            let default = Self::default();
-            let set = self.warehouse_id.is_some()
-                || !self.catalogs.is_empty()
-                || [&self.token, &self.client_secret, &self.monitor_token].iter().any(|secret| secret.is_some())
-                || [&self.client_id, &self.tenant_id].iter().any(|id| id.is_some())
-                || self.auth != default.auth
-                || self.principal != default.principal
-                || self.shared_principal
-                || self.writes
-                || self.usd_per_dbu.is_some()
-                || !self.local_roots.is_empty();
-            return if set { vec!["databricks.host is missing: the workspace's URL".into()] } else { Vec::new() };
+    /// What is wrong with these settings taken together; `given`: whether any of them was.
+    pub(super) fn mistakes(&self, given: bool) -> Vec<(&'static str, String)> {
+        if self.host.is_none() && !given {
+            return Vec::new();
         }
         let mut mistakes = Vec::new();
+        if self.host.is_none() {
+            mistakes.push(("databricks.host", "databricks.host is missing: the workspace's URL".into()));
+        }
+        let mut wrong = |path, message: &str| mistakes.push((path, message.to_string()));
         let here = |host: &Url| matches!(host.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         if self.host.as_ref().is_some_and(|host| host.scheme() == "http" && !here(host)) {
-            mistakes.push("databricks.host is http://: tokens would travel unencrypted; make it https://".into());
+            wrong("databricks.host", "databricks.host is http://: tokens would travel unencrypted; make it https://");
         }
         if self.warehouse_id.is_none() {
-            mistakes.push("databricks.warehouse_id is missing: the SQL warehouse that runs queries".into());
+            wrong("databricks.warehouse_id", "databricks.warehouse_id is missing: the SQL warehouse that runs queries");
         }
         if self.catalogs.is_empty() {
-            mistakes.push("databricks.catalogs is empty: name the catalogs of Unity Catalog to offer, such as [\"main\"]".into());
+            wrong("databricks.catalogs", "databricks.catalogs is empty: name the catalogs of Unity Catalog to offer, such as [\"main\"]");
         }
         if self.storage.endpoint.as_ref().is_some_and(|url| url.scheme() == "http") && !self.storage.allow_http {
-            mistakes.push(
-                "databricks.storage_endpoint is http://, unencrypted; make it https, or set databricks.storage_allow_http = true".into(),
+            wrong(
+                "databricks.storage_endpoint",
+                "databricks.storage_endpoint is http://, unencrypted; make it https, or set databricks.storage_allow_http = true",
             );
         }
-        match self.auth() {
-            Err(mistake) => mistakes.push(mistake),
-            Ok(auth) if !auth.is_per_user() => {
-                if !self.shared_principal {
-                    mistakes.push(format!(
+        if !AUTHS.contains(&self.auth.as_str()) {
+            wrong("databricks.auth", &format!("databricks.auth must be one of {}, not \"{}\"", AUTHS.join(", "), self.auth));
+        }
+        for path in self.missing() {
+            wrong(path, &format!("databricks.auth = \"{}\" needs {path}", self.auth));
+        }
+        if matches!(self.auth.as_str(), "pat" | "oauth_m2m" | "azure") {
+            if !self.shared_principal {
+                wrong(
+                    "databricks.shared_principal",
+                    &format!(
                         "with databricks.auth = \"{}\" everybody is served with one principal's rights, and row filters see that principal; \
                          set databricks.shared_principal = true if everybody here may see what it sees, or use pass_through or token_exchange",
                         self.auth
-                    ));
-                }
-                if self.principal.is_empty() {
-                    mistakes
-                        .push("databricks.principal is missing: the name of that principal in Databricks, whose permissions hold".into());
-                }
+                    ),
+                );
             }
-            Ok(_) => {}
+            if self.principal.is_empty() {
+                wrong(
+                    "databricks.principal",
+                    "databricks.principal is missing: the name of that principal in Databricks, whose permissions hold",
+                );
+            }
         }
         mistakes
+    }
+
+    /// Settings that this way to log in needs and that aren't there.
+    fn missing(&self) -> Vec<&'static str> {
+        let token = ("databricks.token", self.token.is_some());
+        let client_id = ("databricks.client_id", self.client_id.is_some());
+        let client_secret = ("databricks.client_secret", self.client_secret.is_some());
+        let tenant_id = ("databricks.tenant_id", self.tenant_id.is_some());
+        let needed = match self.auth.as_str() {
+            "pat" => vec![token],
+            "oauth_m2m" => vec![client_id, client_secret],
+            "azure" => vec![tenant_id, client_id, client_secret],
+            _ => Vec::new(),
+        };
+        needed.into_iter().filter(|(_, there)| !there).map(|(path, _)| path).collect()
     }
 }
 

@@ -4,7 +4,9 @@
 mod auth;
 mod databricks;
 mod door;
+mod file;
 mod fleet;
+mod mistake;
 mod profiles;
 mod table;
 mod telemetry;
@@ -12,7 +14,6 @@ mod value;
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,12 +21,14 @@ use std::time::Duration;
 
 use flightpath_pipeline::{AdmissionConfig, DataPrices, EscalationConfig, LiveConfig, ShadowConfig};
 use flightpath_router::{DEFAULT_PROFILE, OverBudget, Profile, Profiles, Strategy};
-use flightpath_types::Principal;
-use toml_edit::{Document, Item, TableLike};
+use flightpath_types::{EngineId, Principal};
 
 pub use auth::{TokenSetting, UserSetting};
 pub use databricks::DatabricksSettings;
+use file::SettingsFile;
 pub use fleet::FleetSettings;
+use mistake::{About, Report, nearest};
+pub use mistake::{Mistake, Mistakes};
 pub use profiles::ProfileSetting;
 use table::SETTINGS;
 pub use table::documentation;
@@ -46,11 +49,8 @@ const CLI_VARIABLES: [&str; 7] = [
     "FLIGHTPATH_WORKER_KEY",
 ];
 
-/// Sections that are read as one.
-const WHOLE: [&str; 3] = ["auth.users", "auth.tokens", "profiles"];
-
 /// What takes effect at SIGHUP; anything else needs a restart.
-const LIVE: [&str; 20] = [
+const LIVE: [&str; 21] = [
     "auth.tokens",
     "auth.users",
     "databricks.usd_per_dbu",
@@ -66,6 +66,7 @@ const LIVE: [&str; 20] = [
     "profiles",
     "routing.escalation_factor",
     "routing.escalation_min_seconds",
+    "routing.escalation_share",
     "routing.profile",
     "routing.strategy",
     "shadow.rows_max",
@@ -234,31 +235,6 @@ fn default_state_dir() -> PathBuf {
     std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).unwrap_or_else(std::env::temp_dir).join("flightpath")
 }
 
-/// One thing that is wrong with the settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
-    /// `FILE:LINE`, or the environment variable.
-    pub place: String,
-    pub message: String,
-}
-
-/// All of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<Mistake>);
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.0.len() == 1 { "mistake" } else { "mistakes" };
-        write!(f, "{} {plural} in the settings:", self.0.len())?;
-        for mistake in &self.0 {
-            write!(f, "\n  {}: {}", mistake.place, mistake.message)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Mistakes {}
-
 impl Settings {
     /// Defaults, then the file, then the environment.
     /// `overrides` are the command line's; they win.
@@ -267,72 +243,75 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
         overrides: impl FnOnce(&mut Self),
     ) -> Result<Self, Mistakes> {
-        let mut mistakes = Vec::new();
+        let mut report = Report::default();
         let mut settings = Settings::default();
         if let Some(file) = file {
+            let name = file.display().to_string();
             match std::fs::read_to_string(file) {
-                Ok(text) => settings.read_toml(&text, &file.display().to_string(), &mut mistakes),
-                Err(e) => mistakes.push(Mistake { place: file.display().to_string(), message: format!("can't be read: {e}") }),
+                Ok(text) => SettingsFile::new(&name, &text, &mut report).read(&text, &mut settings),
+                Err(e) => report.broken("", name, Some(format!("can't be read: {e}"))),
             }
         }
         let environment: Vec<(String, String)> = environment.into_iter().collect();
         settings.telemetry.read_environment(&environment);
-        settings.read_environment(environment, &mut mistakes);
+        settings.read_environment(environment, &mut report);
+        let before = (settings.listen, settings.data.clone());
         overrides(&mut settings);
-        settings.check_together(&mut mistakes);
+        if settings.listen != before.0 {
+            report.replaced("listen");
+        }
+        if settings.data != before.1 {
+            report.replaced("data");
+        }
+        settings.check_together(&mut report);
+        let mistakes = report.into_mistakes();
         if mistakes.is_empty() { Ok(settings) } else { Err(Mistakes(mistakes)) }
     }
 
-    fn read_toml(&mut self, text: &str, name: &str, mistakes: &mut Vec<Mistake>) {
-        let lines = Lines::new(text);
-        let document = match Document::parse(text) {
-            Ok(document) => document,
-            Err(e) => {
-                let line = e.span().map_or(1, |span| lines.line_of(span.start));
-                mistakes.push(Mistake { place: format!("{name}:{line}"), message: e.message().to_string() });
-                return;
-            }
-        };
-        let mut reader = TomlReader { settings: self, name, lines: &lines, mistakes };
-        reader.table("", document.as_table(), 1);
-    }
-
-    fn read_environment(&mut self, environment: impl IntoIterator<Item = (String, String)>, mistakes: &mut Vec<Mistake>) {
+    fn read_environment(&mut self, environment: impl IntoIterator<Item = (String, String)>, report: &mut Report) {
         let by_variable: BTreeMap<String, &table::Setting> = SETTINGS.iter().map(|s| (s.variable(), s)).collect();
         for (name, value) in environment {
             if !name.starts_with(PREFIX) || CLI_VARIABLES.contains(&name.as_str()) {
                 continue;
             }
-            let outcome = match by_variable.get(&name) {
+            let place = format!("environment variable {name}");
+            match by_variable.get(&name) {
                 Some(setting) => {
                     self.given.insert(setting.path.into(), hash_of(&value));
-                    (setting.set)(self, Given::Text(&value))
+                    report.given(setting.path, place.clone());
+                    if let Err(message) = (setting.set)(self, Given::Text(&value)) {
+                        report.broken(setting.path, place, Some(message));
+                    }
                 }
                 // Other programs may have variables of this prefix; only what looks misspelt is a mistake.
-                None => match nearest(&name[PREFIX.len()..], by_variable.keys().map(|v| &v[PREFIX.len()..])) {
-                    Some(near) => Err(format!("no setting has this name; did you mean {PREFIX}{near}?")),
-                    None => Ok(()),
-                },
-            };
-            if let Err(message) = outcome {
-                mistakes.push(Mistake { place: format!("environment variable {name}"), message });
+                None => {
+                    if let Some(near) = nearest(&name[PREFIX.len()..], by_variable.keys().map(|v| &v[PREFIX.len()..])) {
+                        report.broken("", place, Some(format!("no setting has this name; did you mean {PREFIX}{near}?")));
+                    }
+                }
             }
         }
     }
 
     /// The profiles that there are, with whom they are for.
-    fn routing(&self) -> Result<Profiles, Vec<String>> {
-        let assignments = profiles::assignments(&self.profiles, self.default_profile.clone()).map_err(|mistake| vec![mistake])?;
+    fn routing(&self) -> Result<Profiles, Vec<About>> {
+        let (assignments, mut mistakes) = profiles::assignments(&self.profiles, self.default_profile.clone());
         let mut own: Vec<Profile> = self.profiles.iter().map(|setting| setting.profile.clone()).collect();
         if own.iter().all(|profile| profile.name != DEFAULT_PROFILE) {
             own.push(Profile { strategy: self.strategy.clone(), ..Profile::named(DEFAULT_PROFILE) });
         }
-        Profiles::new(own, assignments)
+        let path = |profile: Option<String>| profile.map_or_else(|| "routing.profile".to_string(), |name| format!("profiles.{name}"));
+        match Profiles::new(own, assignments) {
+            Ok(profiles) if mistakes.is_empty() => return Ok(profiles),
+            Ok(_) => {}
+            Err(wrong) => mistakes.extend(wrong.into_iter().map(|wrong| (path(wrong.profile), wrong.message))),
+        }
+        Err(mistakes)
     }
 
     /// What takes effect without a restart.
     pub fn live(&self) -> Result<LiveConfig, Mistakes> {
-        let mistake = |message| Mistake { place: "profiles".into(), message };
+        let mistake = |(place, message)| Mistake { place, message };
         Ok(LiveConfig {
             profiles: self.routing().map_err(|all| Mistakes(all.into_iter().map(mistake).collect()))?,
             admission: AdmissionConfig { queue_max: usize::try_from(self.queue_max).unwrap_or(usize::MAX), wait_max: self.queue_wait },
@@ -369,25 +348,30 @@ impl Settings {
         all.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
     }
 
-    /// Engines that profiles name and that aren't there.
-    fn unknown_engines(&self) -> Vec<String> {
+    /// Engines that strategies and profiles name and that aren't there.
+    fn unknown_engines(&self) -> Vec<About> {
         let engines = self.engines();
-        let own = self.profiles.iter().map(|setting| &setting.profile);
-        let in_profiles = own.flat_map(|profile| {
+        let mut named: Vec<(String, EngineId)> =
+            self.strategy.engines().into_iter().map(|engine| ("routing.strategy".to_string(), engine.clone())).collect();
+        for ProfileSetting { profile, .. } in &self.profiles {
             let over = match profile.budget.as_ref().map(|budget| &budget.over) {
                 Some(OverBudget::Engines(engines)) => engines.iter().collect(),
                 Some(OverBudget::Profile(_) | OverBudget::Refuse) | None => Vec::new(),
             };
-            profile.strategy.engines().into_iter().chain(profile.engines.iter().flatten()).chain(over)
-        });
-        let named = self.strategy.engines().into_iter().chain(in_profiles).filter(|engine| !engines.contains(&engine.as_str()));
-        named.map(|engine| format!("there is no engine `{engine}`; engines that are on: {}", engines.join(", "))).collect()
+            let of_profile = profile.strategy.engines().into_iter().chain(profile.engines.iter().flatten()).chain(over);
+            named.extend(of_profile.map(|engine| (format!("profiles.{}", profile.name), engine.clone())));
+        }
+        named.retain(|(_, engine)| !engines.contains(&engine.as_str()));
+        let message = |engine: EngineId| format!("there is no engine `{engine}`; engines that are on: {}", engines.join(", "));
+        named.into_iter().map(|(path, engine)| (path, message(engine))).collect()
     }
 
     /// What no single setting can tell.
-    fn check_together(&self, mistakes: &mut Vec<Mistake>) {
-        let mut wrong = |place: &str, message: String| mistakes.push(Mistake { place: place.to_string(), message });
-        if !self.listen.ip().is_loopback() && self.users.is_empty() && self.tokens.is_empty() && !self.databricks_tokens {
+    fn check_together(&self, report: &mut Report) {
+        let nobody = self.users.is_empty() && self.tokens.is_empty() && !self.databricks_tokens && !report.is_broken("auth");
+        let certificate_pair = report.is_broken("tls") || self.tls_certificate.is_some() == self.tls_key.is_some();
+        let mut wrong = |path: &str, message: String| report.about(path, message);
+        if !self.listen.ip().is_loopback() && nobody {
             wrong(
                 "listen",
                 format!(
@@ -396,7 +380,7 @@ impl Settings {
                 ),
             );
         }
-        if self.tls_certificate.is_some() != self.tls_key.is_some() {
+        if !certificate_pair {
             wrong("tls", "tls.certificate and tls.key are set together or not at all".into());
         }
         if self.tls_client_ca.is_some() && self.tls_certificate.is_none() {
@@ -423,21 +407,22 @@ impl Settings {
                 wrong("data", format!("there is no folder {}", path.display()));
             }
         }
-        for mistake in self.routing().err().unwrap_or_default() {
-            wrong("profiles", mistake);
-        }
-        for mistake in self.unknown_engines() {
-            wrong("profiles", mistake);
+        for (path, mistake) in self.routing().err().unwrap_or_default().into_iter().chain(self.unknown_engines()) {
+            wrong(&path, mistake);
         }
         for setting in self.profiles.iter().filter(|setting| setting.profile.writes == Some(true) && self.databricks.host.is_none()) {
             let name = &setting.profile.name;
-            wrong("profiles", format!("profiles.{name}: `writes = true` needs [databricks]: nothing else takes what changes something"));
+            wrong(
+                &format!("profiles.{name}"),
+                format!("profiles.{name}: `writes = true` needs [databricks]: nothing else takes what changes something"),
+            );
         }
-        for mistake in self.databricks.mistakes() {
-            wrong("databricks", mistake);
+        let workspace = self.given.keys().any(|path| path.starts_with("databricks."));
+        for (path, mistake) in self.databricks.mistakes(workspace) {
+            wrong(path, mistake);
         }
-        for mistake in self.telemetry.mistakes() {
-            wrong("telemetry", mistake);
+        for (path, mistake) in self.telemetry.mistakes() {
+            wrong(&path, mistake);
         }
         for (setting, mistake) in self.fleet.mistakes(self.duckdb.enabled, self.tls_certificate.is_some()) {
             wrong(setting, mistake);
@@ -448,103 +433,10 @@ impl Settings {
     }
 }
 
-/// Walks a TOML document and collects what is wrong with it.
-struct TomlReader<'a> {
-    settings: &'a mut Settings,
-    name: &'a str,
-    lines: &'a Lines,
-    mistakes: &'a mut Vec<Mistake>,
-}
-
-impl TomlReader<'_> {
-    fn table(&mut self, prefix: &str, table: &dyn TableLike, line_above: usize) {
-        for (key, item) in table.iter() {
-            let path = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
-            let key_span = table.key(key).and_then(toml_edit::Key::span);
-            let line = key_span.or_else(|| item.span()).map_or(line_above, |span| self.lines.line_of(span.start));
-            if item.is_value() || WHOLE.contains(&path.as_str()) {
-                self.settings.given.insert(path.clone(), hash_of(&written(item)));
-            }
-            let outcome = match path.as_str() {
-                "auth.users" => auth::users(item).map(|users| self.settings.users = users),
-                "auth.tokens" => auth::tokens(item).map(|tokens| self.settings.tokens = tokens),
-                "profiles" => profiles::read(item).map(|profiles| self.settings.profiles = profiles),
-                _ => match SETTINGS.iter().find(|s| s.path == path) {
-                    Some(setting) => match item.as_value() {
-                        Some(value) => (setting.set)(self.settings, Given::Toml(value)),
-                        None => Err(format!("`{path}` is a value, not a section")),
-                    },
-                    None if is_section(&path) => match item.as_table_like() {
-                        Some(inner) => {
-                            self.table(&path, inner, line);
-                            Ok(())
-                        }
-                        None => Err(format!("`{path}` is a section: write [{path}]")),
-                    },
-                    None => Err(unknown_key(&path)),
-                },
-            };
-            if let Err(message) = outcome {
-                self.mistakes.push(Mistake { place: format!("{}:{line}", self.name), message });
-            }
-        }
-    }
-}
-
-/// A value without the space and the remarks around it; a section as it stands.
-fn written(item: &Item) -> String {
-    match item.as_value() {
-        Some(value) => value.clone().decorated("", "").to_string(),
-        None => item.to_string(),
-    }
-}
-
 fn hash_of(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()
-}
-
-fn is_section(path: &str) -> bool {
-    let inside = format!("{path}.");
-    path == "auth" || SETTINGS.iter().any(|s| s.path.starts_with(&inside))
-}
-
-fn unknown_key(path: &str) -> String {
-    let known = SETTINGS.iter().map(|s| s.path).chain(["auth.users", "auth.tokens", "profiles"]);
-    match nearest(path, known) {
-        Some(near) => format!("unknown setting `{path}`; did you mean `{near}`?"),
-        None => format!("unknown setting `{path}`"),
-    }
-}
-
-/// The known name most like `name`, if any is alike.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // A name that was cut short means the one it begins.
-    let likeness = |k: &str| strsim::jaro_winkler(name, k) + f64::from(u8::from(k.starts_with(name)));
-    known.map(|k| (likeness(k), k)).filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
-}
-
-/// Turns byte offsets into line numbers.
-struct Lines {
-    starts: Vec<usize>,
-}
-
-impl Lines {
-    fn new(text: &str) -> Self {
-        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { starts }
-    }
-
-    /// From 1.
-    fn line_of(&self, offset: usize) -> usize {
-        self.starts.partition_point(|start| *start <= offset)
-    }
-}
-
-/// Where a value stands in a message about it.
-pub(crate) fn type_of(item: &Item) -> &'static str {
-    item.type_name()
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! `[profiles.<name>]`: how a kind of work is served. A profile with a shipped one's name starts
 //! from what is shipped; any other from `base`, or from the plain default.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use flightpath_router::{Budget, OverBudget, Profile, ProfileAssignments, Strategy};
 use flightpath_types::EngineId;
-use toml_edit::{Item, TableLike, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
+use super::file::SettingsFile;
+use super::mistake::{About, nearest};
 use super::value::Given;
 
 /// One section as it is written.
@@ -38,118 +42,161 @@ const KEYS: [&str; 16] = [
     "tags",
 ];
 
-/// Reads every section; a mistake names its section and key.
-pub(crate) fn read(item: &Item) -> Result<Vec<ProfileSetting>, String> {
-    let sections = item.as_table_like().ok_or("`profiles` holds sections: write [profiles.NAME]")?;
-    sections
-        .iter()
-        .map(|(name, section)| {
-            let section = section.as_table_like().ok_or_else(|| format!("`profiles.{name}` is a section: write [profiles.{name}]"))?;
-            read_one(name, section).map_err(|message| format!("profiles.{name}: {message}"))
-        })
-        .collect()
-}
-
-fn read_one(name: &str, section: &dyn TableLike) -> Result<ProfileSetting, String> {
-    if let Some((unknown, _)) = section.iter().find(|(key, _)| !KEYS.contains(key)) {
-        return Err(format!("unknown setting `{unknown}`; there are {}", KEYS.join(", ")));
-    }
-    let base = text(section, "base")?.unwrap_or_else(|| name.to_string());
-    let shipped = Profile::shipped().into_iter().find(|profile| profile.name == base);
-    let mut profile = match (shipped, base == name) {
-        (Some(shipped), _) => Profile { name: name.to_string(), ..shipped },
-        (None, true) => Profile::named(name),
-        (None, false) => return Err(format!("there is no shipped profile `{base}` to start from")),
+/// Reads every section and reports every mistake. A section with mistakes stays, as far as it can be
+/// read: other settings may name it.
+pub(super) fn read(value: &Spanned<DeValue<'_>>, file: &mut SettingsFile<'_>) -> Vec<ProfileSetting> {
+    let DeValue::Table(sections) = value.get_ref() else {
+        file.wrong("profiles", value.span(), "`profiles` holds sections: write [profiles.NAME]");
+        return Vec::new();
     };
-    if let Some(strategy) = text(section, "strategy")? {
-        profile.strategy = Strategy::parse(&strategy)?;
+    let mut profiles = Vec::new();
+    for (name, section) in sections {
+        let path = format!("profiles.{}", name.get_ref());
+        file.given(&path, &name.span());
+        match section.get_ref() {
+            DeValue::Table(table) => profiles.push(Section { path: &path, at: name.span(), table, file }.read(name.get_ref())),
+            _ => file.wrong(&path, name.span(), format!("`{path}` is a section: write [{path}]")),
+        }
     }
-    if let Some(engines) = list(section, "engines")? {
-        profile.engines = Some(engines.into_iter().map(EngineId::new).collect());
-    }
-    if let Some(slo) = number(section, "slo_seconds", 0.001, DAY_SECONDS)? {
-        profile.slo_ms = slo * 1000.0;
-    }
-    if let Some(usd) = number(section, "usd_per_second_late", 0.0, 1e6)? {
-        profile.usd_per_second_late = usd;
-    }
-    if let Some(seconds) = number(section, "timeout_seconds", 0.001, 30.0 * DAY_SECONDS)? {
-        profile.limits.timeout = Some(Duration::from_secs_f64(seconds));
-    }
-    profile.limits.rows_max = given(section, "rows_max", |v| v.whole(1, i64::MAX as u64))?.or(profile.limits.rows_max);
-    profile.limits.scan_bytes_max = given(section, "scan_max", |v| v.bytes(1))?.or(profile.limits.scan_bytes_max);
-    profile.budget = budget(section)?.or(profile.budget);
-    profile.writes = given(section, "writes", |v| v.boolean())?.or(profile.writes);
-    profile.binding = given(section, "binding", |v| v.boolean())?.unwrap_or(profile.binding);
-    Ok(ProfileSetting { profile, users: list(section, "users")?.unwrap_or_default(), tags: list(section, "tags")?.unwrap_or_default() })
+    profiles
 }
 
-fn budget(section: &dyn TableLike) -> Result<Option<Budget>, String> {
-    let over = text(section, "over_budget")?;
-    let (to_profile, to_engines) = (text(section, "over_budget_profile")?, list(section, "over_budget_engines")?);
-    let Some(usd_per_day) = number(section, "budget_usd_per_day", 0.0, 1e9)? else {
-        return match (over, to_profile, to_engines) {
-            (None, None, None) => Ok(None),
-            _ => Err("what happens over budget needs a budget: set `budget_usd_per_day`".into()),
+/// One section while it's read.
+struct Section<'a, 'f> {
+    /// `profiles.NAME`
+    path: &'a str,
+    at: Range<usize>,
+    table: &'a DeTable<'a>,
+    file: &'a mut SettingsFile<'f>,
+}
+
+impl<'a> Section<'a, '_> {
+    fn wrong(&mut self, span: Range<usize>, message: &str) {
+        self.file.wrong(self.path, span, format!("{}: {message}", self.path));
+    }
+
+    fn read(&mut self, name: &str) -> ProfileSetting {
+        for (unknown, _) in self.table.iter().filter(|(key, _)| !KEYS.contains(&key.get_ref().as_ref())) {
+            let message = match nearest(unknown.get_ref(), KEYS.into_iter()) {
+                Some(near) => format!("unknown setting `{}`; did you mean `{near}`?", unknown.get_ref()),
+                None => format!("unknown setting `{}`; there are {}", unknown.get_ref(), KEYS.join(", ")),
+            };
+            self.wrong(unknown.span(), &message);
+        }
+        let base = self.text("base");
+        let shipped = |name: &str| Profile::shipped().into_iter().find(|profile| profile.name == name);
+        if let Some(base) = base.as_ref().filter(|base| *base != name && shipped(base).is_none()) {
+            let names: Vec<String> = Profile::shipped().into_iter().map(|profile| profile.name).collect();
+            let span = self.table.get("base").map_or(self.at.clone(), Spanned::span);
+            self.wrong(span, &format!("there is no shipped profile `{base}` to start from; there are {}", names.join(", ")));
+        }
+        let start = shipped(base.as_deref().unwrap_or(name));
+        let mut profile = start.map_or_else(|| Profile::named(name), |shipped| Profile { name: name.to_string(), ..shipped });
+        if let Some(strategy) = self.given("strategy", |v| Strategy::parse(&v.text()?)) {
+            profile.strategy = strategy;
+        }
+        if let Some(engines) = self.list("engines") {
+            profile.engines = Some(engines.into_iter().map(EngineId::new).collect());
+        }
+        if let Some(slo) = self.number("slo_seconds", 0.001, DAY_SECONDS) {
+            profile.slo_ms = slo * 1000.0;
+        }
+        if let Some(usd) = self.number("usd_per_second_late", 0.0, 1e6) {
+            profile.usd_per_second_late = usd;
+        }
+        if let Some(seconds) = self.number("timeout_seconds", 0.001, 30.0 * DAY_SECONDS) {
+            profile.limits.timeout = Some(Duration::from_secs_f64(seconds));
+        }
+        profile.limits.rows_max = self.given("rows_max", |v| v.whole(1, i64::MAX as u64)).or(profile.limits.rows_max);
+        profile.limits.scan_bytes_max = self.given("scan_max", |v| v.bytes(1)).or(profile.limits.scan_bytes_max);
+        profile.budget = self.budget().or(profile.budget);
+        profile.writes = self.given("writes", |v| v.boolean()).or(profile.writes);
+        profile.binding = self.given("binding", |v| v.boolean()).unwrap_or(profile.binding);
+        ProfileSetting { profile, users: self.list("users").unwrap_or_default(), tags: self.list("tags").unwrap_or_default() }
+    }
+
+    fn budget(&mut self) -> Option<Budget> {
+        let over = self.text("over_budget");
+        let (to_profile, to_engines) = (self.text("over_budget_profile"), self.list("over_budget_engines"));
+        let usd_per_day = self.number("budget_usd_per_day", 0.0, 1e9);
+        let outcome = over_budget(over.as_deref(), to_profile, to_engines);
+        let keys = ["over_budget", "over_budget_profile", "over_budget_engines"];
+        let span = keys.iter().find_map(|key| self.table.get(*key)).map_or(self.at.clone(), Spanned::span);
+        match outcome {
+            Err(message) => self.wrong(span, &message),
+            Ok(Some(_)) if self.table.get("budget_usd_per_day").is_none() => {
+                self.wrong(span, "what happens over budget needs a budget: set `budget_usd_per_day`");
+            }
+            Ok(over) => return Some(Budget { usd_per_day: usd_per_day?, over: over.unwrap_or(OverBudget::Refuse) }),
+        }
+        None
+    }
+
+    fn given<T>(&mut self, key: &str, read: impl Fn(Given<'a>) -> Result<T, String>) -> Option<T> {
+        let value = self.table.get(key)?;
+        let outcome = match value.get_ref() {
+            DeValue::Table(_) => Err("is a value, not a section".to_string()),
+            plain => read(Given::Toml(plain)),
         };
-    };
-    let over = match (over.as_deref(), to_profile, to_engines) {
-        (None | Some("refuse"), None, None) => OverBudget::Refuse,
-        (None | Some("downgrade"), Some(profile), None) => OverBudget::Profile(profile),
-        (None | Some("downgrade"), None, Some(engines)) => OverBudget::Engines(engines.into_iter().map(EngineId::new).collect()),
-        (Some("downgrade"), None, None) => {
-            return Err("`over_budget = \"downgrade\"` needs `over_budget_profile` or `over_budget_engines`".into());
-        }
-        (Some("refuse"), _, _) => return Err("`over_budget = \"refuse\"` leaves nothing to downgrade to".into()),
-        (None | Some("downgrade"), Some(_), Some(_)) => {
-            return Err("set `over_budget_profile` or `over_budget_engines`, not both".into());
-        }
-        (Some(other), _, _) => return Err(format!("`over_budget` must be \"refuse\" or \"downgrade\", not \"{other}\"")),
-    };
-    Ok(Some(Budget { usd_per_day, over }))
+        outcome.map_err(|message| self.wrong(value.span(), &format!("`{key}` {message}"))).ok()
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        self.given(key, |value| value.text())
+    }
+
+    fn list(&mut self, key: &str) -> Option<Vec<String>> {
+        self.given(key, |value| value.list())
+    }
+
+    fn number(&mut self, key: &str, min: f64, max: f64) -> Option<f64> {
+        self.given(key, |value| value.number(min, max))
+    }
+}
+
+/// What the three settings mean together; `None` where none is set.
+fn over_budget(over: Option<&str>, to_profile: Option<String>, to_engines: Option<Vec<String>>) -> Result<Option<OverBudget>, String> {
+    match (over, to_profile, to_engines) {
+        (None, None, None) => Ok(None),
+        (Some("refuse"), None, None) => Ok(Some(OverBudget::Refuse)),
+        (None | Some("downgrade"), Some(profile), None) => Ok(Some(OverBudget::Profile(profile))),
+        (None | Some("downgrade"), None, Some(engines)) => Ok(Some(OverBudget::Engines(engines.into_iter().map(EngineId::new).collect()))),
+        (Some("downgrade"), None, None) => Err("`over_budget = \"downgrade\"` needs `over_budget_profile` or `over_budget_engines`".into()),
+        (Some("refuse"), _, _) => Err("`over_budget = \"refuse\"` leaves nothing to downgrade to".into()),
+        (None | Some("downgrade"), Some(_), Some(_)) => Err("set `over_budget_profile` or `over_budget_engines`, not both".into()),
+        (Some(other), _, _) => Err(format!("`over_budget` must be \"refuse\" or \"downgrade\", not \"{other}\"")),
+    }
 }
 
 /// Who gets which profile. A user or tag with two profiles is a mistake.
-pub(crate) fn assignments(settings: &[ProfileSetting], default: Option<String>) -> Result<ProfileAssignments, String> {
+pub(super) fn assignments(settings: &[ProfileSetting], default: Option<String>) -> (ProfileAssignments, Vec<About>) {
     let mut assignments = ProfileAssignments { default, ..Default::default() };
+    let mut mistakes = Vec::new();
     for ProfileSetting { profile, users, tags } in settings {
         let lists = [("user", users, &mut assignments.by_principal), ("tag", tags, &mut assignments.by_tag)];
         for (what, names, known) in lists {
             for name in names {
                 if let Some(other) = known.insert(name.clone(), profile.name.clone()) {
-                    return Err(format!("profiles: {what} `{name}` stands in both `{other}` and `{}`", profile.name));
+                    let message = format!("profiles: {what} `{name}` stands in both `{other}` and `{}`", profile.name);
+                    mistakes.push((format!("profiles.{}", profile.name), message));
                 }
             }
         }
     }
-    Ok(assignments)
-}
-
-fn given<'a, T>(section: &'a dyn TableLike, key: &str, read: impl Fn(Given<'a>) -> Result<T, String>) -> Result<Option<T>, String> {
-    let Some(item) = section.get(key) else { return Ok(None) };
-    let value: &Value = item.as_value().ok_or_else(|| format!("`{key}` is a value, not a section"))?;
-    read(Given::Toml(value)).map(Some).map_err(|message| format!("`{key}` {message}"))
-}
-
-fn text(section: &dyn TableLike, key: &str) -> Result<Option<String>, String> {
-    given(section, key, |value| value.text())
-}
-
-fn list(section: &dyn TableLike, key: &str) -> Result<Option<Vec<String>>, String> {
-    given(section, key, |value| value.list())
-}
-
-fn number(section: &dyn TableLike, key: &str, min: f64, max: f64) -> Result<Option<f64>, String> {
-    given(section, key, |v| v.number(min, max))
+    (assignments, mistakes)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::mistake::{Mistakes, Report};
     use super::*;
 
     fn parse(toml: &str) -> Result<Vec<ProfileSetting>, String> {
-        let document = toml.parse::<toml_edit::DocumentMut>().unwrap();
-        read(document.get("profiles").unwrap())
+        let document = DeTable::parse(toml).unwrap();
+        let mut report = Report::default();
+        let found = read(&document.get_ref()["profiles"], &mut SettingsFile::new("f", toml, &mut report));
+        let mistakes = report.into_mistakes();
+        if mistakes.is_empty() { Ok(found) } else { Err(Mistakes(mistakes).to_string()) }
     }
 
     #[test]
@@ -177,14 +224,17 @@ slo_seconds = 1.5
         assert_eq!(nightly.profile.budget.as_ref().map(|b| &b.over), Some(&OverBudget::Engines(vec![EngineId::new("duckdb")])));
         let shipped = Profile::shipped().into_iter().find(|p| p.name == "dashboard").unwrap();
         assert_eq!(all[1].profile, Profile { slo_ms: 1_500.0, ..shipped });
-        let assigned = assignments(&all, None).unwrap();
+        let (assigned, mistakes) = assignments(&all, None);
+        assert_eq!(mistakes, []);
         assert_eq!((assigned.by_principal["etl"].as_str(), assigned.by_tag["night"].as_str()), ("nightly", "nightly"));
     }
 
     #[test]
     fn mistakes_name_their_section_and_key() {
         for (toml, says) in [
-            ("[profiles.a]\nspeed = 1", "profiles.a: unknown setting `speed`"),
+            ("[profiles.a]\nspeed = 1", "f:2: profiles.a: unknown setting `speed`"),
+            ("[profiles.a]\nslo_second = 1\nrows_max = 0\nstrategy = \"x\"", "3 mistakes"),
+            ("[profiles.a]\nslo_second = 1", "did you mean `slo_seconds`?"),
             ("[profiles.a]\nbase = \"x\"", "no shipped profile `x`"),
             ("[profiles.a]\nstrategy = \"x\"", "strategy must be one of"),
             ("[profiles.a]\nslo_seconds = 0", "`slo_seconds` must be a number"),
@@ -197,6 +247,6 @@ slo_seconds = 1.5
             assert!(error.contains(says), "{toml}: {error}");
         }
         let twice = parse("[profiles.a]\nusers = [\"u\"]\n[profiles.b]\nusers = [\"u\"]").unwrap();
-        assert!(assignments(&twice, None).unwrap_err().contains("both `a` and `b`"));
+        assert!(assignments(&twice, None).1[0].1.contains("both `a` and `b`"));
     }
 }

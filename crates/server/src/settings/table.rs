@@ -181,6 +181,14 @@ const BASE: &[Setting] = &[
         },
     },
     Setting {
+        path: "routing.escalation_share",
+        help: "share of all queries that may move for being slow, so that an overload doesn't make more work; 0 for none",
+        set: |s, v| {
+            s.escalation.share = v.number(0.0, 1.0)?;
+            Ok(())
+        },
+    },
+    Setting {
         path: "prices.storage_usd_per_gb",
         help: "what a GB that is read from tables costs, requests and transfer together",
         set: |s, v| {

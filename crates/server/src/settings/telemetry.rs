@@ -2,6 +2,7 @@
 
 use flightpath_telemetry::{Config, Headers, Otlp, Page, Protocol};
 
+use super::mistake::About;
 use super::table::Setting;
 
 /// As given; [`TelemetrySettings::config`] is what it means.
@@ -46,10 +47,13 @@ impl TelemetrySettings {
         self.environment.0.iter().filter(|(name, _)| name.starts_with("OTEL_BSP_")).cloned()
     }
 
-    pub(crate) fn mistakes(&self) -> Vec<String> {
+    pub(super) fn mistakes(&self) -> Vec<About> {
         match self.config() {
-            Ok(config) => config.mistakes().into_iter().map(|(setting, what)| format!("telemetry.{setting} {what}")).collect(),
-            Err(mistake) => vec![mistake],
+            Ok(config) => {
+                let about = |(setting, what)| (format!("telemetry.{setting}"), format!("telemetry.{setting} {what}"));
+                config.mistakes().into_iter().map(about).collect()
+            }
+            Err(mistake) => vec![("telemetry".into(), mistake)],
         }
     }
 }

@@ -80,8 +80,89 @@ fn all_mistakes_come_at_once_with_lines_and_suggestions() {
 }
 
 #[test]
-fn broken_toml_is_reported_with_its_line() {
+fn broken_toml_is_reported_with_its_line_and_hides_nothing() {
     assert_eq!(mistakes("listen = \"127.0.0.1:1\"\n[limits\n", &[])[0].0, "line 2");
+    let toml =
+        "listen = 127.0.0.1:1\nlog_level = \"debug\"\nlog_level = \"info\"\n[limits]\nqueue_max = -1\n[engines.duckdb]\nmemroy = 1\n";
+    let found = mistakes(toml, &[]);
+    let places: Vec<&str> = found.iter().map(|(place, _)| place.as_str()).collect();
+    assert_eq!(places, ["line 1", "line 3", "line 5", "line 7"], "{found:?}");
+    assert!(found[1].1.contains("duplicate"), "{}", found[1].1);
+    assert!(found[3].1.contains("did you mean `engines.duckdb.memory`?"), "{}", found[3].1);
+}
+
+#[test]
+fn what_only_settings_together_can_tell_has_a_line_too() {
+    let toml = r#"
+[tls]
+certificate = "/nowhere/cert.pem"
+client_ca = "/nowhere/ca.pem"
+[databricks]
+host = "http://example.com"
+auth = "azure"
+client_id = "x"
+[telemetry]
+prometheus = "0.0.0.0:9464"
+[routing]
+strategy = "always:durkdb"
+profile = "weekly"
+[profiles.nightly]
+writes = true
+engines = ["snowflake"]
+[profiles.weekly]
+budget_usd_per_day = 1
+over_budget_profile = "never"
+"#;
+    let found = mistakes(toml, &[("FLIGHTPATH_FLEET_KEY_FILE", "/nowhere/key")]);
+    let place = |says: &str| {
+        let mistake = found.iter().find(|(_, message)| message.contains(says));
+        mistake.unwrap_or_else(|| panic!("nothing says {says}: {found:?}")).0.as_str()
+    };
+    for (says, at) in [
+        ("tls.certificate and tls.key are set together", "line 2"),
+        ("/nowhere/cert.pem", "line 3"),
+        ("/nowhere/ca.pem", "line 4"),
+        ("unencrypted", "line 6"),
+        ("warehouse_id is missing", "line 5"),
+        ("catalogs is empty", "line 5"),
+        ("needs databricks.tenant_id", "line 5"),
+        ("needs databricks.client_secret", "line 5"),
+        ("shared_principal = true", "line 5"),
+        ("prometheus_token_sha256", "line 10"),
+        ("there is no engine `durkdb`", "line 12"),
+        ("there is no engine `snowflake`", "line 14"),
+        ("there is no profile `never`", "line 17"),
+        ("/nowhere/key", "environment variable FLIGHTPATH_FLEET_KEY_FILE"),
+    ] {
+        assert_eq!(place(says), at, "{says}: {found:?}");
+    }
+}
+
+#[test]
+fn every_entry_of_a_list_is_checked_and_nothing_follows_from_a_mistake() {
+    let toml = r#"
+listen = "0.0.0.0:31337"
+[[auth.users]]
+name = "ana"
+password_hash = "hunter2"
+[[auth.users]]
+nam = "bob"
+password_hash = "$argon2id$x"
+[[auth.tokens]]
+principal = "etl"
+token_sha256 = "abc"
+admin = "yes"
+[tls]
+certificate = 3
+[profiles.broken]
+slo_seconds = "fast"
+rows_max = 0
+[routing]
+profile = "broken"
+"#;
+    let found = mistakes(toml, &[]);
+    let places: Vec<&str> = found.iter().map(|(place, _)| place.as_str()).collect();
+    assert_eq!(places, ["line 5", "line 7", "line 6", "line 12", "line 11", "line 14", "line 16", "line 17"], "{found:?}");
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use toml_edit::Value;
+use toml::de::DeValue;
 
 /// A value as given.
 #[derive(Clone, Copy)]
 pub(crate) enum Given<'a> {
-    Toml(&'a Value),
+    Toml(&'a DeValue<'a>),
     Text(&'a str),
 }
 
@@ -15,8 +15,8 @@ impl Given<'_> {
     pub fn text(self) -> Result<String, String> {
         match self {
             Given::Text(text) => Ok(text.to_string()),
-            Given::Toml(Value::String(text)) => Ok(text.value().clone()),
-            Given::Toml(other) => Err(format!("must be text in quotes, not {}", other.type_name())),
+            Given::Toml(DeValue::String(text)) => Ok(text.to_string()),
+            Given::Toml(other) => Err(format!("must be text in quotes, not {}", other.type_str())),
         }
     }
 
@@ -27,7 +27,7 @@ impl Given<'_> {
 
     pub fn boolean(self) -> Result<bool, String> {
         match self {
-            Given::Toml(Value::Boolean(b)) => Ok(*b.value()),
+            Given::Toml(DeValue::Boolean(truth)) => Ok(*truth),
             Given::Text("true" | "1") => Ok(true),
             Given::Text("false" | "0") => Ok(false),
             _ => Err("must be true or false".into()),
@@ -36,7 +36,7 @@ impl Given<'_> {
 
     pub fn whole(self, min: u64, max: u64) -> Result<u64, String> {
         let number = match self {
-            Given::Toml(Value::Integer(n)) => u64::try_from(*n.value()).ok(),
+            Given::Toml(DeValue::Integer(n)) => u64::from_str_radix(n.as_str(), n.radix()).ok(),
             Given::Text(text) => text.trim().parse().ok(),
             Given::Toml(_) => None,
         };
@@ -45,8 +45,8 @@ impl Given<'_> {
 
     pub fn number(self, min: f64, max: f64) -> Result<f64, String> {
         let number = match self {
-            Given::Toml(Value::Integer(n)) => Some(*n.value() as f64),
-            Given::Toml(Value::Float(n)) => Some(*n.value()),
+            Given::Toml(DeValue::Integer(n)) => i64::from_str_radix(n.as_str(), n.radix()).ok().map(|n| n as f64),
+            Given::Toml(DeValue::Float(n)) => n.as_str().parse().ok(),
             Given::Text(text) => text.trim().parse().ok(),
             Given::Toml(_) => None,
         };
@@ -56,8 +56,8 @@ impl Given<'_> {
     /// A count of bytes: a number, or text such as `512MB` or `4GiB`.
     pub fn bytes(self, min: u64) -> Result<u64, String> {
         let bytes = match self {
-            Given::Toml(Value::Integer(n)) => u64::try_from(*n.value()).ok(),
-            Given::Toml(Value::String(text)) => parse_bytes(text.value()),
+            Given::Toml(DeValue::Integer(n)) => u64::from_str_radix(n.as_str(), n.radix()).ok(),
+            Given::Toml(DeValue::String(text)) => parse_bytes(text),
             Given::Text(text) => parse_bytes(text),
             Given::Toml(_) => None,
         };
@@ -73,11 +73,11 @@ impl Given<'_> {
     /// A list of texts; in an environment variable, or as one text, parted by `:`.
     pub fn list(self) -> Result<Vec<String>, String> {
         match self {
-            Given::Toml(Value::Array(items)) => items
+            Given::Toml(DeValue::Array(items)) => items
                 .iter()
-                .map(|item| item.as_str().map(str::to_string).ok_or_else(|| "must be a list of texts in quotes".to_string()))
+                .map(|item| item.get_ref().as_str().map(str::to_string).ok_or_else(|| "must be a list of texts in quotes".to_string()))
                 .collect(),
-            Given::Toml(Value::String(text)) => Ok(vec![text.value().clone()]),
+            Given::Toml(DeValue::String(text)) => Ok(vec![text.to_string()]),
             Given::Text(text) => Ok(text.split(':').filter(|part| !part.is_empty()).map(str::to_string).collect()),
             Given::Toml(_) => Err("must be a list of texts in quotes".into()),
         }
