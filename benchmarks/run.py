@@ -28,6 +28,7 @@ import pyarrow.flight as flight
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "integration-tests/python"))
+import telemetry  # noqa: E402
 import warehouse  # noqa: E402
 from conftest import BINARY, Server, populate  # noqa: E402
 from flight_sql import statement  # noqa: E402
@@ -292,7 +293,7 @@ def main():
     arguments.add_argument("--scale", type=float, default=1.0)
     arguments.add_argument("--large-scale", type=float, default=5.0, help="scale of a second TPC-H run, without roapi; 0: none")
     arguments.add_argument("--rounds", type=int, default=7)
-    arguments.add_argument("--only", choices=["latency", "tpch", "fetch", "planning", "deciding", "warehouse"])
+    arguments.add_argument("--only", choices=["latency", "tpch", "fetch", "planning", "deciding", "telemetry", "warehouse"])
     arguments.add_argument("--warehouse-gb", type=float, default=0.5, help="size of the result that the simulated warehouse sends")
     options = arguments.parse_args()
     print(f"TPC-H scale {options.scale:g}; {machine()}; DuckDB {duckdb.__version__}; {pathlib.Path(BINARY).parent.name} build")
@@ -313,6 +314,8 @@ def main():
                 bench_planning_steps(pathlib.Path(folder), data)
         finally:
             server.stop()
+        if wanted("telemetry"):
+            telemetry.measure(data, pathlib.Path(folder), 2 * options.rounds)
         # Where a query takes longer than the calls around it. Without roapi, which would take most of an hour.
         if wanted("tpch") and options.large_scale:
             data = pathlib.Path(folder) / "tpch-large"

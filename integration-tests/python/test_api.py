@@ -12,6 +12,8 @@ import pytest
 from conftest import BINARY, wait_until
 from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf import descriptor_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 SERVICE = "flightpath.v1.QueryApi"
@@ -118,6 +120,30 @@ def test_reflection_lists_the_services_and_health_answers(tpch, api):
         assert one.health(service) == health_pb2.HealthCheckResponse.SERVING
     with pytest.raises(grpc.RpcError) as raised:
         one.health("nobody")
+    assert raised.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_speaks_both_versions(tpch, api, version):
+    # The messages of both are alike but for their package.
+    one = api(tpch)
+    ask = one.plain.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    asked = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
+    ]
+    services, files = ask(iter(asked), timeout=SECONDS)
+    listed = {service.name for service in services.list_services_response.service}
+    assert {SERVICE, "grpc.health.v1.Health"} <= listed
+    described = [descriptor_pb2.FileDescriptorProto.FromString(text) for text in files.file_descriptor_response.file_descriptor_proto]
+    assert "QueryApi" in {service.name for one in described for service in one.service}
+    unknown = reflection_pb2.ServerReflectionRequest(file_containing_symbol="nobody.Here")
+    with pytest.raises(grpc.RpcError) as raised:
+        next(ask(iter([unknown]), timeout=SECONDS))
     assert raised.value.code() == grpc.StatusCode.NOT_FOUND
 
 

@@ -1,4 +1,4 @@
-"""Traces and metrics as a real collector and a real Prometheus get them."""
+"""Traces, metrics and logs as a real collector and a real Prometheus get them."""
 
 import collections
 import concurrent.futures
@@ -16,6 +16,8 @@ import adbc_driver_flightsql.dbapi as flightsql
 import grpc
 import pytest
 from conftest import BINARY, wait_until
+from fleet import Fleet
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from simulation import Simulation
@@ -33,11 +35,13 @@ class Collector:
     def __init__(self, port=0):
         self.spans = []
         self.metrics = set()
+        self.lines = []
         self.headers = []
         self._lock = threading.Lock()
         self._server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self._Traces(self), self._server)
         metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(self._Metrics(self), self._server)
+        logs_service_pb2_grpc.add_LogsServiceServicer_to_server(self._Logs(self), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self._server.start()
 
@@ -67,6 +71,21 @@ class Collector:
                     self.owner.metrics |= {m.name for m in scope.metrics}
             return metrics_service_pb2.ExportMetricsServiceResponse()
 
+    class _Logs(logs_service_pb2_grpc.LogsServiceServicer):
+        def __init__(self, owner):
+            self.owner = owner
+
+        def Export(self, request, context):
+            found = [
+                Line(record, scope.scope.name, {a.key: a.value.string_value for a in of.resource.attributes})
+                for of in request.resource_logs
+                for scope in of.scope_logs
+                for record in scope.log_records
+            ]
+            with self.owner._lock:
+                self.owner.lines += found
+            return logs_service_pb2.ExportLogsServiceResponse()
+
     def of_trace(self, trace_id):
         with self._lock:
             return [s for s in self.spans if s.trace_id == trace_id]
@@ -91,6 +110,19 @@ class Span:
 
     def __repr__(self):
         return f"{self.service}/{self.name}({self.id} in {self.parent} {self.attributes} {self.status.message})"
+
+
+class Line:
+    def __init__(self, proto, target, resource):
+        self.text = proto.body.string_value
+        self.level = proto.severity_text
+        self.trace_id, self.span_id = proto.trace_id.hex(), proto.span_id.hex()
+        self.target = target
+        self.service = resource.get("service.name")
+        self.attributes = {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in proto.attributes}
+
+    def __repr__(self):
+        return f"{self.service}/{self.target} {self.level} {self.text} {self.attributes}"
 
 
 @pytest.fixture
@@ -121,7 +153,7 @@ def settings(collector_port=None, page_port=None, more=""):
 
 
 # Spans leave soon, not after the standard's five seconds.
-SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
+SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_BLRP_SCHEDULE_DELAY": "100"}
 
 
 def traced(one, sql, parent, engine=None, fetch=True, state=None):
@@ -213,6 +245,7 @@ def test_a_clients_trace_goes_through_router_and_worker(server, collector, ended
     assert "l_returnflag" not in repr(spans) and all(s.events == [] for s in spans)
     assert {h.get("x-api-key") for h in collector.headers} == {"hush hush"}
     assert "hush" not in one.stderr()
+    assert collector.lines == [], "lines are sent only when told to"
     log = one.query("SELECT query_id FROM system.queries WHERE text LIKE '%l_quantity > 17%' AND outcome = 'success'").to_pylist()
     assert query.attributes["flightpath.query_id"] in {r["query_id"] for r in log}
 
@@ -418,3 +451,62 @@ def test_log_lines_are_json_and_name_their_trace(server, collector, tpch_dir):
     lines = [json.loads(line) for line in one.stderr().splitlines()]
     assert {"timestamp", "level", "target", "message"} <= lines[0].keys()
     assert any(line["message"] == "stopped" for line in lines)
+
+
+def line_of(collector, text, **wanted):
+    found = [line for line in list(collector.lines) if text in line.text and all(getattr(line, k) == v for k, v in wanted.items())]
+    return found[0] if found else None
+
+
+def test_log_lines_reach_the_collector_with_their_traces(server, collector, ended, tpch_dir):
+    # A query that moves on to the other engine is told of in the log.
+    hurried = "[routing]\nescalation_factor = 0.001\nescalation_min_seconds = 0.001\n"
+    one = server("--data", tpch_dir, env=SOON, settings=settings(collector.port, more="otlp_logs = true\n" + hurried))
+    trace_id, _, parent = traceparent()
+    traced(one, "SELECT count(*) FROM lineitem a JOIN lineitem b ON a.l_orderkey = b.l_orderkey", parent)
+    wait_until(lambda: line_of(collector, "an engine is left", trace_id=trace_id), what="a line of that trace")
+    line = line_of(collector, "an engine is left", trace_id=trace_id)
+    spans = {s.id: s for s in ended(trace_id, ["query"], "flightpath")}
+    assert spans[line.span_id].name == "query"
+    assert (line.level, line.service, line.target) == ("WARN", "flightpath", "flightpath_pipeline::run")
+    assert line.attributes["query_id"] == spans[line.span_id].attributes["flightpath.query_id"]
+    assert line.attributes["engine"] in ("duckdb", "datafusion")
+    one.stop()
+    # What is on standard error is what was sent, and the worker's words aren't sent twice.
+    told = one.stderr()
+    assert all(line.text in told for line in collector.lines if line.service == "flightpath")
+    assert not any(line.target == "flightpath_worker" for line in collector.lines if line.service == "flightpath")
+    assert "the DuckDB worker is ready" in {line.text for line in collector.lines}
+
+
+def test_a_workers_lines_come_from_the_worker(collector, tmp_path, tpch_dir):
+    told = settings(collector.port, more="otlp_logs = true\n")
+    fleet = Fleet(tmp_path / "fleet", tpch_dir, workers=1, settings=told, worker_settings=told, environment=SOON)
+    try:
+        wait_until(lambda: line_of(collector, "registered", service="flightpath-worker"), what="the worker's line")
+        wait_until(lambda: line_of(collector, "a worker has joined", service="flightpath"), what="the router's line")
+    finally:
+        fleet.end()
+
+
+def test_a_collector_without_logs_still_gets_its_traces(server, ended, collector, tpch_dir):
+    """Its logs service is taken away: calls to it are answered with UNIMPLEMENTED."""
+    port = free_port()
+    without = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector._Traces(collector), without)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(collector._Metrics(collector), without)
+    without.add_insecure_port(f"127.0.0.1:{port}")
+    without.start()
+    try:
+        page_port = free_port()
+        one = server("--data", tpch_dir, env=SOON, settings=settings(port, page_port, more="otlp_logs = true\n"))
+        wait_until(lambda: total(page(page_port), "flightpath_telemetry_dropped_logs_total") > 0, what="dropped lines")
+        trace_id, _, parent = traceparent()
+        traced(one, "SELECT count(*) FROM nation", parent, engine="duckdb")
+        ended(trace_id, ["query"], "flightpath")
+        assert total(page(page_port), "flightpath_telemetry_dropped_spans_total") == 0
+        told = [line for line in one.stderr().splitlines() if "takes no logs" in line and "flightpath_worker:" not in line]
+        assert len(told) == 1, one.stderr()
+        one.stop()
+    finally:
+        without.stop(None).wait()

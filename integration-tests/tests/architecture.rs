@@ -74,6 +74,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap", &["flightpath"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),
+    ("opentelemetry-appender-tracing", &["telemetry"]),
     ("tracing-opentelemetry", &["telemetry"]),
     ("prometheus", &["telemetry"]),
 ];

@@ -96,6 +96,7 @@ fn filter_of(request: &ListQueriesRequest, principal: Option<String>) -> Result<
             ProtoOutcome::Refused => Some(Outcome::Refused),
         },
         tag: name("tag", &request.tag)?,
+        query_id: None,
     })
 }
 
@@ -133,7 +134,7 @@ fn read_token(token: &str, filter: &HistoryFilter) -> Result<PageKey> {
 }
 
 fn filter_hash(filter: &HistoryFilter) -> [u8; 8] {
-    let HistoryFilter { principal, from_unix_ms, until_unix_ms, engine, fingerprint, outcome, tag } = filter;
+    let HistoryFilter { principal, from_unix_ms, until_unix_ms, engine, fingerprint, outcome, tag, query_id } = filter;
     let mut hash = Sha256::new();
     let parts = [
         principal.clone(),
@@ -143,6 +144,7 @@ fn filter_hash(filter: &HistoryFilter) -> [u8; 8] {
         fingerprint.map(|f| f.to_string()),
         outcome.map(|o| o.as_str().to_string()),
         tag.clone(),
+        query_id.map(|id| id.to_string()),
     ];
     for part in parts {
         let part = part.unwrap_or_default();

@@ -28,6 +28,7 @@ pub use log::{DeltaLog, DeltaLogs};
 pub use port::{AsOf, Catalog, ResolvedName, TableKind, TableName, TableSummary};
 pub use set::CatalogSet;
 pub use snapshot::{
-    AccessRules, Column, ColumnStats, CommitInfo, DataFile, DeletionVector, SystemTable, TableContents, TableFormat, TableSnapshot,
+    AccessRules, Column, ColumnStats, CommitInfo, Comparison, DataFile, DeletionVector, SystemCondition, SystemRows, SystemScan,
+    SystemTable, SystemValue, TableContents, TableFormat, TableSnapshot,
 };
 pub use storage::{Home, StorageAccess, StorageCredentials, StorageKeys};

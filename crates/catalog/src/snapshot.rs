@@ -7,7 +7,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use flightpath_types::{Principal, Result};
+use flightpath_types::{Error, Principal, Result};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 
 use crate::{Home, StorageAccess, TableName};
 
@@ -95,12 +97,66 @@ impl fmt::Debug for TableContents {
     }
 }
 
-/// A table made in memory when it is read.
+/// A table made in memory when it is read. A small one says [`SystemTable::read`], one that may be large
+/// [`SystemTable::scan`].
 #[async_trait]
-pub trait SystemTable: Send + Sync {
+pub trait SystemTable: Send + Sync + 'static {
     fn schema(&self) -> SchemaRef;
+
     /// All rows this principal may see, newest first where that applies.
-    async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>>;
+    async fn read(&self, _principal: &Principal) -> Result<Vec<RecordBatch>> {
+        Err(Error::internal("this system table is read in parts"))
+    }
+
+    /// The column by which [`SystemTable::scan`] orders its rows: newest first, or oldest first when asked to.
+    fn ordered_by(&self) -> Option<usize> {
+        None
+    }
+
+    /// The rows this principal may see, a part after the other as they are asked for; ends with its first
+    /// error. Called on the runtime that the table's connections belong to.
+    fn scan(self: Arc<Self>, principal: Principal, _wanted: SystemScan) -> SystemRows {
+        let all = async move { self.read(&principal).await };
+        futures::stream::once(all).map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok))).try_flatten().boxed()
+    }
+}
+
+/// A system table's rows.
+pub type SystemRows = BoxStream<'static, Result<RecordBatch>>;
+
+/// What a scan of a system table is for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SystemScan {
+    /// Columns that are looked at, as indices into the schema. The others are there, but may hold anything.
+    pub columns: Vec<usize>,
+    /// Rows for which one of these doesn't hold aren't looked at: they may be left out, and needn't be.
+    pub conditions: Vec<SystemCondition>,
+    /// By the column that the table orders its rows by.
+    pub oldest_first: bool,
+}
+
+/// `column comparison value`
+#[derive(Debug, Clone, PartialEq)]
+pub struct SystemCondition {
+    pub column: usize,
+    pub comparison: Comparison,
+    pub value: SystemValue,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    Equal,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum SystemValue {
+    Text(String),
+    /// Microseconds since the Unix epoch.
+    Instant(i64),
 }
 
 /// How a logical column is found in the data files.

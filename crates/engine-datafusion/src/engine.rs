@@ -4,18 +4,15 @@
 //! milliseconds between two awaits; on the runtime that serves gRPC, that would delay every other
 //! client's messages, keep-alives and cancellations. The two meet only in a bounded channel.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::cte_worktable::CteWorkTable;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
-use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -25,7 +22,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::prelude::SessionConfig;
 use flightpath_catalog::{AccessRules, TableContents};
 use flightpath_engine::{BatchStream, Engine, Execution};
-use flightpath_plan::{PlannedQuery, ScanId, SnapshotSource};
+use flightpath_plan::{PlannedQuery, SnapshotSource};
 use flightpath_types::{EngineFacts, EngineId, EngineState, Error, Pricing, Refusal, RefusalClass, Result};
 use futures::StreamExt;
 
@@ -35,6 +32,7 @@ use crate::memory::{QueryMemory, SharedMemory};
 use crate::run::{self, Running, Work};
 use crate::scan::ScanPlanner;
 use crate::spill::{TempFiles, TempSpace};
+use crate::system::SystemReader;
 
 /// The engine's limits. Sizes in bytes.
 #[derive(Debug, Clone)]
@@ -238,7 +236,7 @@ impl Engine for DataFusionEngine {
         }
         let running = Running::start(&self.running);
         // System tables are read on the caller's runtime, to which their connections belong.
-        let system = run::until(execution.deadline, read_system_tables(&query, &execution)).await??;
+        let system = SystemReader::new(&query, &execution.principal).map_err(|e| crate::error::of_datafusion(&e))?;
         let work = Work {
             query_id: execution.query_id,
             deadline: execution.deadline,
@@ -327,25 +325,4 @@ fn is_work_table(scan: &TableScan) -> bool {
 
 fn scheme(path: &str) -> &str {
     path.split_once("://").map_or("a relative path", |(scheme, _)| scheme)
-}
-
-async fn read_system_tables(query: &PlannedQuery, execution: &Execution) -> Result<BTreeMap<ScanId, Vec<RecordBatch>>> {
-    let mut scans = Vec::new();
-    let walked = query.optimized.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Some(source) = scan.source.downcast_ref::<SnapshotSource>()
-            && let TableContents::System(table) = &source.snapshot.contents
-        {
-            scans.push((source.scan, table.clone()));
-        }
-        Ok::<_, DataFusionError>(TreeNodeRecursion::Continue)
-    });
-    walked.map_err(|e| crate::error::of_datafusion(&e))?;
-    let mut read = BTreeMap::new();
-    for (scan, table) in scans {
-        if let std::collections::btree_map::Entry::Vacant(entry) = read.entry(scan) {
-            entry.insert(table.read(&execution.principal).await?);
-        }
-    }
-    Ok(read)
 }

@@ -21,5 +21,6 @@ mod run;
 mod scan;
 mod single_row;
 mod spill;
+mod system;
 
 pub use engine::{Config, DataFusionEngine};

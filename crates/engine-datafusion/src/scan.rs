@@ -4,10 +4,9 @@
 //! is told which rows of a file are deleted and what its partition values are. It never sees a
 //! file that the scan's binding doesn't list.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
@@ -15,7 +14,6 @@ use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ScalarValue, Statistics, internal_err};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
@@ -30,13 +28,14 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use flightpath_catalog::{DataFile, DeletionVector, TableContents, TableSnapshot};
-use flightpath_plan::{PlannedQuery, ScanBinding, ScanId, SnapshotSource};
+use flightpath_plan::{PlannedQuery, ScanBinding, SnapshotSource};
 use flightpath_types::{Error, ErrorKind, Result};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
 use crate::cloud::Object;
 use crate::conform::{FileColumns, SnapshotAdapterFactory};
 use crate::files::{Footers, Readers, TableFile, file_name};
+use crate::system::SystemReader;
 
 /// Below this many bytes one task reads all files: starting more would cost more than they save.
 const PARALLEL_BYTES_MIN: u64 = 1 << 20;
@@ -48,20 +47,21 @@ const NEVER_READ: &str = "\0never read";
 /// Plans the scans of one query.
 pub(crate) struct ScanPlanner {
     query: Arc<PlannedQuery>,
-    /// Rows of the system tables the query reads, as its principal sees them.
-    system: BTreeMap<ScanId, Vec<RecordBatch>>,
+    system: SystemReader,
     footers: Footers,
 }
 
 impl ScanPlanner {
-    pub(crate) fn new(query: Arc<PlannedQuery>, system: BTreeMap<ScanId, Vec<RecordBatch>>, footers: Footers) -> Self {
+    pub(crate) fn new(query: Arc<PlannedQuery>, system: SystemReader, footers: Footers) -> Self {
         Self { query, system, footers }
     }
 
     async fn plan(&self, scan: &TableScan, source: &SnapshotSource, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        match source.snapshot.contents {
+        match &source.snapshot.contents {
             TableContents::Files(_) => {}
-            TableContents::System(_) => return self.plan_system(scan, source),
+            TableContents::System(table) => {
+                return self.system.scan(scan, source, table).map_err(|e| crate::error::of_datafusion(&e));
+            }
             // Without this it would read as an empty table.
             TableContents::Remote => {
                 return Err(Error::internal(format!("table {} has no files here, and was planned all the same", source.snapshot.name)));
@@ -79,19 +79,6 @@ impl ScanPlanner {
         let files = partitioned_files(binding, &layout, &self.footers).await?;
         let planned = self.file_scan(scan, binding, &layout, files, session);
         planned.map_err(|e| crate::error::of_datafusion(&e))
-    }
-
-    fn plan_system(&self, scan: &TableScan, source: &SnapshotSource) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = source.snapshot.schema.clone();
-        let batches =
-            self.system.get(&source.scan).ok_or_else(|| Error::internal(format!("system table {} wasn't read", source.snapshot.name)))?;
-        let batches: Vec<RecordBatch> = batches
-            .iter()
-            .map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()))
-            .collect::<Result<_, _>>()
-            .map_err(|e| Error::internal(format!("system table {} doesn't hold what it promises: {e}", source.snapshot.name)))?;
-        let plan = MemorySourceConfig::try_new_exec(&[batches], schema, scan.projection.clone());
-        Ok(plan.map_err(|e| crate::error::of_datafusion(&e))?)
     }
 
     fn file_scan(

@@ -258,6 +258,18 @@ impl Engine for DuckdbEngine {
         self.roster.totals(Instant::now()).map_or(self.config.memory_bytes_max, |totals| totals.memory_bytes)
     }
 
+    /// Workers, ready or not. While none is heard of, as many as are started here.
+    fn machines(&self) -> u32 {
+        match self.roster.present() {
+            0 => self.config.workers.max(1),
+            workers => workers,
+        }
+    }
+
+    fn others_running(&self) -> u32 {
+        self.roster.others_running()
+    }
+
     fn eligible(&self, query: &PlannedQuery) -> Result<(), Refusal> {
         eligible(&self.config, query)
     }

@@ -226,6 +226,16 @@ impl Roster {
         self.state.lock().members.iter().map(|m| m.in_flight()).sum()
     }
 
+    /// Workers that are heard of, whether they take queries or not.
+    pub fn present(&self) -> u32 {
+        u32::try_from(self.members().iter().filter(|m| !m.is_lost()).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Queries of other routers that run on workers.
+    pub fn others_running(&self) -> u32 {
+        self.members().iter().filter(|m| !m.is_lost()).map(|m| m.now.lock().others).fold(0, u32::saturating_add)
+    }
+
     pub fn facts(&self, now: Instant) -> Vec<WorkerFacts> {
         let mut facts: Vec<WorkerFacts> = self.members().iter().map(|member| member.facts(now)).collect();
         facts.sort_by(|a, b| a.name.cmp(&b.name));

@@ -58,6 +58,16 @@ pub trait Engine: Send + Sync {
         self.facts().memory_bytes_max
     }
 
+    /// Machines that are paid for it by the hour, each at the price in its facts.
+    fn machines(&self) -> u32 {
+        1
+    }
+
+    /// Queries of other routers that run on them now, as far as that's known.
+    fn others_running(&self) -> u32 {
+        0
+    }
+
     /// Whether each query costs money by itself. Such an engine is never asked for a second opinion.
     fn is_metered(&self) -> bool {
         false

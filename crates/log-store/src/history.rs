@@ -56,13 +56,12 @@ macro_rules! impl_query_history {
     ($store:ty, $database:ty) => {
         #[async_trait::async_trait]
         impl flightpath_querylog::QueryHistory for $store {
-            async fn page(
+            async fn read_page(
                 &self,
-                filter: &flightpath_querylog::HistoryFilter,
-                after: Option<flightpath_querylog::PageKey>,
-                limit: usize,
+                request: &flightpath_querylog::PageRequest<'_>,
             ) -> flightpath_types::Result<Vec<flightpath_types::QueryRecord>> {
-                let columns = crate::rows::QUERY_COLUMNS;
+                let filter = request.filter;
+                let columns = crate::rows::query_columns(request.parts);
                 let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {columns} FROM queries WHERE 1 = 1"));
                 if let Some(principal) = &filter.principal {
                     select.push(" AND principal = ").push_bind(principal.clone());
@@ -85,12 +84,16 @@ macro_rules! impl_query_history {
                 if let Some(tag) = &filter.tag {
                     select.push(" AND tag = ").push_bind(tag.clone());
                 }
-                if let Some(after) = after {
-                    select.push(" AND (started_unix_ms, query_id) < (").push_bind(after.started_unix_ms);
+                if let Some(query_id) = filter.query_id {
+                    select.push(" AND query_id = ").push_bind(query_id.to_string());
+                }
+                let (behind, order) = if request.oldest_first { (">", "ASC") } else { ("<", "DESC") };
+                if let Some(after) = request.after {
+                    select.push(format!(" AND (started_unix_ms, query_id) {behind} (")).push_bind(after.started_unix_ms);
                     select.push(", ").push_bind(after.query_id.to_string()).push(")");
                 }
-                select.push(" ORDER BY started_unix_ms DESC, query_id DESC LIMIT ");
-                select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+                select.push(format!(" ORDER BY started_unix_ms {order}, query_id {order} LIMIT "));
+                select.push_bind(i64::try_from(request.limit).unwrap_or(i64::MAX));
                 let rows: Vec<crate::rows::QueryRow> =
                     select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
                 rows.into_iter().map(crate::rows::QueryRow::into_record).collect()
@@ -101,7 +104,7 @@ macro_rules! impl_query_history {
                 query_id: flightpath_types::QueryId,
                 principal: Option<&str>,
             ) -> flightpath_types::Result<Option<flightpath_types::QueryRecord>> {
-                let columns = crate::rows::QUERY_COLUMNS;
+                let columns = crate::rows::query_columns(flightpath_querylog::RecordParts::ALL);
                 let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {columns} FROM queries WHERE query_id = "));
                 select.push_bind(query_id.to_string());
                 if let Some(principal) = principal {
@@ -141,12 +144,9 @@ macro_rules! impl_query_history {
                 Ok(rows.into_iter().map(|row| row.into_savings(baseline)).collect())
             }
 
-            async fn spending(&self, since_unix_ms: i64) -> flightpath_types::Result<Vec<(String, f64)>> {
-                let mut select = sqlx::QueryBuilder::<$database>::new(
-                    "SELECT profile, SUM(COALESCE(usd_actual, predicted_usd, 0.0)) FROM queries \
-                     WHERE profile IS NOT NULL AND engine IS NOT NULL AND started_unix_ms >= ",
-                );
-                select.push_bind(since_unix_ms).push(" GROUP BY profile");
+            async fn spending(&self, day: i64) -> flightpath_types::Result<Vec<(String, f64)>> {
+                let mut select = sqlx::QueryBuilder::<$database>::new("SELECT profile, usd FROM spending WHERE day = ");
+                select.push_bind(day);
                 select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))
             }
 
@@ -171,25 +171,40 @@ macro_rules! impl_query_history {
             async fn record_costs(&self, costs: &[flightpath_querylog::Cost]) -> flightpath_types::Result<u64> {
                 let failed = |e: sqlx::Error| crate::database_error("writing", &e);
                 let mut connection = self.pool.acquire().await.map_err(failed)?;
-                let written = async {
-                    let mut transaction = sqlx::Connection::begin(&mut *connection).await.map_err(failed)?;
+                let written: Result<u64, sqlx::Error> = async {
+                    let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
                     let mut noted = 0;
                     let now = crate::rows::now_unix_ms();
+                    let mut spending = crate::spending::Spending::default();
                     for cost in costs {
-                        let mut update = sqlx::QueryBuilder::<$database>::new("UPDATE queries SET usd_actual = COALESCE(");
-                        update.push_bind(cost.usd).push(", usd_actual), warehouse_ms = ").push_bind(cost.warehouse_ms);
-                        update.push(", reconciled_unix_ms = ").push_bind(now);
+                        let mut update = sqlx::QueryBuilder::<$database>::new("UPDATE queries SET warehouse_ms = ");
+                        update.push_bind(cost.warehouse_ms).push(", reconciled_unix_ms = ").push_bind(now);
                         update.push(" WHERE query_id = ").push_bind(cost.query_id.to_string());
-                        noted += update.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+                        update.push(
+                            " RETURNING started_unix_ms, CASE WHEN engine IS NULL THEN NULL ELSE profile END, \
+                             COALESCE(usd_actual, predicted_usd, 0.0)",
+                        );
+                        // The row is this transaction's from here on: nobody else changes what it cost before.
+                        let before: Option<(i64, Option<String>, f64)> = update.build_query_as().fetch_optional(&mut *transaction).await?;
+                        let Some((started_unix_ms, profile, usd_before)) = before else { continue };
+                        noted += 1;
+                        let Some(usd) = cost.usd else { continue };
+                        let mut update = sqlx::QueryBuilder::<$database>::new("UPDATE queries SET usd_actual = ");
+                        update.push_bind(usd).push(" WHERE query_id = ").push_bind(cost.query_id.to_string());
+                        update.build().execute(&mut *transaction).await?;
+                        if let Some(profile) = profile {
+                            spending.add(started_unix_ms, profile, usd - usd_before);
+                        }
                     }
-                    transaction.commit().await.map_err(failed)?;
+                    add_spending!($database, transaction, spending);
+                    transaction.commit().await?;
                     Ok(noted)
                 }
                 .await;
                 if written.is_err() {
                     crate::give_up(&mut connection);
                 }
-                written
+                written.map_err(failed)
             }
 
             async fn delete_before(&self, unix_ms: i64, limit: usize) -> flightpath_types::Result<u64> {
@@ -210,6 +225,9 @@ macro_rules! impl_query_history {
                     );
                     runs.push_bind(unix_ms).push(" ORDER BY ended_unix_ms LIMIT ").push_bind(limit).push(")");
                     deleted += runs.build().execute(&mut *transaction).await.map_err(failed)?.rows_affected();
+                    let mut days = sqlx::QueryBuilder::<$database>::new("DELETE FROM spending WHERE day < ");
+                    days.push_bind(unix_ms.div_euclid(86_400_000));
+                    days.build().execute(&mut *transaction).await.map_err(failed)?;
                     transaction.commit().await.map_err(failed)?;
                     Ok(deleted)
                 }

@@ -7,6 +7,8 @@
 mod insert;
 mod rows;
 #[macro_use]
+mod spending;
+#[macro_use]
 mod history;
 #[macro_use]
 mod models;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use flightpath_types::{Error, QueryRecord, Result};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres};
 
 use crate::InsertError;
 use crate::insert::{self, NewQuery};
+use crate::spending::{self, Spent};
 
 /// How long a connection may take; the spool keeps records that have to wait longer.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -81,7 +82,7 @@ macro_rules! arrays {
 /// What the macros' columns become.
 static INSERT_QUERIES: LazyLock<String> = LazyLock::new(|| {
     let (names, arrays) = (query_columns!(names), query_columns!(arrays));
-    format!("INSERT INTO queries ({names}) SELECT * FROM UNNEST({arrays}) ON CONFLICT DO NOTHING")
+    format!("INSERT INTO queries ({names}) SELECT * FROM UNNEST({arrays}) ON CONFLICT DO NOTHING RETURNING query_id")
 });
 static INSERT_CANDIDATES: LazyLock<String> = LazyLock::new(|| {
     let (names, arrays) = (candidate_columns!(names), candidate_columns!(arrays));
@@ -102,11 +103,13 @@ impl PostgresLog {
 async fn write(connection: &mut PgConnection, records: &[QueryRecord]) -> Result<(), InsertError> {
     let mut queries = records.iter().map(NewQuery::of).collect::<Result<Vec<_>>>()?;
     let mut candidates = insert::candidates(records);
+    let spent = queries.iter().filter_map(Spent::of).collect();
     let mut transaction = connection.begin().await?;
-    let insert = query_columns!(bind_arrays sqlx::query(AssertSqlSafe(INSERT_QUERIES.as_str())), queries;);
-    insert.execute(&mut *transaction).await?;
+    let insert = query_columns!(bind_arrays sqlx::query_as(AssertSqlSafe(INSERT_QUERIES.as_str())), queries;);
+    let written: Vec<(String,)> = insert.fetch_all(&mut *transaction).await?;
     let insert = candidate_columns!(bind_arrays sqlx::query(AssertSqlSafe(INSERT_CANDIDATES.as_str())), candidates;);
     insert.execute(&mut *transaction).await?;
+    add_spending!(Postgres, transaction, spending::of_written(spent, written.into_iter().map(|(id,)| id).collect()));
     Ok(transaction.commit().await?)
 }
 

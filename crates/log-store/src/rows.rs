@@ -1,14 +1,22 @@
 //! A record as a row and back; the same for every database.
 
+use flightpath_querylog::RecordParts;
 use flightpath_types::{
-    CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, PhaseTimes, PredictionSource, QueryId, QueryRecord, Result,
+    CandidateRecord, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, PredictionSource, QueryId, QueryRecord, Result,
 };
 
-/// What is read; some of what is written beside them, the decision holds too.
-pub(crate) const QUERY_COLUMNS: &str = "query_id, started_unix_ms, text, fingerprint, statement_kind, session_id, principal, catalog, \
-     schema_name, dialect, profile, tag, engine, outcome, error_kind, error_message, plan_cache_hit, plan_us, decide_us, queue_us, \
-     first_batch_us, stream_us, total_us, result_rows, result_bytes, features, decision, failovers, usd_actual, \
-     engine_us, memory_bytes, statement_id, warehouse_ms, reconciled_unix_ms";
+/// What is read of these parts; some of what is written beside them, the decision holds too.
+pub(crate) fn query_columns(parts: RecordParts) -> String {
+    let part = |wanted: bool, name: &str, else_is: &str| if wanted { name.to_string() } else { format!("{else_is} AS {name}") };
+    let (text, features) = (part(parts.text, "text", "''"), part(parts.features, "features", "CAST(NULL AS TEXT)"));
+    let decision = part(parts.decision, "decision", "CAST(NULL AS TEXT)");
+    format!(
+        "query_id, started_unix_ms, {text}, fingerprint, statement_kind, session_id, principal, catalog, schema_name, dialect, profile, \
+         tag, engine, outcome, error_kind, error_message, plan_cache_hit, plan_us, decide_us, queue_us, first_batch_us, stream_us, \
+         total_us, result_rows, result_bytes, {features}, {decision}, failovers, usd_actual, engine_us, memory_bytes, statement_id, \
+         warehouse_ms, reconciled_unix_ms"
+    )
+}
 
 pub(crate) const CANDIDATE_COLUMNS: &str = "query_id, position, engine, eligible, chosen, rank, reason, predicted_ms, predicted_usd, \
      predicted_bytes, predicted_memory_bytes, predicted_p95_ms, predicted_memory_p95_bytes, source, observations, predicted_usd_p95";
@@ -40,7 +48,7 @@ pub(crate) struct QueryRow {
     total_us: i64,
     result_rows: i64,
     result_bytes: i64,
-    features: String,
+    features: Option<String>,
     decision: Option<String>,
     failovers: String,
     usd_actual: Option<f64>,
@@ -116,7 +124,10 @@ impl QueryRow {
             dialect: self.dialect,
             profile: self.profile,
             tag: self.tag,
-            features: serde_json::from_str(&self.features).map_err(|_| damaged("features"))?,
+            features: match self.features.as_deref() {
+                Some(features) => serde_json::from_str(features).map_err(|_| damaged("features"))?,
+                None => Features::default(),
+            },
             decision: self.decision.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged("decision"))?,
             engine: self.engine,
             plan_cache_hit: self.plan_cache_hit,

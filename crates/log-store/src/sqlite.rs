@@ -1,5 +1,6 @@
 //! The embedded default: one SQLite file beside the spool.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::InsertError;
 use crate::insert::{self, NewQuery};
+use crate::spending::{self, Spent};
 
 pub struct SqliteLog {
     /// For writing, which SQLite does one at a time. Readers don't wait for it, nor it for them.
@@ -68,13 +70,17 @@ impl SqliteLog {
 
 async fn write(connection: &mut SqliteConnection, records: &[QueryRecord]) -> Result<(), InsertError> {
     let mut transaction = connection.begin().await?;
+    let (mut spent, mut written) = (Vec::new(), HashSet::new());
     for chunk in records.chunks(ROWS_PER_INSERT) {
         let queries = chunk.iter().map(NewQuery::of).collect::<Result<Vec<_>>>()?;
+        spent.extend(queries.iter().filter_map(Spent::of));
         let mut insert = QueryBuilder::<Sqlite>::new(format!("INSERT INTO queries ({}) ", query_columns!(names)));
         insert.push_values(queries, |mut row, values| {
             query_columns!(bind_row row, values;);
         });
-        insert.push(" ON CONFLICT DO NOTHING").build().execute(&mut *transaction).await?;
+        insert.push(" ON CONFLICT DO NOTHING RETURNING query_id");
+        let rows: Vec<(String,)> = insert.build_query_as().fetch_all(&mut *transaction).await?;
+        written.extend(rows.into_iter().map(|(id,)| id));
     }
     let mut candidates = insert::candidates(records);
     while !candidates.is_empty() {
@@ -85,6 +91,7 @@ async fn write(connection: &mut SqliteConnection, records: &[QueryRecord]) -> Re
         });
         insert.push(" ON CONFLICT DO NOTHING").build().execute(&mut *transaction).await?;
     }
+    add_spending!(Sqlite, transaction, spending::of_written(spent, written));
     Ok(transaction.commit().await?)
 }
 

@@ -12,7 +12,8 @@ macro_rules! impl_log_store {
             }
 
             async fn queries(&self, principal: Option<&str>, limit: usize) -> flightpath_types::Result<Vec<flightpath_types::QueryRecord>> {
-                let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {} FROM queries", crate::rows::QUERY_COLUMNS));
+                let columns = crate::rows::query_columns(flightpath_querylog::RecordParts::ALL);
+                let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {columns} FROM queries"));
                 if let Some(principal) = principal {
                     select.push(" WHERE principal = ").push_bind(principal.to_string());
                 }

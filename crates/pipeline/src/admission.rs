@@ -6,14 +6,21 @@
 //! place of the newest query of whoever waits with the most, if that leaves them no worse off than
 //! the newcomer. Nobody is passed over for needing much memory: while the next in turn doesn't fit,
 //! nobody behind is let past.
+//!
+//! What the server does for itself, shadow runs, takes what nobody wants ([`Admission::spare`]), and gives
+//! it back when somebody does.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flightpath_types::{EngineId, Error, ErrorKind, Principal, Result};
+use flightpath_engine::Engine;
+use flightpath_types::{EngineFacts, EngineId, Error, ErrorKind, Principal, Result};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::usage::{Machines, Usage};
 
 #[derive(Debug, Clone)]
 pub struct AdmissionConfig {
@@ -34,6 +41,12 @@ impl Default for AdmissionConfig {
 pub(crate) struct Capacity {
     pub slots: u32,
     pub memory_bytes: u64,
+}
+
+impl Capacity {
+    pub fn of(engine: &dyn Engine, facts: &EngineFacts) -> Self {
+        Self { slots: facts.slots, memory_bytes: engine.memory_bytes_total() }
+    }
 }
 
 /// What one query asks for.
@@ -64,13 +77,30 @@ impl Admission {
         self.gates.get(engine).map_or(0, |gate| u32::try_from(gate.state.lock().queue.len()).unwrap_or(u32::MAX))
     }
 
-    /// Slots in use on average, of late; `None` until it was watched for a while. Queries that ran side
-    /// by side shared the machine, and its price.
-    pub fn utilisation(&self, engine: &EngineId) -> Option<f64> {
+    /// Queries that ran on each machine at once, on average, of late; `None` until it was watched for a
+    /// while. Queries that ran side by side shared the machine, and its price. `machines` are those from now on.
+    pub fn utilisation(&self, engine: &EngineId, machines: Machines) -> Option<f64> {
         let mut state = self.gates.get(engine)?.state.lock();
         let now = Instant::now();
         state.note_usage(now);
+        state.usage.on(machines);
         state.usage.mean(now)
+    }
+
+    /// Waits until a slot and memory are free that nobody waits for. Who holds them has to stop when it's
+    /// told to ([`Spare::wanted`]): a query of a client's wants them.
+    pub async fn spare(&self, engine: &EngineId, capacity: Capacity, memory_bytes: u64) -> Result<Spare> {
+        let gate = self.gates.get(engine).ok_or_else(|| Error::internal(format!("engine `{engine}` has no slots")))?;
+        loop {
+            // Before looking: what changes in between is told, too.
+            let changed = gate.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(spare) = gate.spare(capacity, memory_bytes) {
+                return Ok(spare);
+            }
+            changed.await;
+        }
     }
 
     /// Waits for this query's turn. `capacity` is what the engine has now: it may have grown or
@@ -114,6 +144,19 @@ pub(crate) struct Permit {
     gate: Arc<Gate>,
     principal: Principal,
     memory_bytes: u64,
+    since: Instant,
+    billed: Duration,
+}
+
+impl Permit {
+    fn new(gate: &Arc<Gate>, principal: Principal, memory_bytes: u64) -> Self {
+        Self { gate: gate.clone(), principal, memory_bytes, since: Instant::now(), billed: Duration::ZERO }
+    }
+
+    /// Of the time that the slot was held, the query pays for this much.
+    pub fn bill(&mut self, billed: Duration) {
+        self.billed = billed;
+    }
 }
 
 impl Drop for Permit {
@@ -121,6 +164,35 @@ impl Drop for Permit {
         let turns = {
             let mut state = self.gate.state.lock();
             state.leave(&self.principal, self.memory_bytes);
+            state.usage.correct(self.since.elapsed(), self.billed);
+            state.next_turns()
+        };
+        self.gate.give(turns);
+    }
+}
+
+/// A slot and its memory that nobody else wants.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    gate: Arc<Gate>,
+    number: u64,
+    memory_bytes: u64,
+    wanted: CancellationToken,
+}
+
+impl Spare {
+    /// Completes when somebody waits for it: it has to be dropped then.
+    pub async fn wanted(&self) {
+        self.wanted.cancelled().await;
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        let turns = {
+            let mut state = self.gate.state.lock();
+            state.spares.remove(&self.number);
+            state.memory_used = state.memory_used.saturating_sub(self.memory_bytes);
             state.next_turns()
         };
         self.gate.give(turns);
@@ -130,14 +202,21 @@ impl Drop for Permit {
 #[derive(Debug, Default)]
 struct Gate {
     state: Mutex<State>,
+    /// For whoever waits for what is spare.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     slots_max: u32,
     memory_max: u64,
+    /// By queries of clients.
     slots_used: u32,
+    /// By whomever.
     memory_used: u64,
+    /// Slots that are taken because nobody wanted them.
+    spares: HashMap<u64, CancellationToken>,
+    spares_given: u64,
     /// Of everybody who runs or waits.
     principals: HashMap<Principal, Share>,
     turns: u64,
@@ -145,42 +224,6 @@ struct State {
     /// In order of arrival.
     queue: Vec<Waiter>,
     arrivals: u64,
-}
-
-/// How many slots were in use; what is long past counts less.
-#[derive(Debug)]
-struct Usage {
-    since: Instant,
-    noted: Instant,
-    /// Seconds times slots, and seconds; both fading.
-    used: f64,
-    all: f64,
-}
-
-impl Default for Usage {
-    fn default() -> Self {
-        let now = Instant::now();
-        Self { since: now, noted: now, used: 0.0, all: 0.0 }
-    }
-}
-
-impl Usage {
-    /// What is this long past counts by 1/e.
-    const FADES_SECONDS: f64 = 3_600.0;
-    const WATCHED_MIN: Duration = Duration::from_secs(600);
-
-    /// Until now so many were in use.
-    fn note(&mut self, slots: u32, now: Instant) {
-        let seconds = now.saturating_duration_since(self.noted).as_secs_f64();
-        let kept = (-seconds / Self::FADES_SECONDS).exp();
-        self.used = self.used * kept + seconds * f64::from(slots);
-        self.all = self.all * kept + seconds;
-        self.noted = now;
-    }
-
-    fn mean(&self, now: Instant) -> Option<f64> {
-        (now.saturating_duration_since(self.since) >= Self::WATCHED_MIN && self.all > 0.0).then(|| (self.used / self.all).max(0.0))
-    }
 }
 
 #[derive(Debug, Default)]
@@ -235,10 +278,12 @@ impl Gate {
         let memory_bytes = demand.memory_bytes.min(state.memory_max);
         let entered = if state.queue.is_empty() && state.fits(memory_bytes) {
             state.join(demand.principal, memory_bytes);
-            Entered::Admitted(Permit { gate: self.clone(), principal: demand.principal.clone(), memory_bytes })
+            Entered::Admitted(Permit::new(self, demand.principal.clone(), memory_bytes))
         } else if state.queue.len() < queue_max || state.make_room(demand.principal) {
             let (turn, receiver) = oneshot::channel();
             let arrival = state.enqueue(demand.principal.clone(), memory_bytes, turn);
+            // Whoever waits isn't to wait for what the server does for itself.
+            state.spares.values().for_each(CancellationToken::cancel);
             Entered::Waiting(Place { gate: self.clone(), arrival }, receiver)
         } else {
             Entered::Full
@@ -251,15 +296,32 @@ impl Gate {
     /// Outside the lock: a permit whose receiver has gone is dropped here and takes it again.
     fn give(self: &Arc<Self>, turns: Vec<Waiter>) {
         for Waiter { principal, memory_bytes, turn, .. } in turns {
-            drop(turn.send(Permit { gate: self.clone(), principal, memory_bytes }));
+            drop(turn.send(Permit::new(self, principal, memory_bytes)));
         }
+        self.changed.notify_waiters();
+    }
+
+    fn spare(self: &Arc<Self>, capacity: Capacity, memory_bytes: u64) -> Option<Spare> {
+        let mut state = self.state.lock();
+        state.slots_max = capacity.slots.max(1);
+        state.memory_max = capacity.memory_bytes;
+        let memory_bytes = memory_bytes.min(state.memory_max);
+        if !state.queue.is_empty() || !state.fits(memory_bytes) {
+            return None;
+        }
+        let (number, wanted) = (state.spares_given, CancellationToken::new());
+        state.spares_given += 1;
+        state.memory_used = state.memory_used.saturating_add(memory_bytes);
+        state.spares.insert(number, wanted.clone());
+        Some(Spare { gate: self.clone(), number, memory_bytes, wanted })
     }
 }
 
 impl State {
     fn fits(&self, memory_bytes: u64) -> bool {
         let memory = self.memory_used.saturating_add(memory_bytes) <= self.memory_max;
-        self.slots_used < self.slots_max && (memory || self.slots_used == 0)
+        let taken = self.slots_used.saturating_add(u32::try_from(self.spares.len()).unwrap_or(u32::MAX));
+        taken < self.slots_max && (memory || taken == 0)
     }
 
     fn note_usage(&mut self, now: Instant) {
@@ -343,6 +405,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     const ONE: Capacity = Capacity { slots: 1, memory_bytes: 100 };
@@ -454,21 +518,43 @@ mod tests {
         assert!(admission.gates[&id].state.lock().principals.is_empty());
     }
 
-    #[test]
-    fn utilisation_is_the_slots_in_use_of_late_and_unknown_at_first() {
-        let start = Instant::now();
-        let at = |minutes: u64| start + Duration::from_secs(60 * minutes);
-        let mut usage = Usage { since: start, noted: start, used: 0.0, all: 0.0 };
-        usage.note(1, at(5));
-        assert_eq!(usage.mean(at(5)), None);
-        usage.note(0, at(20));
-        assert!((usage.mean(at(20)).unwrap() - 0.2).abs() < 0.05);
-        // Six at once for a while: more than one on average.
-        usage.note(6, at(80));
-        assert!(usage.mean(at(80)).unwrap() > 3.0);
-        // Hours of rest later, the beginning hardly counts.
-        usage.note(0, at(900));
-        assert!(usage.mean(at(900)).unwrap() < 0.01);
+    #[tokio::test]
+    async fn what_is_spare_is_given_back_when_a_query_wants_it() {
+        let (admission, id) = admission(4, 60_000);
+        let spare = admission.spare(&id, ONE, 10).await.unwrap();
+        assert!(admission.spare(&id, ONE, 10).now_or_never().is_none(), "there's no other");
+        assert!(spare.wanted().now_or_never().is_none(), "nobody waits yet");
+        let waiter = wait_as(&admission, &id, "a", 0).await;
+        spare.wanted().await;
+        drop(spare);
+        let permit = waiter.await.unwrap().unwrap();
+        // Who waits for something spare gets it when nobody else does, and not before.
+        let background = tokio::spawn({
+            let (admission, id) = (admission.clone(), id.clone());
+            async move { admission.spare(&id, ONE, 10).await }
+        });
+        let next = wait_as(&admission, &id, "b", 0).await;
+        drop(permit);
+        let permit = next.await.unwrap().unwrap();
+        assert!(!background.is_finished());
+        drop(permit);
+        let spare = background.await.unwrap().unwrap();
+        drop(spare);
+        let state = admission.gates[&id].state.lock();
+        assert_eq!((state.slots_used, state.memory_used, state.spares.len()), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn memory_that_is_spare_is_given_back_too() {
+        let (admission, id) = admission(4, 60_000);
+        let many = Capacity { slots: 8, memory_bytes: 100 };
+        let spare = admission.spare(&id, many, 60).await.unwrap();
+        let beside = admit(&admission, &id, many, "a", 40).await.unwrap();
+        assert!(spare.wanted().now_or_never().is_none(), "there was room for both");
+        let waiter = wait_as(&admission, &id, "a", 1).await;
+        spare.wanted().await;
+        drop(spare);
+        drop((waiter.await.unwrap().unwrap(), beside));
     }
 
     #[tokio::test]

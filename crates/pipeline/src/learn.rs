@@ -78,11 +78,12 @@ pub(crate) struct Bill {
 }
 
 impl Bill {
-    /// US dollars that the run added.
-    pub fn usd(&self, engine_us: u64, result_bytes: u64) -> f64 {
+    /// US dollars that the run added, and the time that was billed.
+    pub fn settle(&self, engine_us: u64, result_bytes: u64) -> (f64, Duration) {
         let waited_ms = self.facts.pricing.wait_ms();
         let run_ms = (engine_us as f64 / 1000.0 - waited_ms).max(0.0);
-        marginal_usd(run_ms, self.scan_bytes, result_bytes, &self.facts)
+        let billed = Duration::try_from_secs_f64(run_ms / 1000.0).unwrap_or_default();
+        (marginal_usd(run_ms, self.scan_bytes, result_bytes, &self.facts), billed)
     }
 }
 

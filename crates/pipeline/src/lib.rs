@@ -25,6 +25,7 @@ mod shadow;
 mod stream;
 mod submitted;
 mod trace;
+mod usage;
 mod watch;
 
 pub use administrators::Administrators;

@@ -177,19 +177,23 @@ impl QueryToken<Running> {
         }
     }
 
-    /// `waited`: for the engine, after the first batch. A stream that is dropped before has no bill.
-    pub fn finish(mut self, result: Result<(), &Error>, waited: Duration, bill: Option<Bill>) {
+    /// `waited`: for the engine, after the first batch. A stream that is dropped before has no bill. The
+    /// engine's time that the query pays for.
+    pub fn finish(mut self, result: Result<(), &Error>, waited: Duration, bill: Option<Bill>) -> Duration {
+        let mut billed = Duration::ZERO;
         let stream_us = micros(self.stage.first_batch.elapsed());
         if let Some(record) = &mut self.draft.record {
             record.times.stream_us = stream_us;
             record.times.engine_us = record.times.engine_us.saturating_add(micros(waited));
             if let Some(bill) = bill {
-                record.usd_actual = Some(bill.usd(record.times.engine_us, record.bytes));
+                let (usd, time) = bill.settle(record.times.engine_us, record.bytes);
+                (record.usd_actual, billed) = (Some(usd), time);
                 record.memory_bytes = bill.findings.memory_bytes_peak();
                 record.statement_id = bill.findings.statement_id().map(str::to_string);
             }
         }
         self.draft.finish(result);
+        billed
     }
 }
 

@@ -18,6 +18,7 @@ use parking_lot::RwLock;
 use tracing::Instrument;
 
 use crate::administrators::Administrators;
+use crate::admission::Admission;
 use crate::config::{DataPrices, LiveConfig, PipelineConfig};
 use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
@@ -29,6 +30,7 @@ use crate::shadow::Shadow;
 use crate::stream::{Begun, Registered, Registry, StampedStream};
 use crate::submitted::{SubmittedQueries, SubmittedQuery, describe, local_batches, planned_of};
 use crate::trace;
+use crate::usage::Machines;
 use crate::watch::{DecisionHub, DecisionWatch};
 
 /// How long a drain waits for clients to fetch what they have just submitted.
@@ -65,7 +67,8 @@ impl Pipeline {
     ) -> Self {
         let submitted = SubmittedQueries::new(config.ticket_lifetime, config.submitted_max);
         let LiveConfig { profiles, admission, escalation, shadow, timeout, data_prices, administrators: named } = config.live;
-        let shadow = Shadow::new(shadow, engines.clone(), shadow_log, predictor.clone());
+        let admission = Arc::new(Admission::new(engines.iter().map(|engine| engine.id().clone()), admission));
+        let shadow = Shadow::new(shadow, engines.clone(), admission.clone(), shadow_log, predictor.clone());
         let administrators = config.administrators;
         administrators.replace(named);
         let runner = Runner::new(engines, predictor.clone(), admission, config.hold, escalation);
@@ -122,7 +125,8 @@ impl Pipeline {
         let facts = engine.facts();
         let queued = facts.queued.saturating_add(self.runner.admission.waiting(engine.id()));
         let pricing = self.data_prices.read().on(facts.pricing);
-        let pricing = match self.runner.admission.utilisation(engine.id()) {
+        let machines = Machines { count: engine.machines(), others_running: engine.others_running() };
+        let pricing = match self.runner.admission.utilisation(engine.id(), machines) {
             Some(measured) => pricing.with_utilisation(measured),
             None => pricing,
         };
@@ -166,9 +170,11 @@ impl Pipeline {
         finished
     }
 
-    /// Forgets submitted queries whose tickets have expired; called now and then.
+    /// Forgets submitted queries whose tickets have expired, and looks how busy the engines' machines are,
+    /// which nobody may have asked for; called now and then.
     pub fn expire(&self) {
         self.submitted.expire();
+        self.engine_facts();
     }
 
     /// Brings the quarantine in line with the log's database: what others found, what was lifted.

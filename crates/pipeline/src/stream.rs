@@ -89,7 +89,7 @@ pub(crate) struct StampedStream {
     engine_time: Duration,
     waiting_since: Option<Instant>,
     _registered: Registered,
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl StampedStream {
@@ -114,14 +114,17 @@ impl StampedStream {
             engine_time: Duration::ZERO,
             waiting_since: None,
             _registered: registered,
-            _permit: begun.permit,
+            permit: begun.permit,
         }
     }
 
     fn end(&mut self, result: Result<()>) -> Poll<Option<Result<RecordBatch>>> {
         if let Some((stream, token)) = self.running.take() {
             drop(stream);
-            token.finish(result.as_ref().copied(), self.engine_time, self.bill.take());
+            let billed = token.finish(result.as_ref().copied(), self.engine_time, self.bill.take());
+            if let Some(permit) = &mut self.permit {
+                permit.bill(billed);
+            }
         }
         if let (Some(observed), Ok(())) = (self.observed.take(), &result) {
             observed.finish();
@@ -131,7 +134,7 @@ impl StampedStream {
             (Some(lesson), Err(error)) if error.kind() == ErrorKind::DeadlineExceeded => lesson.cut_short(self.engine_time),
             (_, _) => {}
         }
-        self._permit = None;
+        self.permit = None;
         match result {
             Ok(()) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(error))),

@@ -18,9 +18,38 @@ pub struct HistoryFilter {
     pub fingerprint: Option<Fingerprint>,
     pub outcome: Option<Outcome>,
     pub tag: Option<String>,
+    /// This one alone.
+    pub query_id: Option<QueryId>,
 }
 
-/// Where a page ended: the next one holds what is older. Ids break ties between queries of one
+/// What of a record is read that is large, or costs to take apart. The rest is read always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordParts {
+    /// Else empty.
+    pub text: bool,
+    /// Else those of a query that reads nothing.
+    pub features: bool,
+    /// Else none.
+    pub decision: bool,
+}
+
+impl RecordParts {
+    pub const ALL: Self = Self { text: true, features: true, decision: true };
+}
+
+/// One page of records.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRequest<'a> {
+    pub filter: &'a HistoryFilter,
+    /// Where the page before ended.
+    pub after: Option<PageKey>,
+    /// Else newest first.
+    pub oldest_first: bool,
+    pub parts: RecordParts,
+    pub limit: usize,
+}
+
+/// Where a page ended: the next one holds what comes behind it. Ids break ties between queries of one
 /// millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageKey {
@@ -101,8 +130,13 @@ pub struct Cost {
 /// The record as it is asked by consoles and services.
 #[async_trait]
 pub trait QueryHistory: Send + Sync {
-    /// Newest first, from behind `after`, at most `limit`.
-    async fn page(&self, filter: &HistoryFilter, after: Option<PageKey>, limit: usize) -> Result<Vec<QueryRecord>>;
+    /// In the order of time, from behind `after`, at most `limit`.
+    async fn read_page(&self, request: &PageRequest<'_>) -> Result<Vec<QueryRecord>>;
+
+    /// Whole records, newest first.
+    async fn page(&self, filter: &HistoryFilter, after: Option<PageKey>, limit: usize) -> Result<Vec<QueryRecord>> {
+        self.read_page(&PageRequest { filter, after, oldest_first: false, parts: RecordParts::ALL, limit }).await
+    }
 
     /// One query, if it is this principal's (anybody's, for `None`).
     async fn query(&self, query_id: QueryId, principal: Option<&str>) -> Result<Option<QueryRecord>>;
@@ -112,9 +146,9 @@ pub trait QueryHistory: Send + Sync {
     /// is pays for the time added, whoever woke it.
     async fn savings(&self, principal: Option<&str>, since_unix_ms: i64, baseline: &Baseline) -> Result<Vec<DaySavings>>;
 
-    /// What each profile has spent on queries that began since then, in US dollars: what they cost,
-    /// or were predicted to.
-    async fn spending(&self, since_unix_ms: i64) -> Result<Vec<(String, f64)>>;
+    /// What each profile has spent on queries that began on this day (since the Unix epoch, UTC), in US
+    /// dollars: what they cost, or were predicted to. Costs the same however many there were.
+    async fn spending(&self, day: i64) -> Result<Vec<(String, f64)>>;
 
     /// Databricks' queries that began in this time and whose cost hasn't been checked yet, oldest
     /// first, at most `limit`.

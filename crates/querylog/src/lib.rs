@@ -14,8 +14,8 @@ mod spool;
 use async_trait::async_trait;
 use flightpath_types::{CandidateRecord, QueryRecord, Result};
 
-pub use history::{Baseline, Cost, DaySavings, HistoryFilter, PageKey, QueryHistory, Unreconciled};
-pub use models::{MODEL_BYTES_MAX, ModelStore};
+pub use history::{Baseline, Cost, DaySavings, HistoryFilter, PageKey, PageRequest, QueryHistory, RecordParts, Unreconciled};
+pub use models::{KeptModel, MODEL_BYTES_MAX, ModelStore};
 pub use recorder::{RecordObserver, Recorder, RecorderConfig, RecorderStats};
 pub use retention::{RetentionConfig, forget, keep_retention};
 pub use shadow::{ShadowLog, Store};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use flightpath_querylog::{
-    Baseline, Cost, DaySavings, HistoryFilter, LogStore, ModelStore, PageKey, QueryHistory, ShadowLog, Store, Unreconciled,
+    Baseline, Cost, DaySavings, KeptModel, LogStore, ModelStore, PageRequest, QueryHistory, ShadowLog, Store, Unreconciled,
 };
 use flightpath_types::{CandidateRecord, EngineId, Fingerprint, Quarantined, QueryId, QueryRecord, Result, ShadowRun};
 use tokio::sync::OnceCell;
@@ -45,8 +45,8 @@ impl LogStore for LazyLog {
 
 #[async_trait]
 impl QueryHistory for LazyLog {
-    async fn page(&self, filter: &HistoryFilter, after: Option<PageKey>, limit: usize) -> Result<Vec<QueryRecord>> {
-        self.store().await?.page(filter, after, limit).await
+    async fn read_page(&self, request: &PageRequest<'_>) -> Result<Vec<QueryRecord>> {
+        self.store().await?.read_page(request).await
     }
 
     async fn query(&self, query_id: QueryId, principal: Option<&str>) -> Result<Option<QueryRecord>> {
@@ -57,8 +57,8 @@ impl QueryHistory for LazyLog {
         self.store().await?.savings(principal, since_unix_ms, baseline).await
     }
 
-    async fn spending(&self, since_unix_ms: i64) -> Result<Vec<(String, f64)>> {
-        self.store().await?.spending(since_unix_ms).await
+    async fn spending(&self, day: i64) -> Result<Vec<(String, f64)>> {
+        self.store().await?.spending(day).await
     }
 
     async fn unreconciled(&self, from_unix_ms: i64, until_unix_ms: i64, limit: usize) -> Result<Vec<Unreconciled>> {
@@ -76,12 +76,16 @@ impl QueryHistory for LazyLog {
 
 #[async_trait]
 impl ModelStore for LazyLog {
-    async fn load(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    async fn load(&self, name: &str) -> Result<Option<KeptModel>> {
         self.store().await?.load(name).await
     }
 
-    async fn save(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.store().await?.save(name, bytes).await
+    async fn revision(&self, name: &str) -> Result<Option<u64>> {
+        self.store().await?.revision(name).await
+    }
+
+    async fn save(&self, name: &str, contents: &[u8], replaces: Option<u64>) -> Result<Option<u64>> {
+        self.store().await?.save(name, contents, replaces).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! `system.queries`, `system.decisions`, `system.savings`, `system.engines`, `system.tables`: what the server knows
 //! of itself, as tables.
 
+mod records;
 mod savings;
 pub(crate) mod workers;
 
@@ -11,30 +12,27 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array,
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use flightpath_catalog::{AccessRules, AsOf, Catalog, LocalCatalog, SystemTable};
+use flightpath_catalog::{AccessRules, AsOf, Catalog, LocalCatalog, SystemRows, SystemScan, SystemTable};
 use flightpath_engine::Engine;
 use flightpath_pipeline::Administrators;
-use flightpath_querylog::{Recorder, Store};
+use flightpath_querylog::{HistoryFilter, RecordParts, Recorder, Store};
 use flightpath_types::{EngineState, Error, Principal, QueryId, QueryRecord, Result};
+use futures::StreamExt;
 use savings::Savings;
 
 /// A query that has ended is in its table when it is read, unless the log's database is this far behind.
 const CATCH_UP_MAX: Duration = Duration::from_millis(500);
+/// Comparisons that `system.shadow_runs` shows at most: the newest.
+const SHADOW_RUNS_MAX: usize = 100_000;
 
 /// What the log's tables read from.
 pub(crate) struct LogSource {
     pub store: Arc<dyn Store>,
     pub recorder: Recorder,
+    /// Records that one scan may go through.
     pub rows_max: usize,
     /// Who sees what everybody did.
     pub administrators: Arc<Administrators>,
-}
-
-impl LogSource {
-    async fn queries(&self, principal: &Principal) -> Result<Vec<QueryRecord>> {
-        self.recorder.flush(CATCH_UP_MAX).await;
-        self.store.queries(self.administrators.scope(principal), self.rows_max).await
-    }
 }
 
 /// Registers all of them. `engines` are weak so that a table can't keep an engine from ending.
@@ -82,7 +80,11 @@ fn schema(columns: &[(&str, DataType, bool)]) -> SchemaRef {
 }
 
 fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<Vec<RecordBatch>> {
-    RecordBatch::try_new(schema, columns).map(|b| vec![b]).map_err(|e| Error::internal(format!("system table: {e}")))
+    one_batch(schema, columns).map(|batch| vec![batch])
+}
+
+fn one_batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    RecordBatch::try_new(schema, columns).map_err(|e| Error::internal(format!("system table: {e}")))
 }
 
 fn text<'a, T>(rows: &'a [T], get: impl Fn(&'a T) -> Option<&'a str>) -> ArrayRef {
@@ -161,8 +163,34 @@ impl SystemTable for Queries {
         ])
     }
 
-    async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
-        let rows = self.log.queries(principal).await?;
+    fn ordered_by(&self) -> Option<usize> {
+        self.schema().index_of("started_at").ok()
+    }
+
+    fn scan(self: Arc<Self>, principal: Principal, wanted: SystemScan) -> SystemRows {
+        let schema = self.schema();
+        let looks_at = |names: &[&str]| wanted.columns.iter().any(|column| names.contains(&schema.field(*column).name().as_str()));
+        let parts = RecordParts {
+            text: looks_at(&["text"]),
+            features: looks_at(&["tables", "files", "files_total", "scan_bytes", "scan_rows"]),
+            decision: looks_at(&[
+                "reason",
+                "predicted_ms",
+                "predicted_usd",
+                "predicted_memory_bytes",
+                "predicted_p95_ms",
+                "predicted_usd_p95",
+                "predicted_memory_p95_bytes",
+            ]),
+        };
+        let filter = records::filter(&wanted.conditions, &schema);
+        let asked = records::Asked { filter, oldest_first: wanted.oldest_first, parts };
+        records::pages(self.log.clone(), principal, asked).map(move |page| self.batch_of(&page?)).boxed()
+    }
+}
+
+impl Queries {
+    fn batch_of(&self, rows: &[QueryRecord]) -> Result<RecordBatch> {
         let ids: Vec<String> = rows.iter().map(|r| r.query_id.to_string()).collect();
         let fingerprints: Vec<Option<String>> = rows.iter().map(|r| r.fingerprint.map(|f| f.to_string())).collect();
         let failovers: Vec<String> = rows.iter().map(|r| r.failovers.join("; ")).collect();
@@ -172,50 +200,50 @@ impl SystemTable for Queries {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from_iter_values(&ids)),
             Arc::new(started.with_timezone("UTC")),
-            text(&rows, |r| Some(&r.text)),
+            text(rows, |r| Some(&r.text)),
             Arc::new(fingerprints.iter().map(|f| f.as_deref()).collect::<StringArray>()),
-            text(&rows, |r| Some(&r.statement_kind)),
-            text(&rows, |r| r.session_id.as_deref()),
-            text(&rows, |r| Some(&r.principal)),
-            text(&rows, |r| Some(&r.catalog)),
-            text(&rows, |r| Some(&r.schema)),
-            text(&rows, |r| Some(&r.dialect)),
-            text(&rows, |r| r.profile.as_deref()),
-            text(&rows, |r| r.tag.as_deref()),
-            text(&rows, |r| r.engine.as_deref()),
-            text(&rows, |r| r.decision.as_ref().map(|d| d.reason.as_str())),
-            text(&rows, |r| Some(r.outcome.as_str())),
-            text(&rows, |r| r.error_kind.map(|k| k.as_str())),
-            text(&rows, |r| r.error_message.as_deref()),
+            text(rows, |r| Some(&r.statement_kind)),
+            text(rows, |r| r.session_id.as_deref()),
+            text(rows, |r| Some(&r.principal)),
+            text(rows, |r| Some(&r.catalog)),
+            text(rows, |r| Some(&r.schema)),
+            text(rows, |r| Some(&r.dialect)),
+            text(rows, |r| r.profile.as_deref()),
+            text(rows, |r| r.tag.as_deref()),
+            text(rows, |r| r.engine.as_deref()),
+            text(rows, |r| r.decision.as_ref().map(|d| d.reason.as_str())),
+            text(rows, |r| Some(r.outcome.as_str())),
+            text(rows, |r| r.error_kind.map(|k| k.as_str())),
+            text(rows, |r| r.error_message.as_deref()),
             Arc::new(StringArray::from_iter_values(&failovers)),
             Arc::new(StringArray::from_iter_values(&tables)),
-            long(&rows, |r| Some(r.features.files)),
-            long(&rows, |r| Some(r.features.files_total)),
-            long(&rows, |r| Some(r.features.scan_bytes)),
-            long(&rows, |r| r.features.scan_rows),
-            boolean(&rows, |r| r.plan_cache_hit),
-            double(&rows, |r| milliseconds(r.times.plan_us)),
-            double(&rows, |r| milliseconds(r.times.decide_us)),
-            double(&rows, |r| milliseconds(r.times.queue_us)),
-            double(&rows, |r| milliseconds(r.times.first_batch_us)),
-            double(&rows, |r| milliseconds(r.times.stream_us)),
-            double(&rows, |r| milliseconds(r.times.total_us)),
-            long(&rows, |r| Some(r.rows)),
-            long(&rows, |r| Some(r.bytes)),
-            maybe_double(&rows, |r| r.predicted().map(|n| n.latency_ms)),
-            maybe_double(&rows, |r| r.predicted().map(|n| n.usd)),
-            maybe_double(&rows, |r| r.usd_actual),
-            double(&rows, |r| milliseconds(r.times.engine_us)),
-            long(&rows, |r| r.predicted().map(|n| n.memory_bytes)),
-            long(&rows, |r| r.memory_bytes),
-            text(&rows, |r| r.statement_id.as_deref()),
-            maybe_double(&rows, |r| r.warehouse_ms),
+            long(rows, |r| Some(r.features.files)),
+            long(rows, |r| Some(r.features.files_total)),
+            long(rows, |r| Some(r.features.scan_bytes)),
+            long(rows, |r| r.features.scan_rows),
+            boolean(rows, |r| r.plan_cache_hit),
+            double(rows, |r| milliseconds(r.times.plan_us)),
+            double(rows, |r| milliseconds(r.times.decide_us)),
+            double(rows, |r| milliseconds(r.times.queue_us)),
+            double(rows, |r| milliseconds(r.times.first_batch_us)),
+            double(rows, |r| milliseconds(r.times.stream_us)),
+            double(rows, |r| milliseconds(r.times.total_us)),
+            long(rows, |r| Some(r.rows)),
+            long(rows, |r| Some(r.bytes)),
+            maybe_double(rows, |r| r.predicted().map(|n| n.latency_ms)),
+            maybe_double(rows, |r| r.predicted().map(|n| n.usd)),
+            maybe_double(rows, |r| r.usd_actual),
+            double(rows, |r| milliseconds(r.times.engine_us)),
+            long(rows, |r| r.predicted().map(|n| n.memory_bytes)),
+            long(rows, |r| r.memory_bytes),
+            text(rows, |r| r.statement_id.as_deref()),
+            maybe_double(rows, |r| r.warehouse_ms),
             Arc::new(reconciled.with_timezone("UTC")),
-            maybe_double(&rows, |r| r.predicted().map(|n| n.latency_p95_ms)),
-            maybe_double(&rows, |r| r.predicted().map(|n| n.usd_p95)),
-            long(&rows, |r| r.predicted().map(|n| n.memory_p95_bytes)),
+            maybe_double(rows, |r| r.predicted().map(|n| n.latency_p95_ms)),
+            maybe_double(rows, |r| r.predicted().map(|n| n.usd_p95)),
+            long(rows, |r| r.predicted().map(|n| n.memory_p95_bytes)),
         ];
-        batch(self.schema(), columns)
+        one_batch(self.schema(), columns)
     }
 }
 
@@ -256,8 +284,18 @@ impl SystemTable for Decisions {
         ])
     }
 
-    async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
-        let records = self.log.queries(principal).await?;
+    fn scan(self: Arc<Self>, principal: Principal, wanted: SystemScan) -> SystemRows {
+        let filter = records::filter(&wanted.conditions, &self.schema());
+        // An engine of this table's is one that was considered, which the filter's isn't.
+        let filter = HistoryFilter { query_id: filter.query_id, ..HistoryFilter::default() };
+        let parts = RecordParts { text: false, features: false, decision: true };
+        let asked = records::Asked { filter, oldest_first: false, parts };
+        records::pages(self.log.clone(), principal, asked).map(move |page| self.batch_of(&page?)).boxed()
+    }
+}
+
+impl Decisions {
+    fn batch_of(&self, records: &[QueryRecord]) -> Result<RecordBatch> {
         let rows: Vec<_> = records.iter().flat_map(QueryRecord::candidates).collect();
         let id = |id: &QueryId| id.to_string();
         let columns: Vec<ArrayRef> = vec![
@@ -277,7 +315,7 @@ impl SystemTable for Decisions {
             double(&rows, |r| r.predicted_usd_p95),
             long(&rows, |r| Some(r.predicted_memory_p95_bytes)),
         ];
-        batch(self.schema(), columns)
+        one_batch(self.schema(), columns)
     }
 }
 
@@ -300,7 +338,7 @@ impl SystemTable for ShadowRuns {
     }
 
     async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
-        let rows = self.log.store.shadow_runs(self.log.administrators.scope(principal), self.log.rows_max).await?;
+        let rows = self.log.store.shadow_runs(self.log.administrators.scope(principal), self.log.rows_max.min(SHADOW_RUNS_MAX)).await?;
         let ids: Vec<(String, String)> = rows.iter().map(|r| (r.query_id.to_string(), r.fingerprint.to_string())).collect();
         let ended = rows.iter().map(|r| Some(r.ended_unix_ms.saturating_mul(1000))).collect::<TimestampMicrosecondArray>();
         let columns: Vec<ArrayRef> = vec![

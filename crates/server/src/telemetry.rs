@@ -40,7 +40,7 @@ pub(crate) async fn start_supervised() -> Telemetry {
         Err(error) => (Telemetry::default(), Some(error)),
     };
     if let Some(error) = error {
-        tracing::warn!(%error, "the worker sends no traces");
+        tracing::warn!(%error, "the worker sends no traces and no logs");
     }
     telemetry
 }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::{BatchLogProcessor, LogBatch, LogExporter, LogProcessor, SdkLogRecord};
 use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
@@ -22,17 +24,27 @@ const EXPORT_MAX: Duration = Duration::from_secs(5);
 /// First pause after a failure; doubles up to the second.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Spans that wait to be sent; about a kilobyte each.
-pub(crate) const QUEUE_SPANS_MAX: usize = 4096;
+/// Spans, or lines of the log, that wait to be sent; about a kilobyte each.
+pub(crate) const QUEUE_MAX: usize = 4096;
 
-/// One collector's health, shared by all that is sent to it.
+/// What a collector takes, or doesn't: one for traces needn't know logs, and mustn't lose its traces
+/// for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signals {
+    SpansAndMetrics,
+    Logs,
+}
+
+/// A collector's health, as far as these signals go.
 #[derive(Debug)]
 pub(crate) struct Collector {
     endpoint: String,
+    signals: Signals,
     runtime: Handle,
     outage: Mutex<Option<Outage>>,
-    dropped_spans: AtomicU64,
-    queued_spans: AtomicUsize,
+    /// Spans or lines, ever and now.
+    dropped: AtomicU64,
+    queued: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -45,18 +57,37 @@ struct Outage {
 
 impl Collector {
     /// Exports run on the current tokio runtime.
-    pub fn new(endpoint: &str) -> Arc<Self> {
+    pub fn new(endpoint: &str, signals: Signals) -> Arc<Self> {
         Arc::new(Self {
             endpoint: endpoint.to_string(),
+            signals,
             runtime: Handle::current(),
             outage: Mutex::new(None),
-            dropped_spans: AtomicU64::new(0),
-            queued_spans: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            queued: AtomicUsize::new(0),
         })
     }
 
-    pub fn dropped_spans(&self) -> u64 {
-        self.dropped_spans.load(Ordering::Relaxed)
+    /// Spans, or lines of the log.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Whether there's a place for one more; it's counted then. Without one it's dropped, and counted as that.
+    fn enter_queue(&self) -> bool {
+        let entered = self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < QUEUE_MAX).then_some(n + 1)).is_ok();
+        if !entered {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        entered
+    }
+
+    /// So many have left the queue, and were sent or not.
+    fn left_queue(&self, count: usize, sent: bool) {
+        self.queued.fetch_sub(count, Ordering::AcqRel);
+        if !sent {
+            self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+        }
     }
 
     /// Whether an export is worth a try now.
@@ -87,8 +118,15 @@ impl Collector {
                 outage.ask_again = now + outage.pause;
             }
             None => {
-                *outage = Some(Outage { since: now, ask_again: now + PAUSE_MIN, pause: PAUSE_MIN, dropped_before: self.dropped_spans() });
-                tracing::warn!(endpoint = %self.endpoint, why, "the telemetry collector takes nothing; what is to be sent is dropped until it does");
+                *outage = Some(Outage { since: now, ask_again: now + PAUSE_MIN, pause: PAUSE_MIN, dropped_before: self.dropped() });
+                match self.signals {
+                    Signals::SpansAndMetrics => {
+                        tracing::warn!(endpoint = %self.endpoint, why, "the telemetry collector takes nothing; what is to be sent is dropped until it does");
+                    }
+                    Signals::Logs => {
+                        tracing::warn!(endpoint = %self.endpoint, why, "the telemetry collector takes no logs; they are dropped until it does");
+                    }
+                }
             }
         }
         false
@@ -96,8 +134,15 @@ impl Collector {
 
     fn recovered(&self) {
         if let Some(outage) = self.outage.lock().take() {
-            let dropped_spans = self.dropped_spans() - outage.dropped_before;
-            tracing::info!(endpoint = %self.endpoint, seconds = outage.since.elapsed().as_secs(), dropped_spans, "the telemetry collector is back");
+            let (seconds, dropped) = (outage.since.elapsed().as_secs(), self.dropped() - outage.dropped_before);
+            match self.signals {
+                Signals::SpansAndMetrics => {
+                    tracing::info!(endpoint = %self.endpoint, seconds, dropped_spans = dropped, "the telemetry collector is back");
+                }
+                Signals::Logs => {
+                    tracing::info!(endpoint = %self.endpoint, seconds, dropped_logs = dropped, "the telemetry collector takes logs again");
+                }
+            }
         }
     }
 }
@@ -127,10 +172,25 @@ pub(crate) struct Guarded<E> {
 impl<E: SpanExporter> SpanExporter for Guarded<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
-        self.collector.queued_spans.fetch_sub(count, Ordering::AcqRel);
-        if !self.collector.export(self.exporter.export(batch)).await {
-            self.collector.dropped_spans.fetch_add(count as u64, Ordering::Relaxed);
-        }
+        let sent = self.collector.export(self.exporter.export(batch)).await;
+        self.collector.left_queue(count, sent);
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &opentelemetry_sdk::Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+impl<E: LogExporter> LogExporter for Guarded<E> {
+    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+        let count = batch.iter().count();
+        let sent = self.collector.export(self.exporter.export(batch)).await;
+        self.collector.left_queue(count, sent);
         Ok(())
     }
 
@@ -163,14 +223,14 @@ impl<E: PushMetricExporter> PushMetricExporter for Guarded<E> {
     }
 }
 
-/// The queue of spans with its end counted: the processor behind it drops without telling.
+/// A queue whose end is counted: the processor behind it drops without telling.
 #[derive(Debug)]
-pub(crate) struct CountedQueue {
-    pub queue: BatchSpanProcessor,
+pub(crate) struct CountedQueue<Q> {
+    pub queue: Q,
     pub collector: Arc<Collector>,
 }
 
-impl SpanProcessor for CountedQueue {
+impl SpanProcessor for CountedQueue<BatchSpanProcessor> {
     fn on_start(&self, span: &mut Span, cx: &opentelemetry::Context) {
         self.queue.on_start(span, cx);
     }
@@ -179,13 +239,28 @@ impl SpanProcessor for CountedQueue {
         if !span.span_context.is_sampled() {
             return;
         }
-        let queued = &self.collector.queued_spans;
-        let entered = queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < QUEUE_SPANS_MAX).then_some(n + 1));
-        match entered {
-            Ok(_) => self.queue.on_end(span),
-            Err(_) => {
-                self.collector.dropped_spans.fetch_add(1, Ordering::Relaxed);
-            }
+        if self.collector.enter_queue() {
+            self.queue.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.queue.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.queue.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &opentelemetry_sdk::Resource) {
+        self.queue.set_resource(resource);
+    }
+}
+
+impl LogProcessor for CountedQueue<BatchLogProcessor> {
+    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
+        if self.collector.enter_queue() {
+            self.queue.emit(record, scope);
         }
     }
 

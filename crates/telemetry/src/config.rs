@@ -24,9 +24,13 @@ pub struct Config {
     pub resource: BTreeMap<String, String>,
     /// Whether statements' texts, which may hold data, are put into spans.
     pub query_text: bool,
+    /// Whether the log's lines, which may hold an error's message, are sent, too. `None`: what
+    /// `OTEL_LOGS_EXPORTER` says, or not.
+    #[serde(default)]
+    pub logs: Option<bool>,
 }
 
-/// Where traces and metrics are sent.
+/// Where traces and metrics are sent, and the log's lines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Otlp {
     /// `http://host:4317`; for HTTP without the path `/v1/...`, which is added.
@@ -109,6 +113,9 @@ impl Config {
                 self.resource.entry(name).or_insert(value);
             }
         }
+        if let (None, Some(exporters)) = (self.logs, variable("OTEL_LOGS_EXPORTER")) {
+            self.logs = Some(exporters.split(',').any(|exporter| exporter.trim() == "otlp"));
+        }
         self.service_name = self.service_name.or_else(|| variable("OTEL_SERVICE_NAME")).or_else(|| self.resource.remove("service.name"));
         Ok(self)
     }
@@ -161,6 +168,10 @@ impl Config {
         let service_name = Some(format!("{}-worker", self.service_name()));
         // Whether a trace is recorded was decided before it came to the worker.
         Self { page: None, sample_ratio: None, service_name, ..self.clone() }
+    }
+
+    pub(crate) fn sends_logs(&self) -> bool {
+        self.otlp.is_some() && self.logs == Some(true)
     }
 
     pub(crate) fn service_name(&self) -> &str {
@@ -252,6 +263,11 @@ mod tests {
         assert_eq!(config.service_name.as_deref(), Some("from-variable"));
         assert_eq!(config.resource["deployment.environment.name"], "test");
 
+        assert!(!config.sends_logs());
+        let wanted = |name: &str| if name == "OTEL_LOGS_EXPORTER" { Some("console,otlp".into()) } else { variable(name) };
+        assert!(Config::default().with_environment(wanted).unwrap().sends_logs());
+        assert!(!Config { logs: Some(false), ..Config::default() }.with_environment(wanted).unwrap().sends_logs());
+
         let set = Config { otlp: Some(otlp("http://mine:4317")), service_name: Some("mine".into()), ..Config::default() };
         let set = set.with_environment(variable).unwrap();
         assert_eq!(set.otlp.as_ref().unwrap().endpoint, "http://mine:4317");
@@ -281,10 +297,12 @@ mod tests {
 
     #[test]
     fn a_workers_settings_survive_the_way_to_it() {
-        let mut sent = Config { otlp: Some(otlp("http://c:1")), sample_ratio: Some(0.5), ..Config::default() }.of_worker();
+        let mut sent =
+            Config { otlp: Some(otlp("http://c:1")), sample_ratio: Some(0.5), logs: Some(true), ..Config::default() }.of_worker();
         if let Some(otlp) = &mut sent.otlp {
             otlp.headers.0.insert("k".into(), "v".into());
         }
+        assert!(sent.sends_logs());
         assert_eq!(sent.service_name.as_deref(), Some("flightpath-worker"));
         assert_eq!(Config::from_text(&sent.to_text().unwrap()).unwrap(), sent);
     }

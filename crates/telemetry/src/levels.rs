@@ -137,12 +137,14 @@ pub(crate) fn watch(meter: &Meter, levels: &Arc<dyn Levels>) {
         .build();
 }
 
-pub(crate) fn watch_collector(meter: &Meter, collector: &Arc<Collector>) {
-    let collector = collector.clone();
-    meter
-        .u64_observable_counter("flightpath.telemetry.dropped_spans")
-        .with_unit("{span}")
-        .with_description("Spans that no collector took")
-        .with_callback(move |observer| observer.observe(collector.dropped_spans(), &[]))
-        .build();
+/// What one collector of spans, and one of logs, didn't take.
+pub(crate) fn watch_collectors(meter: &Meter, spans: &Arc<Collector>, logs: Option<&Arc<Collector>>) {
+    let dropped = |name: &'static str, unit: &'static str, help: &'static str, collector: Arc<Collector>| {
+        let counter = meter.u64_observable_counter(name).with_unit(unit).with_description(help);
+        counter.with_callback(move |observer| observer.observe(collector.dropped(), &[])).build();
+    };
+    dropped("flightpath.telemetry.dropped_spans", "{span}", "Spans that no collector took", spans.clone());
+    if let Some(logs) = logs {
+        dropped("flightpath.telemetry.dropped_logs", "{record}", "Lines of the log that no collector took", logs.clone());
+    }
 }

@@ -1,15 +1,18 @@
 //! The log on standard error, as text or as JSON lines, each with the ids of the trace that it
-//! belongs to. Standard output is for a server's address.
+//! belongs to, and the same lines on their way to a collector. Standard output is for a server's
+//! address.
 
 use std::fmt;
 use std::io::IsTerminal;
 
 use chrono::{SecondsFormat, Utc};
 use flightpath_types::trace::TraceContext;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{FilterExt, Targets};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
@@ -17,6 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use crate::spans;
+use crate::start::Role;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
@@ -63,7 +67,7 @@ fn filter(level: &str) -> EnvFilter {
 /// Changes what is written from then on.
 pub(crate) type SetLevel = Box<dyn Fn(&str) + Send + Sync>;
 
-type Lines<S> = Box<dyn Layer<S> + Send + Sync>;
+pub(crate) type Lines<S> = Box<dyn Layer<S> + Send + Sync>;
 
 pub(crate) fn layer<S>(config: &LogConfig) -> (Lines<S>, SetLevel)
 where
@@ -88,6 +92,42 @@ where
     // Fails only when the subscriber is gone, and with it the log.
     let set = move |level: &str| drop(handle.reload(self::filter(level)));
     (lines, Box::new(set))
+}
+
+/// Crates that sending a line may make write: sent too, each line would make more of them.
+const SENDERS: [&str; 13] = [
+    "flightpath_telemetry",
+    "opentelemetry",
+    "opentelemetry_sdk",
+    "opentelemetry_otlp",
+    "tonic",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "reqwest",
+    "tower",
+    "rustls",
+    "rustls_native_certs",
+    "mio",
+];
+/// Under which a router passes on what its workers write; they send it themselves.
+const WORKERS_WORDS: &str = "flightpath_worker";
+
+/// Lines for a collector: what the log tells, but for what sending them writes.
+pub(crate) fn sent<S>(config: &LogConfig, logs: &SdkLoggerProvider, role: Role) -> (Lines<S>, SetLevel)
+where
+    S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
+{
+    let (level, handle) = reload::Layer::new(filter(&config.level));
+    let wanted = filter_fn(move |metadata| metadata.is_event() && is_sent(metadata.target(), role)).with_max_level_hint(LevelFilter::TRACE);
+    let lines = OpenTelemetryTracingBridge::new(logs).with_filter(level.and(wanted)).boxed();
+    let set = move |level: &str| drop(handle.reload(self::filter(level)));
+    (lines, Box::new(set))
+}
+
+fn is_sent(target: &str, role: Role) -> bool {
+    let written_by = target.split("::").next().unwrap_or_default();
+    !SENDERS.contains(&written_by) && !(role == Role::Router && target == WORKERS_WORDS)
 }
 
 /// The usual line, and behind it the ids.
@@ -261,6 +301,16 @@ mod tests {
         let tracer = SdkTracerProvider::builder().build().tracer("test");
         let both = log().with(spans::layer(tracer));
         assert_eq!(both.max_level_hint(), Some(tracing::level_filters::LevelFilter::INFO));
+    }
+
+    #[test]
+    fn what_sending_writes_isnt_sent_nor_a_workers_words_twice() {
+        for target in ["flightpath_telemetry", "flightpath_telemetry::collector", "h2::codec", "hyper_util::client", "reqwest::connect"] {
+            assert!(!is_sent(target, Role::Router) && !is_sent(target, Role::Worker), "{target}");
+        }
+        assert!(is_sent("flightpath_server::serve", Role::Router) && is_sent("sqlx::query", Role::Router));
+        assert!(!is_sent("flightpath_worker", Role::Router) && is_sent("flightpath_worker", Role::Worker));
+        assert!(is_sent("flightpath_worker::service", Role::Worker));
     }
 
     #[test]

@@ -16,7 +16,7 @@ fn is_traced(metadata: &Metadata<'_>) -> bool {
 }
 
 /// Takes the spans of queries' traces and nothing else.
-pub(crate) fn layer<S>(tracer: SdkTracer) -> impl Layer<S>
+pub(crate) fn layer<S>(tracer: SdkTracer) -> impl Layer<S> + Send + Sync + 'static
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
 {

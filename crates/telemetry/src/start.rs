@@ -8,16 +8,17 @@ use flightpath_types::{Error, Result};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{MetricExporter, SpanExporter};
+use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::logs::{self, BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
 use prometheus::Registry;
 use tokio::sync::oneshot;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::collector::{Collector, CountedQueue, Guarded, QUEUE_SPANS_MAX};
+use crate::collector::{Collector, CountedQueue, Guarded, QUEUE_MAX, Signals};
 use crate::config::{Config, Otlp};
 use crate::levels::{self, Levels};
 use crate::log::LogConfig;
@@ -25,16 +26,16 @@ use crate::metrics::QueryMetrics;
 use crate::page::{self, Serving};
 use crate::{log, spans, transport};
 
-/// How long the last spans and metrics may take to be sent.
+/// How long the last spans, lines and metrics may take to be sent.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 const SCOPE: &str = "flightpath";
 
 /// What this process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Traces and metrics.
+    /// Traces, metrics and logs.
     Router,
-    /// Traces alone: what a worker does is in its router's metrics.
+    /// Traces and logs: what a worker does is in its router's metrics.
     Worker,
 }
 
@@ -43,10 +44,11 @@ pub enum Role {
 #[derive(Default)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
+    logs: Option<SdkLoggerProvider>,
     meters: Option<SdkMeterProvider>,
     metrics: Option<Arc<QueryMetrics>>,
     page: Option<Serving>,
-    set_level: Option<log::SetLevel>,
+    set_levels: Vec<log::SetLevel>,
 }
 
 /// Starts the log, and what `config` asks for. Must be called inside a tokio runtime, once per
@@ -61,17 +63,18 @@ pub async fn start(config: &Config, log: &LogConfig, role: Role) -> Result<Telem
             return Err(error);
         }
     };
-    telemetry.set_level = Some(set_level);
-    match &telemetry.traces {
-        Some(traces) => {
-            spans::install(config.query_text);
-            let layer = spans::layer(traces.tracer(SCOPE));
-            let _ = tracing_subscriber::registry().with(lines).with(layer).try_init();
-        }
-        None => {
-            let _ = tracing_subscriber::registry().with(lines).try_init();
-        }
+    telemetry.set_levels.push(set_level);
+    let mut layers = vec![lines];
+    if let Some(traces) = &telemetry.traces {
+        spans::install(config.query_text);
+        layers.push(spans::layer(traces.tracer(SCOPE)).boxed());
     }
+    if let Some(logs) = &telemetry.logs {
+        let (sent, set_level) = log::sent(log, logs, role);
+        telemetry.set_levels.push(set_level);
+        layers.push(sent);
+    }
+    let _ = tracing_subscriber::registry().with(layers).try_init();
     if let Some(page) = &telemetry.page {
         tracing::info!(target: "flightpath_telemetry", "metrics at http://{}/metrics", page.address);
     }
@@ -88,14 +91,16 @@ async fn build(config: &Config, role: Role) -> Result<Telemetry> {
     let resource = resource(config);
     let mut telemetry = Telemetry::default();
     let mut meters = SdkMeterProvider::builder().with_resource(resource.clone());
-    let mut collector = None;
+    let mut collectors = None;
     if let Some(otlp) = &config.otlp {
         let sending = Sending::new(otlp)?;
         if role == Role::Router {
             meters = meters.with_reader(PeriodicReader::builder(sending.metrics).build());
         }
-        telemetry.traces = Some(traces(config, sending.spans, &sending.collector, resource));
-        collector = Some(sending.collector);
+        let (of_spans, of_logs) = (sending.spans.collector.clone(), sending.logs.collector.clone());
+        telemetry.traces = Some(traces(config, sending.spans, resource.clone()));
+        telemetry.logs = config.sends_logs().then(|| lines(sending.logs, resource));
+        collectors = Some((of_spans, telemetry.logs.as_ref().map(|_| of_logs)));
     }
     if role == Role::Worker {
         return Ok(telemetry);
@@ -109,42 +114,49 @@ async fn build(config: &Config, role: Role) -> Result<Telemetry> {
     let meters = meters.build();
     let meter = meters.meter(SCOPE);
     telemetry.metrics = Some(Arc::new(QueryMetrics::new(&meter)));
-    if let Some(collector) = &collector {
-        levels::watch_collector(&meter, collector);
+    if let Some((spans, logs)) = &collectors {
+        levels::watch_collectors(&meter, spans, logs.as_ref());
     }
     telemetry.meters = Some(meters);
     Ok(telemetry)
 }
 
-/// Both exporters to one collector.
+/// All exporters to one collector.
 struct Sending {
-    collector: Arc<Collector>,
     spans: Guarded<SpanExporter>,
     metrics: Guarded<MetricExporter>,
+    logs: Guarded<LogExporter>,
 }
 
 impl Sending {
     fn new(otlp: &Otlp) -> Result<Self> {
-        let collector = Collector::new(&otlp.endpoint);
+        let collector = Collector::new(&otlp.endpoint, Signals::SpansAndMetrics);
         let exporters = transport::exporters(otlp)?;
         Ok(Self {
             spans: Guarded { exporter: exporters.spans, collector: collector.clone() },
-            metrics: Guarded { exporter: exporters.metrics, collector: collector.clone() },
-            collector,
+            metrics: Guarded { exporter: exporters.metrics, collector },
+            logs: Guarded { exporter: exporters.logs, collector: Collector::new(&otlp.endpoint, Signals::Logs) },
         })
     }
 }
 
-fn traces(config: &Config, exporter: Guarded<SpanExporter>, collector: &Arc<Collector>, resource: Resource) -> SdkTracerProvider {
-    // The rest of the batches' settings are the standard's variables.
-    let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE_SPANS_MAX).build();
+// The rest of the batches' settings are the standard's variables.
+fn traces(config: &Config, exporter: Guarded<SpanExporter>, resource: Resource) -> SdkTracerProvider {
+    let collector = exporter.collector.clone();
+    let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE_MAX).build();
     let queue = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
-    let mut provider =
-        SdkTracerProvider::builder().with_resource(resource).with_span_processor(CountedQueue { queue, collector: collector.clone() });
+    let mut provider = SdkTracerProvider::builder().with_resource(resource).with_span_processor(CountedQueue { queue, collector });
     if let Some(ratio) = config.sample_ratio {
         provider = provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))));
     }
     provider.build()
+}
+
+fn lines(exporter: Guarded<LogExporter>, resource: Resource) -> SdkLoggerProvider {
+    let collector = exporter.collector.clone();
+    let batches = logs::BatchConfigBuilder::default().with_max_queue_size(QUEUE_MAX).build();
+    let queue = BatchLogProcessor::builder(exporter).with_batch_config(batches).build();
+    SdkLoggerProvider::builder().with_resource(resource).with_log_processor(CountedQueue { queue, collector }).build()
 }
 
 fn resource(config: &Config) -> Resource {
@@ -165,7 +177,7 @@ impl Telemetry {
 
     /// Changes what the log tells from now on: a level or directives, already checked.
     pub fn set_log_level(&self, level: &str) {
-        if let Some(set) = &self.set_level {
+        for set in &self.set_levels {
             set(level);
         }
     }
@@ -185,13 +197,14 @@ impl Telemetry {
     /// Sends what still waits, for at most two seconds; false when that wasn't enough.
     pub async fn shutdown(&self) -> bool {
         let (done, ended) = oneshot::channel();
-        let (traces, meters) = (self.traces.clone(), self.meters.clone());
+        let (traces, logs, meters) = (self.traces.clone(), self.logs.clone(), self.meters.clone());
         // The SDK's shutdown blocks. A thread of its own, since a runtime waits for its blocking
         // tasks, and this may take as long as a collector that doesn't answer.
         let end = move || {
             let traces = traces.is_none_or(|traces| traces.shutdown_with_timeout(FLUSH_MAX).is_ok());
+            let logs = logs.is_none_or(|logs| logs.shutdown_with_timeout(FLUSH_MAX).is_ok());
             let meters = meters.is_none_or(|meters| meters.shutdown_with_timeout(FLUSH_MAX).is_ok());
-            let _ = done.send(traces && meters);
+            let _ = done.send(traces && logs && meters);
         };
         let spawned = std::thread::Builder::new().name("telemetry-end".into()).spawn(end);
         let flushed = spawned.is_ok() && matches!(tokio::time::timeout(FLUSH_MAX, ended).await, Ok(Ok(true)));

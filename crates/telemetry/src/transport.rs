@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use flightpath_types::{Error, Result};
 use futures::StreamExt;
 use opentelemetry_http::{HttpClient, HttpError, ResponseBodyTooLarge};
-use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
+use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
@@ -23,6 +23,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Exporters {
     pub spans: SpanExporter,
     pub metrics: MetricExporter,
+    pub logs: LogExporter,
 }
 
 /// Must be called inside a tokio runtime.
@@ -33,8 +34,13 @@ pub(crate) fn exporters(otlp: &Otlp) -> Result<Exporters> {
             let channel = channel(&otlp.endpoint)?;
             let metadata = MetadataMap::from_headers(headers(otlp)?);
             let spans = SpanExporter::builder().with_tonic().with_channel(channel.clone()).with_metadata(metadata.clone());
-            let metrics = MetricExporter::builder().with_tonic().with_channel(channel).with_metadata(metadata);
-            Ok(Exporters { spans: spans.build().map_err(|e| failed(&e))?, metrics: metrics.build().map_err(|e| failed(&e))? })
+            let metrics = MetricExporter::builder().with_tonic().with_channel(channel.clone()).with_metadata(metadata.clone());
+            let logs = LogExporter::builder().with_tonic().with_channel(channel).with_metadata(metadata);
+            Ok(Exporters {
+                spans: spans.build().map_err(|e| failed(&e))?,
+                metrics: metrics.build().map_err(|e| failed(&e))?,
+                logs: logs.build().map_err(|e| failed(&e))?,
+            })
         }
         Protocol::Http => {
             let client = Http::new(&otlp.endpoint).map_err(|e| failed(&e))?;
@@ -43,8 +49,14 @@ pub(crate) fn exporters(otlp: &Otlp) -> Result<Exporters> {
             let spans = SpanExporter::builder().with_http().with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
             let spans = spans.with_http_client(client.clone()).with_endpoint(url("traces")).with_headers(headers.clone());
             let metrics = MetricExporter::builder().with_http().with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
-            let metrics = metrics.with_http_client(client).with_endpoint(url("metrics")).with_headers(headers);
-            Ok(Exporters { spans: spans.build().map_err(|e| failed(&e))?, metrics: metrics.build().map_err(|e| failed(&e))? })
+            let metrics = metrics.with_http_client(client.clone()).with_endpoint(url("metrics")).with_headers(headers.clone());
+            let logs = LogExporter::builder().with_http().with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
+            let logs = logs.with_http_client(client).with_endpoint(url("logs")).with_headers(headers);
+            Ok(Exporters {
+                spans: spans.build().map_err(|e| failed(&e))?,
+                metrics: metrics.build().map_err(|e| failed(&e))?,
+                logs: logs.build().map_err(|e| failed(&e))?,
+            })
         }
     }
 }

@@ -211,6 +211,7 @@ async fn spans_and_metrics_reach_a_collector_and_the_page() {
     assert_eq!((&execute.parent_span_id, &execute.trace_id), (&query.span_id, &query.trace_id));
     assert_eq!(text_of(&query.attributes, "flightpath.rows").as_deref(), Some("3"));
     assert!(execute.events.is_empty(), "a log line isn't part of a trace");
+    assert!(received.lines().is_empty(), "lines are sent only when told to");
     assert_eq!(execute.status.as_ref().map(|s| s.message.as_str()), Some("raised"));
     assert_eq!(received.resource("service.name").as_deref(), Some("flightpath"));
     assert_eq!(received.resource("deployment.environment.name").as_deref(), Some("test"));

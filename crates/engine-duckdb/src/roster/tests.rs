@@ -89,6 +89,24 @@ fn draining_and_unfit_workers_are_passed_over() {
 }
 
 #[test]
+fn workers_are_paid_for_unless_they_are_silent_and_others_queries_are_told_apart() {
+    let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
+    assert_eq!((roster.present(), roster.others_running()), (0, 0));
+    let seats = join(&roster, &["a", "b", "c"], now);
+    seats[0].report(&WorkerStatus { draining: true, ..status(8) }, now);
+    let _own = (0..2).map(|n| roster.begin(&need(&format!("t{n}")), now).unwrap()).collect::<Vec<_>>();
+    for seat in &seats[1..] {
+        let running = 3 + seat.member.in_flight();
+        seat.report(&WorkerStatus { running, ..status(8) }, now);
+    }
+    assert_eq!((roster.present(), roster.others_running(), roster.in_flight()), (3, 6, 2));
+    let later = now + LEASE * 2;
+    seats[0].report(&status(8), later);
+    roster.expire(later);
+    assert_eq!((roster.present(), roster.others_running()), (1, 0));
+}
+
+#[test]
 fn a_query_that_failed_is_tried_elsewhere_and_a_failing_worker_rests() {
     let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
     let _seats = join(&roster, &["a", "b"], now);

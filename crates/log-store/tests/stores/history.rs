@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use flightpath_querylog::{Baseline, Cost, HistoryFilter, MODEL_BYTES_MAX, PageKey, RetentionConfig, Store, Unreconciled, forget};
+use flightpath_querylog::{
+    Baseline, Cost, HistoryFilter, KeptModel, MODEL_BYTES_MAX, PageKey, PageRequest, RecordParts, RetentionConfig, Store, Unreconciled,
+    forget,
+};
 use flightpath_types::*;
 
 use crate::record;
@@ -19,7 +22,8 @@ pub async fn everything(store: &dyn Store) {
     filters_narrow_and_principals_are_kept_apart(store).await;
     savings_are_by_day_and_count_what_was_paid(store).await;
     what_isnt_reconciled_is_found_until_it_is(store).await;
-    a_model_is_replaced_whole(store).await;
+    spending_is_added_up_once_for_each_query(store).await;
+    a_model_is_replaced_whole_by_who_knows_what_is_there(store).await;
     what_is_past_its_time_goes_in_batches_and_nothing_else(store).await;
 }
 
@@ -49,7 +53,30 @@ async fn pages_hold_every_match_once_and_in_order(store: &dyn Store) {
     expected.reverse();
     assert_eq!(seen, expected);
 
+    expected.reverse();
+    let filter = of_zoe();
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let request = PageRequest { filter: &filter, after, oldest_first: true, parts: RecordParts::ALL, limit: 9 };
+        let page = store.read_page(&request).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(PageKey::of(last));
+        seen.extend(page.iter().map(|r| (r.started_unix_ms, r.query_id)));
+    }
+    assert_eq!(seen, expected, "and from the other end");
+
     let one = &records[3];
+    let filter = HistoryFilter { query_id: Some(one.query_id), ..of_zoe() };
+    for large in [true, false] {
+        let parts = RecordParts { text: large, features: large, decision: large };
+        let request = PageRequest { filter: &filter, after: None, oldest_first: false, parts, limit: 9 };
+        let mut expected = QueryRecord { bytes: i64::MAX as u64, ..one.clone() };
+        if !large {
+            (expected.text, expected.features, expected.decision) = (String::new(), Features::default(), None);
+        }
+        assert_eq!(store.read_page(&request).await.unwrap(), [expected]);
+    }
     assert_eq!(store.query(one.query_id, Some("zoe")).await.unwrap().unwrap().query_id, one.query_id);
     assert!(store.query(one.query_id, Some("eve")).await.unwrap().is_none());
     assert!(store.query(QueryId::generate(), None).await.unwrap().is_none());
@@ -142,6 +169,44 @@ async fn savings_are_by_day_and_count_what_was_paid(store: &dyn Store) {
     assert!((dearer - 0.51 - bytes).abs() < 1e-6, "{dearer}");
 }
 
+async fn spending_is_added_up_once_for_each_query(store: &dyn Store) {
+    let day = 3;
+    let spent = |profile: Option<&str>, started_unix_ms, usd_actual| QueryRecord {
+        profile: profile.map(str::to_string),
+        usd_actual,
+        ..zoe("SELECT 10", started_unix_ms)
+    };
+    let begins = day * DAY_MS;
+    // Predicted to cost 0.25 each.
+    let records = [
+        spent(Some("batch"), begins, None),
+        spent(Some("batch"), begins + DAY_MS - 1, Some(2.0)),
+        spent(Some("frugal"), begins + 5, Some(0.5)),
+        spent(None, begins, Some(100.0)),
+        QueryRecord { engine: None, ..spent(Some("batch"), begins, Some(100.0)) },
+        spent(Some("batch"), begins - 1, Some(8.0)),
+    ];
+    store.append(&records[..3]).await.unwrap();
+    // Again, as after a crash, and twice in one batch.
+    let again: Vec<QueryRecord> = records.iter().chain(&records[4..]).cloned().collect();
+    store.append(&again).await.unwrap();
+    let spending = async |day| {
+        let mut found = store.spending(day).await.unwrap();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    };
+    assert_eq!(spending(day).await, [("batch".to_string(), 2.25), ("frugal".to_string(), 0.5)]);
+    assert_eq!(spending(day - 1).await, [("batch".to_string(), 8.0)]);
+    let cost = |record: &QueryRecord, usd| Cost { query_id: record.query_id, usd, warehouse_ms: None };
+    let costs = [cost(&records[0], Some(1.0)), cost(&records[0], Some(1.5)), cost(&records[1], None), cost(&records[3], Some(7.0))];
+    assert_eq!(store.record_costs(&costs).await.unwrap(), 4);
+    assert_eq!(spending(day).await, [("batch".to_string(), 3.5), ("frugal".to_string(), 0.5)]);
+    assert_eq!(spending(day + 1).await, []);
+    // It goes with the day's last queries.
+    store.delete_before(begins, 10_000).await.unwrap();
+    assert_eq!((spending(day - 1).await.len(), spending(day).await.len()), (0, 2));
+}
+
 async fn what_isnt_reconciled_is_found_until_it_is(store: &dyn Store) {
     let on = |engine: &str, at| QueryRecord { engine: Some(engine.into()), ..zoe("SELECT 8", at) };
     let from = OLD_MS + 2_000;
@@ -165,14 +230,19 @@ async fn what_isnt_reconciled_is_found_until_it_is(store: &dyn Store) {
     assert_eq!((kept.usd_actual, kept.warehouse_ms), (Some(0.25), None));
 }
 
-async fn a_model_is_replaced_whole(store: &dyn Store) {
-    assert_eq!(store.load("latency").await.unwrap(), None);
-    store.save("latency", &[1, 0, 2]).await.unwrap();
-    store.save("latency", &[]).await.unwrap();
-    store.save("memory", &[7; 100_000]).await.unwrap();
-    assert_eq!(store.load("latency").await.unwrap(), Some(vec![]));
-    assert_eq!(store.load("memory").await.unwrap(), Some(vec![7; 100_000]));
-    let error = store.save("latency", &vec![0; MODEL_BYTES_MAX + 1]).await.unwrap_err();
+async fn a_model_is_replaced_whole_by_who_knows_what_is_there(store: &dyn Store) {
+    let kept = |contents: Vec<u8>, revision| Some(KeptModel { contents, revision });
+    assert_eq!((store.load("latency").await.unwrap(), store.revision("latency").await.unwrap()), (None, None));
+    assert_eq!(store.save("latency", &[9], Some(3)).await.unwrap(), None, "there's nothing to replace");
+    assert_eq!(store.save("latency", &[1, 0, 2], None).await.unwrap(), Some(1));
+    assert_eq!(store.save("latency", &[3], None).await.unwrap(), None, "somebody was there first");
+    assert_eq!(store.load("latency").await.unwrap(), kept(vec![1, 0, 2], 1));
+    assert_eq!(store.save("latency", &[], Some(1)).await.unwrap(), Some(2));
+    assert_eq!(store.save("latency", &[4], Some(1)).await.unwrap(), None, "somebody has replaced it since");
+    assert_eq!(store.save("memory", &[7; 100_000], None).await.unwrap(), Some(1));
+    assert_eq!((store.load("latency").await.unwrap(), store.revision("latency").await.unwrap()), (kept(vec![], 2), Some(2)));
+    assert_eq!(store.load("memory").await.unwrap(), kept(vec![7; 100_000], 1));
+    let error = store.save("latency", &vec![0; MODEL_BYTES_MAX + 1], Some(2)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
 }
 

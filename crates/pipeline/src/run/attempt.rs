@@ -72,7 +72,7 @@ impl<'a> Attempts<'a> {
     ) -> Result<Answer, Failed> {
         let arrived = Instant::now();
         let facts = self.engine.facts();
-        let capacity = Capacity { slots: facts.slots, memory_bytes: self.engine.memory_bytes_total() };
+        let capacity = Capacity::of(self.engine.as_ref(), &facts);
         let demand = Demand { principal: &execution.principal, memory_bytes: self.memory_bytes };
         let admitting = runner.admission.admit(self.engine.id(), capacity, demand, execution.deadline);
         let admitted = admitting.instrument(trace::queue(self.engine.id())).await;

@@ -88,7 +88,7 @@ pub(crate) struct Started {
 /// The engines, and what running queries on them shares.
 pub(crate) struct Runner {
     pub engines: Vec<Arc<dyn Engine>>,
-    pub admission: Admission,
+    pub admission: Arc<Admission>,
     holds: Holds,
     predictor: Arc<Predictor>,
     escalation: RwLock<EscalationConfig>,
@@ -100,12 +100,11 @@ impl Runner {
     pub fn new(
         engines: Vec<Arc<dyn Engine>>,
         predictor: Arc<Predictor>,
-        admission: AdmissionConfig,
+        admission: Arc<Admission>,
         hold: HoldConfig,
         escalation: EscalationConfig,
     ) -> Self {
         let escalations = Mutex::new(RetryBudget::new(escalation.rates(), Instant::now()));
-        let admission = Admission::new(engines.iter().map(|engine| engine.id().clone()), admission);
         Self { engines, admission, holds: Holds::new(hold), predictor, escalation: RwLock::new(escalation), escalations }
     }
 

@@ -90,7 +90,8 @@ async fn run_with_share(engines: Vec<Arc<dyn Engine>>, share: f64) -> Ran {
     let decision = decision(&ids, CandidateNumbers { latency_p95_ms: 1.0, ..Default::default() });
     let hold = HoldConfig { bytes_max: 30_000, total_bytes_max: 1 << 20 };
     let escalation = EscalationConfig { factor: 3.0, after_min: LIMIT, share };
-    let runner = Runner::new(engines, Arc::default(), AdmissionConfig::default(), hold, escalation);
+    let admission = Arc::new(Admission::new(engines.iter().map(|engine| engine.id().clone()), AdmissionConfig::default()));
+    let runner = Runner::new(engines, Arc::default(), admission, hold, escalation);
     let token = QueryToken::receive(&recorder, execution.query_id, "SELECT n", "s", &query.session, None);
     let mut token = token.planned(PlanSummary {
         statement_kind: "query",

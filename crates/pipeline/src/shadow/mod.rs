@@ -1,7 +1,8 @@
 //! Watching that engines agree: a share of the queries is run again in the background on another
 //! engine that may run them, and the two answers are compared. A disagreement that repeats itself
-//! puts that shape of query in quarantine. Never holds up a query, never changes its answer, and
-//! never runs where a query costs money by itself.
+//! puts that shape of query in quarantine. Never holds up a query: it takes slots that nobody wants, and
+//! gives them back when somebody does. Never changes an answer, and never runs where a query costs money by
+//! itself.
 
 mod digest;
 mod quarantine;
@@ -23,10 +24,14 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{Admission, Capacity};
 use crate::learn::Lesson;
 use crate::restamp::restamp;
 use digest::ResultDigest;
 use quarantine::Quarantine;
+
+/// How often a run that confirms a difference gives way.
+const YIELDS_MAX: usize = 50;
 
 #[derive(Debug, Clone)]
 pub struct ShadowConfig {
@@ -50,6 +55,7 @@ impl Default for ShadowConfig {
 pub(crate) struct Shadow {
     config: RwLock<ShadowConfig>,
     engines: Vec<Arc<dyn Engine>>,
+    admission: Arc<Admission>,
     log: Arc<dyn ShadowLog>,
     quarantine: Quarantine,
     predictor: Arc<Predictor>,
@@ -71,10 +77,16 @@ pub(crate) struct Observed {
 }
 
 impl Shadow {
-    pub fn new(config: ShadowConfig, engines: Vec<Arc<dyn Engine>>, log: Arc<dyn ShadowLog>, predictor: Arc<Predictor>) -> Arc<Self> {
+    pub fn new(
+        config: ShadowConfig,
+        engines: Vec<Arc<dyn Engine>>,
+        admission: Arc<Admission>,
+        log: Arc<dyn ShadowLog>,
+        predictor: Arc<Predictor>,
+    ) -> Arc<Self> {
         let runs = Arc::new(Semaphore::new(config.runs_max));
         let (quarantine, stopped) = (Quarantine::default(), CancellationToken::new());
-        Arc::new(Self { config: RwLock::new(config), engines, log, quarantine, predictor, runs, stopped })
+        Arc::new(Self { config: RwLock::new(config), engines, admission, log, quarantine, predictor, runs, stopped })
     }
 
     /// New settings for whoever comes from now on; how many runs there are at once stays.
@@ -142,13 +154,38 @@ impl Shadow {
         self.engine(id).is_some_and(|e| !e.is_metered() && e.eligible(query).is_ok()) && self.refusal(query, id).is_none()
     }
 
-    async fn digest_on(&self, engine: &EngineId, observed: &Observed) -> Result<ResultDigest> {
+    /// On what of the engine nobody wants. `Yielded` when somebody has wanted it, or nothing was free in time.
+    async fn digest_on(&self, engine: &EngineId, observed: &Observed) -> Result<ResultDigest, Left> {
         let engine = self.engine(engine).ok_or_else(|| Error::internal("an engine is gone"))?;
+        let timeout = self.config.read().timeout;
+        let facts = engine.facts();
+        let memory_bytes = self.predictor.predict(Some(observed.query.fingerprint), &observed.query.features, &facts).memory_bytes;
+        let spare = self.admission.spare(engine.id(), Capacity::of(engine.as_ref(), &facts), memory_bytes);
+        let spare = tokio::time::timeout(timeout, spare).await.map_err(|_| Left::Yielded)??;
+        tokio::select! {
+            biased;
+            () = spare.wanted() => Err(Left::Yielded),
+            digest = self.digest_now(engine, observed, timeout) => Ok(digest?),
+        }
+    }
+
+    /// What differs once is looked into, however often clients come between.
+    async fn digest_patiently(&self, engine: &EngineId, observed: &Observed) -> Result<ResultDigest, Left> {
+        for _ in 1..YIELDS_MAX {
+            match self.digest_on(engine, observed).await {
+                Err(Left::Yielded) => {}
+                told => return told,
+            }
+        }
+        self.digest_on(engine, observed).await
+    }
+
+    async fn digest_now(&self, engine: &Arc<dyn Engine>, observed: &Observed, timeout: Duration) -> Result<ResultDigest> {
         let execution = Execution {
             query_id: QueryId::generate(),
             principal: observed.principal.clone(),
             token: observed.token.clone(),
-            deadline: Instant::now().checked_add(self.config.read().timeout),
+            deadline: Instant::now().checked_add(timeout),
             traceparent: None,
             findings: Arc::default(),
         };
@@ -171,13 +208,16 @@ impl Shadow {
     async fn compare(&self, observed: &Observed) {
         let Some(second) = observed.others.first() else { return };
         let shadowed = self.digest_on(second, observed).await;
-        let (outcome, detail) = match &shadowed {
-            Err(error) => (ShadowOutcome::Failed, error.to_string()),
+        let found = match &shadowed {
+            // What gave way to a client's query says nothing.
+            Err(Left::Yielded) => None,
+            Err(Left::Failed(error)) => Some((ShadowOutcome::Failed, error.to_string())),
             Ok(digest) => match observed.digest.difference(digest) {
-                None => (ShadowOutcome::Same, String::new()),
-                Some(difference) => self.look_again(observed, digest, difference).await,
+                None => Some((ShadowOutcome::Same, String::new())),
+                Some(difference) => Some(self.look_again(observed, digest, difference).await),
             },
         };
+        let Some((outcome, detail)) = found else { return };
         let run = ShadowRun {
             query_id: observed.query_id,
             ended_unix_ms: unix_ms(),
@@ -213,15 +253,20 @@ impl Shadow {
     async fn look_again(&self, observed: &Observed, shadowed: &ResultDigest, difference: String) -> (ShadowOutcome, String) {
         let second = &observed.others[0];
         for (engine, before) in [(&observed.engine, &observed.digest), (second, shadowed)] {
-            match self.digest_on(engine, observed).await {
+            match self.digest_patiently(engine, observed).await {
                 Ok(again) if before.difference(&again).is_none() => {}
                 Ok(_) => return (ShadowOutcome::Unstable, format!("{difference}, and {engine} doesn't agree with itself")),
-                Err(error) => return (ShadowOutcome::Failed, format!("{difference}; asked again, {engine} failed: {error}")),
+                Err(Left::Failed(error)) => {
+                    return (ShadowOutcome::Failed, format!("{difference}; asked again, {engine} failed: {error}"));
+                }
+                Err(Left::Yielded) => {
+                    return (ShadowOutcome::Failed, format!("{difference}; {engine} was too busy to be asked again"));
+                }
             }
         }
         let mut suspects = vec![&observed.engine, second];
         if let Some(third) = observed.others.get(1)
-            && let Ok(digest) = self.digest_on(third, observed).await
+            && let Ok(digest) = self.digest_patiently(third, observed).await
         {
             let sides_with = [&observed.digest, shadowed].map(|d| d.difference(&digest).is_none());
             match sides_with {
@@ -241,6 +286,19 @@ impl Shadow {
             });
         }
         (ShadowOutcome::Mismatch, difference)
+    }
+}
+
+/// Why an engine gave no answer to compare.
+enum Left {
+    /// For a client's query.
+    Yielded,
+    Failed(Error),
+}
+
+impl From<Error> for Left {
+    fn from(error: Error) -> Self {
+        Left::Failed(error)
     }
 }
 

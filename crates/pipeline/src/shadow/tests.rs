@@ -7,6 +7,7 @@ use futures::stream;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::admission::{AdmissionConfig, Demand};
 use crate::fixtures::{self, query};
 
 /// Answers one row: a constant, or what it has answered before plus one.
@@ -86,11 +87,16 @@ fn row(query: &PlannedQuery, value: i64) -> RecordBatch {
     fixtures::rows(query, vec![value])
 }
 
+fn shadow(engines: &[Arc<dyn Engine>], log: &Arc<Log>) -> Arc<Shadow> {
+    let admission = Admission::new(engines.iter().map(|e| e.id().clone()), AdmissionConfig::default());
+    Shadow::new(ShadowConfig { share: 1.0, ..Default::default() }, engines.to_vec(), Arc::new(admission), log.clone(), Arc::default())
+}
+
 /// The first engine answers the client; what is logged, and who is in quarantine then.
 async fn compared(engines: &[(&str, Option<i64>)]) -> (Vec<ShadowRun>, Vec<String>) {
     let (query, log) = (query(), Arc::new(Log::default()));
     let all: Vec<Arc<dyn Engine>> = engines.iter().map(|(id, value)| Answers::engine(id, *value)).collect();
-    let shadow = Shadow::new(ShadowConfig { share: 1.0, ..Default::default() }, all.clone(), log.clone(), Arc::default());
+    let shadow = shadow(&all, &log);
     let ids: Vec<EngineId> = all.iter().map(|e| e.id().clone()).collect();
     let (decision, execution) = (fixtures::decision(&ids, Default::default()), fixtures::execution());
     let Some(mut observed) = shadow.observe(&query, &decision, all[0].id(), &execution) else { return (Vec::new(), Vec::new()) };
@@ -143,4 +149,70 @@ async fn a_second_engine_that_fails_proves_nothing() {
 async fn what_costs_money_by_itself_is_never_asked() {
     let (runs, _) = compared(&[("duckdb", Some(1)), ("databricks", Some(1))]).await;
     assert!(runs.is_empty());
+}
+
+/// Answers nothing until it is dropped.
+struct Endless {
+    id: EngineId,
+    running: Arc<AtomicI64>,
+}
+
+struct Counted(Arc<AtomicI64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Engine for Endless {
+    fn id(&self) -> &EngineId {
+        &self.id
+    }
+
+    fn facts(&self) -> EngineFacts {
+        fixtures::facts(&self.id)
+    }
+
+    fn eligible(&self, _query: &PlannedQuery) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn execute(&self, _query: Arc<PlannedQuery>, _execution: Execution) -> Result<BatchStream> {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let counted = Counted(self.running.clone());
+        Ok(stream::pending().map(move |batch| (batch, &counted).0).boxed())
+    }
+}
+
+#[tokio::test]
+async fn a_run_gives_way_to_a_clients_query_and_proves_nothing() {
+    let (query, log, running) = (query(), Arc::new(Log::default()), Arc::new(AtomicI64::new(0)));
+    let second = Arc::new(Endless { id: EngineId::new("datafusion"), running: running.clone() });
+    let all: Vec<Arc<dyn Engine>> = vec![Answers::engine("duckdb", Some(1)), second.clone()];
+    let shadow = shadow(&all, &log);
+    let ids: Vec<EngineId> = all.iter().map(|e| e.id().clone()).collect();
+    let (decision, execution) = (fixtures::decision(&ids, Default::default()), fixtures::execution());
+    let mut observed = shadow.observe(&query, &decision, all[0].id(), &execution).unwrap();
+    assert!(observed.add(&row(&query, 1)));
+    // The engine's only slot is a client's: the run waits for it.
+    let (facts, principal) = (second.facts(), Principal::new("ann"));
+    let capacity = Capacity::of(second.as_ref(), &facts);
+    let demand = Demand { principal: &principal, memory_bytes: 0 };
+    let clients = shadow.admission.admit(second.id(), capacity, demand, None).await.unwrap();
+    observed.finish();
+    tokio::task::yield_now().await;
+    assert_eq!(running.load(Ordering::SeqCst), 0);
+    drop(clients);
+    while running.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Another client comes, and has it.
+    drop(shadow.admission.admit(second.id(), capacity, demand, None).await.unwrap());
+    assert_eq!(running.load(Ordering::SeqCst), 0);
+    while shadow.runs.available_permits() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(log.runs.lock().is_empty());
 }

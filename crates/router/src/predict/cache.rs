@@ -47,6 +47,15 @@ struct Class {
     overhead_ms: f64,
     latency: Samples,
     memory: Samples,
+    /// Of these, the database has so many.
+    base: Base,
+}
+
+/// Runs seen, of each quantity.
+#[derive(Debug, Clone, Copy, Default)]
+struct Base {
+    latency: u32,
+    memory: u32,
 }
 
 fn ln_bytes(features: &Features) -> f64 {
@@ -61,17 +70,22 @@ impl Seen {
 }
 
 impl Seen {
-    fn add_earlier(&mut self, tick: u64, classes: Vec<Class>) {
+    fn like(&mut self, ln_bytes: f64) -> Option<&mut Class> {
+        self.classes.iter_mut().find(|class| (class.ln_bytes - ln_bytes).abs() <= SAME_LN)
+    }
+
+    fn rebase(&mut self, tick: u64, classes: Vec<Class>) {
         self.tick = self.tick.max(tick);
-        for earlier in classes {
+        for kept in classes {
             let full = self.classes.len() >= CLASSES_MAX;
-            match self.classes.iter_mut().find(|class| (class.ln_bytes - earlier.ln_bytes).abs() <= SAME_LN) {
+            match self.like(kept.ln_bytes) {
                 Some(class) => {
-                    class.latency.add_earlier(&earlier.latency);
-                    class.memory.add_earlier(&earlier.memory);
+                    class.latency.rebase(&kept.latency, class.base.latency);
+                    class.memory.rebase(&kept.memory, class.base.memory);
+                    class.base = kept.base;
                 }
                 None if full => {}
-                None => self.classes.push(earlier),
+                None => self.classes.push(kept),
             }
         }
     }
@@ -150,7 +164,7 @@ impl Shapes {
                     seen.classes.swap_remove(oldest);
                 }
                 let (latency, memory) = Default::default();
-                seen.classes.push(Class { tick, ln_bytes: at, overhead_ms, latency, memory });
+                seen.classes.push(Class { tick, ln_bytes: at, overhead_ms, latency, memory, base: Base::default() });
                 seen.classes.len() - 1
             }
         };
@@ -185,8 +199,9 @@ impl Shapes {
         all
     }
 
-    /// Adds it to what was seen since; false for an entry that is damaged.
-    pub fn restore(&self, state: &ShapeState) -> bool {
+    /// Takes in what the database has: what was seen here since the last time comes behind it. False for an
+    /// entry that is damaged.
+    pub fn rebase(&self, state: &ShapeState) -> bool {
         let class = |class: &ClassState| {
             let fit = (0.0..50.0).contains(&class.ln_bytes) && (0.0..=super::LATENCY_MS_MAX).contains(&class.overhead_ms);
             Some(Class {
@@ -195,6 +210,7 @@ impl Shapes {
                 overhead_ms: class.overhead_ms,
                 latency: Samples::restore(&class.latency, class.latency_seen)?,
                 memory: Samples::restore(&class.memory, class.memory_seen)?,
+                base: Base { latency: class.latency_seen, memory: class.memory_seen },
             })
         };
         let classes: Option<Vec<Class>> = state.classes.iter().map(class).collect();
@@ -204,12 +220,26 @@ impl Shapes {
             forget_oldest(&mut shard);
         }
         match shard.get_mut(&state.key) {
-            Some(seen) => seen.add_earlier(state.tick, classes),
+            Some(seen) => seen.rebase(state.tick, classes),
             None => {
                 shard.insert(state.key, Seen { tick: state.tick, classes });
             }
         }
         true
+    }
+
+    /// The database has this now.
+    pub fn saved(&self, state: &ShapeState) {
+        let mut shard = self.shard(state.key).write();
+        let Some(seen) = shard.get_mut(&state.key) else { return };
+        for kept in &state.classes {
+            if let Some(class) = seen.like(kept.ln_bytes) {
+                // Never more than there is: the class may be another by now.
+                let base = |seen: u32, kept: u32| seen.min(kept);
+                class.base =
+                    Base { latency: base(class.latency.seen, kept.latency_seen), memory: base(class.memory.seen, kept.memory_seen) };
+            }
+        }
     }
 }
 

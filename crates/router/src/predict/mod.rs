@@ -72,6 +72,8 @@ pub struct Predictor {
     models: RwLock<Models>,
     /// Counts observations: what is oldest goes first.
     ticks: AtomicU64,
+    /// Observations made here.
+    observed: AtomicU64,
 }
 
 /// A distribution of a positive quantity: log-normal, as its logarithm's median and 95th percentile.
@@ -116,7 +118,12 @@ impl Default for Predictor {
 
 impl Predictor {
     pub fn new(config: PredictorConfig) -> Self {
-        Self { shapes: Shapes::new(config.shapes_max), models: RwLock::new(Models::new(config.models_max)), ticks: AtomicU64::new(0) }
+        Self {
+            shapes: Shapes::new(config.shapes_max),
+            models: RwLock::new(Models::new(config.models_max)),
+            ticks: AtomicU64::new(0),
+            observed: AtomicU64::new(0),
+        }
     }
 
     /// Shapes and models that are remembered.
@@ -228,6 +235,7 @@ impl Predictor {
     /// Learns from one run.
     pub fn observe(&self, observation: &Observation<'_>) {
         let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
+        self.observed.fetch_add(1, Ordering::Relaxed);
         let engine = engine_key(observation.facts);
         self.observe_latency(engine, tick, observation);
         self.observe_memory(engine, tick, observation);
@@ -265,12 +273,13 @@ impl Predictor {
         }
     }
 
-    /// Grows with everything that is learned: equal means that nothing was.
+    /// Grows with everything that is learned here: equal means that nothing was.
     pub fn revision(&self) -> u64 {
-        self.ticks.load(Ordering::Relaxed)
+        self.observed.load(Ordering::Relaxed)
     }
 
-    /// Everything, to be kept over a restart.
+    /// Everything, to be kept over a restart and for others. Once it's kept, [`Predictor::saved`] has to be
+    /// told.
     pub fn export(&self) -> PredictorSnapshot {
         PredictorSnapshot {
             version: snapshot::VERSION,
@@ -280,20 +289,28 @@ impl Predictor {
         }
     }
 
-    /// Adds what was kept earlier to what was learned since; entries that are damaged, or of another
-    /// version, are left out and counted.
+    /// Takes in what is kept now, by whomever: what was learned here since this was last told or taken in
+    /// ([`Predictor::saved`]) is added to it, and nothing counts twice. Entries that are damaged, or of
+    /// another version, are left out and counted.
     pub fn restore(&self, snapshot: PredictorSnapshot) -> Restored {
         let entries = snapshot.shapes.len() + snapshot.models.len();
         if snapshot.version != snapshot::VERSION {
             return Restored { shapes: 0, models: 0, left_out: entries };
         }
         self.ticks.fetch_max(snapshot.ticks, Ordering::Relaxed);
-        let shapes = snapshot.shapes.into_iter().filter(|state| self.shapes.restore(state)).count();
+        let shapes = snapshot.shapes.into_iter().filter(|state| self.shapes.rebase(state)).count();
         let models = {
             let mut models = self.models.write();
-            snapshot.models.into_iter().filter(|state| models.restore(state)).count()
+            snapshot.models.into_iter().filter(|state| models.rebase(state)).count()
         };
         Restored { shapes, models, left_out: entries - shapes - models }
+    }
+
+    /// This, which was exported here, is what is kept now.
+    pub fn saved(&self, snapshot: &PredictorSnapshot) {
+        snapshot.shapes.iter().for_each(|state| self.shapes.saved(state));
+        let mut models = self.models.write();
+        snapshot.models.iter().for_each(|state| models.saved(state));
     }
 }
 

@@ -27,6 +27,14 @@ pub(crate) struct Model {
     /// For shapes that were seen before: see [`calibrated`].
     shape_z: f64,
     ln_usual_ms: Option<f64>,
+    base: Base,
+}
+
+/// What of a model the database has.
+#[derive(Debug, Clone, Default)]
+struct Base {
+    latency: Regression,
+    memory: Regression,
 }
 
 impl Model {
@@ -63,12 +71,21 @@ impl Model {
         self.latency.learn(&vector(features), value - ln_prior, weight(times), exact && times == 0);
     }
 
-    fn add_earlier(&mut self, earlier: Model) {
-        self.tick = self.tick.max(earlier.tick);
-        self.latency.add_earlier(&earlier.latency);
-        self.memory.add_earlier(&earlier.memory);
-        self.shape_z = earlier.shape_z;
-        self.ln_usual_ms = earlier.ln_usual_ms.or(self.ln_usual_ms);
+    fn rebase(&mut self, kept: Model) {
+        let (own, others) = (self.latency.seen > self.base.latency.seen, kept.latency.seen > self.base.latency.seen);
+        if !own {
+            (self.shape_z, self.ln_usual_ms) = (kept.shape_z, kept.ln_usual_ms.or(self.ln_usual_ms));
+        } else if others {
+            self.shape_z = (self.shape_z + kept.shape_z) / 2.0;
+            self.ln_usual_ms = match (self.ln_usual_ms, kept.ln_usual_ms) {
+                (Some(own), Some(kept)) => Some((own + kept) / 2.0),
+                (own, kept) => own.or(kept),
+            };
+        }
+        self.tick = self.tick.max(kept.tick);
+        self.latency.rebase(&kept.latency, &self.base.latency);
+        self.memory.rebase(&kept.memory, &self.base.memory);
+        self.base = Base { latency: kept.latency.as_base(&self.base.latency), memory: kept.memory.as_base(&self.base.memory) };
     }
 
     pub fn learn_memory(&mut self, features: &Features, ln_prior: f64, value: f64, times: u32) {
@@ -122,6 +139,7 @@ impl Models {
             memory: Regression::default(),
             shape_z: Z_95,
             ln_usual_ms: None,
+            base: Base::default(),
         });
         model.tick = tick;
         model
@@ -149,22 +167,41 @@ impl Models {
         all
     }
 
-    /// Adds it to what was learned since; false for an entry that is damaged.
-    pub fn restore(&mut self, state: &ModelState) -> bool {
+    /// Takes in what the database has: what was learned here since the last time is added to it. False for
+    /// an entry that is damaged.
+    pub fn rebase(&mut self, state: &ModelState) -> bool {
         let sound = (Z_MIN..=Z_MAX).contains(&state.shape_z) && state.ln_usual_ms.is_none_or(|ln| ln.abs() < 100.0);
         let (Some(latency), Some(memory), true) = (Regression::restore(&state.latency), Regression::restore(&state.memory), sound) else {
             return false;
         };
-        let (engine, shape) = (state.engine.clone(), state.shape.clone());
-        let key = named_key(&engine, &shape);
-        let (tick, shape_z, ln_usual_ms) = (state.tick, state.shape_z, state.ln_usual_ms);
-        let earlier = Model { engine, shape, tick, latency, memory, shape_z, ln_usual_ms };
+        // What another process has learned by itself isn't forgotten by what is learned here.
+        let nothing = Regression::default();
+        let (latency, memory) = (latency.as_base(&nothing), memory.as_base(&nothing));
+        let key = named_key(&state.engine, &state.shape);
+        let kept = Model {
+            engine: state.engine.clone(),
+            shape: state.shape.clone(),
+            tick: state.tick,
+            base: Base { latency: latency.clone(), memory: memory.clone() },
+            latency,
+            memory,
+            shape_z: state.shape_z,
+            ln_usual_ms: state.ln_usual_ms,
+        };
         if let Some(model) = self.by_engine.get_mut(&key) {
-            model.add_earlier(earlier);
+            model.rebase(kept);
             return true;
         }
         self.make_room();
-        self.by_engine.insert(key, earlier);
+        self.by_engine.insert(key, kept);
         true
+    }
+
+    /// The database has this now, which was exported here.
+    pub fn saved(&mut self, state: &ModelState) {
+        let Some(model) = self.by_engine.get_mut(&named_key(&state.engine, &state.shape)) else { return };
+        if let (Some(latency), Some(memory)) = (Regression::restore(&state.latency), Regression::restore(&state.memory)) {
+            model.base = Base { latency, memory };
+        }
     }
 }

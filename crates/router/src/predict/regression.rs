@@ -45,6 +45,9 @@ pub(crate) struct Regression {
     /// Sum of the weights, forgotten along.
     weight: f64,
     pub seen: u32,
+    /// Sum of the weights that were learned here, forgotten or not: how much of what was there before is
+    /// forgotten since follows from it.
+    learned: f64,
     /// What each number was seen to be: beyond it nothing is known, and nothing is extrapolated.
     low: Vector,
     high: Vector,
@@ -64,6 +67,7 @@ impl Default for Regression {
             yy: 0.0,
             weight: 0.0,
             seen: 0,
+            learned: 0.0,
             low: [0.0; SIZE],
             high: [0.0; SIZE],
             z: Z_95,
@@ -149,30 +153,49 @@ impl Regression {
         }
         self.yy = self.yy * keep + weight * y * y;
         self.weight = self.weight * keep + weight;
+        self.learned += weight;
         self.seen = self.seen.saturating_add(1);
         self.solve();
     }
 
-    /// As if this one's observations had come first.
-    pub fn add_earlier(&mut self, earlier: &Self) {
-        if earlier.seen == 0 {
+    /// As if `kept`, and not `base`, were what had been there before all that was learned here since `base`.
+    /// Afterwards [`Regression::as_base`] of `kept` is the base.
+    pub fn rebase(&mut self, kept: &Self, base: &Self) {
+        let own = self.seen.saturating_sub(base.seen);
+        let others = kept.seen.saturating_sub(base.seen);
+        if own == 0 {
+            let learned = self.learned;
+            *self = Self { learned, ..kept.clone() };
             return;
         }
-        if self.seen == 0 {
-            *self = earlier.clone();
-            return;
-        }
-        let add = |to: &mut [f64], from: &[f64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-        add(&mut self.xx, &earlier.xx);
-        add(&mut self.xy, &earlier.xy);
-        self.yy += earlier.yy;
-        self.weight += earlier.weight;
-        self.seen = self.seen.saturating_add(earlier.seen);
-        self.z = earlier.z;
+        let left = KEEP.powf((self.learned - base.learned).max(0.0));
+        let change = |own: &mut [f64], kept: &[f64], base: &[f64]| {
+            own.iter_mut().zip(kept.iter().zip(base)).for_each(|(own, (kept, base))| *own += (kept - base) * left);
+        };
+        change(&mut self.xx, &kept.xx, &base.xx);
+        change(&mut self.xy, &kept.xy, &base.xy);
+        self.yy = (self.yy + (kept.yy - base.yy) * left).max(0.0);
+        self.weight = (self.weight + (kept.weight - base.weight) * left).max(0.0);
+        // Differences of large sums are exact to the last digits only.
         for i in 0..SIZE {
-            (self.low[i], self.high[i]) = (self.low[i].min(earlier.low[i]), self.high[i].max(earlier.high[i]));
+            let diagonal = &mut self.xx[row(i) + i];
+            *diagonal = diagonal.max(0.0);
         }
+        if kept.seen > 0 {
+            for i in 0..SIZE {
+                (self.low[i], self.high[i]) = (self.low[i].min(kept.low[i]), self.high[i].max(kept.high[i]));
+            }
+        }
+        if others > 0 {
+            self.z = (self.z + kept.z) / 2.0;
+        }
+        self.seen = kept.seen.saturating_add(own);
         self.solve();
+    }
+
+    /// This one as a base, from when so much as in `before` was learned here.
+    pub fn as_base(&self, before: &Self) -> Self {
+        Self { learned: before.learned, ..self.clone() }
     }
 
     fn solve(&mut self) {
@@ -213,6 +236,7 @@ impl Regression {
             yy: self.yy,
             weight: self.weight,
             seen: self.seen,
+            learned: self.learned,
             low: self.low.to_vec(),
             high: self.high.to_vec(),
             z: self.z,
@@ -239,7 +263,8 @@ impl Regression {
             return None;
         }
         let (xx, yy, weight, seen, z) = (state.xx.clone(), state.yy, state.weight, state.seen, state.z);
-        let mut regression = Self { xx, xy, yy, weight, seen, low, high, z, ..Self::default() };
+        let learned = if state.learned.is_finite() { state.learned } else { 0.0 };
+        let mut regression = Self { xx, xy, yy, weight, seen, learned, low, high, z, ..Self::default() };
         regression.solve();
         let sound = finite(&regression.solution) && regression.noise.is_finite();
         sound.then_some(regression)

@@ -48,12 +48,14 @@ impl Samples {
         self.summarize();
     }
 
-    /// As if these had come first.
-    pub fn add_earlier(&mut self, earlier: &Self) {
-        let mut values = earlier.values.clone();
-        values.append(&mut self.values);
+    /// As if these had been there before what was seen here since there were `base`.
+    pub fn rebase(&mut self, kept: &Self, base: u32) {
+        let own = self.seen.saturating_sub(base);
+        let newest = self.values.len().min(own as usize);
+        let mut values = kept.values.clone();
+        values.extend(self.values.split_off(self.values.len() - newest));
         self.values = values.split_off(values.len().saturating_sub(KEPT));
-        self.seen = self.seen.saturating_add(earlier.seen);
+        self.seen = kept.seen.saturating_add(own);
         self.summarize();
     }
 

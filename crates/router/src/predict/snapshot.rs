@@ -21,7 +21,7 @@ impl PredictorSnapshot {
     }
 }
 
-/// What came of restoring a snapshot.
+/// What came of taking a snapshot in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
     pub shapes: usize,
@@ -68,6 +68,9 @@ pub(crate) struct RegressionState {
     pub yy: f64,
     pub weight: f64,
     pub seen: u32,
+    /// Means nothing to another process.
+    #[serde(skip)]
+    pub learned: f64,
     pub low: Vec<f64>,
     pub high: Vec<f64>,
     pub z: f64,

@@ -5,6 +5,7 @@ use proptest::prelude::{Just, ProptestConfig, any, prop, prop_assert, prop_asser
 use proptest::strategy::{BoxedStrategy, Strategy as Generator};
 
 use super::*;
+use crate::ProfileLimits;
 use crate::rank::{Contestant, rank};
 
 fn any_strategy() -> BoxedStrategy<Strategy> {
@@ -206,6 +207,13 @@ fn any_numbers() -> BoxedStrategy<CandidateNumbers> {
         .boxed()
 }
 
+/// A profile's engines, none of them perhaps, and how much a query may read.
+fn any_limits() -> BoxedStrategy<(Option<Vec<EngineId>>, Option<u64>)> {
+    let used = prop::sample::subsequence(vec!["a", "b", "c", "nowhere"], 0..=4);
+    let used = used.prop_map(|names| names.into_iter().map(EngineId::new).collect());
+    (prop::option::weighted(0.3, used), prop::option::weighted(0.3, any_count())).boxed()
+}
+
 proptest! {
     #[test]
     fn a_decision_is_complete_reasoned_finite_and_the_same_again(
@@ -213,11 +221,14 @@ proptest! {
         a in any_contender("a", any_number()), b in any_contender("b", any_number()), c in any_contender("c", any_number()),
         pinned in prop::option::weighted(0.2, prop::sample::select(vec!["a", "nowhere"])),
         allowed in prop::option::weighted(0.2, prop::sample::select(vec!["a", "b"])),
+        (used, scan_bytes_max) in any_limits(),
     ) {
         let engines = vec![a, b, c];
         let predictor = taught(&history, &engines);
         let mut policy = Policy::with_strategy(strategy);
         policy.pinned = pinned.map(EngineId::new);
+        let limits = ProfileLimits { scan_bytes_max, ..Default::default() };
+        policy.profile = Arc::new(Profile { engines: used.clone(), limits, ..policy.profile.as_ref().clone() });
         if let Some(allowed) = allowed {
             policy.restriction = Some(Restriction { engines: vec![EngineId::new(allowed)], why: "spent".into() });
         }
@@ -237,7 +248,9 @@ proptest! {
             let forbidden = contender.refusal.is_some()
                 || contender.facts.state != EngineState::Ready
                 || policy.pinned.as_ref().is_some_and(|pinned| *pinned != candidate.engine)
-                || policy.restriction.as_ref().is_some_and(|r| !r.engines.contains(&candidate.engine));
+                || policy.restriction.as_ref().is_some_and(|r| !r.engines.contains(&candidate.engine))
+                || used.as_ref().is_some_and(|used| !used.contains(&candidate.engine))
+                || scan_bytes_max.is_some_and(|max| features.scan_bytes > max);
             prop_assert!(!forbidden || candidate.rank.is_none(), "{}", candidate.engine);
         }
         let ranks: Vec<u32> = decision.ranked().filter_map(|c| c.rank).collect();

@@ -97,16 +97,61 @@ async fn nothing_new_isnt_saved_again() {
     first.save().await.unwrap();
     let store = database.store();
     // Taken away behind its back: it comes back only with something new.
-    store.save(NAME, b"{}").await.unwrap();
+    damage(&store).await;
     first.save().await.unwrap();
-    assert_eq!(store.load(NAME).await.unwrap(), Some(b"{}".to_vec()));
+    assert!(is_damaged(&store).await);
     see(&predictor, 5..6);
     first.save().await.unwrap();
     assert_eq!(kept(&database).await, 6);
     // Nor what was just read.
     let (second, _predictor) = learned(&database);
     second.restore().await;
-    store.save(NAME, b"{}").await.unwrap();
+    damage(&store).await;
     second.save().await.unwrap();
-    assert_eq!(store.load(NAME).await.unwrap(), Some(b"{}".to_vec()));
+    assert!(is_damaged(&store).await);
+}
+
+async fn damage(store: &Arc<dyn Store>) {
+    let revision = store.revision(NAME).await.unwrap();
+    assert!(store.save(NAME, b"{}", revision).await.unwrap().is_some());
+}
+
+async fn is_damaged(store: &Arc<dyn Store>) -> bool {
+    store.load(NAME).await.unwrap().is_some_and(|kept| kept.contents == b"{}")
+}
+
+/// Several routers on one database: none takes from the others what they have learned, and each gets it.
+#[tokio::test]
+async fn several_routers_share_what_they_learn() {
+    let database = Database::new();
+    let (first, of_first) = learned(&database);
+    let (second, of_second) = learned(&database);
+    first.restore().await;
+    second.restore().await;
+    see(&of_first, 0..10);
+    see(&of_second, 10..25);
+    first.save().await.unwrap();
+    second.save().await.unwrap();
+    assert_eq!((of_second.len().0, kept(&database).await), (25, 25));
+    // Who has learned nothing since takes in what others have, and writes nothing.
+    let store = database.store();
+    let before = store.revision(NAME).await.unwrap();
+    first.save().await.unwrap();
+    assert_eq!((of_first.len().0, store.revision(NAME).await.unwrap()), (25, before));
+    // Both at once, again and again.
+    for round in 0..5 {
+        see(&of_first, 100 + round * 10..105 + round * 10);
+        see(&of_second, 105 + round * 10..110 + round * 10);
+        let (one, other) = tokio::join!(first.save(), second.save());
+        one.unwrap();
+        other.unwrap();
+    }
+    first.save().await.unwrap();
+    assert_eq!((of_first.len().0, kept(&database).await), (75, 75));
+    // A restart begins with all of it; what is deleted is made anew from what the others know.
+    see(&of_second, 200..201);
+    second.save().await.unwrap();
+    let (third, of_third) = learned(&database);
+    third.restore().await;
+    assert_eq!(of_third.len().0, 76);
 }

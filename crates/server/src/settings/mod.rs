@@ -99,7 +99,7 @@ pub struct Settings {
     /// `postgres://...` or a SQLite file; the file `log.sqlite` in `state_dir` by default.
     pub log_url: Option<String>,
     pub log_spool_bytes_max: u64,
-    /// Newest queries that `system.queries` and `system.decisions` show.
+    /// Records that one scan of `system.queries` or `system.decisions` may go through.
     pub log_read_rows_max: u64,
     /// Older records are deleted; `None` keeps them for ever.
     pub log_retention: Option<Duration>,
@@ -177,7 +177,7 @@ impl Default for Settings {
             session_idle: Duration::from_secs(8 * 3600),
             log_url: None,
             log_spool_bytes_max: 512 << 20,
-            log_read_rows_max: 100_000,
+            log_read_rows_max: 10_000_000,
             log_retention: Some(Duration::from_secs(90 * 86_400)),
             strategy: Strategy::Rules,
             default_profile: None,

@@ -133,9 +133,9 @@ const BASE: &[Setting] = &[
     },
     Setting {
         path: "log.read_rows_max",
-        help: "newest queries that system.queries shows",
+        help: "records that one scan of system.queries or system.decisions may go through; a query that needs more fails",
         set: |s, v| {
-            s.log_read_rows_max = v.whole(1, 10 * MANY)?;
+            s.log_read_rows_max = v.whole(1, 10_000 * MANY)?;
             Ok(())
         },
     },

@@ -44,7 +44,8 @@ impl TelemetrySettings {
 
     /// What the standard lets operators say about batches, for the worker, too.
     pub(crate) fn batch_variables(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        self.environment.0.iter().filter(|(name, _)| name.starts_with("OTEL_BSP_")).cloned()
+        let of_batches = |name: &str| name.starts_with("OTEL_BSP_") || name.starts_with("OTEL_BLRP_");
+        self.environment.0.iter().filter(move |(name, _)| of_batches(name)).cloned()
     }
 
     pub(super) fn mistakes(&self) -> Vec<About> {
@@ -58,11 +59,11 @@ impl TelemetrySettings {
     }
 }
 
-pub(crate) fn settings() -> [Setting; 9] {
+pub(crate) fn settings() -> [Setting; 10] {
     [
         Setting {
             path: "telemetry.otlp_endpoint",
-            help: "collector for traces and metrics, such as http://127.0.0.1:4317; off where it isn't set",
+            help: "collector for traces, metrics and logs, such as http://127.0.0.1:4317; off where it isn't set",
             set: |s, v| {
                 s.telemetry.otlp_endpoint = v.optional_text()?;
                 Ok(())
@@ -81,6 +82,14 @@ pub(crate) fn settings() -> [Setting; 9] {
             help: "headers for the collector: name=value,name=value, values percent-encoded; never logged",
             set: |s, v| {
                 s.telemetry.otlp_headers = Headers::parse(&v.text()?)?;
+                Ok(())
+            },
+        },
+        Setting {
+            path: "telemetry.otlp_logs",
+            help: "whether the log's lines, which may hold an error's message, are sent to the collector, too",
+            set: |s, v| {
+                s.telemetry.rest.logs = Some(v.boolean()?);
                 Ok(())
             },
         },

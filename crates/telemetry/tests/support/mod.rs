@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flightpath_telemetry::{Config, LogConfig, LogFormat, Role, Telemetry};
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{MetricsService, MetricsServiceServer};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +26,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(30);
 pub struct Received {
     pub traces: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
     pub metrics: Arc<Mutex<Vec<ExportMetricsServiceRequest>>>,
+    pub logs: Arc<Mutex<Vec<ExportLogsServiceRequest>>>,
     /// The header `x-secret` of each call.
     pub secrets: Arc<Mutex<Vec<String>>>,
 }
@@ -31,6 +36,21 @@ impl Received {
     pub fn spans(&self) -> Vec<Span> {
         let traces = self.traces.lock();
         traces.iter().flat_map(|t| &t.resource_spans).flat_map(|r| &r.scope_spans).flat_map(|s| s.spans.clone()).collect()
+    }
+
+    /// The log's lines: who wrote each, its text, and the rest.
+    pub fn lines(&self) -> Vec<(String, String, LogRecord)> {
+        let logs = self.logs.lock();
+        let scopes = logs.iter().flat_map(|l| &l.resource_logs).flat_map(|r| &r.scope_logs);
+        let line = |record: &LogRecord| match record.body.as_ref().and_then(|body| body.value.clone()) {
+            Some(Value::StringValue(text)) => text,
+            other => format!("{other:?}"),
+        };
+        let of_scope = |scope: &opentelemetry_proto::tonic::logs::v1::ScopeLogs| {
+            let target = scope.scope.as_ref().map(|s| s.name.clone()).unwrap_or_default();
+            scope.log_records.iter().map(|record| (target.clone(), line(record), record.clone())).collect::<Vec<_>>()
+        };
+        scopes.flat_map(of_scope).collect()
     }
 
     pub fn resource(&self, key: &str) -> Option<String> {
@@ -47,7 +67,6 @@ impl Received {
 }
 
 pub fn text_of(attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue], key: &str) -> Option<String> {
-    use opentelemetry_proto::tonic::common::v1::any_value::Value;
     let value = attributes.iter().find(|a| a.key == key)?.value.as_ref()?.value.as_ref()?;
     Some(match value {
         Value::StringValue(text) => text.clone(),
@@ -76,8 +95,17 @@ impl MetricsService for Received {
     }
 }
 
+#[tonic::async_trait]
+impl LogsService for Received {
+    async fn export(&self, request: Request<ExportLogsServiceRequest>) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        self.logs.lock().push(request.into_inner());
+        Ok(Response::new(ExportLogsServiceResponse::default()))
+    }
+}
+
+/// One for spans and metrics that doesn't know logs.
 #[allow(dead_code)]
-pub async fn collector(listener: TcpListener) -> Received {
+pub async fn collector_without_logs(listener: TcpListener) -> Received {
     let received = Received::default();
     let server = tonic::transport::Server::builder()
         .add_service(TraceServiceServer::new(received.clone()))
@@ -87,8 +115,25 @@ pub async fn collector(listener: TcpListener) -> Received {
     received
 }
 
+#[allow(dead_code)]
+pub async fn collector(listener: TcpListener) -> Received {
+    let received = Received::default();
+    let server = tonic::transport::Server::builder()
+        .add_service(TraceServiceServer::new(received.clone()))
+        .add_service(MetricsServiceServer::new(received.clone()))
+        .add_service(LogsServiceServer::new(received.clone()))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::spawn(server);
+    received
+}
+
 pub async fn start(config: Config) -> Telemetry {
-    let log = LogConfig { level: "info".into(), format: LogFormat::Text };
+    start_at("info", config).await
+}
+
+#[allow(dead_code)]
+pub async fn start_at(level: &str, config: Config) -> Telemetry {
+    let log = LogConfig { level: level.into(), format: LogFormat::Text };
     flightpath_telemetry::start(&config, &log, Role::Router).await.unwrap()
 }
 

@@ -1,0 +1,209 @@
+//! The record as `system.queries` and `system.decisions` read it: a page after the other, by what the
+//! log's database can find by itself. Whose records are shown is decided by the database's filter alone;
+//! a query's own conditions only narrow it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use flightpath_catalog::{Comparison, SystemCondition, SystemValue};
+use flightpath_querylog::{HistoryFilter, PageKey, PageRequest, QueryHistory, RecordParts};
+use flightpath_types::{EngineId, Error, ErrorKind, Fingerprint, Outcome, Principal, QueryId, QueryRecord, Result};
+use futures::Stream;
+
+use super::{CATCH_UP_MAX, LogSource};
+
+/// Records of the first page, which is all that a small LIMIT needs.
+const FIRST_PAGE: usize = 100;
+/// With texts, plans or decisions: a text has up to 64 KiB.
+const PAGE: usize = 500;
+/// Without them.
+const LEAN_PAGE: usize = 4_000;
+
+/// What of the record is read.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub filter: HistoryFilter,
+    pub oldest_first: bool,
+    pub parts: RecordParts,
+}
+
+struct Progress {
+    log: Arc<LogSource>,
+    asked: Asked,
+    after: Option<PageKey>,
+    read: usize,
+    state: State,
+}
+
+enum State {
+    Fresh,
+    Reading,
+    /// More records match than may be gone through.
+    TooMany,
+    Ended,
+}
+
+/// What this principal may see of what is asked for, in pages; an error once more would have to be gone
+/// through than `log.read_rows_max` allows.
+pub(super) fn pages(log: Arc<LogSource>, principal: Principal, mut asked: Asked) -> impl Stream<Item = Result<Vec<QueryRecord>>> + Send {
+    if let Some(own) = log.administrators.scope(&principal) {
+        // Should the query ask for somebody else's, its own condition drops these.
+        asked.filter.principal = Some(own.to_string());
+    }
+    futures::stream::unfold(Progress { log, asked, after: None, read: 0, state: State::Fresh }, next)
+}
+
+async fn next(mut progress: Progress) -> Option<(Result<Vec<QueryRecord>>, Progress)> {
+    let rows_max = progress.log.rows_max;
+    let parts = progress.asked.parts;
+    let limit = match progress.state {
+        State::Ended => return None,
+        State::TooMany => {
+            progress.state = State::Ended;
+            let message = format!(
+                "more than {rows_max} records would have to be gone through: narrow them down by started_at, principal, engine, outcome, \
+                 fingerprint or query_id, or raise log.read_rows_max"
+            );
+            // With a class: it isn't memory that ran out.
+            return Some((Err(Error::classed(ErrorKind::ResourceExhausted, "TOO_MANY_RECORDS", "53400", message)), progress));
+        }
+        State::Fresh => {
+            progress.log.recorder.flush(CATCH_UP_MAX).await;
+            progress.state = State::Reading;
+            FIRST_PAGE
+        }
+        State::Reading if parts.text || parts.features || parts.decision => PAGE,
+        State::Reading => LEAN_PAGE,
+    };
+    // One more than may be shown tells that there is one.
+    let limit = limit.min((rows_max - progress.read).saturating_add(1));
+    let Asked { filter, oldest_first, .. } = &progress.asked;
+    let request = PageRequest { filter, after: progress.after, oldest_first: *oldest_first, parts, limit };
+    let page = QueryHistory::read_page(progress.log.store.as_ref(), &request).await;
+    let page = page.map(|mut page| {
+        if page.len() < limit {
+            progress.state = State::Ended;
+        } else if page.len() > rows_max - progress.read {
+            page.truncate(rows_max - progress.read);
+            progress.state = State::TooMany;
+        }
+        progress.read += page.len();
+        progress.after = page.last().map(PageKey::of);
+        page
+    });
+    if page.is_err() {
+        progress.state = State::Ended;
+    }
+    Some((page, progress))
+}
+
+/// What of a scan's conditions the log's database can apply. It keeps every row for which all of them hold.
+pub(super) fn filter(conditions: &[SystemCondition], schema: &SchemaRef) -> HistoryFilter {
+    let mut filter = HistoryFilter::default();
+    for SystemCondition { column, comparison, value } in conditions {
+        let name = schema.fields().get(*column).map(|field| field.name().as_str());
+        match (name, comparison, value) {
+            // No record holds NUL, and not every database takes it.
+            (_, _, SystemValue::Text(text)) if text.contains('\0') => {}
+            (Some("query_id"), Comparison::Equal, SystemValue::Text(text)) => {
+                filter.query_id = QueryId::parse(text).filter(|id| id.to_string() == *text).or(filter.query_id);
+            }
+            (Some("principal"), Comparison::Equal, SystemValue::Text(text)) => filter.principal = Some(text.clone()),
+            (Some("engine"), Comparison::Equal, SystemValue::Text(text)) => filter.engine = Some(EngineId::new(text.as_str())),
+            (Some("tag"), Comparison::Equal, SystemValue::Text(text)) => filter.tag = Some(text.clone()),
+            (Some("outcome"), Comparison::Equal, SystemValue::Text(text)) => filter.outcome = Outcome::parse(text).or(filter.outcome),
+            (Some("fingerprint"), Comparison::Equal, SystemValue::Text(text)) => {
+                let known = u64::from_str_radix(text, 16).ok().map(Fingerprint::from_u64).filter(|f| f.to_string() == *text);
+                filter.fingerprint = known.or(filter.fingerprint);
+            }
+            (Some("started_at"), comparison, SystemValue::Instant(us)) => narrow(&mut filter, *comparison, *us),
+            _ => {}
+        }
+    }
+    filter
+}
+
+/// Records began at whole milliseconds.
+fn narrow(filter: &mut HistoryFilter, comparison: Comparison, us: i64) {
+    let down = us.div_euclid(1000);
+    let up = if us.rem_euclid(1000) == 0 { down } else { down + 1 };
+    let mut from = |ms: i64| filter.from_unix_ms = Some(filter.from_unix_ms.map_or(ms, |other| other.max(ms)));
+    match comparison {
+        Comparison::GreaterOrEqual | Comparison::Equal => from(up),
+        Comparison::Greater => from(down + 1),
+        Comparison::Less | Comparison::LessOrEqual => {}
+    }
+    let mut until = |ms: i64| filter.until_unix_ms = Some(filter.until_unix_ms.map_or(ms, |other| other.min(ms)));
+    match comparison {
+        Comparison::LessOrEqual | Comparison::Equal => until(down + 1),
+        Comparison::Less => until(up),
+        Comparison::Greater | Comparison::GreaterOrEqual => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+
+    use super::*;
+
+    const NAMES: [&str; 7] = ["started_at", "query_id", "principal", "engine", "outcome", "fingerprint", "text"];
+
+    fn of(name: &str, comparison: Comparison, value: SystemValue) -> SystemCondition {
+        SystemCondition { column: NAMES.iter().position(|n| *n == name).unwrap(), comparison, value }
+    }
+
+    fn filter_of(conditions: &[SystemCondition]) -> HistoryFilter {
+        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let field = |name: &&str| Field::new(*name, if *name == "started_at" { instant.clone() } else { DataType::Utf8 }, true);
+        filter(conditions, &Arc::new(Schema::new(NAMES.iter().map(field).collect::<Vec<_>>())))
+    }
+
+    /// Every record that a condition holds for is left, whatever part of a millisecond it names.
+    #[test]
+    fn bounds_of_time_keep_all_and_only_what_they_say() {
+        use Comparison::*;
+        let holds = |comparison, at: i64, us: i64| match comparison {
+            Equal => at == us,
+            Less => at < us,
+            LessOrEqual => at <= us,
+            Greater => at > us,
+            GreaterOrEqual => at >= us,
+        };
+        for us in [-2_001, -2_000, -1, 0, 1, 999, 1_000, 1_001] {
+            for comparison in [Equal, Less, LessOrEqual, Greater, GreaterOrEqual] {
+                let found = filter_of(&[of("started_at", comparison, SystemValue::Instant(us))]);
+                for ms in -5..5 {
+                    let kept = found.from_unix_ms.is_none_or(|from| ms >= from) && found.until_unix_ms.is_none_or(|until| ms < until);
+                    assert_eq!(kept, holds(comparison, ms * 1000, us), "{ms} ms {comparison:?} {us} us");
+                }
+            }
+        }
+        let both = [of("started_at", Greater, SystemValue::Instant(5_000)), of("started_at", Greater, SystemValue::Instant(2_000))];
+        assert_eq!(filter_of(&both).from_unix_ms, Some(6));
+    }
+
+    #[test]
+    fn only_equalities_that_records_can_have_are_handed_on() {
+        let equals = |name: &str, text: &str| filter_of(&[of(name, Comparison::Equal, SystemValue::Text(text.into()))]);
+        let id = QueryId::generate();
+        assert_eq!(equals("query_id", &id.to_string()).query_id, Some(id));
+        assert_eq!(equals("principal", "ana").principal.as_deref(), Some("ana"));
+        assert_eq!(equals("engine", "duckdb").engine, Some(EngineId::new("duckdb")));
+        assert_eq!(equals("outcome", "refused").outcome, Some(Outcome::Refused));
+        assert_eq!(equals("fingerprint", "00000000000000ff").fingerprint, Some(Fingerprint::from_u64(255)));
+        for (name, text) in [
+            ("query_id", "nonsense"),
+            ("query_id", &id.to_string().to_uppercase()),
+            ("outcome", "Success"),
+            ("fingerprint", "ff"),
+            ("fingerprint", "00000000000000FF"),
+            ("principal", "a\0b"),
+            ("text", "SELECT 1"),
+        ] {
+            assert_eq!(equals(name, text), HistoryFilter::default(), "{name} = {text}");
+        }
+        let less = [of("engine", Comparison::Less, SystemValue::Text("duckdb".into()))];
+        assert_eq!(filter_of(&less), HistoryFilter::default());
+    }
+}
