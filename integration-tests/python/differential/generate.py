@@ -79,7 +79,7 @@ class Tree:
 
     def inner(self):
         text = self.sql()
-        return f"({text})" if self.form and not re.match(r"\w+\(.*\)$|CASE ", text, re.DOTALL) else text
+        return f"({text})" if self.form and not (is_call(text) or text.startswith("CASE ")) else text
 
     def walk(self):
         yield self
@@ -90,6 +90,19 @@ class Tree:
         if self is old:
             return new
         return dataclasses.replace(self, children=[c.replaced(old, new) for c in self.children])
+
+
+def is_call(text):
+    """`f(...)`, whose first parenthesis is closed by its last: not `f(a) / g(b)`."""
+    begin = re.match(r"\w+\(", text)
+    if not begin or not text.endswith(")"):
+        return False
+    depth = 0
+    for at, token in enumerate(tokens := re.findall(r"'(?:[^'\\]|\\.)*'|[()]|[^'()]+", text)):
+        depth += {"(": 1, ")": -1}.get(token, 0)
+        if token == ")" and depth == 0:
+            return at == len(tokens) - 1
+    return False
 
 
 class Expressions:
