@@ -182,8 +182,9 @@ macro_rules! impl_query_history {
                         update.push(" WHERE query_id = ").push_bind(cost.query_id.to_string());
                         update.push(
                             " RETURNING started_unix_ms, CASE WHEN engine IS NULL THEN NULL ELSE profile END, \
-                             COALESCE(usd_actual, predicted_usd, 0.0)",
+                             CAST(COALESCE(usd_actual, predicted_usd, 0.0) AS DOUBLE PRECISION)",
                         );
+                        // SQLite stores whole numbers as integers, and only a column's own type says what they are.
                         // The row is this transaction's from here on: nobody else changes what it cost before.
                         let before: Option<(i64, Option<String>, f64)> = update.build_query_as().fetch_optional(&mut *transaction).await?;
                         let Some((started_unix_ms, profile, usd_before)) = before else { continue };

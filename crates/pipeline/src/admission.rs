@@ -551,7 +551,10 @@ mod tests {
         let spare = admission.spare(&id, many, 60).await.unwrap();
         let beside = admit(&admission, &id, many, "a", 40).await.unwrap();
         assert!(spare.wanted().now_or_never().is_none(), "there was room for both");
-        let waiter = wait_as(&admission, &id, "a", 1).await;
+        let waiter = tokio::spawn({
+            let (admission, id) = (admission.clone(), id.clone());
+            async move { admit(&admission, &id, many, "a", 1).await }
+        });
         spare.wanted().await;
         drop(spare);
         drop((waiter.await.unwrap().unwrap(), beside));
