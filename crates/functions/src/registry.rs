@@ -25,6 +25,7 @@ static FAMILIES: &[(&str, &[FunctionDef])] = families![
     strings::FIND,
     strings::BUILD,
     strings::FORMAT,
+    strings::UTF8,
     regexp::REGEXP,
     nested::ARRAYS,
     nested::COMBINE,

@@ -195,10 +195,9 @@ pub fn decimal_of(ty: &DataType) -> Option<(u8, i8)> {
     }
 }
 
-/// The least precision for an integral literal, which decimal arithmetic uses instead of its type's.
+/// The least precision for an integral literal, which decimal arithmetic uses instead of its type's. A TINYINT's stays.
 pub fn decimal_of_literal(value: &ScalarValue) -> Option<(u8, i8)> {
     let v = match value {
-        ScalarValue::Int8(Some(v)) => i64::from(*v),
         ScalarValue::Int16(Some(v)) => i64::from(*v),
         ScalarValue::Int32(Some(v)) => i64::from(*v),
         ScalarValue::Int64(Some(v)) => *v,

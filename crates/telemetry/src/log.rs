@@ -127,7 +127,8 @@ where
 
 fn is_sent(target: &str, role: Role) -> bool {
     let written_by = target.split("::").next().unwrap_or_default();
-    !SENDERS.contains(&written_by) && !(role == Role::Router && target == WORKERS_WORDS)
+    let is_a_workers = role == Role::Router && target == WORKERS_WORDS;
+    !is_a_workers && !SENDERS.contains(&written_by)
 }
 
 /// The usual line, and behind it the ids.

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, PrimitiveArray, StringArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{SortOptions, cast, concat, is_not_null, sort};
 use arrow::datatypes::{DataType, Decimal128Type, DurationMicrosecondType, Field, Float64Type, Int64Type, IntervalYearMonthType};
@@ -32,8 +32,8 @@ pub(super) enum Collect {
     Nth { shares: Shares },
     /// The most frequent value; of several the least, or the greatest.
     Mode { greatest: bool },
-    /// `collect_list`, and `collect_set` with `distinct`.
-    List { distinct: bool },
+    /// `collect_list`, and `collect_set` with `distinct`: rows `(value, key...)`, in the order of the keys.
+    List { distinct: bool, keys: Vec<Key> },
     /// Rows `(text, separator, key...)`: texts with a separator, in the order of the keys.
     Text { separator: String, keys: Vec<Key> },
 }
@@ -102,7 +102,7 @@ impl Accumulator for Collected {
             Collect::Percentile { shares, descending, discrete } => percentile(&rows, shares, *descending, *discrete, &self.ret),
             Collect::Nth { shares } => nth(&rows[0], shares, &self.ret),
             Collect::Mode { greatest } => mode(&rows[0], *greatest, &self.ret),
-            Collect::List { distinct } => list(&rows[0], *distinct, &self.ret),
+            Collect::List { distinct, keys } => list(&rows, *distinct, keys, &self.ret),
             Collect::Text { separator, keys } => text(&rows, separator, keys),
         }
     }
@@ -159,15 +159,20 @@ fn percentile(rows: &[ArrayRef], shares: &Shares, descending: bool, discrete: bo
     let results: Vec<f64> = shares.bits.iter().map(|b| at(f64::from_bits(*b))).collect();
     if shares.many {
         let DataType::List(item) = ret else { return Err(DataFusionError::Internal("percentiles are an array".into())) };
-        let made =
-            ListArray::try_new(item.clone(), OffsetBuffer::from_lengths([results.len()]), Arc::new(Float64Array::from(results)), None)?;
+        let lengths = OffsetBuffer::from_lengths([results.len()]);
+        let items: ArrayRef = match item.data_type() {
+            DataType::Interval(_) => Arc::new(results.iter().map(|r| Some(*r as i32)).collect::<PrimitiveArray<IntervalYearMonthType>>()),
+            DataType::Duration(_) => Arc::new(results.iter().map(|r| Some(*r as i64)).collect::<PrimitiveArray<DurationMicrosecondType>>()),
+            _ => Arc::new(Float64Array::from(results)),
+        };
+        let made = ListArray::try_new(item.clone(), lengths, items, None)?;
         return Ok(ScalarValue::List(Arc::new(made)));
     }
     let result = results[0];
     Ok(match ret {
-        // Halves away from zero, as intervals are always rounded.
-        DataType::Interval(_) => ScalarValue::IntervalYearMonth(Some(result.round() as i32)),
-        DataType::Duration(_) => ScalarValue::DurationMicrosecond(Some(result.round() as i64)),
+        // What is between two intervals is cut.
+        DataType::Interval(_) => ScalarValue::IntervalYearMonth(Some(result as i32)),
+        DataType::Duration(_) => ScalarValue::DurationMicrosecond(Some(result as i64)),
         _ => ScalarValue::Float64(Some(result)),
     })
 }
@@ -193,7 +198,7 @@ fn nth(values: &ArrayRef, shares: &Shares, ret: &DataType) -> DfResult<ScalarVal
     let rank = |bits: &u64| (sorted.len() as f64 * f64::from_bits(*bits)).ceil() as usize;
     let picked: Vec<u32> = shares.bits.iter().map(|b| rank(b).saturating_sub(1).min(sorted.len() - 1) as u32).collect();
     let picked = taken(std::slice::from_ref(&sorted), &picked)?.remove(0);
-    if shares.many { list(&picked, false, ret) } else { ScalarValue::try_from_array(&picked, 0) }
+    if shares.many { list(std::slice::from_ref(&picked), false, &[], ret) } else { ScalarValue::try_from_array(&picked, 0) }
 }
 
 fn mode(values: &ArrayRef, greatest: bool, ret: &DataType) -> DfResult<ScalarValue> {
@@ -213,8 +218,12 @@ fn mode(values: &ArrayRef, greatest: bool, ret: &DataType) -> DfResult<ScalarVal
     ScalarValue::try_from_array(values, best.1)
 }
 
-fn list(values: &ArrayRef, distinct: bool, ret: &DataType) -> DfResult<ScalarValue> {
-    let values = if distinct && !values.is_empty() {
+fn list(rows: &[ArrayRef], distinct: bool, keys: &[Key], ret: &DataType) -> DfResult<ScalarValue> {
+    let values = &rows[0];
+    let values = if !keys.is_empty() && !values.is_empty() {
+        let order: Vec<u32> = in_order(values.len(), keys, &rows[1..=keys.len()])?.into_iter().map(|i| i as u32).collect();
+        taken(std::slice::from_ref(values), &order)?.remove(0)
+    } else if distinct && !values.is_empty() {
         let converter = RowConverter::new(vec![SortField::new(values.data_type().clone())])?;
         let rows = converter.convert_columns(std::slice::from_ref(values))?;
         let mut seen = std::collections::HashSet::new();
@@ -228,14 +237,10 @@ fn list(values: &ArrayRef, distinct: bool, ret: &DataType) -> DfResult<ScalarVal
     Ok(ScalarValue::List(Arc::new(made)))
 }
 
-fn text(rows: &[ArrayRef], separator: &str, keys: &[Key]) -> DfResult<ScalarValue> {
-    let texts: &StringArray = rows[0].as_string::<i32>();
-    if texts.is_empty() {
-        return Ok(ScalarValue::Utf8(None));
-    }
-    let mut order: Vec<usize> = (0..texts.len()).collect();
+/// The rows by their keys; equal ones as they came.
+fn in_order(rows: usize, keys: &[Key], columns: &[ArrayRef]) -> DfResult<Vec<usize>> {
+    let mut order: Vec<usize> = (0..rows).collect();
     if !keys.is_empty() {
-        let columns = &rows[2..2 + keys.len()];
         let fields = keys.iter().zip(columns).map(|(k, c)| {
             SortField::new_with_options(c.data_type().clone(), SortOptions { descending: k.descending, nulls_first: k.nulls_first })
         });
@@ -243,6 +248,15 @@ fn text(rows: &[ArrayRef], separator: &str, keys: &[Key]) -> DfResult<ScalarValu
         let sortable = converter.convert_columns(columns)?;
         order.sort_by(|a, b| sortable.row(*a).cmp(&sortable.row(*b)));
     }
+    Ok(order)
+}
+
+fn text(rows: &[ArrayRef], separator: &str, keys: &[Key]) -> DfResult<ScalarValue> {
+    let texts: &StringArray = rows[0].as_string::<i32>();
+    if texts.is_empty() {
+        return Ok(ScalarValue::Utf8(None));
+    }
+    let order = in_order(texts.len(), keys, &rows[2..2 + keys.len()])?;
     let parts: Vec<&str> = order.into_iter().map(|i| texts.value(i)).collect();
     Ok(ScalarValue::Utf8(Some(parts.join(separator))))
 }

@@ -25,7 +25,7 @@ use datafusion::functions_aggregate::bit_and_or_xor::{bit_and_udaf, bit_or_udaf,
 use datafusion::functions_aggregate::bool_and_or::{bool_and_udaf, bool_or_udaf};
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
-use datafusion::logical_expr::expr::Case;
+use datafusion::logical_expr::expr::{Case, Sort};
 use datafusion::logical_expr::{AggregateUDF, Expr};
 use flightpath_types::{Error, ErrorKind, Result};
 
@@ -357,6 +357,11 @@ fn by_key(ctx: &BindContext, mut call: AggregateCall, name: &'static str, max: b
 
 fn list(mut call: AggregateCall, name: &'static str, distinct: bool, canonical: Option<&BindContext>) -> Result<BoundAggregate> {
     no_ignore_nulls(name, &call)?;
+    // Of an input that is sorted: its keys.
+    let order = match distinct || call.distinct || call.within_group {
+        true => Vec::new(),
+        false => std::mem::take(&mut call.order_by),
+    };
     let [arg] = plain(name, &mut call)?;
     if distinct && matches!(arg.ty, DataType::Map(..)) {
         return Err(types::mismatch(
@@ -369,7 +374,9 @@ fn list(mut call: AggregateCall, name: &'static str, distinct: bool, canonical: 
         None => arg,
     };
     let ret = collected::list_type(&arg.ty);
-    let mut made = own(name, Kind::Collected(Collect::List { distinct }), vec![arg], &call, ret, false);
+    let (keys, mut args) = ordered(order);
+    args.insert(0, arg);
+    let mut made = own(name, Kind::Collected(Collect::List { distinct, keys }), args, &call, ret, false);
     made.distinct &= !distinct;
     Ok(made)
 }
@@ -409,16 +416,22 @@ fn listagg(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggregate>
         return Err(unexpected("listagg", 1, "\"STRING\"", &text.ty));
     }
     let text = implicit_cast(ctx, text, &DataType::Utf8)?;
-    let keys: Vec<Key> = order.iter().map(|(_, sort)| Key { descending: !sort.asc, nulls_first: sort.nulls_first }).collect();
-    let direction: Vec<String> = keys
-        .iter()
-        .map(|k| format!("{} NULLS {}", if k.descending { "DESC" } else { "ASC" }, if k.nulls_first { "FIRST" } else { "LAST" }))
-        .collect();
-    let literal = |text: String| Typed::literal(ScalarValue::Utf8(Some(text)));
-    let mut args = vec![text, literal(separator.clone())];
-    args.extend(order.into_iter().map(|(key, _)| canonical_float(ctx, key)));
-    args.extend(direction.into_iter().map(literal));
+    let order = order.into_iter().map(|(key, sort)| (canonical_float(ctx, key), sort)).collect();
+    let (keys, by) = ordered(order);
+    let mut args = vec![text, Typed::literal(ScalarValue::Utf8(Some(separator.clone())))];
+    args.extend(by);
     Ok(own("listagg", Kind::Collected(Collect::Text { separator, keys }), args, &call, DataType::Utf8, true))
+}
+
+/// Keys as arguments, and then the direction of each, so that both engines see them.
+fn ordered(order: Vec<(Typed, Sort)>) -> (Vec<Key>, Vec<Typed>) {
+    let keys: Vec<Key> = order.iter().map(|(_, sort)| Key { descending: !sort.asc, nulls_first: sort.nulls_first }).collect();
+    let direction = keys.iter().map(|k| {
+        let text = format!("{} NULLS {}", if k.descending { "DESC" } else { "ASC" }, if k.nulls_first { "FIRST" } else { "LAST" });
+        Typed::literal(ScalarValue::Utf8(Some(text)))
+    });
+    let args = order.iter().map(|(key, _)| key.clone()).chain(direction).collect();
+    (keys, args)
 }
 
 /// The shares that a percentile is asked for: a literal between 0 and 1, or an array of them.

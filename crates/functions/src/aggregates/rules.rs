@@ -249,20 +249,26 @@ pub(super) fn set(call: &DuckAggregate<'_>) -> Rule {
 }
 
 fn collected(call: &DuckAggregate<'_>, distinct: &str) -> Rule {
-    let text = format!("list({distinct}{})", arg(call)?);
+    let order = order_of(call, 1)?;
+    let text = format!("list({distinct}{}{order})", arg(call)?);
     wrapped(text, "coalesce(list_filter({}, lambda e: e IS NOT NULL), [])".into())
+}
+
+/// ` ORDER BY ...` of the keys, and a direction per key, that begin at an argument.
+fn order_of(call: &DuckAggregate<'_>, first: usize) -> Result<String, String> {
+    let keys = (call.args.len().saturating_sub(first)) / 2;
+    let mut order = Vec::with_capacity(keys);
+    for i in 0..keys {
+        let direction = literal_text(call, first + keys + i).ok_or("an aggregate with an order that isn't known")?;
+        order.push(format!("{} {direction}", call.args[first + i]));
+    }
+    Ok(if order.is_empty() { String::new() } else { format!(" ORDER BY {}", order.join(", ")) })
 }
 
 /// Arguments are the text, the separator, the keys, and a direction per key.
 pub(super) fn listagg(call: &DuckAggregate<'_>) -> Rule {
-    let keys = (call.args.len().saturating_sub(2)) / 2;
     let separator = literal_text(call, 1).ok_or("listagg with a separator that isn't a literal")?;
-    let mut order = Vec::with_capacity(keys);
-    for i in 0..keys {
-        let direction = literal_text(call, 2 + keys + i).ok_or("listagg with an order that isn't known")?;
-        order.push(format!("{} {direction}", call.args[2 + i]));
-    }
-    let order = if order.is_empty() { String::new() } else { format!(" ORDER BY {}", order.join(", ")) };
+    let order = order_of(call, 2)?;
     sql(format!("string_agg({}{}, {}{order})", distinct(call), arg(call)?, duckdb::string(separator)))
 }
 

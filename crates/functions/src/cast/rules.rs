@@ -76,6 +76,7 @@ impl Rule<'_> {
             (f, Utf8) => self.to_text(f),
             (DataType::List(a), DataType::List(b)) => self.list(a.data_type(), b.data_type()),
             (DataType::Struct(a), DataType::Struct(b)) if a.len() == b.len() => self.structure(a, b),
+            (DataType::Map(..), DataType::Map(..)) => self.map(),
             (Boolean, t) if !types::is_decimal(t) => plain(),
             // DuckDB makes TRUE the last digit there, where it doesn't fit.
             (Boolean, DataType::Decimal128(p, s)) if i16::from(*p) <= i16::from(*s) => {
@@ -296,6 +297,20 @@ impl Rule<'_> {
     fn list(&self, from: &DataType, to: &DataType) -> Result<String, String> {
         let e = format!("e{}", self.depth);
         Ok(format!("list_transform({}, lambda {e}: {})", self.x, self.inner(&e, from, to)?))
+    }
+
+    /// Keys that stay apart when they are cast.
+    fn map(&self) -> Result<String, String> {
+        let (from, to) = types::map_parts(self.from).zip(types::map_parts(self.to)).ok_or_else(|| self.unknown())?;
+        let ((from_key, from_value), (to_key, to_value)) = (from, to);
+        let (a, b) = (from_key.data_type(), to_key.data_type());
+        if !types::same(a, b) && !(types::is_integral(a) && (*b == DataType::Utf8 || types::is_integral(b) && super::widens(a, b))) {
+            return Err(self.unknown());
+        }
+        let e = format!("e{}", self.depth);
+        let key = self.inner(&format!("{e}.key"), a, b)?;
+        let value = self.inner(&format!("{e}.value"), from_value.data_type(), to_value.data_type())?;
+        Ok(format!("map_from_entries(list_transform(map_entries({}), lambda {e}: {{'k': {key}, 'v': {value}}}))", self.x))
     }
 
     fn structure(&self, from: &arrow::datatypes::Fields, to: &arrow::datatypes::Fields) -> Result<String, String> {

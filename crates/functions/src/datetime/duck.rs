@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use crate::cast::zone::Zone;
 use crate::def::DuckCall;
 
-fn utc_only(call: &DuckCall<'_>) -> Result<(), String> {
+pub(crate) fn utc_only(call: &DuckCall<'_>) -> Result<(), String> {
     if Zone::parse(call.time_zone).is_some_and(Zone::is_utc) {
         Ok(())
     } else {

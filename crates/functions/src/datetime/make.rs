@@ -184,6 +184,32 @@ fn make_date_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     }))
 }
 
+/// Of six parts; `tolerate`: NULL for what is no date or time.
+fn make_timestamp_duckdb(c: &DuckCall<'_>, tolerate: bool) -> Result<String, String> {
+    if c.args.len() != 6 {
+        return Err("a timestamp made in a zone that is named isn't known on DuckDB".into());
+    }
+    let message = "'The given parts aren''t a valid date or time. If necessary, use a `try_` function to return NULL instead.'";
+    let raise = match tolerate {
+        true => "NULL".to_string(),
+        false => crate::duckdb::raise("DATETIME_FIELD_OUT_OF_BOUNDS.WITHOUT_SUGGESTION", "22023", message),
+    };
+    let far = text::refuse_value("Years outside 0 to 9999 aren't known on DuckDB.");
+    let made = text::once_all(c.args, |a| {
+        let [y, m, d, hour, minute, second] = a else { return String::new() };
+        let last = format!("day(last_day(make_date({y}, {m}, 1)))");
+        let of_day =
+            format!("CAST({hour} AS BIGINT) * 3600000000 + CAST({minute} AS BIGINT) * 60000000 + CAST({second} * 1000000 AS BIGINT)");
+        format!(
+            "CASE WHEN {} THEN NULL WHEN {m} NOT BETWEEN 1 AND 12 OR {d} NOT BETWEEN 1 AND 31 OR {hour} NOT BETWEEN 0 AND 23 \
+             OR {minute} NOT BETWEEN 0 AND 59 OR {second} NOT BETWEEN 0 AND 60 THEN {raise} WHEN {y} NOT BETWEEN 0 AND 9999 THEN {far} \
+             WHEN {d} > {last} THEN {raise} ELSE make_timestamp(epoch_us(make_date({y}, {m}, {d})) + {of_day}) END",
+            text::any_null(a)
+        )
+    });
+    super::duck::from_local(c, &made)
+}
+
 fn make_ym_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
     let made = crate::ops::rules::interval_of(c.ret, "fp_v", &crate::ops::rules::interval_overflow());
     Ok(format!("list_transform([CAST({} AS HUGEINT) * 12 + {}], lambda fp_v: {made})[1]", c.args[0], c.args[1]))
@@ -202,12 +228,15 @@ pub(crate) static MAKE: &[FunctionDef] = &[
         eval: eval!(dates; y: int, m: int, d: int => date_of(y, m, d).ok_or_else(|| out_of_bounds(format!("{y}-{m}-{d}")))?),
         duckdb: make_date_duckdb, proof: "dates-033, hard-071, slt: date_rules"),
     scalar!("make_timestamp", ["make_timestamp_ltz"], bind: |ctx, args| bind_make_timestamp(ctx, "make_timestamp", args, types::timestamp(), true),
-        eval: |i| make_timestamp(i, false), duckdb: |_| text::unknown("make_timestamp"), proof: "unit tests"),
+        eval: |i| make_timestamp(i, false), duckdb: |c| make_timestamp_duckdb(c, false), proof: "slt: times"),
     scalar!("make_timestamp_ntz", [], bind: |ctx, args| bind_make_timestamp(ctx, "make_timestamp_ntz", args, types::TIMESTAMP_NTZ, false),
-        eval: |i| make_timestamp(i, false), duckdb: |_| text::unknown("make_timestamp_ntz"), proof: "unit tests"),
+        eval: |i| make_timestamp(i, false), duckdb: |c| make_timestamp_duckdb(c, false), proof: "slt: times"),
     scalar!("try_make_timestamp", ["try_make_timestamp_ltz"],
         bind: |ctx, args| { let b = bind_make_timestamp(ctx, "try_make_timestamp", args, types::timestamp(), true)?; Ok(Bound { nullable: true, ..b }) },
-        eval: |i| make_timestamp(i, true), duckdb: |_| text::unknown("try_make_timestamp"), proof: "unit tests"),
+        eval: |i| make_timestamp(i, true), duckdb: |c| make_timestamp_duckdb(c, true), proof: "slt: times"),
+    scalar!("try_make_timestamp_ntz", [],
+        bind: |ctx, args| { let b = bind_make_timestamp(ctx, "try_make_timestamp_ntz", args, types::TIMESTAMP_NTZ, false)?; Ok(Bound { nullable: true, ..b }) },
+        eval: |i| make_timestamp(i, true), duckdb: |c| make_timestamp_duckdb(c, true), proof: "slt: times"),
     scalar!("make_dt_interval", [], bind: |ctx, args| bind_interval(ctx, "make_dt_interval", args, DAY_TIME), eval: make_day_time,
         duckdb: make_dt_duckdb, proof: "times-019, slt: intervals"),
     scalar!("make_interval", [], bind: bind_mixed, eval: make_mixed, duckdb: make_mixed_duckdb, proof: "times-005, times-024, times-027, dates-018"),

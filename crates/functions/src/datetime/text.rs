@@ -308,7 +308,7 @@ pub(crate) static TEXT: &[FunctionDef] = &[
     scalar!("unix_timestamp_of", [], [Ts] => strict(Int64), eval: |i| unix_seconds_of(i, MICROS_PER_SECOND, false),
         duckdb: |c| Ok(format!("(epoch_us({}) // 1000000)", c.args[0])), proof: "times-018, hard-088"),
     scalar!("parse_unix_timestamp", [], [Str, Str] => strict(Int64), eval: |i| parse(i, false, instant, as_seconds),
-        duckdb: |_| text::unknown("unix_timestamp"), proof: "hard-088"),
+        duckdb: |c| parse_duckdb(c, false, |t| duck::utc_only(c).map(|()| format!("(epoch_us({t}) // 1000000)"))), proof: "hard-088, slt: times"),
     scalar!("from_unixtime", [], [Long, Opt, Str] => maybe(Utf8), eval: from_unixtime, duckdb: from_unixtime_duckdb, proof: "hard-088"),
     scalar!("unix_seconds", [], [Ts] => strict(Int64), eval: |i| unix_seconds_of(i, MICROS_PER_SECOND, true), duckdb: |c| epoch_duckdb(c, MICROS_PER_SECOND), proof: "times-022"),
     scalar!("unix_millis", [], [Ts] => strict(Int64), eval: |i| unix_seconds_of(i, 1000, true), duckdb: |c| epoch_duckdb(c, 1000), proof: "times-022"),

@@ -11,8 +11,9 @@ use flightpath_types::{Error, Result};
 use super::arrays::{condition, higher};
 use super::{DuckHigher, HigherInvocation, Lambda, Parameter};
 use crate::def::{BindContext, FunctionDef, Typed};
-use crate::nested::{check_key, checked_map, entries, keys, map_of};
+use crate::nested::{check_key, checked_duckdb, checked_map, entries, keys, map_of, plain_entries};
 use crate::rows::internal;
+use crate::strings::duck;
 use crate::{sig, types};
 
 fn parts(name: &str, values: &[Typed], index: usize) -> Result<(Parameter, Parameter)> {
@@ -169,6 +170,34 @@ fn values_duckdb(c: &DuckHigher<'_>) -> Result<String, String> {
     Ok(format!("map_from_entries(list_transform(map_entries({}), lambda {e}: {{'k': {e}.key, 'v': {body}}}))", c.args[0]))
 }
 
+fn keys_duckdb(c: &DuckHigher<'_>) -> Result<String, String> {
+    plain_entries(c.ret)?;
+    let (e, body) = over_entry(c)?;
+    let made = format!("list_transform(map_entries({}), lambda {e}: {{'k': {body}, 'v': {e}.value}})", c.args[0]);
+    Ok(duck::once(&made, |entries| {
+        let side = |field: &str| format!("list_transform({entries}, lambda fp_e: fp_e.{field})");
+        let checked = duck::once2(&side("k"), &side("v"), |k, v| format!("CASE {} END", checked_duckdb(k, v)));
+        format!("CASE WHEN {entries} IS NOT NULL THEN {checked} END")
+    }))
+}
+
+fn zip_duckdb(c: &DuckHigher<'_>) -> Result<String, String> {
+    plain_entries(c.ret)?;
+    let lambda = c.lambdas.first().ok_or("a call without its lambda")?;
+    let [k, l, r] = lambda.parameters.as_slice() else { return Err("a lambda of three".into()) };
+    let body = format!(
+        "list_transform([fp_e], lambda {k}: list_transform([map_extract_value(fp_p.a, {k})], lambda {l}: list_transform([map_extract_value(fp_p.b, {k})], lambda {r}: {})[1])[1])[1]",
+        lambda.body
+    );
+    Ok(duck::once2(&c.args[0], &c.args[1], |a, b| {
+        let others = format!("list_filter(map_keys({b}), lambda fp_e: NOT list_contains(map_keys({a}), fp_e))");
+        let keys = format!("list_concat(map_keys({a}), {others})");
+        format!(
+            "CASE WHEN {a} IS NOT NULL AND {b} IS NOT NULL THEN map_from_entries(list_transform({keys}, lambda fp_e: {{'k': fp_e, 'v': {body}}})) END"
+        )
+    }))
+}
+
 pub(crate) static MAPS: &[FunctionDef] = &[
     higher!("map_filter", [], 1 values, 1 to 1, parameters: |_, values, _| entry("map_filter", values),
         finish: |ctx, values, lambdas| condition(ctx, "map_filter", &mut lambdas[0]).map(|()| (values[0].ty.clone(), values[0].nullable)),
@@ -177,7 +206,7 @@ pub(crate) static MAPS: &[FunctionDef] = &[
         finish: |_, values, lambdas| with_values(values, &lambdas[0]),
         eval: transform_values, duckdb: values_duckdb, raises: false, proof: "hard-055"),
     higher!("transform_keys", [], 1 values, 1 to 1, parameters: |_, values, _| entry("transform_keys", values), finish: finish_keys,
-        eval: transform_keys, duckdb: |_| crate::strings::duck::unknown("transform_keys"), raises: true, proof: "slt: lambdas"),
+        eval: transform_keys, duckdb: keys_duckdb, raises: true, proof: "slt: lambdas"),
     higher!("map_zip_with", [], 2 values, 1 to 1, parameters: zip_parameters, finish: |_, values, lambdas| with_values(values, &lambdas[0]),
-        eval: zip_with, duckdb: |_| crate::strings::duck::unknown("map_zip_with"), raises: false, proof: "nested-006"),
+        eval: zip_with, duckdb: zip_duckdb, raises: false, proof: "nested-006, slt: lambdas"),
 ];

@@ -51,6 +51,9 @@ fn bind_same(ctx: &BindContext, name: &str, mut args: Vec<Typed>, ordered: bool)
 /// An array and a value that are brought to one element type.
 fn bind_with_value(ctx: &BindContext, name: &str, mut args: Vec<Typed>) -> Result<(Vec<Typed>, DataType, bool)> {
     sig::arity(name, args.len(), 2, Some(2))?;
+    if args[0].ty == DataType::Null {
+        return Err(mismatch("NULL_TYPE", name, format!("Null typed values cannot be used as arguments of `{name}`.")));
+    }
     let (item, nulls) = list_of_call(name, &args)?;
     let value = args.remove(1);
     if name == "array_contains" && value.ty == DataType::Null {

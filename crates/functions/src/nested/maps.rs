@@ -172,6 +172,16 @@ fn plain_keys(ty: &DataType) -> std::result::Result<(), String> {
     }
 }
 
+/// The same for the map's own type, whose values aren't nothing but NULLs.
+pub(crate) fn plain_entries(map: &DataType) -> std::result::Result<(), String> {
+    let (key, value) = types::map_parts(map).ok_or("a map without its type")?;
+    plain_keys(key.data_type())?;
+    match value.data_type() {
+        DataType::Null => Err("a map of nothing but NULLs isn't known on DuckDB".into()),
+        _ => Ok(()),
+    }
+}
+
 fn null_key() -> String {
     crate::duckdb::raise("NULL_MAP_KEY", "2200E", &crate::duckdb::string("Cannot use null as map key."))
 }
@@ -204,11 +214,7 @@ fn map_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> {
 }
 
 fn from_arrays_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> {
-    let (key, value) = types::map_parts(c.ret).ok_or("a map without its type")?;
-    plain_keys(key.data_type())?;
-    if *value.data_type() == DataType::Null {
-        return Err("a map of nothing but NULLs isn't known on DuckDB".into());
-    }
+    plain_entries(c.ret)?;
     let message = crate::duckdb::string("The key array and the value array of a map must have the same length.");
     let lengths = crate::duckdb::raise("INVALID_PARAMETER_VALUE.MAP_ARRAYS", "22023", &message);
     Ok(duck::once2(&c.args[0], &c.args[1], |k, v| {
@@ -217,7 +223,7 @@ fn from_arrays_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> {
 }
 
 /// The last branches of a CASE that makes a map of lists of keys and values as long as each other.
-fn checked_duckdb(k: &str, v: &str) -> String {
+pub(crate) fn checked_duckdb(k: &str, v: &str) -> String {
     format!(
         "WHEN list_count({k}) < len({k}) THEN {} WHEN len(list_distinct({k})) < len({k}) THEN {} ELSE map({k}, {v})",
         null_key(),
@@ -226,11 +232,7 @@ fn checked_duckdb(k: &str, v: &str) -> String {
 }
 
 fn from_entries_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> {
-    let (key, value) = types::map_parts(c.ret).ok_or("a map without its type")?;
-    plain_keys(key.data_type())?;
-    if *value.data_type() == DataType::Null {
-        return Err("a map of nothing but NULLs isn't known on DuckDB".into());
-    }
+    plain_entries(c.ret)?;
     let Some((DataType::Struct(fields), _)) = element(&c.types[0]) else { return Err("entries that aren't structs".into()) };
     let side = |e: &str, i: usize| format!("list_transform({e}, lambda fp_e: fp_e.{})", crate::duckdb::identifier(fields[i].name()));
     Ok(duck::once(&c.args[0], |e| {
@@ -240,11 +242,7 @@ fn from_entries_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> 
 }
 
 fn concat_duckdb(c: &DuckCall<'_>) -> std::result::Result<String, String> {
-    let (key, value) = types::map_parts(c.ret).ok_or("a map without its type")?;
-    plain_keys(key.data_type())?;
-    if *value.data_type() == DataType::Null {
-        return Err("a map of nothing but NULLs isn't known on DuckDB".into());
-    }
+    plain_entries(c.ret)?;
     Ok(duck::once(&format!("[{}]", c.args.join(", ")), |maps| {
         let side = |of: &str| format!("flatten(list_transform({maps}, lambda fp_m: {of}(fp_m)))");
         let made = duck::once2(&side("map_keys"), &side("map_values"), |k, v| format!("CASE {} END", checked_duckdb(k, v)));

@@ -11,5 +11,5 @@ pub(crate) use access::ACCESS;
 pub(crate) use arrays::{ARRAYS, reverse_arrays};
 pub(crate) use combine::{COMBINE, bind_same_arrays, common, concat_arrays, concat_arrays_duckdb, element};
 pub(crate) use gather::{Gather, entries, keys, list_of, map_of, nullable, range, retype};
-pub(crate) use maps::{MAPS, check_key, checked_map};
+pub(crate) use maps::{MAPS, check_key, checked_duckdb, checked_map, plain_entries};
 pub(crate) use sequence::SEQUENCE;

@@ -263,6 +263,7 @@ fn bind_reverse(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
             let (ty, nullable) = (args[0].ty.clone(), args[0].nullable);
             Ok(Bound { args, ret: ty, nullable })
         }
+        Some(DataType::Binary) => sig::call(ctx, "reverse", args, &[P::Bin], strict(DataType::Binary)),
         _ => sig::call(ctx, "reverse", args, &[P::Str], strict(Utf8)),
     }
 }
@@ -272,12 +273,26 @@ fn reverse(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
     if matches!(frame.ret(), DataType::List(_)) {
         return crate::nested::reverse_arrays(invocation);
     }
+    if *frame.ret() == DataType::Binary {
+        let bytes = frame.binary(0)?;
+        return frame.binaries(|row| Ok(bytes.get(row).map(|b| b.iter().rev().copied().collect::<Vec<u8>>())));
+    }
     let text = frame.text(0)?;
     frame.texts(|row| Ok(text.get(row).map(|t| t.chars().rev().collect::<String>())))
 }
 
 fn bind_replace(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
     sig::call(ctx, "replace", args, &[P::Str, P::Str, P::Opt, P::Str], Ret { ty: Utf8, nullable: false })
+}
+
+/// A count that no plan knows is refused at run time where the text would grow long.
+fn repeat_computed(s: &str, n: &str) -> String {
+    let refused = duck::refuse_value("Repeating to a length beyond 100000 isn't known to stay within memory on DuckDB.");
+    duck::once2(s, n, |s, n| {
+        format!(
+            "CASE WHEN {n} <= 0 THEN left({s}, 0) WHEN CAST(length({s}) AS BIGINT) * {n} > 100000 THEN {refused} ELSE repeat({s}, {n}) END"
+        )
+    })
 }
 
 pub(crate) static BUILD: &[FunctionDef] = &[
@@ -307,21 +322,25 @@ pub(crate) static BUILD: &[FunctionDef] = &[
         eval: eval!(texts; s: text, n: int => repeat(s, n)?),
         duckdb: |c| match duck::int(c, 1) {
             Some(n) if n <= 100_000 => Ok(format!("repeat({}, {})", c.args[0], n.max(0))),
-            _ => Err("`repeat` with a computed or very large count isn't known to stay within memory on DuckDB".into()),
+            Some(_) => Err("`repeat` with a very large count isn't known to stay within memory on DuckDB".into()),
+            None => Ok(repeat_computed(&c.args[0], &c.args[1])),
         },
         proof: "text-004"),
     scalar!("space", [], [Int] => strict(Utf8),
         eval: eval!(texts; n: int => repeat(" ", n)?),
         duckdb: |c| match duck::int(c, 0) {
             Some(n) if n <= 100_000 => Ok(format!("repeat(' ', {})", n.max(0))),
-            _ => Err("`space` with a computed or very large count isn't known to stay within memory on DuckDB".into()),
+            Some(_) => Err("`space` with a very large count isn't known to stay within memory on DuckDB".into()),
+            None => Ok(repeat_computed("' '", &c.args[0])),
         },
         proof: "hard-025"),
     scalar!("reverse", [], bind: bind_reverse, eval: reverse,
-        duckdb: |c| Ok(if matches!(c.ret, DataType::List(_)) { format!("list_reverse({})", c.args[0]) } else {
+        duckdb: |c| match c.ret {
+            DataType::List(_) => Ok(format!("list_reverse({})", c.args[0])),
+            DataType::Binary => Err("`reverse` of BINARY isn't known on DuckDB".into()),
             // DuckDB's own `reverse` keeps grapheme clusters together.
-            format!("array_to_string(list_reverse(regexp_extract_all({}, '(?s).')), '')", c.args[0])
-        }),
+            _ => Ok(format!("array_to_string(list_reverse(regexp_extract_all({}, '(?s).')), '')", c.args[0])),
+        },
         proof: "text-021"),
     scalar!("lpad", [], bind: |ctx, args| bind_pad(ctx, "lpad", args), eval: |i| pad(i, true), duckdb: |c| pad_duckdb(c, "lpad"), proof: "text-024, text-050"),
     scalar!("rpad", [], bind: |ctx, args| bind_pad(ctx, "rpad", args), eval: |i| pad(i, false), duckdb: |c| pad_duckdb(c, "rpad"), proof: "text-024"),

@@ -12,6 +12,7 @@ mod number_format;
 mod number_pattern;
 mod printf;
 mod search;
+mod utf8;
 
 #[cfg(test)]
 mod tests;
@@ -19,3 +20,4 @@ mod tests;
 pub(crate) use build::{BUILD, joined_bytes};
 pub(crate) use find::{FIND, index_of_zero, string_array};
 pub(crate) use format::FORMAT;
+pub(crate) use utf8::UTF8;

@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::expr::{Case, Cast, Exists, InList, InSubquery};
+use datafusion::logical_expr::expr::{Case, Cast, Exists, InList, InSubquery, Placeholder, Sort};
 use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, Subquery};
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::Typed;
@@ -30,6 +30,8 @@ pub(super) struct Aggregates {
     known: RefCell<HashMap<Expr, usize>>,
     grouping: RefCell<Option<GroupingIds>>,
     used: Cell<bool>,
+    /// The keys that the input is sorted by.
+    order: RefCell<Vec<(Typed, Sort)>>,
     /// What only its type was asked of, and what that came to: groups must have it nevertheless.
     asked: RefCell<Vec<(Expr, Expr)>>,
 }
@@ -55,6 +57,14 @@ impl Aggregates {
         self.known.borrow_mut().insert(call.clone(), calls.len());
         calls.push((call, column.clone()));
         column
+    }
+
+    pub fn set_order(&self, keys: Vec<(Typed, Sort)>) {
+        *self.order.borrow_mut() = keys;
+    }
+
+    pub fn order(&self) -> Vec<(Typed, Sort)> {
+        self.order.borrow().clone()
     }
 
     pub fn set_grouping(&self, sets: &Sets, state: &mut State<'_>) -> Result<()> {
@@ -86,7 +96,7 @@ impl Aggregates {
         self.used.set(true);
         let known = self.grouping.borrow();
         let ids = known.as_ref().ok_or_else(not_grouped)?;
-        let at = ids.exprs.iter().position(|e| *e == x.expr).ok_or_else(|| {
+        let at = ids.exprs.iter().position(|e| alike(e, &x.expr)).ok_or_else(|| {
             error::classed("GROUPING_COLUMN_MISMATCH", "42803", "Column of grouping can't be found in the grouping columns.")
         })?;
         let missing: Vec<Expr> = ids.values().into_iter().filter(|v| v >> (ids.exprs.len() - 1 - at) & 1 == 1).map(long).collect();
@@ -102,7 +112,7 @@ impl Aggregates {
         let known = self.grouping.borrow();
         let ids = known.as_ref().ok_or_else(not_grouped)?;
         let column = Expr::Column(ids.column.clone());
-        let same = args.is_empty() || (args.len() == ids.exprs.len() && args.iter().zip(&ids.exprs).all(|(a, e)| a.expr == *e));
+        let same = args.is_empty() || (args.len() == ids.exprs.len() && args.iter().zip(&ids.exprs).all(|(a, e)| alike(&a.expr, e)));
         if !same {
             return Err(error::classed("GROUPING_ID_COLUMN_MISMATCH", "42803", "Columns of grouping_id don't match the grouping columns."));
         }
@@ -408,7 +418,7 @@ impl State<'_> {
                 }
                 let calls = calls(self, group_exprs.is_empty());
                 let plan = built(Aggregate::try_new(Arc::new(input), group_exprs, calls))?;
-                Ok((LogicalPlan::Aggregate(plan), Rewriter { groups, kept }))
+                Ok((LogicalPlan::Aggregate(plan), Rewriter::new(groups, kept)))
             }
             Grouped::Sets(sets) => {
                 // Keys become columns first, so that each set is a list of columns.
@@ -438,7 +448,7 @@ impl State<'_> {
                 };
                 kept.insert(ids.column.clone());
                 let plan = self.with_grouping_id(plan, &ids, &order, sets.exprs.len())?;
-                Ok((plan, Rewriter { groups, kept }))
+                Ok((plan, Rewriter::new(groups, kept)))
             }
         }
     }
@@ -552,18 +562,44 @@ fn mentions(expr: &Expr, columns: &HashSet<Column>) -> bool {
     expr.exists(|e| Ok(matches!(e, Expr::Column(c) if columns.contains(c)))).unwrap_or(true)
 }
 
+/// The expression with its open parameters made one; `None` without any.
+fn any_parameters(expr: &Expr) -> Option<Expr> {
+    let made = expr.clone().transform_up(|e| match e {
+        Expr::Placeholder(Placeholder { id: _, field }) => Ok(Transformed::yes(Expr::Placeholder(Placeholder { id: "$0".into(), field }))),
+        other => Ok(Transformed::no(other)),
+    });
+    made.ok().and_then(|made| made.transformed.then_some(made.data))
+}
+
+/// Whether two expressions are one, or may be once open parameters have values.
+pub(super) fn alike(a: &Expr, b: &Expr) -> bool {
+    a == b || any_parameters(a).is_some_and(|a| any_parameters(b) == Some(a))
+}
+
 /// Expressions over an aggregation's input, made expressions over its output.
 pub(super) struct Rewriter {
     groups: HashMap<Expr, Column>,
+    /// Keys with open parameters, of which any two may turn out equal: `SELECT n + ? ... GROUP BY n + ?`.
+    /// Only types are asked of such a plan; the statement is bound again once values are known.
+    open: HashMap<Expr, Column>,
     /// Columns that come out of the aggregation, or of the windows above it.
     kept: HashSet<Column>,
 }
 
 impl Rewriter {
+    fn new(groups: HashMap<Expr, Column>, kept: HashSet<Column>) -> Self {
+        let open = groups.iter().filter_map(|(key, column)| Some((any_parameters(key)?, column.clone()))).collect();
+        Self { groups, open, kept }
+    }
+
+    fn group(&self, e: &Expr) -> Option<&Column> {
+        self.groups.get(e).or_else(|| if self.open.is_empty() { None } else { self.open.get(&any_parameters(e)?) })
+    }
+
     pub fn rewrite(&self, expr: Expr) -> Result<Expr> {
         let mut missing = None;
         let rewritten = expr.transform_down(|e| {
-            if let Some(column) = self.groups.get(&e) {
+            if let Some(column) = self.group(&e) {
                 return Ok(Transformed::new(Expr::Column(column.clone()), true, TreeNodeRecursion::Jump));
             }
             match e {

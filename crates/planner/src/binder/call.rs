@@ -329,7 +329,7 @@ impl State<'_> {
         };
         let inner = place.inside_aggregate();
         let args = self.arguments(&inner, f)?;
-        let (bound, mut name) = self.bind_aggregate(&inner, f, def, args)?;
+        let (bound, mut name) = self.bind_aggregate(&inner, f, def, args, aggregates.order())?;
         let filter = match &f.filter {
             None => None,
             Some(filter) => {
@@ -362,6 +362,7 @@ impl State<'_> {
         f: &ast::Function,
         def: &'static AggregateDef,
         args: Arguments,
+        input_order: Vec<(Typed, datafusion::logical_expr::expr::Sort)>,
     ) -> Result<(BoundAggregate, String)> {
         let mut order_by = Vec::with_capacity(f.within_group.len());
         let mut order_names = Vec::with_capacity(f.within_group.len());
@@ -373,13 +374,11 @@ impl State<'_> {
             order_by.push((bound.t.clone(), datafusion::logical_expr::expr::Sort { expr: bound.t.expr, asc, nulls_first }));
         }
         let name = names::aggregate_call(&args, &order_names);
-        let call = AggregateCall {
-            args: args.typed(),
-            distinct: args.distinct,
-            within_group: !order_by.is_empty(),
-            order_by,
-            ignore_nulls: args.ignore_nulls,
-        };
+        let within_group = !order_by.is_empty();
+        if !within_group && !args.distinct && matches!(def.name, "collect_list" | "listagg") {
+            order_by = input_order;
+        }
+        let call = AggregateCall { args: args.typed(), distinct: args.distinct, within_group, order_by, ignore_nulls: args.ignore_nulls };
         Ok(((def.bind)(&self.ctx, call)?, name))
     }
 

@@ -46,6 +46,8 @@ pub(super) enum Alias {
     One(Bound),
     /// Of what a generator makes: a column of the input by the time that others name it.
     Made(Bound),
+    /// The name that an item without an alias has: ORDER BY and HAVING may give it, alone.
+    Output(Bound),
     /// Given twice: naming it is an error.
     Ambiguous,
 }
@@ -166,12 +168,11 @@ impl State<'_> {
                 let field_name = field.to_string();
                 self.extract(place, &field_name, expr)
             }
-            ast::Expr::Position { expr, r#in } => self.call_with(place, "position", &[expr, r#in], Span::empty()),
-            ast::Expr::Substring { expr, substring_from, substring_for, special: _, shorthand } => {
-                let name = if *shorthand { "substr" } else { "substring" };
+            ast::Expr::Position { expr, r#in } => self.call_with(place, "locate", &[expr, r#in], Span::empty()),
+            ast::Expr::Substring { expr, substring_from, substring_for, special: _, shorthand: _ } => {
                 let args: Vec<&ast::Expr> =
                     [Some(expr), substring_from.as_ref(), substring_for.as_ref()].into_iter().flatten().map(Box::as_ref).collect();
-                self.call_with(place, name, &args, Span::empty())
+                self.call_with(place, "substring", &args, Span::empty())
             }
             ast::Expr::Trim { trim_where, trim_what, expr, trim_characters } => {
                 self.trim(place, trim_where.as_ref(), trim_what.as_deref(), expr, trim_characters.as_deref())
@@ -300,6 +301,7 @@ impl State<'_> {
         let found = aliases.borrow().get(&first.value.to_lowercase()).cloned();
         match found {
             None => Ok(None),
+            Some(Alias::Output(_)) if !place.alias_first || parts.len() > 1 => Ok(None),
             Some(Alias::Ambiguous) if place.alias_first && place.scope.find(parts)?.is_some() => Ok(None),
             Some(Alias::Ambiguous) => Err(error::ambiguous(&scope::dotted(parts), &[format!("`{0}`, `{0}`", first.value)], first.span)),
             Some(Alias::One(_) | Alias::Made(_))
@@ -314,6 +316,10 @@ impl State<'_> {
                     "0A000",
                     format!("Referencing the lateral column alias {} in {what} is not supported.", scope::dotted(parts)),
                 ))
+            }
+            Some(Alias::Output(bound)) => {
+                self.spend(expression_size(&bound.t.expr))?;
+                Ok(Some(Bound::new(bound.t, first.value.clone())))
             }
             Some(Alias::Made(bound)) => self.fields(Bound::new(bound.t, first.value.clone()), &parts[1..]).map(Some),
             Some(Alias::One(bound)) => {

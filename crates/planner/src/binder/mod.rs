@@ -10,6 +10,7 @@ mod expr;
 mod from;
 mod generated;
 mod generator;
+mod input_order;
 mod interval;
 mod lambda;
 mod literal;

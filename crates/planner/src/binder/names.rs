@@ -100,7 +100,7 @@ fn temporal(left: &Bound, sign: &str, right: &Bound) -> Option<String> {
     let function = if sign == "+" { "date_add" } else { "date_sub" };
     let over = |date: &Bound, other: &Bound| -> Option<String> {
         let (d, o) = (&date.t.ty, &other.t.ty);
-        if types::is_interval(o) {
+        if types::is_interval(o) || *o == types::MIXED_INTERVAL {
             if *d == DataType::Date32 && *o == types::DAY_TIME && days_only(other) {
                 let days = format!("extractansiintervaldays({})", other.name);
                 let days = if sign == "-" { format!("(- {days})") } else { days };
@@ -155,10 +155,15 @@ fn defaults(function: &str, given: usize) -> &'static [&'static str] {
         ("make_dt_interval", 1) => &["0", "0", "0.000000"],
         ("make_dt_interval", 2) => &["0", "0.000000"],
         ("make_dt_interval", 3) => &["0.000000"],
+        ("make_ym_interval", 0) => &["0", "0"],
+        ("make_ym_interval", 1) => &["0"],
+        ("make_interval", given @ 0..=6) => &MIXED_PARTS[given..],
         ("ntile", 0) => &["1"],
         _ => &[],
     }
 }
+
+const MIXED_PARTS: [&str; 7] = ["0", "0", "0", "0", "0", "0", "0.000000"];
 
 /// The comparison that `array_sort` shows when none is given.
 const ARRAY_SORT: &str = "lambdafunction((IF(((namedlambdavariable() IS NULL) AND (namedlambdavariable() IS NULL)), 0, (IF((namedlambdavariable() IS NULL), 1, (IF((namedlambdavariable() IS NULL), -1, (IF((namedlambdavariable() < namedlambdavariable()), -1, (IF((namedlambdavariable() > namedlambdavariable()), 1, 0)))))))))), namedlambdavariable(), namedlambdavariable())";
@@ -210,10 +215,9 @@ fn in_capitals(function: &str) -> bool {
 fn printed_name(function: &str) -> &str {
     match function {
         "array_agg" => "collect_list",
-        "date_diff" => "datediff",
+        "curdate" => "current_date",
         "dateadd" => "date_add",
         "lambda" => "lambdafunction",
-        "position" => "locate",
         other => other,
     }
 }
@@ -244,10 +248,20 @@ pub(super) fn call(function: &str, args: &[Bound]) -> String {
         (f, [x]) if cast_type(f).is_some() => (*x).to_string(),
         ("to_char" | "to_varchar", [x, format]) => match &args[0].t.ty {
             t if types::is_datetime(t) => format!("date_format({x}, {format})"),
+            DataType::Binary if function == "to_varchar" && format.eq_ignore_ascii_case("utf-8") => format!("to_varchar({x}, {format})"),
+            DataType::Binary if function == "to_varchar" => format!("to_varchar({x})"),
             DataType::Binary if format.eq_ignore_ascii_case("utf-8") => format!("decode({x}, utf-8)"),
             DataType::Binary => format!("{}({x})", format.to_lowercase()),
             _ => format!("to_char({x}, {format})"),
         },
+        ("positive", [x]) => format!("(+ {x})"),
+        ("datepart", [field, x]) => format!("datepart({field} FROM {x})"),
+        ("try_make_timestamp" | "try_make_timestamp_ltz", [parts @ .., _]) if parts.len() == 6 => {
+            format!("{function}({})", parts.join(", "))
+        }
+        ("like", [x, pattern]) => format!("{x} LIKE {pattern}"),
+        ("like", [x, pattern, escape]) => format!("{x} LIKE {pattern} ESCAPE '{escape}'"),
+        ("ilike", [x, pattern, _]) => format!("ilike({x}, {pattern})"),
         ("if", [c, a, b]) => format!("(IF({c}, {a}, {b}))"),
         ("isnull", [x]) => format!("({x} IS NULL)"),
         ("isnotnull", [x]) => format!("({x} IS NOT NULL)"),

@@ -12,7 +12,7 @@ use super::error;
 use super::expr::Bound;
 use super::names;
 use super::query::State;
-use crate::parse::DIV;
+use crate::parse::{DIV, SHIFT_RIGHT_UNSIGNED};
 
 impl State<'_> {
     /// Any binary operator but AND and OR.
@@ -31,6 +31,7 @@ impl State<'_> {
             BinaryOperator::Divide => (BinaryOp::Divide, "/"),
             BinaryOperator::Modulo => (BinaryOp::Modulo, "%"),
             BinaryOperator::Custom(div) if div == DIV => (BinaryOp::IntegralDivide, "div"),
+            BinaryOperator::Custom(shift) if shift == SHIFT_RIGHT_UNSIGNED => (BinaryOp::ShiftRightUnsigned, ">>>"),
             BinaryOperator::StringConcat => (BinaryOp::Concat, "||"),
             BinaryOperator::BitwiseAnd => (BinaryOp::BitAnd, "&"),
             BinaryOperator::BitwiseOr => (BinaryOp::BitOr, "|"),

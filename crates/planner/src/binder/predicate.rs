@@ -73,8 +73,7 @@ impl State<'_> {
         let plain = match (ignore_case, escape) {
             (false, '\\') => format!("{} LIKE {}", x.name, pattern.name),
             (false, c) => format!("{} LIKE {} ESCAPE '{c}'", x.name, pattern.name),
-            (true, '\\') => format!("ilike({}, {})", x.name, pattern.name),
-            (true, c) => format!("ilike({}, {}, {c})", x.name, pattern.name),
+            (true, _) => format!("ilike({}, {})", x.name, pattern.name),
         };
         let name = if negate { format!("(NOT {plain})") } else { plain };
         let t = self.like_of(x.t, pattern.t, escape, negate, ignore_case)?;

@@ -10,11 +10,12 @@ use flightpath_functions::ops::canonical_float;
 use flightpath_functions::{Typed, lazy};
 use flightpath_types::{Error, Result};
 
-use super::aggregate::{Aggregates, Grouped};
+use super::aggregate::{Aggregates, Grouped, alike};
 use super::cte::Ctes;
 use super::error::{self, built};
 use super::expr::{Alias, Aliases, Bound, Place};
 use super::generator::OWN as GENERATED;
+use super::input_order;
 use super::order::SortKey;
 use super::query::State;
 use super::scope::{Col, Relation, Scope};
@@ -80,6 +81,14 @@ impl State<'_> {
         let windows = Windows::new(&select.named_window);
         windows.check()?;
         let aliases: Aliases = RefCell::new(HashMap::new());
+        let plan = match input_order::matters(select, projection) {
+            true => {
+                let (plan, order) = input_order::of(plan);
+                aggregates.set_order(order);
+                plan
+            }
+            false => plan,
+        };
         let base =
             Place { aggregates: Some(&aggregates), windows: Some(&windows), aliases: Some(&aliases), ..Place::new(scope, ctes, "SELECT") };
         // Grouping sets make their columns nullable before the select list is typed.
@@ -90,6 +99,9 @@ impl State<'_> {
             aggregates.set_grouping(sets, self)?;
         }
         let items = self.items(&base, projection)?;
+        if order_by.is_some() || select.having.is_some() || select.qualify.is_some() {
+            declare_outputs(&aliases, &items);
+        }
 
         let having_place = Place { alias_first: true, clause: "HAVING", windows: None, variables: Vec::new(), ..base };
         let having = select.having.as_ref().map(|h| self.condition(&having_place, h)).transpose()?;
@@ -161,6 +173,12 @@ impl State<'_> {
                 (Some(position), _) => position,
                 (None, Some(position)) => *position,
                 (None, None) => {
+                    if distinct.is_some()
+                        && let Some(position) = all.iter().take(width).position(|e| alike(e, &key.expr))
+                    {
+                        positions.push(position);
+                        continue;
+                    }
                     if distinct.is_some() {
                         return Err(error::classed(
                             "UNSUPPORTED_FEATURE.ORDER_BY_NOT_IN_DISTINCT",
@@ -244,6 +262,20 @@ fn declare(place: &Place<'_>, alias: &ast::Ident, bound: &Bound, made: bool) {
             .entry(alias.value.to_lowercase())
             .and_modify(|a| *a = Alias::Ambiguous)
             .or_insert_with(|| if made { Alias::Made(bound.clone()) } else { Alias::One(bound.clone()) });
+    }
+}
+
+/// Names of items without an alias: `SELECT c.address.city ... ORDER BY city`. An alias goes before.
+fn declare_outputs(aliases: &Aliases, items: &[Item]) {
+    let mut aliases = aliases.borrow_mut();
+    for item in items {
+        aliases
+            .entry(item.name.to_lowercase())
+            .and_modify(|known| match known {
+                Alias::Output(bound) if bound.t.expr != item.t.expr => *known = Alias::Ambiguous,
+                _ => {}
+            })
+            .or_insert_with(|| Alias::Output(Bound::new(item.t.clone(), item.name.as_ref())));
     }
 }
 

@@ -185,6 +185,24 @@ fn open_parameters_take_the_type_of_where_they_stand() {
 }
 
 #[test]
+fn open_parameters_may_turn_out_equal() {
+    let tables = tables("shop.schema");
+    let sql = "SELECT order_id + ?, grouping(order_id + ?), sum(amount) FROM orders GROUP BY ROLLUP (order_id + ?) ORDER BY order_id + ?";
+    let bound = bind(sql, &tables, None).expect(sql);
+    assert_eq!(bound.parameters, vec![DataType::Int64; 4]);
+    assert_eq!(bound.schema.field(0).data_type(), &DataType::Int64);
+    // Once values are known they decide.
+    let sql = "SELECT order_id + ? FROM orders GROUP BY order_id + ?";
+    assert_eq!(bind(sql, &tables, None).expect(sql).parameters, vec![DataType::Int64; 2]);
+    let given = |a, b| Parameters { positional: vec![ScalarValue::Int64(Some(a)), ScalarValue::Int64(Some(b))], named: HashMap::new() };
+    assert!(bind(sql, &tables, Some(&given(1, 1))).is_ok());
+    assert_eq!(bind(sql, &tables, Some(&given(1, 2))).expect_err(sql).class(), Some("MISSING_AGGREGATION"));
+    // A column isn't made of a parameter.
+    let sql = "SELECT status FROM orders GROUP BY order_id + ?";
+    assert_eq!(bind(sql, &tables, None).expect_err(sql).class(), Some("MISSING_AGGREGATION"));
+}
+
+#[test]
 fn given_parameters_are_literals() {
     let tables = tables("shop.schema");
     let parameters = Parameters {

@@ -263,7 +263,7 @@ impl State<'_> {
                 Ok((fun, BoundWindow { args, args_nullable, plan_type, ret, nullable, ignore_nulls }, name))
             }
             FunctionDef::Aggregate(aggregate) => {
-                let (bound, mut name) = self.bind_aggregate(inner, f, aggregate, args)?;
+                let (bound, mut name) = self.bind_aggregate(inner, f, aggregate, args, Vec::new())?;
                 if let Some(filter) = &f.filter {
                     name.push_str(&format!(" FILTER (WHERE {})", self.expr(inner, filter)?.name));
                 }

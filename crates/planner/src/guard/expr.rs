@@ -262,7 +262,7 @@ fn check_binary(op: &BinaryOperator) -> Result<()> {
         | BinaryOperator::BitwiseXor
         | BinaryOperator::PGBitwiseShiftLeft
         | BinaryOperator::PGBitwiseShiftRight => Ok(()),
-        BinaryOperator::Custom(name) if name == crate::parse::DIV => Ok(()),
+        BinaryOperator::Custom(name) if name == crate::parse::DIV || name == crate::parse::SHIFT_RIGHT_UNSIGNED => Ok(()),
         BinaryOperator::Custom(_)
         | BinaryOperator::Xor
         | BinaryOperator::DuckIntegerDivide

@@ -6,13 +6,15 @@ use std::any::TypeId;
 use std::cell::Cell;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Interval, ObjectName, Statement, TimezoneInfo, TrimWhereField, TypedString, UnaryOperator, Value,
+    BinaryOperator, DataType, DateTimeField, Expr, ExtractSyntax, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Interval, ObjectName, Statement, TimezoneInfo, TrimWhereField, TypedString, UnaryOperator, Value,
 };
 use datafusion::sql::sqlparser::dialect::{DatabricksDialect, Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Word};
+
+use super::lexer::SHIFT_RIGHT_UNSIGNED;
 
 #[derive(Debug)]
 pub(super) struct Flightpath {
@@ -250,6 +252,17 @@ impl Dialect for Flightpath {
             return Some(Err(ParserError::ParserError(format!("expected AND, OR or parentheses around the predicate before it{at}"))));
         }
         match &token {
+            Token::ShiftRight => {
+                let (shift, next) = (parser.peek_token_ref().span, parser.peek_nth_token_ref(1));
+                if next.token != Token::Gt || next.span.start != shift.end {
+                    return None;
+                }
+                parser.advance_token();
+                parser.advance_token();
+                let op = BinaryOperator::Custom(SHIFT_RIGHT_UNSIGNED.into());
+                let right = parser.parse_subexpr(precedence);
+                Some(right.map(|right| Expr::BinaryOp { left: Box::new(left.clone()), op, right: Box::new(right) }))
+            }
             Token::Word(w) => match w.keyword {
                 Keyword::IS => parse_distinct_from(parser, left, precedence),
                 Keyword::NOT | Keyword::LIKE | Keyword::ILIKE => parse_quantified_like(parser, left),
@@ -311,6 +324,8 @@ fn parse_word(parser: &mut Parser<'_>, word: &Word, next: &Token, at: Location) 
                     );
                 }
             }
+            // The same as the operator.
+            Keyword::LIKE if *next == Token::LParen => {}
             keyword if is_reserved(keyword) => {
                 return Some(Err(ParserError::ParserError(format!("expected an expression{at}"))));
             }
@@ -325,6 +340,16 @@ fn parse_word(parser: &mut Parser<'_>, word: &Word, next: &Token, at: Location) 
             let special = word.quote_style.is_none() && is_special_form(word.keyword) && !(word.keyword == Keyword::STRUCT && star);
             let subquery =
                 || matches!(&parser.peek_nth_token_ref(2).token, Token::Word(w) if matches!(w.keyword, Keyword::SELECT | Keyword::WITH));
+            let field = match (&parser.peek_nth_token_ref(2).token, &parser.peek_nth_token_ref(3).token) {
+                (Token::Word(field), Token::Word(from)) if from.keyword == Keyword::FROM => Some(field.clone()),
+                _ => None,
+            };
+            if special
+                && word.keyword == Keyword::EXTRACT
+                && let Some(field) = field
+            {
+                return Some(parse_extract(parser, &field));
+            }
             if special && (word.keyword != Keyword::EXISTS || subquery()) {
                 return None;
             }
@@ -343,6 +368,18 @@ fn parse_word(parser: &mut Parser<'_>, word: &Word, next: &Token, at: Location) 
             Some(Ok(Expr::Identifier(word.to_ident(span))))
         }
     }
+}
+
+/// `EXTRACT(field FROM x)`, the field as it is written: it shows in the column's name.
+fn parse_extract(parser: &mut Parser<'_>, field: &Word) -> Result<Expr, ParserError> {
+    parser.advance_token();
+    parser.expect_token(&Token::LParen)?;
+    let span = parser.peek_token_ref().span;
+    parser.advance_token();
+    parser.expect_keyword(Keyword::FROM)?;
+    let expr = Box::new(parser.parse_expr()?);
+    parser.expect_token(&Token::RParen)?;
+    Ok(Expr::Extract { field: DateTimeField::Custom(field.to_ident(span)), syntax: ExtractSyntax::From, expr })
 }
 
 /// Functions that take commas or words between their arguments: `overlay(a PLACING b FROM c)`.

@@ -10,6 +10,8 @@ use super::syntax_error;
 
 /// The operator `DIV`, as a custom operator of sqlparser.
 pub(crate) const DIV: &str = "div";
+/// The operator `>>>`. Its characters close nested types, too, so the parser puts it together.
+pub(crate) const SHIFT_RIGHT_UNSIGNED: &str = ">>>";
 
 /// Tokens of the text without whitespace and comments. Positions count characters from 1.
 pub(crate) fn tokens(text: &str) -> Result<Vec<TokenWithSpan>> {
@@ -58,8 +60,9 @@ impl Lexer {
                 self.bump();
                 self.raw_string(start).map(Token::SingleQuotedString)
             }
-            'x' | 'X' if matches!(next, Some('\'' | '"')) => {
+            'x' | 'X' if self.opens_bytes() => {
                 self.bump();
+                self.skip_blank()?;
                 self.raw_string(start).map(Token::HexStringLiteral)
             }
             '`' => self.backticks(start),
@@ -78,6 +81,12 @@ impl Lexer {
             }
             _ => self.operator(c, start),
         }
+    }
+
+    /// `X'0F'`, blanks before the quote or not.
+    fn opens_bytes(&self) -> bool {
+        let blanks = (1..).take_while(|i| self.peek(*i).is_some_and(char::is_whitespace)).count();
+        matches!(self.peek(blanks + 1), Some('\'' | '"')) && (blanks == 0 || !self.after_operand(true))
     }
 
     fn operator(&mut self, c: char, start: Location) -> Result<Token> {

@@ -8,7 +8,7 @@ mod pipes;
 mod rewritten;
 pub(crate) mod steps;
 
-pub(crate) use lexer::{DIV, tokens};
+pub(crate) use lexer::{DIV, SHIFT_RIGHT_UNSIGNED, tokens};
 pub(crate) use rewritten::PATH;
 
 use std::fmt;
