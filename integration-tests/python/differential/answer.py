@@ -77,7 +77,7 @@ def difference(a, b, ordered=False, approximate=False):
         return "rows", f"{a.table.num_rows} / {b.table.num_rows}"
     x, y = rows(a.table), rows(b.table)
     if not ordered:
-        place = nearly if approximate else repr
+        place = (lambda row: (nearly(row), repr(row))) if approximate else repr
         x, y = sorted(x, key=place), sorted(y, key=place)
     if x == y:
         return None

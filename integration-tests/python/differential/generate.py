@@ -34,6 +34,9 @@ LITERALS = {
 TAKES = {"N": NUMBERS, "I": WHOLE, "C": COMPARED, "T": ANY}
 
 
+HAVING = " HAVING count(*) > 1"
+
+
 @dataclasses.dataclass
 class Form:
     """A line of `functions`: texts between places, what the places take, the result."""
@@ -269,7 +272,7 @@ class Statements:
         if chooser.random() < 0.3:
             return Query(f"SELECT {{items}} FROM {table}{{where}}", items, where, approximate=True, shape="grouped")
         keys = [scope.draw(chooser.choice(COMPARED), chooser.choice([0, 1]))]
-        grouping = chooser.choice(["GROUP BY {keys}"] * 4 + ["GROUP BY ROLLUP ({keys})", "GROUP BY {keys} HAVING count(*) > 1"])
+        grouping = chooser.choice(["GROUP BY {keys}"] * 4 + ["GROUP BY ROLLUP ({keys})", "GROUP BY {keys}" + HAVING])
         return Query(f"SELECT {{keys}} AS k, {{items}} FROM {table}{{where}} {grouping}", items, where, keys=keys, approximate=True, shape="grouped")
 
     def joined(self, chooser):

@@ -153,7 +153,8 @@ class Run:
         if kind == "error class":
             return self.either_error(query, answers)
         if kind == "one raises":
-            return self.beside_null(query, answers) or self.condition_beside_null(query) or self.beside_filter(query, answers)
+            reasons = (self.beside_null, self.condition_beside_null, self.beside_filter, self.beside_having)
+            return next((why for why in (reason(query, answers) for reason in reasons) if why), None)
         return self.noise(query, answers) if kind == "value" else None
 
     def either_error(self, query, answers):
@@ -194,14 +195,23 @@ class Run:
                 continue
             alone = self.ask(dataclasses.replace(query, items=[part], where=None).sql()).values()
             # The other argument may raise by an implicit cast, which is no part of its own.
-            if strict and not branches(text) and all(a.table is not None and a.table.column(a.table.num_columns - 1).null_count == a.table.num_rows for a in alone):
+            if strict and all(a.table is not None and a.table.column(a.table.num_columns - 1).null_count == a.table.num_rows for a in alone):
                 return "something raises beside a NULL: whether it is evaluated isn't decided"
             errors = {(a.error, a.state) for a in alone}
             if errors == {(raised.error, raised.state)} and (strict or not re.search(r"\bc_\w+", part.sql())):
                 return "a part that raises beside a NULL: whether it is evaluated isn't decided"
         return None
 
-    def condition_beside_null(self, query):
+    def beside_having(self, query, answers):
+        """An aggregate's last step may be taken for groups that HAVING leaves out: without it both raise."""
+        if generate.HAVING not in query.template:
+            return None
+        asked = dataclasses.replace(query, template=query.template.replace(generate.HAVING, ""))
+        raised = {(a.error, a.state) for a in answers.values() if a.error}
+        found = {(a.error, a.state) for a in self.ask(asked.sql()).values()}
+        return "an aggregate raises for a group that HAVING leaves out" if found == raised else None
+
+    def condition_beside_null(self, query, _answers):
         """The same of a condition, which is asked for as an item."""
         if query.where is None:
             return None
@@ -226,7 +236,7 @@ class Run:
 
     def noise(self, query, answers):
         """Why, if every column that differs holds rounding noise."""
-        pairs = list(zip(*(sorted(answer.rows(a.table), key=answer.nearly) for a in answers.values())))
+        pairs = list(zip(*(sorted(answer.rows(a.table), key=lambda row: (answer.nearly(row), repr(row))) for a in answers.values())))
         width = len(pairs[0][0])
         why = None
         for at in range(width):
