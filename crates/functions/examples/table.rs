@@ -454,7 +454,7 @@ fn page() -> String {
         }
         rows.iter().for_each(|def| out.push_str(&row(&ctx, def)));
     }
-    out.push_str("\n## Operators\n\nOperands that Databricks casts first aren't listed. DataFusion runs all of these. Comparisons, AND, OR and `||` stay plain expressions, which the printer of DuckDB's text may still refuse for nested types.\n\n| operator | DuckDB runs | DuckDB doesn't |\n|---|---|---|\n");
+    out.push_str("\n## Operators\n\nOperands that Databricks casts first aren't listed. DataFusion runs all of these. Comparisons, AND and OR stay plain expressions, which the printer of DuckDB's text may still refuse for nested types.\n\n| operator | DuckDB runs | DuckDB doesn't |\n|---|---|---|\n");
     OPERATORS.iter().for_each(|op| out.push_str(&operator(&ctx, *op)));
     out.push_str(
         "\n## CAST\n\n`both`: DataFusion and DuckDB; `DF`: DataFusion only; `no`: on neither; empty: no such cast in Databricks.\n\n",

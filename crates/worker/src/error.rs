@@ -51,7 +51,12 @@ pub fn of_duck(error: &DuckError, origin: SqlOrigin) -> Error {
         return Error::raised("DATETIME_OVERFLOW", "22008", "Datetime operation overflow.");
     }
     // Beyond DuckDB's calendar, which ends before Databricks' does: what the answer is, others know.
-    if !user && error.kind == ErrorType::Conversion && error.message.starts_with("Date and time not in timestamp range") {
+    let calendar = |message: &str| {
+        // A number of 32 bits always fits 64: it is a date that has no timestamp.
+        let date = message.starts_with("Type INT32 with value ") && message.contains("can't be cast to the destination type INT64");
+        date || message.starts_with("Date and time not in timestamp range")
+    };
+    if !user && error.kind == ErrorType::Conversion && calendar(&error.message) {
         return Error::not_eligible("a date or time beyond DuckDB's calendar");
     }
     match error.kind {

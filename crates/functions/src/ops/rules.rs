@@ -191,6 +191,9 @@ fn decimal(call: &DuckCall<'_>, op: Op, mode: Mode, left: Ps, right: Ps) -> Resu
             if mode == Mode::Try && (p1 + shift.max(0) + 1 > WIDE_DIGITS || p2 + (-shift).max(0) + 1 > WIDE_DIGITS) {
                 return Err(unknown(call, "/"));
             }
+            if shift.abs() > WIDE_DIGITS {
+                return Err(wide.into());
+            }
             // Fewer digits before the point than wide types have are let through: they are sums more often than
             // full. Beyond, DuckDB raises an overflow of its own, and a query that was routed there moves on.
             divide(call, mode, (a, s1), (b, s2), scale)

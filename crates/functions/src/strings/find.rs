@@ -347,10 +347,14 @@ fn substring_duckdb(c: &crate::DuckCall<'_>) -> Result<String, String> {
     let (text, position) = (&c.args[0], &c.args[1]);
     let known = duck::int(c, 1);
     if c.args.len() == 2 {
-        return Ok(match known {
-            Some(p) => format!("substring({text}, {})", if p == 0 { 1 } else { p }),
-            None => format!("substring({text}, CASE WHEN {position} = 0 THEN 1 ELSE {position} END)"),
-        });
+        // So far back the end of the longest piece comes before the text's own.
+        let refuse = duck::refuse_value("`substring` from so far back isn't known on DuckDB.");
+        let least = i32::MIN;
+        return match known {
+            Some(p) if p == i64::from(least) => Err("`substring` from so far back isn't known on DuckDB".into()),
+            Some(p) => Ok(format!("substring({text}, {})", if p == 0 { 1 } else { p })),
+            None => Ok(format!("substring({text}, CASE {position} WHEN {least} THEN {refuse} WHEN 0 THEN 1 ELSE {position} END)")),
+        };
     }
     // A negative length means "backwards" there and nothing here.
     let length = duck::at_least_zero(c, 2);

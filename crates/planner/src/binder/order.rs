@@ -3,7 +3,7 @@
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::Sort;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::ops::canonical_float;
 use flightpath_functions::{Typed, types};
@@ -129,5 +129,20 @@ pub(super) fn window_sort(state: &mut State<'_>, place: &Place<'_>, key: &ast::O
     check_sortable(&bound.t.ty)?;
     let text = format!("{} {} NULLS {}", bound.name, if asc { "ASC" } else { "DESC" }, if nulls_first { "FIRST" } else { "LAST" });
     let ty = bound.t.ty.clone();
-    Ok((sorts(canonical_float(&state.ctx, bound.t).expr, &ty, asc, nulls_first), text, ty))
+    let key = constant(canonical_float(&state.ctx, bound.t).expr);
+    Ok((sorts(key, &ty, asc, nulls_first), text, ty))
+}
+
+/// The value of `(SELECT 1)`, which orders nothing: DataFusion can't sort by the subquery where no column is
+/// read.
+fn constant(key: Expr) -> Expr {
+    if let Expr::ScalarSubquery(subquery) = &key
+        && let LogicalPlan::Projection(projection) = subquery.subquery.as_ref()
+        && let LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: true, .. }) = projection.input.as_ref()
+        && let [only] = projection.expr.as_slice()
+        && let value @ Expr::Literal(..) = only.clone().unalias()
+    {
+        return value;
+    }
+    key
 }
