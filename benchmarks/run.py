@@ -111,12 +111,12 @@ class BareFlight(flight.FlightServerBase):
 
 
 def interleave(contenders, rounds, work):
-    """Seconds per contender and round; a contender that fails is left out with its reason. Each round
-    begins with another one, so that none is always the one behind the heaviest."""
+    """Seconds per contender and round; a contender that fails is left out with its reason. They take turns
+    in an order that is drawn anew each round: whoever comes behind another finds its caches, or what it left."""
     times, failed = {name: [] for name in contenders}, {}
-    turns = list(contenders.items())
+    turns, order = list(contenders.items()), random.Random(1)
     for number in range(rounds + 1):
-        for name, run in turns[number % len(turns) :] + turns[: number % len(turns)]:
+        for name, run in order.sample(turns, len(turns)):
             if name in failed:
                 continue
             begun = time.perf_counter()
