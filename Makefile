@@ -22,12 +22,13 @@ setup:
 
 demo: setup
 	scripts/setup python
-	cargo build -p flightpath
+	cargo build --workspace
 	FLIGHTPATH_BINARY=$(DEBUG_BINARY) .venv/bin/python scripts/demo.py
 
 test: test-rust test-python
 
-# The binary itself is built too: tests start it.
+# The binary itself is built too: tests start it. Always with the whole workspace, also for the targets that
+# need nothing but the binary: alone it has fewer features, and its dependencies would be compiled twice.
 test-rust: setup
 	scripts/setup postgres
 	cargo build --workspace
@@ -62,7 +63,7 @@ FUZZ_SEED ?= 1
 
 fuzz: setup
 	scripts/setup python
-	cargo build -p flightpath
+	cargo build --workspace
 	cd integration-tests/python && FLIGHTPATH_BINARY=$(DEBUG_BINARY) ../../.venv/bin/python -m differential \
 		--statements $(FUZZ_STATEMENTS) --seed $(FUZZ_SEED) --out $(CARGO_TARGET_DIR)/fuzz.txt
 	@echo "$(CARGO_TARGET_DIR)/fuzz.txt"
@@ -72,7 +73,7 @@ CHAOS_OPTIONS ?=
 
 chaos: setup
 	scripts/setup python postgres
-	cargo build -p flightpath
+	cargo build --workspace
 	cd integration-tests/python && FLIGHTPATH_BINARY=$(DEBUG_BINARY) ../../.venv/bin/python -m chaos \
 		--factor $(CHAOS_FACTOR) --out $(CARGO_TARGET_DIR)/chaos.txt $(CHAOS_OPTIONS)
 	@echo "$(CARGO_TARGET_DIR)/chaos.txt"
