@@ -38,6 +38,33 @@ def test_by_default_nothing_is_compared(server, tpch_dir):
     assert shadow_runs(running) == []
 
 
+def test_every_comparison_is_read_whatever_their_number(server, tpch_dir):
+    running = server("--data", tpch_dir)
+    principal = fetch(running, "SELECT current_user()")[0][0]
+    ended = 1_700_000_000_000
+
+    def run(number, who):
+        outcome = "mismatch" if number % 500 == 7 else "same"
+        ids = (str(uuid.uuid4()), ended + number // 3, f"{number % 2:016x}", who)
+        return (*ids, "duckdb", "rows=1", "datafusion", "rows=1", outcome, "")
+
+    rows = [run(number, principal) for number in range(2_600)] + [run(number, "somebody else") for number in range(50)]
+    with sqlite3.connect(running.state_dir / "log.sqlite") as database:
+        database.executemany(f"INSERT INTO shadow_runs VALUES ({', '.join('?' * 10)})", rows)
+
+    def count(condition):
+        return fetch(running, f"SELECT count(*), count(DISTINCT query_id) FROM system.shadow_runs WHERE {condition}")[0]
+
+    assert count("true") == (2_600, 2_600)
+    assert count("outcome = 'mismatch'") == (6, 6)
+    assert count("fingerprint = '0000000000000001' AND outcome = 'same'") == (1_294, 1_294)
+    assert count(f"ended_at >= timestamp_millis({ended + 100}) AND ended_at < timestamp_millis({ended + 200})") == (300, 300)
+    assert count(f"query_id = '{rows[1234][0]}'") == (1, 1)
+    newest = fetch(running, "SELECT query_id FROM system.shadow_runs ORDER BY ended_at DESC, query_id DESC LIMIT 2")
+    latest = sorted(((row[1], row[0]) for row in rows[:2_600]), reverse=True)
+    assert newest == [(query_id,) for _, query_id in latest[:2]]
+
+
 def test_a_quarantined_shape_is_refused_on_that_engine_until_it_is_lifted(server, tpch_dir):
     sql = "SELECT count(*) FROM orders WHERE o_orderkey > {}"
     running = server("--data", tpch_dir)

@@ -97,14 +97,36 @@ macro_rules! impl_shadow_log {
 
             async fn shadow_runs(
                 &self,
-                principal: Option<&str>,
+                filter: &flightpath_querylog::ShadowFilter,
+                after: Option<&flightpath_querylog::ShadowKey>,
                 limit: usize,
             ) -> flightpath_types::Result<Vec<flightpath_types::ShadowRun>> {
-                let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {} FROM shadow_runs", crate::shadow::RUN_COLUMNS));
-                if let Some(principal) = principal {
-                    select.push(" WHERE principal = ").push_bind(principal.to_string());
+                let columns = crate::shadow::RUN_COLUMNS;
+                let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {columns} FROM shadow_runs WHERE 1 = 1"));
+                if let Some(principal) = &filter.principal {
+                    select.push(" AND principal = ").push_bind(principal.clone());
                 }
-                select.push(" ORDER BY ended_unix_ms DESC, query_id DESC LIMIT ");
+                if let Some(from) = filter.from_unix_ms {
+                    select.push(" AND ended_unix_ms >= ").push_bind(from);
+                }
+                if let Some(until) = filter.until_unix_ms {
+                    select.push(" AND ended_unix_ms < ").push_bind(until);
+                }
+                if let Some(fingerprint) = filter.fingerprint {
+                    select.push(" AND fingerprint = ").push_bind(fingerprint.to_string());
+                }
+                if let Some(query_id) = filter.query_id {
+                    select.push(" AND query_id = ").push_bind(query_id.to_string());
+                }
+                if let Some(outcome) = filter.outcome {
+                    select.push(" AND outcome = ").push_bind(outcome.as_str());
+                }
+                if let Some(after) = after {
+                    select.push(" AND (ended_unix_ms, query_id, shadow_engine) < (").push_bind(after.ended_unix_ms);
+                    select.push(", ").push_bind(after.query_id.to_string());
+                    select.push(", ").push_bind(after.shadow_engine.to_string()).push(")");
+                }
+                select.push(" ORDER BY ended_unix_ms DESC, query_id DESC, shadow_engine DESC LIMIT ");
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
                 let rows: Vec<crate::shadow::RunRow> =
                     select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;

@@ -18,7 +18,7 @@ pub use history::{Baseline, Cost, DaySavings, HistoryFilter, PageKey, PageReques
 pub use models::{KeptModel, MODEL_BYTES_MAX, ModelStore};
 pub use recorder::{RecordObserver, Recorder, RecorderConfig, RecorderStats};
 pub use retention::{RetentionConfig, forget, keep_retention};
-pub use shadow::{ShadowLog, Store};
+pub use shadow::{ShadowFilter, ShadowKey, ShadowLog, Store};
 
 /// Where records end up.
 #[async_trait]

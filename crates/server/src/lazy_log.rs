@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use flightpath_querylog::{
-    Baseline, Cost, DaySavings, KeptModel, LogStore, ModelStore, PageRequest, QueryHistory, ShadowLog, Store, Unreconciled,
+    Baseline, Cost, DaySavings, KeptModel, LogStore, ModelStore, PageRequest, QueryHistory, ShadowFilter, ShadowKey, ShadowLog, Store,
+    Unreconciled,
 };
 use flightpath_types::{CandidateRecord, EngineId, Fingerprint, Quarantined, QueryId, QueryRecord, Result, ShadowRun};
 use tokio::sync::OnceCell;
@@ -95,8 +96,8 @@ impl ShadowLog for LazyLog {
         self.store().await?.append_shadow(run).await
     }
 
-    async fn shadow_runs(&self, principal: Option<&str>, limit: usize) -> Result<Vec<ShadowRun>> {
-        self.store().await?.shadow_runs(principal, limit).await
+    async fn shadow_runs(&self, filter: &ShadowFilter, after: Option<&ShadowKey>, limit: usize) -> Result<Vec<ShadowRun>> {
+        self.store().await?.shadow_runs(filter, after, limit).await
     }
 
     async fn quarantine(&self) -> Result<Vec<Quarantined>> {

@@ -1,8 +1,10 @@
 //! `system.queries`, `system.decisions`, `system.savings`, `system.engines`, `system.tables`: what the server knows
 //! of itself, as tables.
 
+mod pages;
 mod records;
 mod savings;
+mod shadow;
 pub(crate) mod workers;
 
 use std::sync::{Arc, Weak};
@@ -19,11 +21,10 @@ use flightpath_querylog::{HistoryFilter, RecordParts, Recorder, Store};
 use flightpath_types::{EngineState, Error, Principal, QueryId, QueryRecord, Result};
 use futures::StreamExt;
 use savings::Savings;
+use shadow::ShadowRuns;
 
 /// A query that has ended is in its table when it is read, unless the log's database is this far behind.
 const CATCH_UP_MAX: Duration = Duration::from_millis(500);
-/// Comparisons that `system.shadow_runs` shows at most: the newest.
-const SHADOW_RUNS_MAX: usize = 100_000;
 
 /// What the log's tables read from.
 pub(crate) struct LogSource {
@@ -52,10 +53,6 @@ struct Queries {
 }
 
 struct Decisions {
-    log: Arc<LogSource>,
-}
-
-struct ShadowRuns {
     log: Arc<LogSource>,
 }
 
@@ -185,7 +182,7 @@ impl SystemTable for Queries {
         };
         let filter = records::filter(&wanted.conditions, &schema);
         let asked = records::Asked { filter, oldest_first: wanted.oldest_first, parts };
-        records::pages(self.log.clone(), principal, asked).map(move |page| self.batch_of(&page?)).boxed()
+        records::read(self.log.clone(), principal, asked).map(move |page| self.batch_of(&page?)).boxed()
     }
 }
 
@@ -290,7 +287,7 @@ impl SystemTable for Decisions {
         let filter = HistoryFilter { query_id: filter.query_id, ..HistoryFilter::default() };
         let parts = RecordParts { text: false, features: false, decision: true };
         let asked = records::Asked { filter, oldest_first: false, parts };
-        records::pages(self.log.clone(), principal, asked).map(move |page| self.batch_of(&page?)).boxed()
+        records::read(self.log.clone(), principal, asked).map(move |page| self.batch_of(&page?)).boxed()
     }
 }
 
@@ -316,44 +313,6 @@ impl Decisions {
             long(&rows, |r| Some(r.predicted_memory_p95_bytes)),
         ];
         one_batch(self.schema(), columns)
-    }
-}
-
-#[async_trait]
-impl SystemTable for ShadowRuns {
-    fn schema(&self) -> SchemaRef {
-        use DataType::Utf8;
-        schema(&[
-            ("query_id", Utf8, false),
-            ("ended_at", timestamp(), false),
-            ("fingerprint", Utf8, false),
-            ("engine", Utf8, false),
-            ("digest", Utf8, false),
-            ("shadow_engine", Utf8, false),
-            ("shadow_digest", Utf8, false),
-            ("outcome", Utf8, false),
-            ("detail", Utf8, false),
-            ("principal", Utf8, false),
-        ])
-    }
-
-    async fn read(&self, principal: &Principal) -> Result<Vec<RecordBatch>> {
-        let rows = self.log.store.shadow_runs(self.log.administrators.scope(principal), self.log.rows_max.min(SHADOW_RUNS_MAX)).await?;
-        let ids: Vec<(String, String)> = rows.iter().map(|r| (r.query_id.to_string(), r.fingerprint.to_string())).collect();
-        let ended = rows.iter().map(|r| Some(r.ended_unix_ms.saturating_mul(1000))).collect::<TimestampMicrosecondArray>();
-        let columns: Vec<ArrayRef> = vec![
-            text(&ids, |(query, _)| Some(query)),
-            Arc::new(ended.with_timezone("UTC")),
-            text(&ids, |(_, fingerprint)| Some(fingerprint)),
-            text(&rows, |r| Some(r.engine.as_str())),
-            text(&rows, |r| Some(&r.digest)),
-            text(&rows, |r| Some(r.shadow_engine.as_str())),
-            text(&rows, |r| Some(&r.shadow_digest)),
-            text(&rows, |r| Some(r.outcome.as_str())),
-            text(&rows, |r| Some(&r.detail)),
-            text(&rows, |r| Some(&r.principal)),
-        ];
-        batch(self.schema(), columns)
     }
 }
 

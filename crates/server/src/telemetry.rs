@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use flightpath_catalog::{AsOf, Catalog, CommitInfo, TableName, TableSnapshot, TableSummary};
 use flightpath_flight::{OpenConnections, OpenSessions};
 use flightpath_pipeline::Pipeline;
-use flightpath_querylog::{RecordObserver, Recorder, ShadowLog};
+use flightpath_querylog::{RecordObserver, Recorder, ShadowFilter, ShadowKey, ShadowLog};
 use flightpath_telemetry::{Config, EngineLevel, Levels, LogConfig, LogLevel, LookupLevel, QueryMetrics, Role, Telemetry};
 use flightpath_types::{EngineId, EngineState, Error, Fingerprint, Principal, Quarantined, Result, ShadowRun};
 
@@ -77,8 +77,8 @@ impl ShadowLog for CountedShadowLog {
         self.log.append_shadow(run).await
     }
 
-    async fn shadow_runs(&self, principal: Option<&str>, limit: usize) -> Result<Vec<ShadowRun>> {
-        self.log.shadow_runs(principal, limit).await
+    async fn shadow_runs(&self, filter: &ShadowFilter, after: Option<&ShadowKey>, limit: usize) -> Result<Vec<ShadowRun>> {
+        self.log.shadow_runs(filter, after, limit).await
     }
 
     async fn quarantine(&self) -> Result<Vec<Quarantined>> {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use flightpath_querylog::{
-    Baseline, Cost, HistoryFilter, KeptModel, MODEL_BYTES_MAX, PageKey, PageRequest, RecordParts, RetentionConfig, Store, Unreconciled,
-    forget,
+    Baseline, Cost, HistoryFilter, KeptModel, MODEL_BYTES_MAX, PageKey, PageRequest, RecordParts, RetentionConfig, ShadowFilter, ShadowKey,
+    Store, Unreconciled, forget,
 };
 use flightpath_types::*;
 
@@ -24,6 +24,7 @@ pub async fn everything(store: &dyn Store) {
     what_isnt_reconciled_is_found_until_it_is(store).await;
     spending_is_added_up_once_for_each_query(store).await;
     a_model_is_replaced_whole_by_who_knows_what_is_there(store).await;
+    comparisons_are_read_in_pages_and_narrowed(store).await;
     what_is_past_its_time_goes_in_batches_and_nothing_else(store).await;
 }
 
@@ -246,13 +247,58 @@ async fn a_model_is_replaced_whole_by_who_knows_what_is_there(store: &dyn Store)
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
 }
 
+async fn comparisons_are_read_in_pages_and_narrowed(store: &dyn Store) {
+    // One query on two engines, and many of one millisecond.
+    let run = |i: i64, shadow_engine: &str| ShadowRun {
+        query_id: QueryId::generate(),
+        ended_unix_ms: OLD_MS + i / 10,
+        fingerprint: Fingerprint::from_u64(0xABC0 + i as u64 % 2),
+        principal: "zoe".into(),
+        engine: EngineId::new("duckdb"),
+        digest: "1 row".into(),
+        shadow_engine: EngineId::new(shadow_engine),
+        shadow_digest: "1 row".into(),
+        outcome: if i == 5 { ShadowOutcome::Mismatch } else { ShadowOutcome::Same },
+        detail: String::new(),
+    };
+    let mut runs: Vec<ShadowRun> = (0..23).map(|i| run(i, "datafusion")).collect();
+    runs.push(ShadowRun { shadow_engine: EngineId::new("postgres"), ..runs[7].clone() });
+    for run in &runs {
+        store.append_shadow(run).await.unwrap();
+        store.append_shadow(run).await.unwrap();
+    }
+    let of_zoe = ShadowFilter { principal: Some("zoe".into()), ..Default::default() };
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.shadow_runs(&of_zoe, after.as_ref(), 4).await.unwrap();
+        assert!(page.len() <= 4);
+        let Some(last) = page.last() else { break };
+        after = Some(ShadowKey::of(last));
+        seen.extend(page);
+    }
+    runs.sort_by(|a, b| {
+        (b.ended_unix_ms, b.query_id, b.shadow_engine.as_str()).cmp(&(a.ended_unix_ms, a.query_id, a.shadow_engine.as_str()))
+    });
+    assert_eq!(seen, runs);
+
+    let count = async |filter: ShadowFilter| store.shadow_runs(&filter, None, 100).await.unwrap().len();
+    assert_eq!(count(ShadowFilter { outcome: Some(ShadowOutcome::Mismatch), ..of_zoe.clone() }).await, 1);
+    assert_eq!(count(ShadowFilter { fingerprint: Some(Fingerprint::from_u64(0xABC0)), ..of_zoe.clone() }).await, 12);
+    assert_eq!(count(ShadowFilter { from_unix_ms: Some(OLD_MS + 1), until_unix_ms: Some(OLD_MS + 2), ..of_zoe.clone() }).await, 10);
+    assert_eq!(count(ShadowFilter { query_id: Some(seen[0].query_id), ..of_zoe.clone() }).await, 1);
+    assert_eq!(count(ShadowFilter { principal: Some("yan".into()), ..of_zoe }).await, 0);
+}
+
 async fn what_is_past_its_time_goes_in_batches_and_nothing_else(store: &dyn Store) {
     let now = OLD_MS + 30 * DAY_MS;
     let kept: Vec<QueryRecord> = (0..LEFT as i64).map(|i| zoe("SELECT kept", now - i)).collect();
     store.append(&kept).await.unwrap();
     let before = store.queries(None, 10_000).await.unwrap().len() as u64;
     let config = RetentionConfig { batch: 100, pause: Duration::ZERO, ..RetentionConfig::new(Duration::from_secs(10 * 86_400)) };
-    assert_eq!(forget(store, &config, now).await.unwrap(), before - LEFT as u64);
+    let everybodys = ShadowFilter::default();
+    let runs = store.shadow_runs(&everybodys, None, 10_000).await.unwrap().len() as u64;
+    assert_eq!(forget(store, &config, now).await.unwrap(), before - LEFT as u64 + runs);
+    assert!(store.shadow_runs(&everybodys, None, 1).await.unwrap().is_empty());
     assert_eq!(forget(store, &config, now).await.unwrap(), 0);
     let left: Vec<QueryId> = store.queries(None, 10_000).await.unwrap().iter().map(|r| r.query_id).collect();
     assert_eq!(left, kept.iter().map(|r| r.query_id).collect::<Vec<_>>());

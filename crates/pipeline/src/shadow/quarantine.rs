@@ -62,6 +62,7 @@ impl Quarantine {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
+    use flightpath_querylog::{ShadowFilter, ShadowKey};
     use flightpath_types::{Error, QueryId, ShadowRun};
     use parking_lot::Mutex;
 
@@ -86,7 +87,7 @@ mod tests {
             self.check()
         }
 
-        async fn shadow_runs(&self, _principal: Option<&str>, _limit: usize) -> Result<Vec<ShadowRun>> {
+        async fn shadow_runs(&self, _: &ShadowFilter, _: Option<&ShadowKey>, _: usize) -> Result<Vec<ShadowRun>> {
             Ok(Vec::new())
         }
 

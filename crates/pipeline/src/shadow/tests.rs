@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use flightpath_engine::BatchStream;
+use flightpath_querylog::{ShadowFilter, ShadowKey};
 use flightpath_types::{EngineFacts, Fingerprint};
 use futures::stream;
 use parking_lot::Mutex;
@@ -65,7 +66,7 @@ impl ShadowLog for Log {
         Ok(())
     }
 
-    async fn shadow_runs(&self, _principal: Option<&str>, _limit: usize) -> Result<Vec<ShadowRun>> {
+    async fn shadow_runs(&self, _: &ShadowFilter, _: Option<&ShadowKey>, _: usize) -> Result<Vec<ShadowRun>> {
         Ok(self.runs.lock().clone())
     }
 

@@ -1,19 +1,18 @@
-//! The record as `system.queries` and `system.decisions` read it: a page after the other, by what the
-//! log's database can find by itself. Whose records are shown is decided by the database's filter alone;
+//! The record as `system.queries` and `system.decisions` read it, by what the log's database can find by itself. Whose records are shown is decided by the database's filter alone;
 //! a query's own conditions only narrow it.
 
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use flightpath_catalog::{Comparison, SystemCondition, SystemValue};
 use flightpath_querylog::{HistoryFilter, PageKey, PageRequest, QueryHistory, RecordParts};
-use flightpath_types::{EngineId, Error, ErrorKind, Fingerprint, Outcome, Principal, QueryId, QueryRecord, Result};
+use flightpath_types::{EngineId, Fingerprint, Outcome, Principal, QueryId, QueryRecord, Result};
 use futures::Stream;
 
-use super::{CATCH_UP_MAX, LogSource};
+use super::LogSource;
+use super::pages::{Paged, pages};
 
-/// Records of the first page, which is all that a small LIMIT needs.
-const FIRST_PAGE: usize = 100;
 /// With texts, plans or decisions: a text has up to 64 KiB.
 const PAGE: usize = 500;
 /// Without them.
@@ -27,74 +26,35 @@ pub(super) struct Asked {
     pub parts: RecordParts,
 }
 
-struct Progress {
-    log: Arc<LogSource>,
-    asked: Asked,
-    after: Option<PageKey>,
-    read: usize,
-    state: State,
-}
-
-enum State {
-    Fresh,
-    Reading,
-    /// More records match than may be gone through.
-    TooMany,
-    Ended,
-}
-
-/// What this principal may see of what is asked for, in pages; an error once more would have to be gone
-/// through than `log.read_rows_max` allows.
-pub(super) fn pages(log: Arc<LogSource>, principal: Principal, mut asked: Asked) -> impl Stream<Item = Result<Vec<QueryRecord>>> + Send {
+/// What this principal may see of what is asked for, in pages.
+pub(super) fn read(log: Arc<LogSource>, principal: Principal, mut asked: Asked) -> impl Stream<Item = Result<Vec<QueryRecord>>> + Send {
     if let Some(own) = log.administrators.scope(&principal) {
         // Should the query ask for somebody else's, its own condition drops these.
         asked.filter.principal = Some(own.to_string());
     }
-    futures::stream::unfold(Progress { log, asked, after: None, read: 0, state: State::Fresh }, next)
+    pages(log, asked)
 }
 
-async fn next(mut progress: Progress) -> Option<(Result<Vec<QueryRecord>>, Progress)> {
-    let rows_max = progress.log.rows_max;
-    let parts = progress.asked.parts;
-    let limit = match progress.state {
-        State::Ended => return None,
-        State::TooMany => {
-            progress.state = State::Ended;
-            let message = format!(
-                "more than {rows_max} records would have to be gone through: narrow them down by started_at, principal, engine, outcome, \
-                 fingerprint or query_id, or raise log.read_rows_max"
-            );
-            // With a class: it isn't memory that ran out.
-            return Some((Err(Error::classed(ErrorKind::ResourceExhausted, "TOO_MANY_RECORDS", "53400", message)), progress));
-        }
-        State::Fresh => {
-            progress.log.recorder.flush(CATCH_UP_MAX).await;
-            progress.state = State::Reading;
-            FIRST_PAGE
-        }
-        State::Reading if parts.text || parts.features || parts.decision => PAGE,
-        State::Reading => LEAN_PAGE,
-    };
-    // One more than may be shown tells that there is one.
-    let limit = limit.min((rows_max - progress.read).saturating_add(1));
-    let Asked { filter, oldest_first, .. } = &progress.asked;
-    let request = PageRequest { filter, after: progress.after, oldest_first: *oldest_first, parts, limit };
-    let page = QueryHistory::read_page(progress.log.store.as_ref(), &request).await;
-    let page = page.map(|mut page| {
-        if page.len() < limit {
-            progress.state = State::Ended;
-        } else if page.len() > rows_max - progress.read {
-            page.truncate(rows_max - progress.read);
-            progress.state = State::TooMany;
-        }
-        progress.read += page.len();
-        progress.after = page.last().map(PageKey::of);
-        page
-    });
-    if page.is_err() {
-        progress.state = State::Ended;
+#[async_trait]
+impl Paged for Asked {
+    type Row = QueryRecord;
+    type Key = PageKey;
+
+    const NARROWED_BY: &str = "started_at, principal, engine, outcome, fingerprint or query_id";
+
+    fn rows(&self) -> usize {
+        let Self { parts: RecordParts { text, features, decision }, .. } = self;
+        if *text || *features || *decision { PAGE } else { LEAN_PAGE }
     }
-    Some((page, progress))
+
+    async fn page(&self, log: &LogSource, after: Option<PageKey>, limit: usize) -> Result<Vec<QueryRecord>> {
+        let request = PageRequest { filter: &self.filter, after, oldest_first: self.oldest_first, parts: self.parts, limit };
+        QueryHistory::read_page(log.store.as_ref(), &request).await
+    }
+
+    fn key(row: &QueryRecord) -> PageKey {
+        PageKey::of(row)
+    }
 }
 
 /// What of a scan's conditions the log's database can apply. It keeps every row for which all of them hold.
@@ -105,39 +65,52 @@ pub(super) fn filter(conditions: &[SystemCondition], schema: &SchemaRef) -> Hist
         match (name, comparison, value) {
             // No record holds NUL, and not every database takes it.
             (_, _, SystemValue::Text(text)) if text.contains('\0') => {}
-            (Some("query_id"), Comparison::Equal, SystemValue::Text(text)) => {
-                filter.query_id = QueryId::parse(text).filter(|id| id.to_string() == *text).or(filter.query_id);
-            }
+            (Some("query_id"), Comparison::Equal, SystemValue::Text(text)) => filter.query_id = query_id(text).or(filter.query_id),
             (Some("principal"), Comparison::Equal, SystemValue::Text(text)) => filter.principal = Some(text.clone()),
             (Some("engine"), Comparison::Equal, SystemValue::Text(text)) => filter.engine = Some(EngineId::new(text.as_str())),
             (Some("tag"), Comparison::Equal, SystemValue::Text(text)) => filter.tag = Some(text.clone()),
             (Some("outcome"), Comparison::Equal, SystemValue::Text(text)) => filter.outcome = Outcome::parse(text).or(filter.outcome),
             (Some("fingerprint"), Comparison::Equal, SystemValue::Text(text)) => {
-                let known = u64::from_str_radix(text, 16).ok().map(Fingerprint::from_u64).filter(|f| f.to_string() == *text);
-                filter.fingerprint = known.or(filter.fingerprint);
+                filter.fingerprint = fingerprint(text).or(filter.fingerprint);
             }
-            (Some("started_at"), comparison, SystemValue::Instant(us)) => narrow(&mut filter, *comparison, *us),
+            (Some("started_at"), comparison, SystemValue::Instant(us)) => {
+                narrow(&mut filter.from_unix_ms, &mut filter.until_unix_ms, *comparison, *us);
+            }
             _ => {}
         }
     }
     filter
 }
 
-/// Records began at whole milliseconds.
-fn narrow(filter: &mut HistoryFilter, comparison: Comparison, us: i64) {
+/// As the table writes it, else none.
+pub(super) fn query_id(text: &str) -> Option<QueryId> {
+    QueryId::parse(text).filter(|id| id.to_string() == *text)
+}
+
+/// As the table writes it, else none.
+pub(super) fn fingerprint(text: &str) -> Option<Fingerprint> {
+    u64::from_str_radix(text, 16).ok().map(Fingerprint::from_u64).filter(|f| f.to_string() == *text)
+}
+
+/// Narrows `from` and `until` by a comparison with microseconds; what is kept has whole milliseconds.
+pub(super) fn narrow(from: &mut Option<i64>, until: &mut Option<i64>, comparison: Comparison, us: i64) {
     let down = us.div_euclid(1000);
     let up = if us.rem_euclid(1000) == 0 { down } else { down + 1 };
-    let mut from = |ms: i64| filter.from_unix_ms = Some(filter.from_unix_ms.map_or(ms, |other| other.max(ms)));
-    match comparison {
-        Comparison::GreaterOrEqual | Comparison::Equal => from(up),
-        Comparison::Greater => from(down + 1),
-        Comparison::Less | Comparison::LessOrEqual => {}
+    let begins = match comparison {
+        Comparison::GreaterOrEqual | Comparison::Equal => Some(up),
+        Comparison::Greater => Some(down + 1),
+        Comparison::Less | Comparison::LessOrEqual => None,
+    };
+    if let Some(ms) = begins {
+        *from = Some(from.map_or(ms, |other| other.max(ms)));
     }
-    let mut until = |ms: i64| filter.until_unix_ms = Some(filter.until_unix_ms.map_or(ms, |other| other.min(ms)));
-    match comparison {
-        Comparison::LessOrEqual | Comparison::Equal => until(down + 1),
-        Comparison::Less => until(up),
-        Comparison::Greater | Comparison::GreaterOrEqual => {}
+    let ends = match comparison {
+        Comparison::LessOrEqual | Comparison::Equal => Some(down + 1),
+        Comparison::Less => Some(up),
+        Comparison::Greater | Comparison::GreaterOrEqual => None,
+    };
+    if let Some(ms) = ends {
+        *until = Some(until.map_or(ms, |other| other.min(ms)));
     }
 }
 
