@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flightpath_pipeline::Pipeline;
-use flightpath_querylog::{KeptModel, MODEL_BYTES_MAX, Store};
-use flightpath_router::{Predictor, PredictorSnapshot};
+use flightpath_querylog::{KeptModel, MODEL_BYTES_MAX, ModelStore, Store};
+use flightpath_router::{Predictor, PredictorSnapshot, Restored};
 use flightpath_types::{Error, Result};
 use tokio::sync::Mutex;
 
@@ -19,12 +19,17 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const TRIES: usize = 4;
 /// A database that doesn't answer by then isn't waited for at the start.
 const LOAD_MAX: Duration = Duration::from_secs(5);
+/// Saves that what is kept names: a router whose save was committed without an answer looks for it there
+/// when it next reads.
+const SAVES_NAMED: usize = 64;
+/// Saves without an answer that are remembered until one has an answer.
+const UNANSWERED_MAX: usize = 2;
 const DAY_MS: i64 = 86_400_000;
 
 /// The predictor and where it is kept. What an earlier run, or another router, has learned is read before
 /// anything is written: a database that was down at the start must not lose it.
 pub(crate) struct Learned {
-    store: Arc<dyn Store>,
+    store: Arc<dyn ModelStore>,
     predictor: Arc<Predictor>,
     state: Mutex<State>,
 }
@@ -37,10 +42,22 @@ struct State {
     taken_in: Option<u64>,
     /// The predictor's revision that the database has.
     saved: u64,
+    /// The latest saves whose lessons are in what was taken in.
+    names: Vec<u64>,
+    /// They may have been committed or not.
+    unanswered: Vec<Attempt>,
+}
+
+/// A save, with what was exported for it.
+struct Attempt {
+    name: u64,
+    /// The predictor's.
+    revision: u64,
+    snapshot: PredictorSnapshot,
 }
 
 impl Learned {
-    pub fn new(store: Arc<dyn Store>, predictor: Arc<Predictor>) -> Self {
+    pub fn new(store: Arc<dyn ModelStore>, predictor: Arc<Predictor>) -> Self {
         Self { store, predictor, state: Mutex::default() }
     }
 
@@ -65,14 +82,30 @@ impl Learned {
         let changed = tokio::time::timeout(LOAD_MAX, changed).await.map_err(|_| late())??;
         let first = !std::mem::replace(&mut state.asked, true);
         let Some(KeptModel { contents, revision }) = changed else { return Ok(()) };
-        let predictor = self.predictor.clone();
-        let taken = move || serde_json::from_slice(&contents).map(|snapshot| predictor.restore(snapshot));
-        match tokio::task::spawn_blocking(taken).await.map_err(|e| Error::internal(format!("reading what was learned: {e}")))? {
-            Ok(restored) if first => {
-                tracing::info!(shapes = restored.shapes, models = restored.models, left_out = restored.left_out, "predictions go on");
-            }
-            Ok(restored) => {
-                tracing::debug!(shapes = restored.shapes, models = restored.models, "what other routers have learned was taken in");
+        let read = tokio::task::spawn_blocking(move || serde_json::from_slice::<PredictorSnapshot>(&contents));
+        match read.await.map_err(|e| Error::internal(format!("reading what was learned: {e}")))? {
+            Ok(snapshot) => {
+                // Committed after all: its lessons are in there, and must not be added again.
+                let committed = state.unanswered.iter().position(|attempt| snapshot.saves.contains(&attempt.name));
+                let committed = committed.map(|index| state.unanswered.swap_remove(index));
+                if let Some(attempt) = &committed {
+                    state.saved = attempt.revision;
+                }
+                state.names.clone_from(&snapshot.saves);
+                let predictor = self.predictor.clone();
+                let taken = tokio::task::spawn_blocking(move || {
+                    if let Some(attempt) = committed {
+                        predictor.saved(&attempt.snapshot);
+                    }
+                    predictor.restore(snapshot)
+                });
+                let Restored { shapes, models, left_out } =
+                    taken.await.map_err(|e| Error::internal(format!("taking in what was learned: {e}")))?;
+                if first {
+                    tracing::info!(shapes, models, left_out, "predictions go on");
+                } else {
+                    tracing::debug!(shapes, models, left_out, "what was kept, by this router or another, was taken in");
+                }
             }
             Err(_) => tracing::warn!("what was learned is damaged; predictions go on without it"),
         }
@@ -90,14 +123,31 @@ impl Learned {
             if state.saved == revision {
                 return Ok(());
             }
-            let exported = self.predictor.clone();
-            let encoded = tokio::task::spawn_blocking(move || encode(&exported));
+            let name = rand::random::<u64>();
+            let mut names = state.names.clone();
+            names.push(name);
+            names.drain(..names.len().saturating_sub(SAVES_NAMED));
+            let (exported, named) = (self.predictor.clone(), names.clone());
+            let encoded = tokio::task::spawn_blocking(move || encode(&exported, named));
             let (bytes, snapshot) = encoded.await.map_err(|e| Error::internal(format!("saving: {e}")))??;
-            if let Some(now) = self.store.save(NAME, &bytes, state.taken_in).await? {
-                (state.saved, state.taken_in) = (revision, Some(now));
-                let predictor = self.predictor.clone();
-                let told = tokio::task::spawn_blocking(move || predictor.saved(&snapshot));
-                return told.await.map_err(|e| Error::internal(format!("saving: {e}")));
+            match self.store.save(NAME, &bytes, state.taken_in).await {
+                Ok(Some(now)) => {
+                    // The others replace a revision that is no more: they can't be committed now.
+                    state.unanswered.clear();
+                    (state.saved, state.taken_in, state.names) = (revision, Some(now), names);
+                    let predictor = self.predictor.clone();
+                    let told = tokio::task::spawn_blocking(move || predictor.saved(&snapshot));
+                    return told.await.map_err(|e| Error::internal(format!("saving: {e}")));
+                }
+                // Somebody was there first, perhaps this router's own save that had no answer.
+                Ok(None) => {}
+                Err(error) => {
+                    if state.unanswered.len() == UNANSWERED_MAX {
+                        state.unanswered.remove(0);
+                    }
+                    state.unanswered.push(Attempt { name, revision, snapshot });
+                    return Err(error);
+                }
             }
             if self.store.revision(NAME).await?.is_none() {
                 // Somebody has deleted it: it's made anew.
@@ -109,8 +159,8 @@ impl Learned {
 }
 
 /// As much as may be kept: the shapes seen last.
-fn encode(predictor: &Predictor) -> Result<(Vec<u8>, PredictorSnapshot)> {
-    let mut snapshot = predictor.export();
+fn encode(predictor: &Predictor, saves: Vec<u64>) -> Result<(Vec<u8>, PredictorSnapshot)> {
+    let mut snapshot = PredictorSnapshot { saves, ..predictor.export() };
     loop {
         let bytes = serde_json::to_vec(&snapshot).map_err(|e| Error::internal(format!("saving what was learned: {e}")))?;
         if bytes.len() <= MODEL_BYTES_MAX || snapshot.shapes.is_empty() {
@@ -121,12 +171,12 @@ fn encode(predictor: &Predictor) -> Result<(Vec<u8>, PredictorSnapshot)> {
 }
 
 /// Saves what was learned, and reads what was spent, now and then.
-pub(crate) async fn keep(learned: Arc<Learned>, pipeline: Arc<Pipeline>) {
+pub(crate) async fn keep(learned: Arc<Learned>, store: Arc<dyn Store>, pipeline: Arc<Pipeline>) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        if let Err(error) = read_spending(&learned.store, &pipeline).await {
+        if let Err(error) = read_spending(&store, &pipeline).await {
             tracing::debug!(%error, "what was spent today can't be read");
         }
         if let Err(error) = learned.save().await {

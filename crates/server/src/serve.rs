@@ -79,7 +79,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     let reload = tokio::spawn(live.on_signal(hangup, load, settings.clone()));
     // Workers stay known while queries drain: it ends with everything else.
     let taking_in = take_workers_in(workers, &parts)?;
-    let learning = tokio::spawn(learned::keep(parts.learned.clone(), parts.pipeline.clone()));
+    let learning = tokio::spawn(learned::keep(parts.learned.clone(), parts.store.clone(), parts.pipeline.clone()));
     let reconciler = Reconciler::new(parts.databricks.clone(), parts.store.clone(), settings.databricks.reconcile_interval);
     let reconciling = reconciler.map(|reconciler| tokio::spawn(reconciler.keep()));
     println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });

@@ -286,6 +286,7 @@ impl Predictor {
             ticks: self.ticks.load(Ordering::Relaxed),
             shapes: self.shapes.export(),
             models: self.models.read().export(),
+            saves: Vec::new(),
         }
     }
 

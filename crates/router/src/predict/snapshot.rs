@@ -11,6 +11,9 @@ pub struct PredictorSnapshot {
     pub ticks: u64,
     pub shapes: Vec<ShapeState>,
     pub models: Vec<ModelState>,
+    /// Names of the saves whose lessons are in it: the keeper's, and empty as exported.
+    #[serde(default)]
+    pub saves: Vec<u64>,
 }
 
 impl PredictorSnapshot {

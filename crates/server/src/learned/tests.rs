@@ -1,3 +1,4 @@
+use async_trait::async_trait;
 use flightpath_router::{Observation, Observed};
 use flightpath_types::{EngineFacts, EngineId, EngineState, Features, Fingerprint, Pricing};
 
@@ -14,7 +15,7 @@ impl Database {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn store(&self) -> Arc<dyn Store> {
+    fn store(&self) -> Arc<dyn ModelStore> {
         Arc::new(LazyLog::new(self.folder.path().join("log/log.sqlite").display().to_string()))
     }
 
@@ -30,8 +31,8 @@ impl Database {
     }
 }
 
-fn see(predictor: &Predictor, shapes: std::ops::Range<u64>) {
-    let facts = EngineFacts {
+fn duckdb() -> EngineFacts {
+    EngineFacts {
         id: EngineId::new("duckdb"),
         state: EngineState::Ready,
         shape: "2c".into(),
@@ -43,7 +44,11 @@ fn see(predictor: &Predictor, shapes: std::ops::Range<u64>) {
         overhead_ms: 2.0,
         scan_bytes_per_second_per_core: 2e8,
         pricing: Pricing::hourly(0.1),
-    };
+    }
+}
+
+fn see(predictor: &Predictor, shapes: std::ops::Range<u64>) {
+    let facts = duckdb();
     for shape in shapes {
         let features = Features { scans: 1, scan_bytes: 1_000 * shape, ..Features::default() };
         predictor.observe(&Observation {
@@ -111,12 +116,12 @@ async fn nothing_new_isnt_saved_again() {
     assert!(is_damaged(&store).await);
 }
 
-async fn damage(store: &Arc<dyn Store>) {
+async fn damage(store: &Arc<dyn ModelStore>) {
     let revision = store.revision(NAME).await.unwrap();
     assert!(store.save(NAME, b"{}", revision).await.unwrap().is_some());
 }
 
-async fn is_damaged(store: &Arc<dyn Store>) -> bool {
+async fn is_damaged(store: &Arc<dyn ModelStore>) -> bool {
     store.load(NAME).await.unwrap().is_some_and(|kept| kept.contents == b"{}")
 }
 
@@ -154,4 +159,61 @@ async fn several_routers_share_what_they_learn() {
     let (third, of_third) = learned(&database);
     third.restore().await;
     assert_eq!(of_third.len().0, 76);
+}
+
+/// Commits what it is told to, or not, and says that the connection was lost.
+struct Silent {
+    store: Arc<dyn ModelStore>,
+    commits: bool,
+}
+
+#[async_trait]
+impl ModelStore for Silent {
+    async fn load(&self, name: &str) -> Result<Option<KeptModel>> {
+        self.store.load(name).await
+    }
+
+    async fn revision(&self, name: &str) -> Result<Option<u64>> {
+        self.store.revision(name).await
+    }
+
+    async fn save(&self, name: &str, contents: &[u8], replaces: Option<u64>) -> Result<Option<u64>> {
+        if self.commits {
+            self.store.save(name, contents, replaces).await?;
+        }
+        Err(Error::unavailable("the connection was lost"))
+    }
+}
+
+/// Runs that the engine's model is known to have seen.
+fn runs(predictor: &Predictor) -> u64 {
+    let features = Features { scans: 1, scan_bytes: 5_000, ..Features::default() };
+    predictor.predict(None, &features, &duckdb()).observations.into()
+}
+
+#[tokio::test]
+async fn a_save_that_was_committed_without_an_answer_counts_once() {
+    for (commits, another) in [(true, false), (true, true), (false, false), (false, true)] {
+        let database = Database::new();
+        let predictor = Arc::new(Predictor::default());
+        let silent = Silent { store: database.store(), commits };
+        let mut first = Learned::new(Arc::new(silent), predictor.clone());
+        first.restore().await;
+        see(&predictor, 0..10);
+        assert!(first.save().await.is_err());
+        // More is learned meanwhile, here and perhaps by somebody else, whose save is the last.
+        see(&predictor, 10..15);
+        if another {
+            let (second, of_second) = learned(&database);
+            second.restore().await;
+            see(&of_second, 20..24);
+            second.save().await.unwrap();
+        }
+        first.store = database.store();
+        first.save().await.unwrap();
+        let (third, of_third) = learned(&database);
+        third.restore().await;
+        let expected = if another { 19 } else { 15 };
+        assert_eq!((runs(&predictor), runs(&of_third)), (expected, expected), "commits: {commits}, another: {another}");
+    }
 }
