@@ -4,7 +4,7 @@
 use datafusion::common::NullEquality;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator, WindowFunctionDefinition};
+use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, Operator, WindowFunctionDefinition};
 use flightpath_catalog::{AccessRules, Home, TableContents};
 use flightpath_functions::lambda::FpHigher;
 use flightpath_functions::{FpScalar, FunctionDef, lookup};
@@ -48,7 +48,7 @@ pub(crate) fn not_in_databricks(tables: &[BoundTable]) -> Option<Refusal> {
 /// Whether DataFusion gives Databricks' answer to `plan`, whose optimized form is `optimized`.
 pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Result<(), Refusal> {
     let mut refusal = None;
-    let checked = each_expression(plan, &mut |expr| known_function(expr), &mut refusal)
+    let checked = each_expression(plan, &mut |expr| known_function(expr).or_else(|| row_of_nothing(expr)), &mut refusal)
         .and_then(|()| each_expression(optimized, &mut |expr| executable(expr), &mut refusal))
         .and_then(|()| {
             optimized.apply_with_subqueries(|node| {
@@ -63,6 +63,19 @@ pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Resu
             })?;
             Ok(())
         });
+    let checked = checked.and_then(|()| {
+        plan.apply_with_subqueries(|node| {
+            for input in node.inputs() {
+                if let LogicalPlan::Subquery(lateral) = input
+                    && loses_row_of_nothing(&lateral.subquery)
+                {
+                    refusal.get_or_insert_with(|| no("a LATERAL subquery over an aggregation without GROUP BY, beside constants"));
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+        .map(|_| ())
+    });
     if refusal.is_none() && null_equal_keys(optimized) > null_equal_keys(plan) {
         refusal = Some(no("a join by `<=>` and a condition that turns out to be an equality"));
     }
@@ -115,6 +128,54 @@ fn each_expression(plan: &LogicalPlan, check: &mut dyn FnMut(&Expr) -> Option<St
         })
     })?;
     Ok(())
+}
+
+/// An aggregation without groups gives a row of no rows. A correlated subquery with one is made a join that
+/// finds no partner instead, which DataFusion mends for a scalar subquery whose values are made of the
+/// aggregates, and not otherwise.
+fn row_of_nothing(expr: &Expr) -> Option<String> {
+    let (lost, what) = match expr {
+        Expr::Exists(exists) => (holds_row_of_nothing(&exists.subquery.subquery), "EXISTS"),
+        Expr::InSubquery(within) => (holds_row_of_nothing(&within.subquery.subquery), "IN"),
+        Expr::ScalarSubquery(subquery) => (loses_row_of_nothing(&subquery.subquery), "subquery"),
+        _ => return None,
+    };
+    lost.then(|| format!("a correlated {what} over an aggregation without GROUP BY"))
+}
+
+/// Whether such an aggregation stands anywhere in a plan.
+fn holds_row_of_nothing(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| match node {
+        LogicalPlan::Aggregate(aggregate) => Ok(gives_a_row_of_nothing(aggregate) && aggregate.input.contains_outer_reference()),
+        _ => Ok(false),
+    })
+    .unwrap_or(true)
+}
+
+/// Whether it stands where its row isn't made up for.
+fn loses_row_of_nothing(plan: &LogicalPlan) -> bool {
+    match plan {
+        _ if !holds_row_of_nothing(plan) => false,
+        LogicalPlan::Projection(projection) => {
+            // A constant beside the aggregates is NULL in that row, whoever reads it.
+            projection.expr.iter().any(|e| e.column_refs().is_empty()) || loses_row_of_nothing(&projection.input)
+        }
+        LogicalPlan::Filter(filter) => loses_row_of_nothing(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => loses_row_of_nothing(&alias.input),
+        LogicalPlan::Sort(sort) => loses_row_of_nothing(&sort.input),
+        LogicalPlan::Aggregate(aggregate) => holds_row_of_nothing(&aggregate.input),
+        _ => true,
+    }
+}
+
+/// Without groups, or with a grouping set that has none.
+fn gives_a_row_of_nothing(aggregate: &Aggregate) -> bool {
+    match aggregate.group_expr.as_slice() {
+        [] => true,
+        [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => sets.iter().any(Vec::is_empty),
+        [Expr::GroupingSet(GroupingSet::Rollup(_) | GroupingSet::Cube(_))] => true,
+        _ => false,
+    }
 }
 
 /// What the binder leaves native is what DataFusion has right; functions must be of the table.

@@ -38,7 +38,9 @@ impl Printer {
                 cells.push(Cell { text: id, kind: CellKind::Computed });
                 Some(grouping_set_text(set, &key_of)?)
             }
-            _ if key_cells.is_empty() => None,
+            // Written even so: whatever reads none of the aggregates leaves nothing else of them in the SELECT,
+            // which would be one of the input's rows.
+            _ if key_cells.is_empty() => Some("()".to_string()),
             _ => Some(key_cells.iter().map(|c| c.text.as_str()).collect::<Vec<_>>().join(", ")),
         };
         for (i, expr) in aggregate.aggr_expr.iter().enumerate() {
@@ -64,7 +66,7 @@ impl Printer {
         block.cells = Rc::new(cells);
         block.group = group;
         block.stage = Stage::Aggregated;
-        if aggregate.aggr_expr.is_empty() && block.group.is_none() {
+        if aggregate.aggr_expr.is_empty() && aggregate.group_expr.is_empty() {
             return Err(refuse("an aggregation of nothing"));
         }
         Ok(block)

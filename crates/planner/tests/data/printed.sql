@@ -7,7 +7,7 @@ SELECT * FROM people
 -- DuckDB: SELECT s0."id" AS c0, s0."name" AS c1 FROM s0
 
 SELECT count(*) FROM sales
--- DuckDB: SELECT count(*) AS c0 FROM s0
+-- DuckDB: SELECT count(*) AS c0 FROM s0 GROUP BY ()
 
 SELECT region, count(*), sum(amount) FROM sales GROUP BY region HAVING count(*) > 1 ORDER BY 2 DESC
 -- DuckDB: SELECT t0.c0 AS c0, t0.c1 AS c1, t0.c2 AS c2 FROM (SELECT s0."region" AS c0, count(*) AS c1, sum(s0."amount") AS c2 FROM s0 GROUP BY s0."region") AS t0 WHERE t0.c1 > CAST(1 AS BIGINT) ORDER BY t0.c1 DESC NULLS LAST
@@ -34,7 +34,7 @@ SELECT id FROM sales WHERE id NOT IN (SELECT id FROM people)
 -- DuckDB: SELECT s0."id" AS c0 FROM s0 WHERE s0."id" NOT IN (SELECT s1."id" AS c0 FROM s1)
 
 SELECT id FROM sales s WHERE amount > (SELECT max(amount) FROM sales t WHERE t.region = s.region)
--- DuckDB: SELECT s0."id" AS c0 FROM s0 WHERE s0."amount" > (SELECT max(s1."amount") AS c0 FROM s1 WHERE s1."region" = s0."region")
+-- DuckDB: SELECT s0."id" AS c0 FROM s0 WHERE s0."amount" > (SELECT max(s1."amount") AS c0 FROM s1 WHERE s1."region" = s0."region" GROUP BY ())
 
 SELECT (SELECT name FROM people WHERE id = 3) AS n
 -- DuckDB: SELECT (SELECT CASE WHEN count(*) > 1 THEN error('FLIGHTPATH_RAISED|SCALAR_SUBQUERY_TOO_MANY_ROWS|21000|' || 'More than one row returned by a subquery used as an expression.') ELSE first(t0.c0) END FROM (SELECT s0."name" AS c0 FROM s0 WHERE s0."id" = 3) AS t0) AS c0
@@ -100,13 +100,13 @@ SELECT p.id, n.x FROM people p LATERAL VIEW explode(array(1, 2)) n AS x
 -- DuckDB: SELECT t1.c0 AS c0, t1.c2 AS c1 FROM (SELECT t0.c0 AS c0, t0.c1 AS c1, unnest(t0.c2) AS c2 FROM (SELECT s0."id" AS c0, s0."name" AS c1, CAST([1, 2] AS INTEGER[]) AS c2 FROM s0) AS t0) AS t1
 
 SELECT p.id, t.m FROM people p, LATERAL (SELECT max(amount) AS m FROM sales s WHERE s.id = p.id) t
--- DuckDB: SELECT s0."id" AS c0, t0.c0 AS c1 FROM s0 CROSS JOIN LATERAL (SELECT max(s1."amount") AS c0 FROM s1 WHERE s1."id" = s0."id") AS t0
+-- DuckDB: SELECT s0."id" AS c0, t0.c0 AS c1 FROM s0 CROSS JOIN LATERAL (SELECT max(s1."amount") AS c0 FROM s1 WHERE s1."id" = s0."id" GROUP BY ()) AS t0
 
 SELECT id FROM (SELECT id, amount FROM sales ORDER BY amount LIMIT 5) ORDER BY id
 -- DuckDB: SELECT t0.c0 AS c0 FROM (SELECT s0."id" AS c0 FROM s0 ORDER BY s0."amount" ASC NULLS FIRST LIMIT 5) AS t0 ORDER BY t0.c0 ASC NULLS FIRST
 
 SELECT count(DISTINCT region), count(*) FILTER (WHERE id > 3) FROM sales
--- DuckDB: SELECT count(DISTINCT s0."region") AS c0, count(*) FILTER (WHERE s0."id" > 3) AS c1 FROM s0
+-- DuckDB: SELECT count(DISTINCT s0."region") AS c0, count(*) FILTER (WHERE s0."id" > 3) AS c1 FROM s0 GROUP BY ()
 
 SELECT DATE'2024-02-29' AS d, TIMESTAMP'2024-02-29 12:00:00' AS t, 1.50 AS m, 'it''s' AS s
 -- DuckDB: SELECT CAST('2024-02-29' AS DATE) AS c0, make_timestamptz(CAST(1709208000000000 AS BIGINT)) AS c1, CAST('1.50' AS DECIMAL(3,2)) AS c2, 'it''s' AS c3
@@ -136,7 +136,7 @@ SELECT p.name FROM people p WHERE NOT EXISTS (SELECT 1 FROM sales s JOIN people 
 -- DuckDB: SELECT s0."name" AS c0 FROM s0 WHERE NOT EXISTS (SELECT 1 AS c0 FROM s1 JOIN s2 ON s1."id" = s2."id" WHERE s2."name" = s0."name")
 
 SELECT max(n) FROM (SELECT region, count(*) AS n FROM sales GROUP BY region)
--- DuckDB: SELECT max(t0.c1) AS c0 FROM (SELECT s0."region" AS c0, count(*) AS c1 FROM s0 GROUP BY s0."region") AS t0
+-- DuckDB: SELECT max(t0.c1) AS c0 FROM (SELECT s0."region" AS c0, count(*) AS c1 FROM s0 GROUP BY s0."region") AS t0 GROUP BY ()
 
 SELECT id, lag(id, 1) OVER (ORDER BY id) AS l, first_value(id) OVER (PARTITION BY name ORDER BY id) AS f FROM people
 -- DuckDB: SELECT s0."id" AS c0, lag(s0."id", CAST(1 AS BIGINT)) OVER (ORDER BY s0."id" ASC NULLS FIRST) AS c1, first_value(s0."id") OVER (PARTITION BY s0."name" ORDER BY s0."id" ASC NULLS FIRST RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS c2 FROM s0
@@ -148,7 +148,7 @@ SELECT a.id FROM people a JOIN (people b LEFT JOIN sales s ON b.id = s.id) ON a.
 -- DuckDB: SELECT s0."id" AS c0 FROM s0 JOIN (s1 LEFT JOIN s2 ON s1."id" = s2."id") ON s0."id" = s1."id"
 
 SELECT count(*) FROM (SELECT id FROM sales LIMIT 3)
--- DuckDB: SELECT count(*) AS c0 FROM (SELECT s0."id" AS c0 FROM s0 LIMIT 3) AS t0
+-- DuckDB: SELECT count(*) AS c0 FROM (SELECT s0."id" AS c0 FROM s0 LIMIT 3) AS t0 GROUP BY ()
 
 SELECT region, array_agg(id) FROM sales GROUP BY region
 -- DuckDB: SELECT s0."region" AS c0, coalesce(list_filter(list(s0."id"), lambda e: e IS NOT NULL), []) AS c1 FROM s0 GROUP BY s0."region"
