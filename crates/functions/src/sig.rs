@@ -87,6 +87,9 @@ pub(crate) fn cast(ctx: &BindContext, name: &str, index: usize, arg: Typed, p: P
     let is_timestamp = matches!(arg.ty, DataType::Timestamp(_, _));
     match p {
         P::Opt => Ok(arg),
+        _ if takes_as_it_is(name) && arg.ty != DataType::Null && !types::same(&arg.ty, &wanted(p)) && !(is_timestamp && p == P::Ts) => {
+            Err(unexpected_input(name, index, &type_text(&wanted(p)), &arg.ty))
+        }
         P::StrOrBin if arg.ty == DataType::Binary => Ok(arg),
         P::AnyTs if is_timestamp => Ok(arg),
         // A parameter takes any number, which raises where it doesn't fit; days to add must be whole.
@@ -111,6 +114,29 @@ fn takes_integers_only(name: &str) -> bool {
     )
 }
 
+/// Functions whose arguments have to be of the parameters' types: only NULL becomes one by itself.
+fn takes_as_it_is(name: &str) -> bool {
+    matches!(
+        name,
+        "array_join"
+            | "array_repeat"
+            | "bitmap_count"
+            | "from_json"
+            | "get_json_object"
+            | "json_array_length"
+            | "json_object_keys"
+            | "mask"
+            | "parse_url"
+            | "schema_of_json"
+            | "str_to_map"
+            | "try_parse_url"
+            | "unix_date"
+            | "unix_micros"
+            | "unix_millis"
+            | "unix_seconds"
+    )
+}
+
 fn wanted(p: P) -> DataType {
     match p {
         P::Str | P::StrOrBin | P::Opt => DataType::Utf8,
@@ -127,7 +153,8 @@ fn wanted(p: P) -> DataType {
 
 /// `arg` cast implicitly to `ty`, or Databricks' error that says which type was asked for.
 pub(crate) fn cast_to(ctx: &BindContext, name: &str, index: usize, arg: Typed, ty: &DataType) -> Result<Typed> {
-    if !types::can_implicitly_cast(&arg.ty, ty) {
+    let counts = matches!(name, "timestamp_seconds" | "timestamp_millis" | "timestamp_micros");
+    if !types::can_implicitly_cast(&arg.ty, ty) || counts && arg.ty == DataType::Utf8 {
         return Err(unexpected_input(name, index, &type_text(ty), &arg.ty));
     }
     crate::cast::implicit_cast(ctx, arg, ty)

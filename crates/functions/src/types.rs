@@ -451,7 +451,7 @@ pub fn can_implicitly_cast(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (Null, _) => true,
         (Utf8, t) => is_atomic(t) && !is_interval(t),
-        (f, Utf8) => is_atomic(f) && !is_interval(f),
+        (f, Utf8) => is_atomic(f),
         (f, t) if is_integral(f) && is_integral(t) => rank(f) <= rank(t),
         (f, DataType::Decimal128(p, s)) => decimal_is_wider((*p, *s), f),
         (f, t) if is_numeric(f) && is_float(t) => *f != DataType::Float64 || *t == DataType::Float64,

@@ -22,6 +22,7 @@ use flightpath_types::{Error, Result};
 
 pub(crate) use eval::{Mode, cast_array, decimal_to_double, in_precision, power_of_ten};
 pub(crate) use parse::days as days_from_civil;
+pub(crate) use rules::decimal_text;
 pub(crate) use text::{civil, double as double_text, float as float_text, write_value};
 #[cfg(test)]
 pub(crate) use text::{date as date_text, wall_clock as wall_clock_text};

@@ -123,8 +123,18 @@ impl Rule<'_> {
                 "coalesce(TRY_CAST({x} AS FLOAT), CASE WHEN {x} > 0 THEN CAST('inf' AS FLOAT) WHEN {x} < 0 THEN CAST('-inf' AS FLOAT) END)"
             )),
             (f, DataType::Decimal128(p, s)) if types::is_float(f) => {
-                let value = self
-                    .checked(&format!("TRY_CAST(CAST({} AS VARCHAR) AS {target})", as_double(x, f)), &duck::numeric_out_of_range(*p, *s));
+                let text = format!("CAST({} AS VARCHAR)", as_double(x, f));
+                // A text with an exponent is never read as a decimal without whole digits.
+                let attempt = match i32::from(*p) - i32::from(*s) {
+                    0 if *p < types::MAX_PRECISION => format!("TRY_CAST(TRY_CAST({text} AS DECIMAL({},{s})) AS {target})", *p + 1),
+                    0 => {
+                        let refuse =
+                            crate::strings::duck::refuse_value("So small a number as a decimal of 38 places isn't known on DuckDB.");
+                        format!("CASE WHEN abs({x}) < CAST('1e-4' AS DOUBLE) THEN {refuse} ELSE TRY_CAST({text} AS {target}) END")
+                    }
+                    _ => format!("TRY_CAST({text} AS {target})"),
+                };
+                let value = self.checked(&attempt, &duck::numeric_out_of_range(*p, *s));
                 Ok(format!("CASE WHEN abs({x}) < {} THEN CAST(0 AS {target}) WHEN isfinite({x}) THEN {value} END", vanishing(*s)))
             }
             (f, t) if types::is_float(f) && types::is_integral(t) => {
@@ -229,7 +239,8 @@ impl Rule<'_> {
     fn to_text(&self, from: &DataType) -> Result<String, String> {
         let x = self.x;
         match from {
-            DataType::Boolean | DataType::Decimal128(..) => Ok(format!("CAST({x} AS VARCHAR)")),
+            DataType::Boolean => Ok(format!("CAST({x} AS VARCHAR)")),
+            DataType::Decimal128(p, s) => Ok(decimal_text(x, *p, *s)),
             ty if types::is_integral(ty) => Ok(format!("CAST({x} AS VARCHAR)")),
             DataType::Binary => {
                 let raise = duckdb::raise("UNSUPPORTED_FEATURE", "0A000", "'Bytes that are no UTF-8 aren''t known as a text on DuckDB.'");
@@ -334,6 +345,15 @@ fn whole_digits(ty: &DataType) -> i32 {
 /// Numbers below this round to 0, where DuckDB reads `9.9e-6` as a decimal of one place as 0.1.
 fn vanishing(scale: i8) -> String {
     format!("CAST('1e-{}' AS DOUBLE)", i32::from(scale) + 1)
+}
+
+/// A decimal's digits. Of a decimal without whole digits DuckDB shows none before the point.
+pub(crate) fn decimal_text(x: &str, precision: u8, scale: i8) -> String {
+    match precision {
+        p if i32::from(p) != i32::from(scale) => format!("CAST({x} AS VARCHAR)"),
+        types::MAX_PRECISION => format!("regexp_replace(CAST({x} AS VARCHAR), '^(-?)[.]', '\\10.')"),
+        p => format!("CAST(CAST({x} AS DECIMAL({},{scale})) AS VARCHAR)", p + 1),
+    }
 }
 
 fn as_double(x: &str, ty: &DataType) -> String {

@@ -5,6 +5,7 @@
 use arrow::datatypes::{DataType, TimeUnit};
 
 use super::{Step, path};
+use crate::cast::decimal_text;
 use crate::def::DuckCall;
 use crate::duckdb::{identifier, string};
 use crate::strings::duck;
@@ -160,11 +161,12 @@ fn json(x: &str, ty: &DataType, zone: &str, depth: usize) -> Result<String, Stri
         DataType::Utf8 => format!("CAST(to_json({x}) AS VARCHAR)"),
         DataType::Boolean => format!("CAST({x} AS VARCHAR)"),
         t if types::is_integral(t) => format!("CAST({x} AS VARCHAR)"),
-        DataType::Decimal128(_, s) if *s <= 6 => format!("CAST({x} AS VARCHAR)"),
+        DataType::Decimal128(p, s) if *s <= 6 => decimal_text(x, *p, *s),
         // Java writes an exponent where more than six zeros would follow the point.
-        DataType::Decimal128(_, s) => format!(
-            "CASE WHEN abs({x}) < CAST('0.000001' AS DECIMAL(38,{s})) THEN {} ELSE CAST({x} AS VARCHAR) END",
-            refuse("Decimals this small aren't known as JSON on DuckDB.")
+        DataType::Decimal128(p, s) => format!(
+            "CASE WHEN abs({x}) < CAST('0.000001' AS DECIMAL(38,{s})) THEN {} ELSE {} END",
+            refuse("Decimals this small aren't known as JSON on DuckDB."),
+            decimal_text(x, *p, *s)
         ),
         DataType::Float64 | DataType::Float32 => {
             let plain = written_alike(&format!("CAST({x} AS VARCHAR)"));

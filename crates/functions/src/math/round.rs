@@ -40,6 +40,9 @@ enum Rounding {
 fn scale_of(name: &str, args: &[Typed]) -> Result<i32> {
     match args.get(1).map(|a| (a.as_literal(), &a.ty)) {
         None => Ok(0),
+        Some((_, ty)) if !types::is_numeric(ty) && !matches!(ty, DataType::Utf8 | DataType::Null) => {
+            Err(unexpected_input(name, 1, "INT", ty))
+        }
         Some((Some(value), ty)) => match crate::cast::cast_literal(value, &DataType::Int32, "UTC") {
             Some(ScalarValue::Int32(Some(n))) => Ok(n),
             Some(ScalarValue::Int32(None)) => Err(Error::not_eligible(format!("`{name}` with a NULL scale isn't known"))),

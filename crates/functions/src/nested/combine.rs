@@ -89,6 +89,9 @@ fn bind_sets(ctx: &BindContext, name: &str, args: Vec<Typed>, contains_null: fn(
     sig::arity(name, args.len(), 2, Some(2))?;
     let nulls: Vec<bool> = args.iter().map(|a| element(&a.ty).is_none_or(|(_, n)| n)).collect();
     refuse_promotion(name, &args[0].ty, &args[1].ty)?;
+    if args.iter().any(|a| a.ty == DataType::Null) {
+        return Err(mismatch("BINARY_ARRAY_DIFF_TYPES", name, "both have to be arrays, and a NULL without a type is none; cast it"));
+    }
     if let (Some((a, _)), Some((b, _))) = (element(&args[0].ty), element(&args[1].ty))
         && !meet_tightly(a, b)
     {

@@ -321,15 +321,13 @@ fn from_entries(invocation: &Invocation<'_>) -> Result<ColumnarValue> {
 }
 
 fn bind_concat(ctx: &BindContext, args: Vec<Typed>) -> Result<Bound> {
-    for (i, arg) in args.iter().enumerate() {
-        if arg.ty != DataType::Null {
-            parts_of("map_concat", i, &arg.ty)?;
-        }
-    }
-    let (ty, args) = common(ctx, "map_concat", args)?;
-    if ty == DataType::Null {
+    if args.is_empty() {
         return Err(Error::not_eligible("`map_concat` without a map isn't known"));
     }
+    for (i, arg) in args.iter().enumerate() {
+        parts_of("map_concat", i, &arg.ty)?;
+    }
+    let (ty, args) = common(ctx, "map_concat", args)?;
     Ok(sig::bound(args, strict(ty)))
 }
 

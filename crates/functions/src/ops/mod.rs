@@ -24,7 +24,7 @@ pub(crate) use interval::cast_literal_interval;
 pub use interval::{IntervalField, IntervalUnits, interval_literal, interval_units};
 pub(crate) use temporal::{add_months, timestamp_plus_micros, timestamp_plus_months};
 
-use crate::cast::{Mode, implicit_cast};
+use crate::cast::{self, Mode, implicit_cast};
 use crate::def::{BindContext, Bound, ScalarDef, Typed};
 use crate::types::{self, DAY_TIME, YEAR_MONTH};
 
@@ -297,10 +297,10 @@ fn bits(ctx: &BindContext, op: BinaryOp, def: &'static ScalarDef, left: Typed, r
 pub(crate) fn shift(ctx: &BindContext, op: BinaryOp, def: &'static ScalarDef, left: Typed, right: Typed) -> Result<Typed> {
     let base = match &left.ty {
         DataType::Int64 => DataType::Int64,
-        ty if types::is_integral(ty) || *ty == DataType::Null || *ty == DataType::Utf8 => DataType::Int32,
+        ty if types::is_numeric(ty) || *ty == DataType::Null || *ty == DataType::Utf8 => DataType::Int32,
         ty => return Err(wrong_operand(op.symbol(), ty, "INT or BIGINT")),
     };
-    if !types::can_implicitly_cast(&right.ty, &DataType::Int32) {
+    if !types::is_numeric(&right.ty) && !types::can_implicitly_cast(&right.ty, &DataType::Int32) {
         return Err(wrong_operand(op.symbol(), &right.ty, "INT"));
     }
     let args = vec![implicit_cast(ctx, left, &base)?, implicit_cast(ctx, right, &DataType::Int32)?];
@@ -313,7 +313,7 @@ pub(crate) fn arithmetic(ctx: &BindContext, op: Op, mode: Mode, left: Typed, rig
     if is_temporal(&left.ty) || is_temporal(&right.ty) {
         return interval::arithmetic(ctx, op, mode, left, right);
     }
-    let (left, right) = numeric_operands(ctx, op, left, right)?;
+    let (left, right) = numeric_operands(ctx, op, mode, left, right)?;
     let nullable = left.nullable || right.nullable || mode == Mode::Try || !matches!(op, Op::Add | Op::Subtract | Op::Multiply);
     let ret = match (op, &left.ty, &right.ty) {
         (Op::Integral, ..) => DataType::Int64,
@@ -337,7 +337,7 @@ fn is_temporal(ty: &DataType) -> bool {
 }
 
 /// Operands as the kernels take them: one integral or float type, or two decimals.
-fn numeric_operands(ctx: &BindContext, op: Op, left: Typed, right: Typed) -> Result<(Typed, Typed)> {
+fn numeric_operands(ctx: &BindContext, op: Op, mode: Mode, left: Typed, right: Typed) -> Result<(Typed, Typed)> {
     use DataType::{Float64, Int64, Null, Utf8};
     let valid = |ty: &DataType| types::is_numeric(ty) || matches!(ty, Null | Utf8);
     if !valid(&left.ty) || !valid(&right.ty) || (left.ty == Utf8 && right.ty == Utf8) {
@@ -373,7 +373,10 @@ fn numeric_operands(ctx: &BindContext, op: Op, left: Typed, right: Typed) -> Res
         }
         _ => target,
     };
-    Ok((implicit_cast(ctx, left, &target)?, implicit_cast(ctx, right, &target)?))
+    // `try_add(1, 'a')` is NULL: what makes a number of the text is tried too.
+    let operand =
+        |t: Typed| if mode == Mode::Try && t.ty == Utf8 { cast::try_cast(ctx, t, &target) } else { implicit_cast(ctx, t, &target) };
+    Ok((operand(left)?, operand(right)?))
 }
 
 /// Beside a decimal, an integral literal counts as a decimal of just its digits.

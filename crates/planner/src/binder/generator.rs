@@ -13,7 +13,7 @@ use flightpath_types::{Error, Result};
 use super::call::function_name;
 use super::cte::Ctes;
 use super::error::{self, built};
-use super::expr::{Bound, Place, balanced};
+use super::expr::{Bound, Place};
 use super::query::State;
 use super::scope::{Col, Qualifier, Relation, Scope};
 use super::select::filter;
@@ -65,9 +65,9 @@ pub(super) fn as_generator(e: &ast::Expr) -> Result<Option<(&ast::Function, Kind
 }
 
 /// A column that a generator makes.
-struct Made {
-    name: String,
-    t: Typed,
+pub(super) struct Made {
+    pub name: String,
+    pub t: Typed,
 }
 
 impl State<'_> {
@@ -369,6 +369,17 @@ impl State<'_> {
         }
         let mut common = Vec::with_capacity(width);
         for column in columns {
+            // Nothing but NULL becomes what the others are.
+            let mut typed = column.iter().filter(|t| t.ty != DataType::Null);
+            if let Some(first) = typed.next()
+                && let Some(other) = typed.find(|t| !types::same(&t.ty, &first.ty))
+            {
+                let (first, other) = (types::sql_name(&first.ty), types::sql_name(&other.ty));
+                return Err(error::mismatch(
+                    "STACK_COLUMN_DIFF_TYPES",
+                    format!("stack() has values of the types {first} and {other} in one column; cast them."),
+                ));
+            }
             common.push(self.common(column, "stack")?.0);
         }
         let names: Vec<String> = (0..width).map(|i| format!("col{i}")).collect();
@@ -395,7 +406,7 @@ impl State<'_> {
     }
 
     /// Rows written out as an array of structs, unnested.
-    fn unnest_rows(
+    pub fn unnest_rows(
         &mut self,
         input: LogicalPlan,
         names: &[String],
@@ -462,7 +473,7 @@ impl State<'_> {
     }
 
     /// What was made of the elements, as columns.
-    fn materialize(&mut self, plan: LogicalPlan, made: Vec<Made>) -> Result<(LogicalPlan, Vec<Made>)> {
+    pub fn materialize(&mut self, plan: LogicalPlan, made: Vec<Made>) -> Result<(LogicalPlan, Vec<Made>)> {
         if made.iter().all(|m| matches!(m.t.expr, Expr::Column(_))) {
             return Ok((plan, made));
         }
@@ -474,106 +485,6 @@ impl State<'_> {
             out.push(Made { name: m.name, t: Typed { expr: Expr::Column(Column::new_unqualified(name)), ..m.t } });
         }
         Ok((LogicalPlan::Projection(built(Projection::try_new(exprs, Arc::new(plan)))?), out))
-    }
-
-    /// UNPIVOT: each row once for each listed group of columns, which become values.
-    #[allow(clippy::too_many_arguments)]
-    pub fn unpivot(
-        &mut self,
-        input: Relation,
-        value: &ast::Expr,
-        name: &Ident,
-        columns: &[ast::ExprWithAlias],
-        include_nulls: bool,
-        ctes: &Ctes<'_>,
-        outer: Option<&Scope<'_>>,
-    ) -> Result<Relation> {
-        let value_names: Vec<String> = match value {
-            ast::Expr::Identifier(ident) => vec![ident.value.clone()],
-            ast::Expr::Nested(inner) => match inner.as_ref() {
-                ast::Expr::Identifier(ident) => vec![ident.value.clone()],
-                other => return Err(Error::invalid(format!("UNPIVOT's values need names, not {other}"))),
-            },
-            ast::Expr::Tuple(values) => values
-                .iter()
-                .map(|v| match v {
-                    ast::Expr::Identifier(ident) => Ok(ident.value.clone()),
-                    other => Err(Error::invalid(format!("UNPIVOT's values need names, not {other}"))),
-                })
-                .collect::<Result<_>>()?,
-            other => return Err(Error::invalid(format!("UNPIVOT's values need names, not {other}"))),
-        };
-        let width = value_names.len();
-        let mut labels = Vec::with_capacity(columns.len());
-        let mut values: Vec<Vec<Typed>> = vec![Vec::new(); width];
-        let mut used: Vec<Column> = Vec::new();
-        {
-            let scope = Scope::new(&input.cols, outer);
-            let place = Place::new(&scope, ctes, "UNPIVOT");
-            for column in columns {
-                let members: Vec<&ast::Expr> = match &column.expr {
-                    ast::Expr::Tuple(members) => members.iter().collect(),
-                    ast::Expr::Nested(inner) => vec![inner.as_ref()],
-                    e => vec![e],
-                };
-                if members.len() != width {
-                    return Err(error::classed(
-                        "UNPIVOT_VALUE_SIZE_MISMATCH",
-                        "428C4",
-                        format!(
-                            "All unpivot value columns must have the same size as there are value column names ({}).",
-                            value_names.join(", ")
-                        ),
-                    ));
-                }
-                let mut names = Vec::with_capacity(width);
-                for (member, list) in members.into_iter().zip(&mut values) {
-                    let bound = self.expr(&place, member)?;
-                    let Expr::Column(c) = &bound.t.expr else {
-                        return Err(error::classed(
-                            "UNPIVOT_REQUIRES_ATTRIBUTES",
-                            "42K0A",
-                            format!("UNPIVOT requires columns, but {member} isn't one."),
-                        ));
-                    };
-                    used.push(c.clone());
-                    names.push(bound.name.clone());
-                    list.push(bound.t);
-                }
-                let label = column.alias.as_ref().map_or_else(|| names.join("_"), |a| a.value.clone());
-                labels.push(Typed::literal(ScalarValue::Utf8(Some(label))));
-            }
-        }
-        let rows = labels.len();
-        let nullable: Vec<bool> = values.iter().map(|v| v.iter().any(|t| t.nullable)).collect();
-        let mut all = vec![labels];
-        for list in values {
-            // Texts become nothing else here.
-            let texts = list.iter().filter(|t| t.ty == DataType::Utf8).count();
-            let mixed = texts > 0 && list.iter().any(|t| t.ty != DataType::Utf8 && t.ty != DataType::Null);
-            let Some(ty) = types::least_common_type(list.iter().map(|t| &t.ty)).filter(|_| !mixed) else {
-                return Err(error::classed(
-                    "UNPIVOT_VALUE_DATA_TYPE_MISMATCH",
-                    "42K09",
-                    "Unpivot value columns must share a least common type, some types do not.",
-                ));
-            };
-            all.push(list.into_iter().map(|t| self.coerce(t, &ty)).collect::<Result<_>>()?);
-        }
-        let names: Vec<String> = (0..=width).map(|i| format!("v{i}")).collect();
-        let (plan, mut made) = self.unnest_rows(input.plan, &names, all, rows)?;
-        made.iter_mut().zip(std::iter::once(name.value.clone()).chain(value_names)).for_each(|(m, n)| m.name = n);
-        made.iter_mut().zip(std::iter::once(false).chain(nullable)).for_each(|(m, n)| m.t.nullable = n);
-        let (mut plan, made) = self.materialize(plan, made)?;
-        if !include_nulls {
-            let tests = made[1..].iter().map(|m| Expr::IsNotNull(Box::new(m.t.expr.clone()))).collect();
-            plan = filter(plan, balanced(tests, Operator::Or))?;
-        }
-        let mut cols: Vec<Col> = input.cols.into_iter().filter(|c| !c.hidden && !used.contains(&c.column)).collect();
-        for m in made {
-            cols.push(column_of(m.t, &m.name, None, false)?);
-        }
-        Ok(Relation { plan, cols, ordered: false })
     }
 }
 
@@ -600,7 +511,7 @@ fn named(made: Vec<Made>, relation: &str, aliases: &[Ident]) -> Result<Vec<Col>>
         .collect()
 }
 
-fn column_of(t: Typed, name: &str, qualifier: Option<Qualifier>, hidden: bool) -> Result<Col> {
+pub(super) fn column_of(t: Typed, name: &str, qualifier: Option<Qualifier>, hidden: bool) -> Result<Col> {
     let Expr::Column(column) = t.expr else { return Err(Error::internal("a generated column isn't one")) };
     Ok(Col { name: Arc::from(name), qualifier, column, ty: t.ty, nullable: t.nullable, hidden })
 }

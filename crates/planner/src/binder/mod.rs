@@ -30,6 +30,7 @@ mod subquery;
 mod tables;
 mod time_window;
 mod typename;
+mod unpivot;
 mod window;
 
 use std::collections::HashMap;
