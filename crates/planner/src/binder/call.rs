@@ -21,6 +21,7 @@ use super::literal::literal;
 use super::names;
 use super::order;
 use super::query::State;
+use super::star::Starred;
 use super::typename;
 
 /// A call's arguments, typed.
@@ -171,7 +172,7 @@ impl State<'_> {
             // Its fields take the columns' names.
             "struct" => {
                 let FunctionArguments::List(list) = &f.args else { return Ok(None) };
-                let mut columns: Vec<(Arc<str>, Typed)> = Vec::with_capacity(list.args.len());
+                let mut columns: Vec<Starred> = Vec::with_capacity(list.args.len());
                 for (i, arg) in list.args.iter().enumerate() {
                     match arg {
                         FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => columns.extend(self.star_columns(place, None)?),
@@ -181,7 +182,7 @@ impl State<'_> {
                         }
                         FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => {
                             let bound = self.expr(place, e)?;
-                            columns.push((Arc::from(field_name(e, i)), bound.t));
+                            columns.push(Starred { name: Arc::from(field_name(e, i)), t: bound.t, shown: bound.name });
                         }
                         other => return Err(Error::not_eligible(format!("the argument `{other}` isn't supported"))),
                     }
@@ -281,7 +282,7 @@ impl State<'_> {
                 }
                 FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => {
                     let columns = self.star_columns(place, None)?;
-                    out.args.extend(columns.into_iter().map(|(name, t)| Bound::new(t, name.as_ref())));
+                    out.args.extend(columns.into_iter().map(|c| Bound::new(c.t, c.shown)));
                 }
                 FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(name)) => {
                     let qualifier: Vec<String> = identifiers(name)?.iter().map(|p| p.value.to_lowercase()).collect();
@@ -293,7 +294,7 @@ impl State<'_> {
                         ));
                     }
                     let columns = self.star_columns(place, Some(&ast::SelectItemQualifiedWildcardKind::ObjectName(name.clone())))?;
-                    out.args.extend(columns.into_iter().map(|(name, t)| Bound::new(t, name.as_ref())));
+                    out.args.extend(columns.into_iter().map(|c| Bound::new(c.t, c.shown)));
                 }
                 arg => {
                     let bound = self.argument(place, arg)?;
@@ -484,9 +485,9 @@ impl State<'_> {
     }
 
     /// `struct(*)`.
-    pub fn structure_of_columns(&mut self, columns: Vec<(Arc<str>, Typed)>) -> Result<Bound> {
-        let text: Vec<String> = columns.iter().map(|(n, _)| n.to_string()).collect();
-        let args = columns.into_iter().flat_map(|(n, t)| [Typed::literal(ScalarValue::Utf8(Some(n.to_string()))), t]).collect();
+    fn structure_of_columns(&mut self, columns: Vec<Starred>) -> Result<Bound> {
+        let text: Vec<String> = columns.iter().map(|c| c.shown.clone()).collect();
+        let args = columns.into_iter().flat_map(|c| [Typed::literal(ScalarValue::Utf8(Some(c.name.to_string()))), c.t]).collect();
         Ok(Bound::new(self.function("named_struct", args)?, format!("struct({})", text.join(", "))))
     }
 

@@ -216,6 +216,7 @@ fn printed_name(function: &str) -> &str {
     match function {
         "array_agg" => "collect_list",
         "curdate" => "current_date",
+        "current_database" => "current_schema",
         "dateadd" => "date_add",
         "lambda" => "lambdafunction",
         other => other,

@@ -256,10 +256,10 @@ impl State<'_> {
     }
 }
 
-/// Whether an item calls an aggregate function outside of subqueries and windows.
-pub(super) fn aggregates(item: &SelectItem) -> bool {
+/// Whether a part of a statement calls an aggregate function outside of subqueries and windows.
+pub(super) fn aggregates<T: Visit>(part: &T) -> bool {
     let mut finder = AggregateFinder { depth: 0, found: false };
-    let _ = item.visit(&mut finder);
+    let _ = part.visit(&mut finder);
     finder.found
 }
 

@@ -132,7 +132,8 @@ impl State<'_> {
                 ));
             }
             names.push(self.pivot_name(&bound));
-            tests.push(Expr::IsNotDistinctFrom(Box::new(column.clone()), Box::new(member.clone())));
+            let of = self.expr(&place, column)?.t.ty;
+            tests.push(Expr::IsNotDistinctFrom(Box::new(column.clone()), Box::new(as_column(member, &bound.t.ty, &of, names.last()))));
         }
         let test = tests.into_iter().reduce(|a, b| binary(a, ast::BinaryOperator::And, b));
         let Some(test) = test else { return Err(Error::invalid("PIVOT needs a column")) };
@@ -143,6 +144,26 @@ impl State<'_> {
         };
         Ok((test, shown))
     }
+}
+
+/// A value as one of the column's type, which it becomes before it is looked for: beside texts a number is a
+/// text, and beside whole numbers it is a whole one.
+fn as_column(member: &Expr, ty: &DataType, column: &DataType, text: Option<&String>) -> Expr {
+    let whole = match column {
+        DataType::Int8 => ast::DataType::TinyInt(None),
+        DataType::Int16 => ast::DataType::SmallInt(None),
+        DataType::Int32 => ast::DataType::Int(None),
+        DataType::Int64 => ast::DataType::BigInt(None),
+        DataType::Utf8 if !matches!(ty, DataType::Utf8 | DataType::Null) => {
+            let text = text.cloned().unwrap_or_default();
+            return Expr::Value(ast::Value::SingleQuotedString(text).into());
+        }
+        _ => return member.clone(),
+    };
+    if !types::is_decimal(ty) && !types::is_float(ty) {
+        return member.clone();
+    }
+    Expr::Cast { kind: ast::CastKind::Cast, expr: Box::new(member.clone()), data_type: whole, array: false, format: None }
 }
 
 /// Lets each aggregate call see only the rows for which `test` holds; says whether there is one.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
 use flightpath_functions::ops::canonical_float;
@@ -17,6 +18,7 @@ use super::expr::{Alias, Aliases, Bound, Place};
 use super::generator::OWN as GENERATED;
 use super::input_order;
 use super::order::SortKey;
+use super::pipes::aggregates;
 use super::query::State;
 use super::scope::{Col, Relation, Scope};
 use super::window::Windows;
@@ -120,6 +122,19 @@ impl State<'_> {
             Some(order) => self.sort_keys(&order_place, order, &items)?,
             None => Vec::new(),
         };
+        // Only the select list is left of the groups there.
+        let distinct = select.distinct.as_ref().filter(|distinct| !matches!(distinct, ast::Distinct::All));
+        let left_behind = distinct.is_some() || having.as_ref().is_some_and(|having| !made_of(&having.t.expr, &items));
+        if left_behind && let Some(key) = sort_by.as_ref().and_then(aggregate_key) {
+            return Err(error::classed(
+                "UNSUPPORTED_EXPR_FOR_OPERATOR",
+                "42K0E",
+                format!(
+                    "ORDER BY {key}: an aggregate function can't be sorted by behind DISTINCT, nor behind a HAVING of what the SELECT \
+                     list doesn't have. Give it an alias in the SELECT list, and sort by that."
+                ),
+            ));
+        }
 
         let grouped = match sets {
             Some(sets) => Some(Grouped::new(sets)),
@@ -151,7 +166,7 @@ impl State<'_> {
         if let Some(qualify) = qualify {
             plan = filter(plan, qualify)?;
         }
-        self.output(plan, items, exprs, keys, select.distinct.as_ref())
+        self.output(plan, items, exprs, keys, distinct)
     }
 
     /// The projection, DISTINCT, the sort, and the projection that takes hidden sort keys off again.
@@ -294,6 +309,30 @@ fn check_distinct(items: &[Item]) -> Result<()> {
 }
 
 /// ORDER BY, or SORT BY and CLUSTER BY, which order rows too.
+/// Whether a condition rests on nothing but what the select list has.
+fn made_of(condition: &Expr, items: &[Item]) -> bool {
+    let mut made = true;
+    let _ = condition.apply(|e| {
+        Ok(match e {
+            e if items.iter().any(|item| item.t.expr == *e) => TreeNodeRecursion::Jump,
+            Expr::Column(_) => {
+                made = false;
+                TreeNodeRecursion::Stop
+            }
+            _ => TreeNodeRecursion::Continue,
+        })
+    });
+    made
+}
+
+/// The first sort key that calls an aggregate function.
+fn aggregate_key(order: &ast::OrderBy) -> Option<&ast::Expr> {
+    match &order.kind {
+        ast::OrderByKind::Expressions(keys) => keys.iter().map(|key| &key.expr).find(|key| aggregates(*key)),
+        ast::OrderByKind::All(_) => None,
+    }
+}
+
 fn order_keys(select: &ast::Select, order_by: Option<&ast::OrderBy>) -> Result<Option<ast::OrderBy>> {
     if order_by.is_some() {
         return Ok(order_by.cloned());

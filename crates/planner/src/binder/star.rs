@@ -12,7 +12,7 @@ use super::error;
 use super::expr::{Bound, Place};
 use super::from::identifiers;
 use super::query::State;
-use super::scope;
+use super::scope::{self, Col};
 use super::select::Item;
 use crate::parse::PATH;
 
@@ -24,7 +24,7 @@ impl State<'_> {
         options: &ast::WildcardAdditionalOptions,
         items: &mut Vec<Item>,
     ) -> Result<()> {
-        let mut columns = self.star_columns(place, of)?;
+        let mut columns: Vec<(Arc<str>, Typed)> = self.star_columns(place, of)?.into_iter().map(|c| (c.name, c.t)).collect();
         if let Some(except) = &options.opt_except {
             let paths: Vec<Vec<Ident>> = std::iter::once(&except.first_element)
                 .chain(&except.additional_elements)
@@ -103,18 +103,18 @@ impl State<'_> {
         self.function("named_struct", args)
     }
 
-    /// The columns that a star stands for, with their names.
-    pub fn star_columns(&mut self, place: &Place<'_>, of: Option<&ast::SelectItemQualifiedWildcardKind>) -> Result<Vec<(Arc<str>, Typed)>> {
-        let columns: Vec<(Arc<str>, Typed)> = match of {
+    /// The columns that a star stands for.
+    pub fn star_columns(&mut self, place: &Place<'_>, of: Option<&ast::SelectItemQualifiedWildcardKind>) -> Result<Vec<Starred>> {
+        let columns = match of {
             None if place.scope.cols().is_empty() => {
                 return Err(Error::invalid("`*` needs a FROM clause"));
             }
-            None => place.scope.cols().iter().filter(|c| !c.hidden).map(|c| (c.name.clone(), c.typed())).collect(),
+            None => place.scope.cols().iter().filter(|c| !c.hidden).map(Starred::column).collect(),
             Some(ast::SelectItemQualifiedWildcardKind::ObjectName(name)) => {
                 let parts = identifiers(name)?;
                 let qualifier: Vec<String> = parts.iter().map(|p| p.value.to_lowercase()).collect();
                 let own = place.scope.of_relation(&qualifier);
-                if own.is_empty() { self.struct_star(place, &parts)? } else { own.iter().map(|c| (c.name.clone(), c.typed())).collect() }
+                if own.is_empty() { self.struct_star(place, &parts)? } else { own.into_iter().map(Starred::column).collect() }
             }
             Some(ast::SelectItemQualifiedWildcardKind::Expr(e)) => {
                 let bound = self.expr(place, e)?;
@@ -125,7 +125,7 @@ impl State<'_> {
         Ok(columns)
     }
 
-    fn struct_star(&mut self, place: &Place<'_>, parts: &[Ident]) -> Result<Vec<(Arc<str>, Typed)>> {
+    fn struct_star(&mut self, place: &Place<'_>, parts: &[Ident]) -> Result<Vec<Starred>> {
         let e = match parts {
             [only] => ast::Expr::Identifier(only.clone()),
             several => ast::Expr::CompoundIdentifier(several.to_vec()),
@@ -140,7 +140,7 @@ impl State<'_> {
         }
     }
 
-    fn struct_fields(&mut self, bound: Bound) -> Result<Vec<(Arc<str>, Typed)>> {
+    fn struct_fields(&mut self, bound: Bound) -> Result<Vec<Starred>> {
         let DataType::Struct(fields) = bound.t.ty.clone() else {
             return Err(error::classed(
                 "CANNOT_RESOLVE_STAR_EXPAND",
@@ -148,7 +148,28 @@ impl State<'_> {
                 format!("Cannot expand {}.*: it isn't a STRUCT.", bound.name),
             ));
         };
-        fields.iter().map(|f| Ok((Arc::from(f.name().as_str()), self.field(bound.clone(), &Ident::new(f.name().as_str()))?.t))).collect()
+        fields
+            .iter()
+            .map(|f| {
+                let field = self.field(bound.clone(), &Ident::new(f.name().as_str()))?;
+                let shown = format!("{} AS {}", field.name, f.name());
+                Ok(Starred { name: Arc::from(f.name().as_str()), t: field.t, shown })
+            })
+            .collect()
+    }
+}
+
+/// A column that a star stands for.
+pub(super) struct Starred {
+    pub name: Arc<str>,
+    pub t: Typed,
+    /// In the names of what it is an argument of.
+    pub shown: String,
+}
+
+impl Starred {
+    fn column(column: &Col) -> Self {
+        Self { name: column.name.clone(), t: column.typed(), shown: column.name.to_string() }
     }
 }
 

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 use flightpath_types::{Error, ErrorKind, Result};
 
 use super::expr::{check_argument, check_expr};
-use super::{check_alias, check_order_by_expr, check_query, empty, forbidden_path, none, not, refuse};
+use super::{check_alias, check_name, check_order_by_expr, check_query, empty, forbidden_path, none, not, refuse};
 
 /// Table functions that a query may call.
 const TABLE_FUNCTIONS: [&str; 10] = [
@@ -143,8 +143,10 @@ fn check_factor(factor: &TableFactor) -> Result<()> {
             check_pivot(aggregate_functions, value_source)?;
             check_factor(table)
         }
-        TableFactor::Unpivot { table, value, name: _, columns, null_inclusion, alias } => {
+        TableFactor::Unpivot { table, value, name, columns, null_inclusion, alias } => {
             alias.iter().try_for_each(check_alias)?;
+            check_name(name)?;
+            columns.iter().filter_map(|column| column.alias.as_ref()).try_for_each(check_name)?;
             match null_inclusion {
                 None | Some(NullInclusion::IncludeNulls | NullInclusion::ExcludeNulls) => {}
             }
