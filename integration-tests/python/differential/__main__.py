@@ -51,6 +51,8 @@ def connect_to(uri):
     def connect(engine, headers):
         named = {"engine": engine, **headers}
         kwargs = {f"adbc.flight.sql.rpc.call_header.flightpath-{name}": value for name, value in named.items()}
+        # One value may be larger than clients take by default.
+        kwargs["adbc.flight.sql.client_option.with_max_msg_size"] = str(256 << 20)
         return flightsql.connect(uri, db_kwargs=kwargs, autocommit=True)
 
     return connect

@@ -234,8 +234,8 @@ class Statements:
     def statement(self, number):
         chooser = random.Random(f"{self.seed}/{number}")
         shape = chooser.choices(
-            [self.project, self.literal, self.ordered, self.grouped, self.joined, self.nested, self.window, self.combined, self.distinct],
-            [44, 6, 6, 14, 8, 6, 8, 5, 3],
+            [self.project, self.literal, self.ordered, self.grouped, self.joined, self.nested, self.window, self.combined, self.distinct, self.unread],
+            [43, 6, 6, 13, 8, 6, 8, 5, 3, 2],
         )[0]
         return shape(chooser)
 
@@ -325,6 +325,34 @@ class Statements:
     def distinct(self, chooser):
         scope = self.scope(chooser)
         return Query(f"SELECT DISTINCT {{items}} FROM {self.table(chooser)}{{where}}", [scope.draw(chooser.choice(COMPARED), 1) for _ in range(2)], shape="distinct")
+
+
+    def unread(self, chooser):
+        """Rows of which nothing is read must be as many all the same. What isn't read can't raise."""
+        table, scope = self.table(chooser), self.scope(chooser)
+        column, key = (chooser.choice([c for c, kind, _ in data.COLUMNS if kind in COMPARED]) for _ in range(2))
+        inner = chooser.choice([
+            f"SELECT max({column}) AS a, count(*) AS b FROM {table}{{where}}",
+            f"SELECT count({column}) AS a, typeof(min({column})) AS b FROM {table}{{where}}",
+            f"SELECT min({column}) AS a FROM {table}{{where}} GROUP BY {key}",
+            f"SELECT {column} AS a, count(*) AS b FROM {table}{{where}} GROUP BY ROLLUP ({column})",
+            f"SELECT count(*) AS a FROM {table}{{where}} HAVING max({column}) IS NOT NULL",
+            f"SELECT DISTINCT {column} AS a FROM {table}{{where}}",
+            f"SELECT row_number() OVER (PARTITION BY {key} ORDER BY id) AS a FROM {table}{{where}}",
+            f"SELECT explode(array(id, id + 1)) AS a FROM {table}{{where}}",
+            f"SELECT id AS a FROM {table}{{where}} ORDER BY id LIMIT 3",
+            f"SELECT {column} AS a FROM {table}{{where}} UNION SELECT {column} FROM solid",
+        ])
+        outer = chooser.choice([
+            f"SELECT {{items}} FROM ({inner}) q",
+            f"SELECT count(*) AS n, {{items}} FROM ({inner}) q",
+            f"SELECT o.id AS id, {{items}} FROM solid o, ({inner}) q",
+            f"SELECT id, {{items}} FROM solid WHERE EXISTS ({inner})",
+            f"SELECT id, {{items}}, (SELECT count(*) FROM ({inner}) q) AS n FROM solid",
+        ])
+        constants = Expressions(chooser, {}, self.refused)
+        where = scope.draw("bool", 1) if chooser.random() < 0.3 else None
+        return Query(outer, [constants.any(1)], where, shape="unread")
 
 
 def samples(seed=0):
