@@ -1,10 +1,10 @@
 //! Which engines may run a plan: DataFusion only functions of the compile table and shapes that its
 //! physical planner has, nobody a governed table, and nobody but this process its own tables.
 
-use datafusion::common::NullEquality;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, NullEquality};
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, Operator, WindowFunctionDefinition};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition};
 use flightpath_catalog::{AccessRules, Home, TableContents};
 use flightpath_functions::lambda::FpHigher;
 use flightpath_functions::{FpScalar, FunctionDef, lookup};
@@ -67,9 +67,10 @@ pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Resu
         plan.apply_with_subqueries(|node| {
             for input in node.inputs() {
                 if let LogicalPlan::Subquery(lateral) = input
+                    && !lateral.outer_ref_columns.is_empty()
                     && loses_row_of_nothing(&lateral.subquery)
                 {
-                    refusal.get_or_insert_with(|| no("a LATERAL subquery over an aggregation without GROUP BY, beside constants"));
+                    refusal.get_or_insert_with(|| no("a LATERAL subquery over an aggregation without GROUP BY, beside something else"));
                 }
             }
             Ok(TreeNodeRecursion::Continue)
@@ -131,51 +132,48 @@ fn each_expression(plan: &LogicalPlan, check: &mut dyn FnMut(&Expr) -> Option<St
 }
 
 /// An aggregation without groups gives a row of no rows. A correlated subquery with one is made a join that
-/// finds no partner instead, which DataFusion mends for a scalar subquery whose values are made of the
-/// aggregates, and not otherwise.
+/// finds no partner instead, which DataFusion mends for a subquery that is made of the aggregates and
+/// nothing else, and not otherwise.
 fn row_of_nothing(expr: &Expr) -> Option<String> {
-    let (lost, what) = match expr {
-        Expr::Exists(exists) => (holds_row_of_nothing(&exists.subquery.subquery), "EXISTS"),
-        Expr::InSubquery(within) => (holds_row_of_nothing(&within.subquery.subquery), "IN"),
-        Expr::ScalarSubquery(subquery) => (loses_row_of_nothing(&subquery.subquery), "subquery"),
+    let (subquery, loses, what): (_, fn(&LogicalPlan) -> bool, _) = match expr {
+        Expr::Exists(exists) => (&exists.subquery, ungrouped, "EXISTS"),
+        Expr::InSubquery(within) => (&within.subquery, ungrouped, "IN"),
+        Expr::ScalarSubquery(subquery) => (subquery, loses_row_of_nothing, "subquery"),
         _ => return None,
     };
+    let lost = !subquery.outer_ref_columns.is_empty() && loses(&subquery.subquery);
     lost.then(|| format!("a correlated {what} over an aggregation without GROUP BY"))
 }
 
-/// Whether such an aggregation stands anywhere in a plan.
-fn holds_row_of_nothing(plan: &LogicalPlan) -> bool {
-    plan.exists(|node| match node {
-        LogicalPlan::Aggregate(aggregate) => Ok(gives_a_row_of_nothing(aggregate) && aggregate.input.contains_outer_reference()),
-        _ => Ok(false),
-    })
-    .unwrap_or(true)
+/// Whether an aggregation without groups stands anywhere in a plan, whatever is correlated below it.
+fn ungrouped(plan: &LogicalPlan) -> bool {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty()))).unwrap_or(true)
 }
 
 /// Whether it stands where its row isn't made up for.
 fn loses_row_of_nothing(plan: &LogicalPlan) -> bool {
     match plan {
-        _ if !holds_row_of_nothing(plan) => false,
+        _ if !ungrouped(plan) => false,
         LogicalPlan::Projection(projection) => {
-            // A constant beside the aggregates is NULL in that row, whoever reads it.
-            projection.expr.iter().any(|e| e.column_refs().is_empty()) || loses_row_of_nothing(&projection.input)
+            let schema = projection.input.schema();
+            projection.expr.iter().any(|e| constant_in_time(e, schema)) || loses_row_of_nothing(&projection.input)
         }
-        LogicalPlan::Filter(filter) => loses_row_of_nothing(&filter.input),
         LogicalPlan::SubqueryAlias(alias) => loses_row_of_nothing(&alias.input),
         LogicalPlan::Sort(sort) => loses_row_of_nothing(&sort.input),
-        LogicalPlan::Aggregate(aggregate) => holds_row_of_nothing(&aggregate.input),
+        LogicalPlan::Aggregate(aggregate) => ungrouped(&aggregate.input),
+        // HAVING above all: it becomes a condition of the join, or is asked before the row is made up.
         _ => true,
     }
 }
 
-/// Without groups, or with a grouping set that has none.
-fn gives_a_row_of_nothing(aggregate: &Aggregate) -> bool {
-    match aggregate.group_expr.as_slice() {
-        [] => true,
-        [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => sets.iter().any(Vec::is_empty),
-        [Expr::GroupingSet(GroupingSet::Rollup(_) | GroupingSet::Cube(_))] => true,
-        _ => false,
-    }
+/// What is a constant, or may be made one before the subquery is made a join (`count(*) IS NULL`): it is NULL
+/// in the row that is made up, whoever reads it.
+fn constant_in_time(expr: &Expr, schema: &DFSchema) -> bool {
+    let decided = expr.exists(|e| match e {
+        Expr::IsNull(of) | Expr::IsNotNull(of) => of.nullable(schema).map(|nullable| !nullable),
+        _ => Ok(false),
+    });
+    expr.column_refs().is_empty() || decided.unwrap_or(true)
 }
 
 /// What the binder leaves native is what DataFusion has right; functions must be of the table.

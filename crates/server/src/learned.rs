@@ -130,23 +130,24 @@ impl Learned {
             let (exported, named) = (self.predictor.clone(), names.clone());
             let encoded = tokio::task::spawn_blocking(move || encode(&exported, named));
             let (bytes, snapshot) = encoded.await.map_err(|e| Error::internal(format!("saving: {e}")))??;
-            match self.store.save(NAME, &bytes, state.taken_in).await {
-                Ok(Some(now)) => {
+            // Noted before it is known how it ends: whoever waits for it may be gone by then.
+            if state.unanswered.len() == UNANSWERED_MAX {
+                state.unanswered.remove(0);
+            }
+            state.unanswered.push(Attempt { name, revision, snapshot });
+            match self.store.save(NAME, &bytes, state.taken_in).await? {
+                Some(now) => {
                     // The others replace a revision that is no more: they can't be committed now.
+                    let attempt = state.unanswered.pop();
                     state.unanswered.clear();
                     (state.saved, state.taken_in, state.names) = (revision, Some(now), names);
                     let predictor = self.predictor.clone();
-                    let told = tokio::task::spawn_blocking(move || predictor.saved(&snapshot));
+                    let told = tokio::task::spawn_blocking(move || attempt.iter().for_each(|attempt| predictor.saved(&attempt.snapshot)));
                     return told.await.map_err(|e| Error::internal(format!("saving: {e}")));
                 }
                 // Somebody was there first, perhaps this router's own save that had no answer.
-                Ok(None) => {}
-                Err(error) => {
-                    if state.unanswered.len() == UNANSWERED_MAX {
-                        state.unanswered.remove(0);
-                    }
-                    state.unanswered.push(Attempt { name, revision, snapshot });
-                    return Err(error);
+                None => {
+                    state.unanswered.pop();
                 }
             }
             if self.store.revision(NAME).await?.is_none() {

@@ -329,19 +329,19 @@ class Statements:
 
     def unread(self, chooser):
         """Rows of which nothing is read must be as many all the same. What isn't read can't raise."""
-        table, scope = self.table(chooser), self.scope(chooser)
+        table = self.table(chooser)
         column, key = (chooser.choice([c for c, kind, _ in data.COLUMNS if kind in COMPARED]) for _ in range(2))
         inner = chooser.choice([
-            f"SELECT max({column}) AS a, count(*) AS b FROM {table}{{where}}",
-            f"SELECT count({column}) AS a, typeof(min({column})) AS b FROM {table}{{where}}",
-            f"SELECT min({column}) AS a FROM {table}{{where}} GROUP BY {key}",
-            f"SELECT {column} AS a, count(*) AS b FROM {table}{{where}} GROUP BY ROLLUP ({column})",
-            f"SELECT count(*) AS a FROM {table}{{where}} HAVING max({column}) IS NOT NULL",
-            f"SELECT DISTINCT {column} AS a FROM {table}{{where}}",
-            f"SELECT row_number() OVER (PARTITION BY {key} ORDER BY id) AS a FROM {table}{{where}}",
-            f"SELECT explode(array(id, id + 1)) AS a FROM {table}{{where}}",
-            f"SELECT id AS a FROM {table}{{where}} ORDER BY id LIMIT 3",
-            f"SELECT {column} AS a FROM {table}{{where}} UNION SELECT {column} FROM solid",
+            f"SELECT max({column}) AS a, count(*) AS b FROM {table}",
+            f"SELECT count({column}) AS a, typeof(min({column})) AS b FROM {table}",
+            f"SELECT min({column}) AS a FROM {table} GROUP BY {key}",
+            f"SELECT {column} AS a, count(*) AS b FROM {table} GROUP BY ROLLUP ({column})",
+            f"SELECT count(*) AS a FROM {table} HAVING max({column}) IS NOT NULL",
+            f"SELECT DISTINCT {column} AS a FROM {table}",
+            f"SELECT row_number() OVER (PARTITION BY {key} ORDER BY id) AS a FROM {table}",
+            f"SELECT explode(array(id, id + 1)) AS a FROM {table}",
+            f"SELECT id AS a FROM {table} ORDER BY id LIMIT 3",
+            f"SELECT {column} AS a FROM {table} UNION SELECT {column} FROM solid",
         ])
         outer = chooser.choice([
             f"SELECT {{items}} FROM ({inner}) q",
@@ -351,8 +351,7 @@ class Statements:
             f"SELECT id, {{items}}, (SELECT count(*) FROM ({inner}) q) AS n FROM solid",
         ])
         constants = Expressions(chooser, {}, self.refused)
-        where = scope.draw("bool", 1) if chooser.random() < 0.3 else None
-        return Query(outer, [constants.any(1)], where, shape="unread")
+        return Query(outer, [constants.any(1)], shape="unread")
 
 
 def samples(seed=0):

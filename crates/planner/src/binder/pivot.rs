@@ -133,7 +133,7 @@ impl State<'_> {
             }
             names.push(self.pivot_name(&bound));
             let of = self.expr(&place, column)?.t.ty;
-            tests.push(Expr::IsNotDistinctFrom(Box::new(column.clone()), Box::new(as_column(member, &bound.t.ty, &of, names.last()))));
+            tests.push(Expr::IsNotDistinctFrom(Box::new(column.clone()), Box::new(as_column(member, &bound.t.ty, &of))));
         }
         let test = tests.into_iter().reduce(|a, b| binary(a, ast::BinaryOperator::And, b));
         let Some(test) = test else { return Err(Error::invalid("PIVOT needs a column")) };
@@ -147,23 +147,26 @@ impl State<'_> {
 }
 
 /// A value as one of the column's type, which it becomes before it is looked for: beside texts a number is a
-/// text, and beside whole numbers it is a whole one.
-fn as_column(member: &Expr, ty: &DataType, column: &DataType, text: Option<&String>) -> Expr {
-    let whole = match column {
+/// text, and beside whole numbers it is a whole one. Types without a name here stay as they are.
+fn as_column(member: &Expr, ty: &DataType, column: &DataType) -> Expr {
+    use ast::ExactNumberInfo::{None as Plain, PrecisionAndScale};
+    if types::same(ty, column) || *ty == DataType::Null {
+        return member.clone();
+    }
+    let to = match column {
         DataType::Int8 => ast::DataType::TinyInt(None),
         DataType::Int16 => ast::DataType::SmallInt(None),
         DataType::Int32 => ast::DataType::Int(None),
         DataType::Int64 => ast::DataType::BigInt(None),
-        DataType::Utf8 if !matches!(ty, DataType::Utf8 | DataType::Null) => {
-            let text = text.cloned().unwrap_or_default();
-            return Expr::Value(ast::Value::SingleQuotedString(text).into());
-        }
+        DataType::Float32 => ast::DataType::Float(Plain),
+        DataType::Float64 => ast::DataType::Double(Plain),
+        DataType::Decimal128(p, s) => ast::DataType::Decimal(PrecisionAndScale(u64::from(*p), i64::from(*s))),
+        DataType::Boolean => ast::DataType::Boolean,
+        DataType::Date32 => ast::DataType::Date,
+        DataType::Utf8 => ast::DataType::String(None),
         _ => return member.clone(),
     };
-    if !types::is_decimal(ty) && !types::is_float(ty) {
-        return member.clone();
-    }
-    Expr::Cast { kind: ast::CastKind::Cast, expr: Box::new(member.clone()), data_type: whole, array: false, format: None }
+    Expr::Cast { kind: ast::CastKind::Cast, expr: Box::new(member.clone()), data_type: to, array: false, format: None }
 }
 
 /// Lets each aggregate call see only the rows for which `test` holds; says whether there is one.

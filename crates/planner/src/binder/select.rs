@@ -308,7 +308,6 @@ fn check_distinct(items: &[Item]) -> Result<()> {
     }
 }
 
-/// ORDER BY, or SORT BY and CLUSTER BY, which order rows too.
 /// Whether a condition rests on nothing but what the select list has.
 fn made_of(condition: &Expr, items: &[Item]) -> bool {
     let mut made = true;
@@ -333,6 +332,7 @@ fn aggregate_key(order: &ast::OrderBy) -> Option<&ast::Expr> {
     }
 }
 
+/// ORDER BY, or SORT BY and CLUSTER BY, which order rows too.
 fn order_keys(select: &ast::Select, order_by: Option<&ast::OrderBy>) -> Result<Option<ast::OrderBy>> {
     if order_by.is_some() {
         return Ok(order_by.cloned());

@@ -1,4 +1,5 @@
-//! The record as `system.queries` and `system.decisions` read it, by what the log's database can find by itself. Whose records are shown is decided by the database's filter alone;
+//! The record as `system.queries` and `system.decisions` read it, by what the log's database can find by
+//! itself. Whose records are shown is decided by the database's filter alone;
 //! a query's own conditions only narrow it.
 
 use std::sync::Arc;
