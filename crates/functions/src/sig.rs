@@ -114,7 +114,8 @@ fn takes_integers_only(name: &str) -> bool {
     )
 }
 
-/// Functions whose arguments have to be of the parameters' types: only NULL becomes one by itself.
+/// Functions whose arguments have to be of the parameters' types: only NULL becomes one by itself, and a
+/// TIMESTAMP_NTZ a TIMESTAMP.
 fn takes_as_it_is(name: &str) -> bool {
     matches!(
         name,
