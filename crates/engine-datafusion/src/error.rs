@@ -33,6 +33,18 @@ pub(crate) fn of_datafusion(error: &DataFusionError) -> Error {
     }
 }
 
+/// The same of an error before anything ran. What DataFusion's planner makes and then finds to be wrong
+/// itself is left to other engines.
+pub(crate) fn unplanned(error: &DataFusionError) -> Error {
+    match of_datafusion(error) {
+        defect if defect.kind() == ErrorKind::Internal => {
+            tracing::warn!(%error, "DataFusion's planner failed on a query");
+            Error::not_eligible("datafusion: its planner fails on this query")
+        }
+        error => error,
+    }
+}
+
 /// What a client is told of a panic; the panic's own text goes to the log.
 pub(crate) fn panicked(message: &str) -> Error {
     // Arrow panics where a column's offsets or a buffer's size pass what their numbers can hold.

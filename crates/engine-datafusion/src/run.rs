@@ -22,7 +22,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::error::{of_datafusion, panicked};
+use crate::error::{of_datafusion, panicked, unplanned};
 use crate::interrupt::{Signal, late, stoppable};
 use crate::scan::ScanPlanner;
 
@@ -121,7 +121,7 @@ async fn physical_plan(
     signal: &Arc<Signal>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let planner = DefaultPhysicalPlanner::with_extension_planners(vec![scans]);
-    let plan = planner.create_physical_plan(&query.optimized, state).await.map_err(|e| of_datafusion(&e))?;
+    let plan = planner.create_physical_plan(&query.optimized, state).await.map_err(|e| unplanned(&e))?;
     stoppable(plan, signal).map_err(|e| of_datafusion(&e))
 }
 

@@ -96,6 +96,25 @@ pub fn is_float(ty: &DataType) -> bool {
     matches!(ty, DataType::Float32 | DataType::Float64)
 }
 
+/// Whether a value of the type has a FLOAT or DOUBLE in it, or is one.
+pub fn holds_float(ty: &DataType) -> bool {
+    holds(ty, &is_float)
+}
+
+/// Whether a value of the type has a MAP in it, or is one.
+pub fn holds_map(ty: &DataType) -> bool {
+    holds(ty, &|ty| matches!(ty, DataType::Map(..)))
+}
+
+fn holds(ty: &DataType, wanted: &dyn Fn(&DataType) -> bool) -> bool {
+    wanted(ty)
+        || match ty {
+            DataType::List(item) | DataType::Map(item, _) => holds(item.data_type(), wanted),
+            DataType::Struct(fields) => fields.iter().any(|f| holds(f.data_type(), wanted)),
+            _ => false,
+        }
+}
+
 pub fn is_decimal(ty: &DataType) -> bool {
     matches!(ty, DataType::Decimal128(..))
 }
@@ -291,10 +310,32 @@ pub mod decimal {
 /// The type that values of all `types` are brought to in CASE, COALESCE, IN, UNION, array(...);
 /// `None` when there is none. VOID for no types.
 pub fn least_common_type<'a>(types: impl IntoIterator<Item = &'a DataType>) -> Option<DataType> {
-    types.into_iter().try_fold(DataType::Null, |common, ty| common_of_two(&common, ty))
+    common_by(types, Common::Least)
 }
 
-fn common_of_two(a: &DataType, b: &DataType) -> Option<DataType> {
+/// The type of an inline table's column: texts become nothing else there, and whole numbers FLOATs.
+pub fn inline_table_type<'a>(types: impl IntoIterator<Item = &'a DataType>) -> Option<DataType> {
+    common_by(types, Common::InlineTable)
+}
+
+/// The type in which two arrays or structs are compared: one that one side has.
+pub fn compared_nested_type(a: &DataType, b: &DataType) -> Option<DataType> {
+    common_by([a, b], Common::Nested)
+}
+
+/// How far a common type may be from both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Common {
+    Least,
+    InlineTable,
+    Nested,
+}
+
+fn common_by<'a>(types: impl IntoIterator<Item = &'a DataType>, rule: Common) -> Option<DataType> {
+    types.into_iter().try_fold(DataType::Null, |common, ty| common_of_two(&common, ty, rule))
+}
+
+fn common_of_two(a: &DataType, b: &DataType, rule: Common) -> Option<DataType> {
     use DataType::{Date32, Float32, Float64, Int64, Null, Utf8};
     if a == b {
         return Some(a.clone());
@@ -305,11 +346,17 @@ fn common_of_two(a: &DataType, b: &DataType) -> Option<DataType> {
         (x, y) if is_numeric(x) && is_numeric(y) => match (decimal_of(x), decimal_of(y)) {
             (Some(p), Some(q)) => {
                 let (p, s) = decimal::common(p, q);
-                Some(DataType::Decimal128(p, s))
+                let common = DataType::Decimal128(p, s);
+                (rule != Common::Nested || (common == *x || common == *y) && is_decimal(x) != is_decimal(y)).then_some(common)
+            }
+            _ if rule == Common::Nested && (is_decimal(x) || is_decimal(y)) => None,
+            _ if rule != Common::Least && !is_decimal(x) && !is_decimal(y) => {
+                Some(if *x == Float64 || *y == Float64 { Float64 } else { Float32 })
             }
             // FLOAT stays only with itself: an integer or decimal doesn't fit into it.
             _ => Some(if *x == Float32 && *y == Float32 { Float32 } else { Float64 }),
         },
+        (Utf8, _) | (_, Utf8) if rule != Common::Least => None,
         (Utf8, t) | (t, Utf8) => match t {
             t if is_integral(t) => Some(Int64),
             t if is_numeric(t) => Some(Float64),
@@ -320,29 +367,29 @@ fn common_of_two(a: &DataType, b: &DataType) -> Option<DataType> {
         (Date32, t) | (t, Date32) if is_datetime(t) => Some(t.clone()),
         (x, y) if is_datetime(x) && is_datetime(y) => Some(timestamp()),
         (DataType::List(x), DataType::List(y)) => {
-            let element = common_of_two(x.data_type(), y.data_type())?;
+            let element = common_of_two(x.data_type(), y.data_type(), rule)?;
             let nullable = x.is_nullable() || y.is_nullable() || casts_add_null(x.data_type(), y.data_type(), &element);
             Some(array(element, nullable))
         }
         (DataType::Struct(xs), DataType::Struct(ys)) if xs.len() == ys.len() => {
-            let fields: Option<Vec<Field>> = xs.iter().zip(ys).map(|(x, y)| common_field(x, y)).collect();
+            let fields: Option<Vec<Field>> = xs.iter().zip(ys).map(|(x, y)| common_field(x, y, rule)).collect();
             Some(DataType::Struct(Fields::from(fields?)))
         }
         (DataType::Map(..), DataType::Map(..)) => {
             let ((k1, v1), (k2, v2)) = (map_parts(a)?, map_parts(b)?);
-            let value = common_of_two(v1.data_type(), v2.data_type())?;
+            let value = common_of_two(v1.data_type(), v2.data_type(), rule)?;
             let nullable = v1.is_nullable() || v2.is_nullable() || casts_add_null(v1.data_type(), v2.data_type(), &value);
-            Some(map_of(common_of_two(k1.data_type(), k2.data_type())?, value, nullable))
+            Some(map_of(common_of_two(k1.data_type(), k2.data_type(), rule)?, value, nullable))
         }
         _ => None,
     }
 }
 
-fn common_field(x: &Field, y: &Field) -> Option<Field> {
+fn common_field(x: &Field, y: &Field, rule: Common) -> Option<Field> {
     if !x.name().eq_ignore_ascii_case(y.name()) {
         return None;
     }
-    let ty = common_of_two(x.data_type(), y.data_type())?;
+    let ty = common_of_two(x.data_type(), y.data_type(), rule)?;
     let nullable = x.is_nullable() || y.is_nullable() || casts_add_null(x.data_type(), y.data_type(), &ty);
     Some(Field::new(x.name(), ty, nullable))
 }

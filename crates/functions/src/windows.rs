@@ -81,6 +81,7 @@ fn ntile(_: &BindContext, args: Vec<Typed>, ignore_nulls: bool) -> Result<Bound>
     arity("ntile", args.len(), 0, Some(1))?;
     no_ignore_nulls("ntile", ignore_nulls)?;
     let buckets = match args.first() {
+        Some(arg) if !matches!(arg.ty, DataType::Int32 | DataType::Null) => return Err(unexpected_input("ntile", 0, "INT", &arg.ty)),
         Some(arg) => position("ntile", 0, arg)?,
         None => 1,
     };
@@ -96,7 +97,7 @@ fn offset(ctx: &BindContext, name: &str, args: Vec<Typed>, udf: Arc<WindowUDF>) 
     let distance = match args.next() {
         None => 1,
         Some(arg) => match arg.as_literal().and_then(|v| crate::cast::cast_literal(v, &DataType::Int64, "UTC")) {
-            Some(ScalarValue::Int64(Some(n))) if types::is_integral(&arg.ty) => n,
+            Some(ScalarValue::Int64(Some(n))) if arg.ty == DataType::Int32 => n,
             _ => return Err(unexpected_input(name, 1, "a foldable INT", &arg.ty)),
         },
     };
@@ -110,7 +111,7 @@ fn offset(ctx: &BindContext, name: &str, args: Vec<Typed>, udf: Arc<WindowUDF>) 
             if default.as_literal().is_none() {
                 return Err(Error::not_eligible(format!("`{name}` with a default that isn't a literal isn't known")));
             }
-            let nullable = value.nullable || default.nullable;
+            let nullable = value.nullable || default.nullable || types::cast_is_nullable(&default.ty, &ret);
             (Some(implicit_cast(ctx, default, &ret)?), nullable)
         }
     };

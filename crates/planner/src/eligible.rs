@@ -4,7 +4,8 @@
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, NullEquality};
 use datafusion::error::Result as DfResult;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition};
 use flightpath_catalog::{AccessRules, Home, TableContents};
 use flightpath_functions::lambda::FpHigher;
 use flightpath_functions::{FpScalar, FunctionDef, lookup};
@@ -48,7 +49,7 @@ pub(crate) fn not_in_databricks(tables: &[BoundTable]) -> Option<Refusal> {
 /// Whether DataFusion gives Databricks' answer to `plan`, whose optimized form is `optimized`.
 pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Result<(), Refusal> {
     let mut refusal = None;
-    let checked = each_expression(plan, &mut |expr| known_function(expr).or_else(|| row_of_nothing(expr)), &mut refusal)
+    let checked = each_expression(plan, &mut |expr| known_function(expr).or_else(|| correlated(expr)), &mut refusal)
         .and_then(|()| each_expression(optimized, &mut |expr| executable(expr), &mut refusal))
         .and_then(|()| {
             optimized.apply_with_subqueries(|node| {
@@ -65,12 +66,21 @@ pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Resu
         });
     let checked = checked.and_then(|()| {
         plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::Filter(filter) = node
+                && split_conjunction(&filter.predicate).into_iter().any(not_in_within)
+            {
+                refusal.get_or_insert_with(|| no("NOT IN with a subquery, beside OR or under NOT,"));
+            }
             for input in node.inputs() {
                 if let LogicalPlan::Subquery(lateral) = input
                     && !lateral.outer_ref_columns.is_empty()
-                    && loses_row_of_nothing(&lateral.subquery)
                 {
-                    refusal.get_or_insert_with(|| no("a LATERAL subquery over an aggregation without GROUP BY, beside something else"));
+                    if loses_row_of_nothing(&lateral.subquery) {
+                        refusal.get_or_insert_with(|| no("a LATERAL subquery over an aggregation without GROUP BY, beside something else"));
+                    }
+                    if regroups(&lateral.subquery) {
+                        refusal.get_or_insert_with(|| no("a LATERAL subquery that groups, and is correlated by more than columns' equality,"));
+                    }
                 }
             }
             Ok(TreeNodeRecursion::Continue)
@@ -131,18 +141,68 @@ fn each_expression(plan: &LogicalPlan, check: &mut dyn FnMut(&Expr) -> Option<St
     Ok(())
 }
 
-/// An aggregation without groups gives a row of no rows. A correlated subquery with one is made a join that
+/// A NOT IN that isn't a condition by itself: as a value it doesn't mind NULLs there.
+fn not_in_within(condition: &Expr) -> bool {
+    let holds_in = |e: &Expr| e.exists(|e| Ok(matches!(e, Expr::InSubquery(_)))).unwrap_or(true);
+    let negated = |e: &Expr| match e {
+        Expr::InSubquery(within) => within.negated,
+        Expr::Not(inner) => holds_in(inner),
+        _ => false,
+    };
+    !matches!(condition, Expr::InSubquery(_)) && condition.exists(|e| Ok(negated(e))).unwrap_or(true)
+}
+
+/// What becomes of correlated subqueries there. An aggregation without groups gives a row of no rows. A correlated subquery with one is made a join that
 /// finds no partner instead, which DataFusion mends for a subquery that is made of the aggregates and
 /// nothing else, and not otherwise.
-fn row_of_nothing(expr: &Expr) -> Option<String> {
+fn correlated(expr: &Expr) -> Option<String> {
+    if let Expr::InSubquery(within) = expr
+        && within.negated
+        && !within.subquery.outer_ref_columns.is_empty()
+    {
+        // Its anti join, which minds NULLs, minds them for all outer rows at once.
+        return Some("a correlated NOT IN".into());
+    }
     let (subquery, loses, what): (_, fn(&LogicalPlan) -> bool, _) = match expr {
         Expr::Exists(exists) => (&exists.subquery, ungrouped, "EXISTS"),
         Expr::InSubquery(within) => (&within.subquery, ungrouped, "IN"),
         Expr::ScalarSubquery(subquery) => (subquery, loses_row_of_nothing, "subquery"),
         _ => return None,
     };
-    let lost = !subquery.outer_ref_columns.is_empty() && loses(&subquery.subquery);
-    lost.then(|| format!("a correlated {what} over an aggregation without GROUP BY"))
+    if subquery.outer_ref_columns.is_empty() {
+        return None;
+    }
+    if regroups(&subquery.subquery) {
+        return Some(format!("a correlated {what} that groups, and is correlated by more than columns' equality"));
+    }
+    loses(&subquery.subquery).then(|| format!("a correlated {what} over an aggregation without GROUP BY"))
+}
+
+/// Whether rows are grouped, numbered or cut off above a condition on the outer row that doesn't fix a column
+/// of theirs: the condition's columns become keys of the groups there, and split them.
+fn regroups(plan: &LogicalPlan) -> bool {
+    let groups = |node: &LogicalPlan| match node {
+        LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty(),
+        LogicalPlan::Distinct(_) | LogicalPlan::Window(_) | LogicalPlan::Limit(_) => true,
+        _ => false,
+    };
+    let unfixed = |plan: &LogicalPlan| {
+        plan.exists(|node| match node {
+            LogicalPlan::Filter(filter) => {
+                Ok(split_conjunction(&filter.predicate).into_iter().any(|condition| condition.contains_outer() && !fixes_column(condition)))
+            }
+            node => Ok(node.expressions().iter().any(Expr::contains_outer)),
+        })
+        .unwrap_or(true)
+    };
+    plan.exists(|node| Ok(groups(node) && node.inputs().into_iter().any(unfixed))).unwrap_or(true)
+}
+
+/// `own column = expression over the outer row`.
+fn fixes_column(condition: &Expr) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::IsNotDistinctFrom, right }) = condition else { return false };
+    let fixed = |own: &Expr, other: &Expr| matches!(own, Expr::Column(_)) && !other.any_column_refs();
+    fixed(left, right) || fixed(right, left)
 }
 
 /// Whether an aggregation without groups stands anywhere in a plan, whatever is correlated below it.

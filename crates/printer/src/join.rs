@@ -36,6 +36,9 @@ impl Printer {
                 if !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
                     return Err(refuse("this kind of join with LATERAL"));
                 }
+                if join.join_type == JoinType::Left {
+                    crate::subquery::refuse_lost_values(inner)?;
+                }
                 self.outers.push(Env { parts: vec![(first.schema().clone(), first_cells.clone())] });
                 let printed = self.relation(inner);
                 self.outers.pop();

@@ -50,6 +50,9 @@ impl Printer {
             return Err(refuse("a scalar subquery of several columns"));
         }
         let ty = schema.field(0).data_type().clone();
+        if !subquery.outer_ref_columns.is_empty() {
+            refuse_lost_values(&subquery.subquery)?;
+        }
         let block = self.subquery(&subquery.subquery, env)?;
         if gives_one_row_at_most(&subquery.subquery) {
             return Ok(Sql::atom(format!("({})", block.render(false)), ty));
@@ -102,6 +105,53 @@ fn gives_one_row_at_most(plan: &LogicalPlan) -> bool {
         | LogicalPlan::Ddl(_)
         | LogicalPlan::Copy(_)
         | LogicalPlan::DescribeTable(_) => false,
+    }
+}
+
+/// DuckDB makes a join of a correlated aggregation without GROUP BY. For an outer row without a partner it
+/// takes everything for NULL there that doesn't rest on an aggregate, as the 1 of
+/// `(SELECT 1 FROM t WHERE t.x = a HAVING max(t.y) IS NULL)`, but where no aggregate is read at all.
+pub(crate) fn refuse_lost_values(plan: &LogicalPlan) -> Printed<()> {
+    match rest_on_aggregates(plan) {
+        Some(Made { of_aggregates, read }) if of_aggregates.contains(&false) && (read || of_aggregates.contains(&true)) => {
+            Err(refuse("a correlated subquery over an aggregation without GROUP BY, whose value rests on no aggregate"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a correlated aggregation without GROUP BY gives.
+struct Made {
+    /// Of each column, whether it's made of an aggregate.
+    of_aggregates: Vec<bool>,
+    /// Whether something between reads the aggregates, or may.
+    read: bool,
+}
+
+/// `None` where there is no such aggregation.
+fn rest_on_aggregates(plan: &LogicalPlan) -> Option<Made> {
+    let ungrouped = |node: &LogicalPlan| {
+        matches!(node, LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty()) && !node.all_out_ref_exprs().is_empty()
+    };
+    match plan {
+        _ if !plan.exists(|node| Ok(ungrouped(node))).unwrap_or(true) => None,
+        LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => {
+            Some(Made { of_aggregates: vec![true; aggregate.aggr_expr.len()], read: false })
+        }
+        LogicalPlan::Projection(projection) => {
+            let input = rest_on_aggregates(&projection.input)?;
+            let schema = projection.input.schema();
+            let made = |e: &Expr| {
+                let of = |column| schema.maybe_index_of_column(column).and_then(|at| input.of_aggregates.get(at).copied());
+                e.column_refs().into_iter().any(|column| of(column).unwrap_or(false))
+            };
+            Some(Made { of_aggregates: projection.expr.iter().map(made).collect(), ..input })
+        }
+        LogicalPlan::Filter(filter) => rest_on_aggregates(&filter.input).map(|made| Made { read: true, ..made }),
+        LogicalPlan::Sort(sort) => rest_on_aggregates(&sort.input),
+        LogicalPlan::Limit(limit) => rest_on_aggregates(&limit.input),
+        LogicalPlan::SubqueryAlias(alias) => rest_on_aggregates(&alias.input),
+        other => Some(Made { of_aggregates: vec![false; other.schema().fields().len()], read: true }),
     }
 }
 

@@ -36,7 +36,7 @@ def main():
 
             data.write(pathlib.Path(folder) / "lake")
             server = Server(pathlib.Path(folder) / "state", "--data", pathlib.Path(folder) / "lake")
-            connect = server.connect
+            connect = connect_to(server.uri)
         try:
             done = run.Run(connect, arguments.seed, arguments.threads, lambda m: say(m.text(arguments.seed))).go_for(arguments.statements)
         finally:

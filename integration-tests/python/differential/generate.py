@@ -4,7 +4,7 @@ import dataclasses
 import random
 import re
 
-from . import data, functions
+from . import data, functions, subqueries
 
 NUMBERS = ["i8", "i16", "i32", "i64", "f32", "f64", "dec"]
 WHOLE = NUMBERS[:4]
@@ -207,11 +207,14 @@ TABLE = re.compile(r"\b(FROM|JOIN) (extreme|mild|solid)\b(?: ([abio])\b)?")
 
 
 def of_one_row(template, row):
-    """The same of tables of one row each, or of the left side's one row."""
+    """The same of tables of one row each, or of one row of either of a join's sides."""
     def narrowed(found):
         return f"{found[1]} (SELECT * FROM {found[2]} WHERE id = {row}) {found[3] or found[2]}"
 
-    return TABLE.sub(narrowed, template, count=1 if "JOIN" in template else 0)
+    if "JOIN" not in template:
+        return [TABLE.sub(narrowed, template)]
+    tables = list(TABLE.finditer(template))
+    return [template[: found.start()] + narrowed(found) + template[found.end():] for found in tables]
 
 
 def sides(template):
@@ -234,8 +237,8 @@ class Statements:
     def statement(self, number):
         chooser = random.Random(f"{self.seed}/{number}")
         shape = chooser.choices(
-            [self.project, self.literal, self.ordered, self.grouped, self.joined, self.nested, self.window, self.combined, self.distinct, self.unread],
-            [43, 6, 6, 13, 8, 6, 8, 5, 3, 2],
+            [self.project, self.literal, self.ordered, self.grouped, self.joined, self.nested, self.window, self.combined, self.distinct, self.unread, self.correlated],
+            [41, 6, 6, 13, 8, 6, 8, 5, 3, 2, 4],
         )[0]
         return shape(chooser)
 
@@ -290,17 +293,8 @@ class Statements:
         return Query(f"SELECT {ids}, {{items}} FROM {left} a {kind} {right} b ON a.{column} {equals} b.{column}{{on}}", items, on, shape="joined")
 
     def nested(self, chooser):
-        table, other, scope = self.table(chooser), self.table(chooser), self.scope(chooser)
-        column = chooser.choice([c for c, kind, _ in data.COLUMNS if kind in COMPARED])
-        form = chooser.choice([
-            f"SELECT id, {{items}} FROM {table} WHERE {column} IN (SELECT {column} FROM {other}{{where}})",
-            f"SELECT id, {{items}} FROM {table} WHERE {column} NOT IN (SELECT {column} FROM {other} WHERE {column} IS NOT NULL)",
-            f"SELECT id, {{items}} FROM {table} WHERE {column} NOT IN (SELECT {column} FROM {other}{{where}})",
-            f"SELECT id, {{items}} FROM {table} o WHERE EXISTS (SELECT 1 FROM {other} i WHERE i.{column} = o.{column})",
-            f"SELECT id, {{items}} FROM {table} o WHERE NOT EXISTS (SELECT 1 FROM {other} i WHERE i.{column} = o.{column} AND i.id < o.id)",
-            f"SELECT id, {{items}}, (SELECT max({column}) FROM {other} i WHERE i.c_n = o.c_n) AS m FROM {table} o",
-            f"WITH w AS (SELECT * FROM {table}{{where}}) SELECT id, {{items}} FROM w",
-        ])
+        scope = self.scope(chooser)
+        form = subqueries.nested(chooser, self.table(chooser), self.table(chooser))
         where = scope.draw("bool", 1) if "{where}" in form and chooser.random() < 0.5 else None
         return Query(form, [scope.any(1)], where, shape="nested")
 
@@ -326,32 +320,14 @@ class Statements:
         scope = self.scope(chooser)
         return Query(f"SELECT DISTINCT {{items}} FROM {self.table(chooser)}{{where}}", [scope.draw(chooser.choice(COMPARED), 1) for _ in range(2)], shape="distinct")
 
-
     def unread(self, chooser):
-        """Rows of which nothing is read must be as many all the same. What isn't read can't raise."""
-        table = self.table(chooser)
-        column, key = (chooser.choice([c for c, kind, _ in data.COLUMNS if kind in COMPARED]) for _ in range(2))
-        inner = chooser.choice([
-            f"SELECT max({column}) AS a, count(*) AS b FROM {table}",
-            f"SELECT count({column}) AS a, typeof(min({column})) AS b FROM {table}",
-            f"SELECT min({column}) AS a FROM {table} GROUP BY {key}",
-            f"SELECT {column} AS a, count(*) AS b FROM {table} GROUP BY ROLLUP ({column})",
-            f"SELECT count(*) AS a FROM {table} HAVING max({column}) IS NOT NULL",
-            f"SELECT DISTINCT {column} AS a FROM {table}",
-            f"SELECT row_number() OVER (PARTITION BY {key} ORDER BY id) AS a FROM {table}",
-            f"SELECT explode(array(id, id + 1)) AS a FROM {table}",
-            f"SELECT id AS a FROM {table} ORDER BY id LIMIT 3",
-            f"SELECT {column} AS a FROM {table} UNION SELECT {column} FROM solid",
-        ])
-        outer = chooser.choice([
-            f"SELECT {{items}} FROM ({inner}) q",
-            f"SELECT count(*) AS n, {{items}} FROM ({inner}) q",
-            f"SELECT o.id AS id, {{items}} FROM solid o, ({inner}) q",
-            f"SELECT id, {{items}} FROM solid WHERE EXISTS ({inner})",
-            f"SELECT id, {{items}}, (SELECT count(*) FROM ({inner}) q) AS n FROM solid",
-        ])
+        """Constants alone: what isn't read can't raise."""
         constants = Expressions(chooser, {}, self.refused)
-        return Query(outer, [constants.any(1)], shape="unread")
+        return Query(subqueries.unread(chooser, self.table(chooser)), [constants.any(1)], shape="unread")
+
+    def correlated(self, chooser):
+        constant = Tree("choice", chooser.choice(["1", "'a'", "CAST(NULL AS INT)"]))
+        return Query(subqueries.correlated(chooser, self.table(chooser), self.table(chooser)), [constant], shape="correlated")
 
 
 def samples(seed=0):

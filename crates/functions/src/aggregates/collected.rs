@@ -12,6 +12,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::Accumulator;
+use flightpath_types::Error;
 
 use super::udaf::{filtered, rows_to_state, state_to_rows, taken};
 use crate::cast::decimal_to_double;
@@ -147,6 +148,10 @@ fn percentile(rows: &[ArrayRef], shares: &Shares, descending: bool, discrete: bo
     let mut values = doubles(&rows[0])?;
     if let Some(frequencies) = rows.get(2).filter(|f| *f.data_type() == DataType::Int64) {
         let frequencies: &Int64Array = frequencies.as_primitive::<Int64Type>();
+        if let Some(negative) = frequencies.iter().flatten().find(|n| *n < 0) {
+            let message = format!("Negative values found in the frequency expression of percentile: {negative}.");
+            return Err(DataFusionError::External(Box::new(Error::raised("NEGATIVE_VALUES_IN_FREQUENCY_EXPRESSION", "22003", message))));
+        }
         let repeated =
             values.iter().zip(frequencies.iter()).flat_map(|(v, n)| std::iter::repeat_n(*v, usize::try_from(n.unwrap_or(0)).unwrap_or(0)));
         values = repeated.collect();

@@ -35,7 +35,7 @@ use self::moments::{Comoment, Moment};
 use self::udaf::{FpAggregate, Kind};
 use crate::cast::{Mode, implicit_cast};
 use crate::def::{AggregateCall, BindContext, BoundAggregate, Typed};
-use crate::ops::canonical_float;
+use crate::ops::{canonical_float, comparable_float};
 use crate::types;
 
 fn wrong_arity(name: &str, wanted: &str, got: usize) -> Error {
@@ -86,13 +86,16 @@ fn count(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggregate> {
     if call.args.len() < 2 {
         let args = std::mem::take(&mut call.args);
         let arg = match args.into_iter().next() {
-            Some(arg) if call.distinct => canonical_float(ctx, arg),
+            Some(arg) if call.distinct && types::holds_map(&arg.ty) => {
+                return Err(Error::not_eligible("count(DISTINCT) of a MAP isn't known: its entries have no order"));
+            }
+            Some(arg) if call.distinct => comparable_float(ctx, arg),
             Some(arg) => arg,
             None => return Err(wrong_arity("count", "> 0", 0)),
         };
         return Ok(bound(count_udaf(), vec![arg], &call, DataType::Int64, false));
     }
-    let args: Vec<Typed> = std::mem::take(&mut call.args).into_iter().map(|a| canonical_float(ctx, a)).collect();
+    let args: Vec<Typed> = std::mem::take(&mut call.args).into_iter().map(|a| comparable_float(ctx, a)).collect();
     let key = table::COUNT_KEY.call(ctx, args)?;
     Ok(bound(count_udaf(), vec![key], &call, DataType::Int64, false))
 }
@@ -335,6 +338,10 @@ fn edge(mut call: AggregateCall, name: &'static str, last: bool) -> Result<Bound
         call.args.truncate(1);
     }
     let [arg] = plain(name, &mut call)?;
+    if !last && crate::lazy::may_raise(&arg.expr) {
+        // Databricks computes it of the first row alone.
+        return Err(Error::not_eligible(format!("`{name}` of what may raise for rows that aren't the first isn't known")));
+    }
     let (ret, nullable) = (arg.ty.clone(), true);
     let mut made = own(name, Kind::Edge { last, ignore_nulls }, vec![arg], &call, ret, nullable);
     made.ignore_nulls = ignore_nulls;
@@ -350,7 +357,7 @@ fn by_key(ctx: &BindContext, mut call: AggregateCall, name: &'static str, max: b
             format!("`{name}` can't order values of the type {}", types::sql_name(&key.ty)),
         ));
     }
-    let key = canonical_float(ctx, key);
+    let key = comparable_float(ctx, key);
     let ret = value.ty.clone();
     Ok(own(name, Kind::ByKey { max }, vec![value, key], &call, ret, true))
 }
@@ -363,7 +370,7 @@ fn list(mut call: AggregateCall, name: &'static str, distinct: bool, canonical: 
         false => std::mem::take(&mut call.order_by),
     };
     let [arg] = plain(name, &mut call)?;
-    if distinct && matches!(arg.ty, DataType::Map(..)) {
+    if distinct && types::holds_map(&arg.ty) {
         return Err(types::mismatch(
             "UNSUPPORTED_INPUT_TYPE",
             format!("`{name}` doesn't take values of the type {}", types::sql_name(&arg.ty)),
@@ -416,7 +423,7 @@ fn listagg(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggregate>
         return Err(unexpected("listagg", 1, "\"STRING\"", &text.ty));
     }
     let text = implicit_cast(ctx, text, &DataType::Utf8)?;
-    let order = order.into_iter().map(|(key, sort)| (canonical_float(ctx, key), sort)).collect();
+    let order = order.into_iter().map(|(key, sort)| (comparable_float(ctx, key), sort)).collect();
     let (keys, by) = ordered(order);
     let mut args = vec![text, Typed::literal(ScalarValue::Utf8(Some(separator.clone())))];
     args.extend(by);
@@ -585,6 +592,14 @@ fn ordered_percentile(ctx: &BindContext, mut call: AggregateCall, name: &'static
 /// `mode(x)`, `mode(x, deterministic)`, `mode() WITHIN GROUP (ORDER BY x)`.
 fn mode(ctx: &BindContext, mut call: AggregateCall) -> Result<BoundAggregate> {
     no_ignore_nulls("mode", &call)?;
+    if call.distinct {
+        return Err(Error::classed(
+            ErrorKind::InvalidArgument,
+            "INVALID_WITHIN_GROUP_EXPRESSION.DISTINCT_UNSUPPORTED",
+            "42K0K",
+            "Invalid function `mode`. The function does not support DISTINCT.",
+        ));
+    }
     let (args, order) = (std::mem::take(&mut call.args), std::mem::take(&mut call.order_by));
     let got = args.len();
     let mut args = args.into_iter();

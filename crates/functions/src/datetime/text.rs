@@ -196,6 +196,9 @@ fn bind_unix_timestamp(ctx: &BindContext, name: &str, mut args: Vec<Typed>) -> R
         ctx.mark_uncacheable();
         return Ok(Typed::literal(datafusion::common::ScalarValue::Int64(Some(ctx.now_micros.div_euclid(MICROS_PER_SECOND)))));
     }
+    if let Some(pattern) = args.get(1).filter(|pattern| !matches!(pattern.ty, Utf8 | DataType::Null)) {
+        return Err(sig::unexpected_input(name, 1, "STRING", &pattern.ty));
+    }
     if types::is_datetime(&args[0].ty) {
         args.truncate(1);
         return sig::call_by_name(ctx, "unix_timestamp_of", args);

@@ -121,7 +121,7 @@ fn conv_text(call: &DuckCall<'_>) -> Result<String, String> {
 /// More than 64 bits raise.
 fn conv(text: &str, from: i32, to: i32) -> Result<Option<String>> {
     const BASES: std::ops::RangeInclusive<u32> = 2..=36;
-    let (from, to_abs) = (from.unsigned_abs(), to.unsigned_abs());
+    let (from, to_abs) = (u32::try_from(from).unwrap_or(0), to.unsigned_abs());
     if !BASES.contains(&from) || !BASES.contains(&to_abs) {
         return Ok(None);
     }

@@ -6,7 +6,7 @@ use arrow::datatypes::{
 };
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
-use flightpath_types::{Error, Result};
+use flightpath_types::{Error, ErrorKind, Result};
 
 use crate::cast::{Mode, implicit_cast, in_precision, power_of_ten};
 use crate::def::{BindContext, Bound, DuckCall, FunctionDef, Invocation, Typed};
@@ -94,6 +94,17 @@ fn bind_round(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Bound> 
 fn bind_whole(ctx: &BindContext, name: &str, args: Vec<Typed>) -> Result<Bound> {
     arity(name, args.len(), 1, Some(2))?;
     let two = args.len() == 2;
+    if let Some(scale) = args.get(1).filter(|scale| scale.ty != DataType::Int32 || scale.as_literal().is_none()) {
+        return Err(Error::classed(
+            ErrorKind::InvalidArgument,
+            "NON_FOLDABLE_ARGUMENT",
+            "42K08",
+            format!(
+                "the function `{name}` requires the parameter `scale` to be a foldable expression of the type \"INT\", not \"{}\"",
+                types::sql_name(&scale.ty)
+            ),
+        ));
+    }
     let scale = scale_of(name, &args)?;
     let arg = numeric(ctx, name, first(args)?)?;
     if two {

@@ -1,6 +1,10 @@
 //! `& | ^ ~ << >> >>>`, unary minus, and the canonical form of floats.
 
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
 use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
 
@@ -148,6 +152,14 @@ fn negate(call: &Invocation<'_>) -> Result<ColumnarValue> {
 fn canonical_float(call: &Invocation<'_>) -> Result<ColumnarValue> {
     let never = || Error::internal("a float comparison failed");
     match first_type(call)? {
+        DataType::List(_) | DataType::Struct(_) => match same(call)? {
+            ColumnarValue::Array(array) => Ok(ColumnarValue::Array(canonical_within(&array)?)),
+            ColumnarValue::Scalar(value) => {
+                let array = value.to_array().map_err(|e| Error::internal(format!("a constant: {e}")))?;
+                let canonical = ScalarValue::try_from_array(&canonical_within(&array)?, 0);
+                Ok(ColumnarValue::Scalar(canonical.map_err(|e| Error::internal(format!("a constant: {e}")))?))
+            }
+        },
         // Adding zero turns -0.0 into 0.0 and changes nothing else.
         DataType::Float32 => {
             unary::<Float32Type, Float32Type>(call, Mode::Ansi, |a| (if a.is_nan() { f32::NAN } else { a + 0.0 }, false), |_| never())
@@ -157,4 +169,28 @@ fn canonical_float(call: &Invocation<'_>) -> Result<ColumnarValue> {
         }
         other => Err(unexpected(&other)),
     }
+}
+
+/// The same of what arrays and structs hold.
+fn canonical_within(array: &ArrayRef) -> Result<ArrayRef> {
+    let failed = |e: arrow::error::ArrowError| Error::internal(format!("floats of a nested value: {e}"));
+    Ok(match array.data_type() {
+        DataType::Float32 => {
+            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|a| if a.is_nan() { f32::NAN } else { a + 0.0 }))
+        }
+        DataType::Float64 => {
+            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(|a| if a.is_nan() { f64::NAN } else { a + 0.0 }))
+        }
+        DataType::List(item) => {
+            let list = array.as_list::<i32>();
+            let values = canonical_within(list.values())?;
+            Arc::new(ListArray::try_new(item.clone(), list.offsets().clone(), values, list.nulls().cloned()).map_err(failed)?)
+        }
+        DataType::Struct(fields) if !fields.is_empty() => {
+            let structure = array.as_struct();
+            let columns = structure.columns().iter().map(canonical_within).collect::<Result<Vec<_>>>()?;
+            Arc::new(StructArray::try_new(fields.clone(), columns, structure.nulls().cloned()).map_err(failed)?)
+        }
+        _ => array.clone(),
+    })
 }

@@ -202,6 +202,19 @@ pub(super) fn arithmetic(ctx: &BindContext, op: Op, mode: Mode, left: Typed, rig
         }
         _ => {}
     }
+    // A NULL beside a date or a timestamp is an interval to be added, and a timestamp to be subtracted.
+    let open = |t: &Typed| matches!(t.expr, Expr::Placeholder(_));
+    match (op, &left.ty, &right.ty) {
+        _ if open(&left) || open(&right) => {}
+        (Op::Add, datetime, DataType::Null) | (Op::Add, DataType::Null, datetime) if types::is_datetime(datetime) => {
+            let sum = if *datetime == DataType::Date32 { types::timestamp() } else { datetime.clone() };
+            return Typed::null(&sum);
+        }
+        (Op::Subtract, datetime, DataType::Null) | (Op::Subtract, DataType::Null, datetime) if types::is_datetime(datetime) => {
+            return Typed::null(&DAY_TIME);
+        }
+        _ => {}
+    }
     let (is_date, is_time) = (types::is_datetime, |t: &DataType| types::is_timestamp(t) || types::is_timestamp_ntz(t));
     let left_interval = types::is_interval(&left.ty);
     let right_interval = types::is_interval(&right.ty);

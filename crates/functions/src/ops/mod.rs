@@ -26,6 +26,7 @@ pub(crate) use temporal::{add_months, timestamp_plus_micros, timestamp_plus_mont
 
 use crate::cast::{self, Mode, implicit_cast};
 use crate::def::{BindContext, Bound, ScalarDef, Typed};
+use crate::lazy;
 use crate::types::{self, DAY_TIME, YEAR_MONTH};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,7 +175,11 @@ pub fn condition(ctx: &BindContext, arg: Typed, place: &str) -> Result<Typed> {
 /// Both operands in the type in which Databricks compares them.
 pub fn coerce_comparison(ctx: &BindContext, left: Typed, right: Typed) -> Result<(Typed, Typed)> {
     let (left, right) = minimal_literals(ctx, left, right)?;
-    let Some(common) = types::least_common_type([&left.ty, &right.ty]) else {
+    let common = match left.ty.is_nested() && right.ty.is_nested() {
+        true => types::compared_nested_type(&left.ty, &right.ty),
+        false => types::least_common_type([&left.ty, &right.ty]),
+    };
+    let Some(common) = common else {
         return Err(types::mismatch(
             "BINARY_OP_DIFF_TYPES",
             format!("cannot compare {} with {}; cast one of them", types::sql_name(&left.ty), types::sql_name(&right.ty)),
@@ -202,10 +207,16 @@ pub fn coerce_all(ctx: &BindContext, args: Vec<Typed>, place: &str) -> Result<(V
     Ok((args?, common))
 }
 
-/// A FLOAT or DOUBLE with one NaN and one zero, for grouping, joining, DISTINCT and sorting;
-/// anything else as it is.
+/// A FLOAT or DOUBLE with one NaN and one zero, also within arrays and structs, for grouping, joining and
+/// DISTINCT; anything else as it is.
 pub fn canonical_float(ctx: &BindContext, arg: Typed) -> Typed {
     canonical(ctx, arg, &bitwise::NORMALIZED_FLOAT)
+}
+
+/// The same for what is only compared, and isn't shown: keys of sorts and windows, sides of IN.
+pub fn comparable_float(ctx: &BindContext, arg: Typed) -> Typed {
+    let def = if types::is_float(&arg.ty) { &bitwise::NORMALIZED_FLOAT } else { &bitwise::COMPARED_FLOAT };
+    canonical(ctx, arg, def)
 }
 
 /// `arg` as a value that may be NULL: a scalar subquery gives NULL where it has no row, whatever
@@ -216,7 +227,7 @@ pub fn nullable(ctx: &BindContext, arg: Typed) -> Typed {
 }
 
 fn canonical(ctx: &BindContext, arg: Typed, def: &'static ScalarDef) -> Typed {
-    if !types::is_float(&arg.ty) {
+    if !types::holds_float(&arg.ty) || matches!(arg.ty, DataType::Map(..)) {
         return arg;
     }
     if let Some(folded) = arg.as_literal().and_then(canonical_literal) {
@@ -310,6 +321,15 @@ pub(crate) fn shift(ctx: &BindContext, op: BinaryOp, def: &'static ScalarDef, le
 
 /// An arithmetic operator or its `try_` form.
 pub(crate) fn arithmetic(ctx: &BindContext, op: Op, mode: Mode, left: Typed, right: Typed) -> Result<Typed> {
+    let numbers = types::is_numeric(&left.ty) && types::is_numeric(&right.ty);
+    // Databricks tries the operands too then: `try_add('1', 1 / x)` is NULL where x is 0.
+    if mode == Mode::Try && !numbers && (lazy::may_raise(&left.expr) || lazy::may_raise(&right.expr)) {
+        return Err(Error::not_eligible(format!(
+            "`try_` of `{}` beside {} catches what its operands raise; cast them to numbers, or use `try_cast`",
+            op.symbol(),
+            types::sql_name(if types::is_numeric(&left.ty) { &right.ty } else { &left.ty })
+        )));
+    }
     if is_temporal(&left.ty) || is_temporal(&right.ty) {
         return interval::arithmetic(ctx, op, mode, left, right);
     }
@@ -347,6 +367,8 @@ fn numeric_operands(ctx: &BindContext, op: Op, mode: Mode, left: Typed, right: T
     let target = match (&left.ty, &right.ty) {
         (Null, Null) => Float64,
         (Null | Utf8, Null | Utf8) => Float64,
+        // A NULL is divided as a DOUBLE.
+        (Null, t) if op == Op::Divide && types::is_decimal(t) && !matches!(left.expr, Expr::Placeholder(_)) => Float64,
         (Null, t) | (t, Null) => t.clone(),
         (Utf8, t) | (t, Utf8) => {
             if types::is_integral(t) {

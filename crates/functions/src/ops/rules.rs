@@ -328,7 +328,12 @@ pub(crate) fn compared_float(call: &DuckCall<'_>) -> Result<String, String> {
 
 /// What is shown of a group of -0.0 and 0.0 must be 0.0.
 pub(crate) fn normalized_float(call: &DuckCall<'_>) -> Result<String, String> {
-    Ok(format!("({} + 0)", single(call, "=")?))
+    let value = single(call, "=")?;
+    match call.ret {
+        DataType::Float32 | DataType::Float64 => Ok(format!("({value} + 0)")),
+        DataType::List(item) if types::is_float(item.data_type()) => Ok(format!("list_transform({value}, lambda v : v + 0)")),
+        ty => Err(format!("groups of {} with floats in them may show either zero", types::sql_name(ty))),
+    }
 }
 
 fn ansi(call: &DuckCall<'_>, mode: Mode, operator: &str) -> Result<(), String> {

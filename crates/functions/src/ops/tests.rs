@@ -6,7 +6,8 @@ use datafusion::common::ScalarValue as S;
 use datafusion::logical_expr::{ColumnarValue, Expr};
 use flightpath_types::Result;
 
-use super::{BinaryOp, IntervalField, IntervalUnits, binary, canonical_float, coerce_comparison, interval_literal};
+use super::{BinaryOp, IntervalField, IntervalUnits, Op, binary, canonical_float, coerce_comparison, interval_literal};
+use crate::cast::Mode;
 use crate::def::{FpScalar, Invocation, Typed};
 use crate::recorded_tests::{context, context_in};
 use crate::types;
@@ -169,4 +170,18 @@ fn literal_intervals_are_written_by_their_fields() {
     }
     assert_eq!(cast(129_600_000_000, Hour, Hour, &DataType::Int64).unwrap(), S::Int64(Some(36)));
     assert!(cast(129_600_000_000, Day, Second, &DataType::Int64).is_err());
+}
+
+#[test]
+fn what_try_would_have_to_catch_of_its_operands_is_refused() -> Result<()> {
+    let ctx = context();
+    let column = || Typed::new(datafusion::prelude::col("x"), DataType::Int32, true);
+    let text = || Typed::literal(S::Utf8(Some("1".to_string())));
+    let raising = binary(&ctx, BinaryOp::Divide, Typed::literal(S::Int32(Some(1))), column())?;
+    let refused = super::arithmetic(&ctx, Op::Add, Mode::Try, text(), raising.clone()).expect_err("raises for some x");
+    assert!(refused.to_string().contains("catches what its operands raise"), "{refused}");
+    // Of numbers `try_` catches its own overflow alone, and a bare column raises nothing.
+    super::arithmetic(&ctx, Op::Add, Mode::Try, column(), raising)?;
+    super::arithmetic(&ctx, Op::Add, Mode::Try, text(), column())?;
+    Ok(())
 }

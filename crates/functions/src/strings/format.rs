@@ -1,7 +1,7 @@
 //! Rows that format numbers, encode, hash and take URLs apart.
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::DataType::{self, Binary, Boolean, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Utf8};
+use arrow::datatypes::DataType::{self, Binary, Boolean, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Null, Utf8};
 use arrow::datatypes::{Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use datafusion::logical_expr::ColumnarValue;
 use flightpath_types::{Error, Result};
@@ -44,6 +44,9 @@ fn bind_format_number(ctx: &BindContext, mut args: Vec<Typed>) -> Result<Bound> 
     let format = args.remove(1);
     let value = args.remove(0);
     let value = if types::is_numeric(&value.ty) { value } else { sig::cast_to(ctx, NAME, 0, value, &Float64)? };
+    if !matches!(format.ty, Utf8 | Int32 | Null) {
+        return Err(sig::unexpected_input(NAME, 1, "INT or STRING", &format.ty));
+    }
     // A text is a pattern; anything else a number of digits.
     let p = if format.ty == Utf8 { P::Str } else { P::Int };
     let format = sig::cast(ctx, NAME, 1, format, p)?;

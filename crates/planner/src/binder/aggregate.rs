@@ -2,7 +2,7 @@
 //! a grouped query is first typed over the query's input, then rewritten over the groups.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
@@ -10,10 +10,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{Case, Cast, Exists, InList, InSubquery, Placeholder, Sort};
-use datafusion::logical_expr::{Aggregate, Expr, GroupingSet, LogicalPlan, Subquery};
+use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, GroupingSet, LogicalPlan, Operator, Subquery};
 use datafusion::sql::sqlparser::ast;
-use flightpath_functions::Typed;
-use flightpath_functions::ops::canonical_float;
+use flightpath_functions::ops::{self, canonical_float};
+use flightpath_functions::{Typed, types};
 use flightpath_types::{Error, Result};
 
 use super::cte::Ctes;
@@ -29,7 +29,7 @@ pub(super) struct Aggregates {
     calls: RefCell<Vec<(Expr, Column)>>,
     known: RefCell<HashMap<Expr, usize>>,
     grouping: RefCell<Option<GroupingIds>>,
-    used: Cell<bool>,
+    pub used: Cell<bool>,
     /// The keys that the input is sorted by.
     order: RefCell<Vec<(Typed, Sort)>>,
     /// What only its type was asked of, and what that came to: groups must have it nevertheless.
@@ -156,6 +156,10 @@ pub(super) struct Sets {
 const SETS_MAX: usize = 4096;
 
 impl Sets {
+    pub fn keys(&self) -> HashSet<Expr> {
+        self.exprs.iter().map(|t| t.expr.clone()).collect()
+    }
+
     /// What some set leaves out.
     pub fn nulled(&self) -> HashSet<Expr> {
         let left_out = |i: usize| self.sets.iter().any(|s| !s.contains(&i));
@@ -197,6 +201,17 @@ pub(super) enum Grouped {
 }
 
 impl Grouped {
+    pub fn check(&self) -> Result<()> {
+        let keys = match self {
+            Grouped::Plain(keys) => keys,
+            Grouped::Sets(sets) => &sets.exprs,
+        };
+        match keys.iter().any(|t| types::holds_map(&t.ty)) {
+            true => Err(Error::not_eligible("grouping by a MAP isn't supported; group by map_entries of it")),
+            false => Ok(()),
+        }
+    }
+
     pub fn new(sets: Sets) -> Self {
         Grouped::Sets(sets)
     }
@@ -323,9 +338,8 @@ impl State<'_> {
         Ok(self.expr(place, e)?.t)
     }
 
-    /// What a SELECT without grouping sets groups by; `None` when it doesn't group at all.
-    pub fn grouping(&mut self, select: &ast::Select, base: &Place<'_>, items: &[Item], having: bool) -> Result<Option<Grouped>> {
-        let used = base.aggregates.is_some_and(|a| a.used.get());
+    /// What the GROUP BY of a SELECT without grouping sets says; `None` where there is none.
+    pub fn grouping_keys(&mut self, select: &ast::Select, base: &Place<'_>, items: &[Item]) -> Result<Option<Vec<Typed>>> {
         let keys = match &select.group_by {
             ast::GroupByExpr::All(modifiers) if !modifiers.is_empty() => {
                 return Err(Error::not_eligible("GROUP BY ALL WITH ... isn't supported"));
@@ -336,12 +350,12 @@ impl State<'_> {
                     base.aggregates.map(|a| a.calls.borrow().iter().map(|(_, c)| c.clone()).collect()).unwrap_or_default();
                 let plain: Vec<Typed> =
                     items.iter().filter(|i| !mentions(&i.t.expr, &aggregates) && !has_window(&i.t.expr)).map(|i| i.t.clone()).collect();
-                return Ok(Some(Grouped::Plain(plain)));
+                return Ok(Some(plain));
             }
             ast::GroupByExpr::Expressions(exprs, _) => exprs,
         };
         if keys.is_empty() {
-            return Ok((used || having).then(|| Grouped::Plain(Vec::new())));
+            return Ok(None);
         }
         let place =
             Place { aggregates: None, windows: None, aliases: None, nulled: None, clause: "GROUP BY", variables: Vec::new(), ..*base };
@@ -373,18 +387,20 @@ impl State<'_> {
                 typed.push(item.t.clone());
                 continue;
             }
+            if let Some(n) = super::order::negative_ordinal(e) {
+                return Err(error::classed(
+                    "GROUP_BY_POS_OUT_OF_RANGE",
+                    "42805",
+                    format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", items.len()),
+                ));
+            }
             // `GROUP BY ()` groups everything into one.
             if matches!(e, ast::Expr::Tuple(values) if values.is_empty()) {
                 continue;
             }
             typed.push(self.group_key(&place, e, select)?);
         }
-        for t in &typed {
-            if matches!(t.ty, DataType::Map(..)) {
-                return Err(Error::not_eligible("grouping by a MAP isn't supported; group by map_entries of it"));
-            }
-        }
-        Ok(Some(Grouped::Plain(typed)))
+        Ok(Some(typed))
     }
 
     /// The aggregation, and what rewrites expressions over its input into expressions over its output.
@@ -440,9 +456,19 @@ impl State<'_> {
                     sets.sets.iter().map(|set| set.iter().map(|i| Expr::Column(keys[*i].clone())).collect()).collect();
                 let group = Expr::GroupingSet(GroupingSet::GroupingSets(lists));
                 let order = distinct_order(&sets.sets);
-                let calls = calls(self, false);
+                let mut calls = calls(self, false);
+                // Of no rows Databricks makes no group, not even that of all: but for `GROUPING SETS (())` alone.
+                let rows = (!order.is_empty() && sets.sets.iter().any(Vec::is_empty)).then(|| Column::new_unqualified(self.column()));
+                if let Some(rows) = &rows {
+                    let count = datafusion::functions_aggregate::count::count_udaf();
+                    calls.push(count.call(vec![long(1)]).alias(rows.name.clone()));
+                }
                 let plan = built(Aggregate::try_new(Arc::new(LogicalPlan::Projection(projected)), vec![group], calls))?;
                 let plan = LogicalPlan::Aggregate(plan);
+                let plan = match rows {
+                    Some(rows) => super::select::filter(plan, positive(rows))?,
+                    None => plan,
+                };
                 let Some(ids) = aggregates.grouping.borrow().clone() else {
                     return Err(Error::internal("grouping sets without their ids"));
                 };
@@ -496,6 +522,14 @@ impl State<'_> {
         let field = Arc::new(arrow::datatypes::Field::new("", DataType::Int64, true));
         let internal = Column::new_unqualified(Aggregate::INTERNAL_GROUPING_ID);
         let raw = Expr::Cast(Cast { expr: Box::new(Expr::Column(internal.clone())), field });
+        // Where a set is listed twice, the copy's number stands above the columns' bits.
+        let raw = match has_copies(&ids.sets) {
+            true => {
+                let bits = Typed::new(long((1i64 << order.len()) - 1), DataType::Int64, false);
+                ops::binary(&self.ctx, ops::BinaryOp::BitAnd, Typed::new(raw, DataType::Int64, false), bits)?.expr
+            }
+            false => raw,
+        };
         let mut exprs: Vec<Expr> = plan.schema().columns().into_iter().filter(|c| *c != internal).map(Expr::Column).collect();
         let in_order = order.len() == width && order.iter().enumerate().all(|(i, at)| i == *at);
         let number = if in_order {
@@ -506,11 +540,7 @@ impl State<'_> {
                 let theirs =
                     order.iter().enumerate().filter(|(_, at)| set.contains(at)).fold(all, |v, (i, _)| v & !(1 << (order.len() - 1 - i)));
                 let ours = set.iter().fold((1i64 << width) - 1, |v, i| v & !(1 << (width - 1 - i)));
-                let test = Expr::BinaryExpr(datafusion::logical_expr::BinaryExpr::new(
-                    Box::new(raw.clone()),
-                    datafusion::logical_expr::Operator::Eq,
-                    Box::new(long(theirs)),
-                ));
+                let test = Expr::BinaryExpr(BinaryExpr::new(Box::new(raw.clone()), Operator::Eq, Box::new(long(theirs))));
                 (test, long(ours))
             });
             choose(whens.collect(), long(0))
@@ -519,6 +549,16 @@ impl State<'_> {
         let plan = built(datafusion::logical_expr::Projection::try_new(exprs, Arc::new(plan)))?;
         Ok(LogicalPlan::Projection(plan))
     }
+}
+
+fn positive(count: Column) -> Expr {
+    Expr::BinaryExpr(BinaryExpr::new(Box::new(Expr::Column(count)), Operator::Gt, Box::new(long(0))))
+}
+
+fn has_copies(sets: &[Vec<usize>]) -> bool {
+    let columns = |set: &Vec<usize>| set.iter().copied().collect::<BTreeSet<usize>>();
+    let mut seen = HashSet::new();
+    sets.iter().any(|set| !seen.insert(columns(set)))
 }
 
 /// The order in which columns first appear in the sets.

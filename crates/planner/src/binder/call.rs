@@ -339,6 +339,15 @@ impl State<'_> {
                 Some(Box::new(filter.t.expr))
             }
         };
+        let parts: Vec<&Expr> =
+            bound.args.iter().map(|a| &a.expr).chain(filter.as_deref()).chain(bound.order_by.iter().map(|s| &s.expr)).collect();
+        if parts.iter().any(|e| e.contains_outer()) && parts.iter().any(|e| e.any_column_refs()) {
+            return Err(error::classed(
+                "AGGREGATE_FUNCTION_MIXED_OUTER_LOCAL_REFERENCES",
+                "0A000",
+                format!("The aggregate function `{name}` reads columns of its own query and of the outer one, which is not allowed."),
+            ));
+        }
         // What the filter leaves out never raises.
         let guarded = |a: Typed| match &filter {
             Some(filter) if lazy::may_raise(&a.expr) => lazy::case(vec![((**filter).clone(), a.expr)], None, &a.ty),

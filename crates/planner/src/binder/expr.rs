@@ -65,12 +65,42 @@ pub(super) struct Place<'s> {
     pub aliases: Option<&'s Aliases>,
     /// Whether the expression drops rows by itself, by itself or under AND, OR and NOT.
     pub drops_rows: bool,
-    /// ORDER BY and HAVING see the select list before the input.
-    pub alias_first: bool,
+    pub names: Names<'s>,
+    /// In an aggregate's arguments within ORDER BY, where a name of the select list means that.
+    pub aggregate_sorted_by: bool,
     /// Grouping expressions that a grouping set may leave out: NULL there.
     pub nulled: Option<&'s HashSet<Expr>>,
     /// Lambda variables by lower-case name, innermost last.
     pub variables: Vec<(String, Typed)>,
+}
+
+/// What a name means where both the input and the select list have it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Names<'s> {
+    /// The select list, WHERE...: the input's column.
+    InputThenOutput,
+    /// QUALIFY: the same, and what the select list has may be named within windows and aggregates too.
+    InputThenAnyOutput,
+    /// ORDER BY: what the select list has.
+    Output,
+    /// HAVING: what the select list has, but for columns that are grouped by.
+    OutputUnless(&'s HashSet<Expr>),
+}
+
+impl Names<'_> {
+    fn is_output(self) -> bool {
+        !matches!(self, Names::InputThenOutput)
+    }
+
+    fn output_first(self, scope: &Scope<'_>, parts: &[Ident]) -> bool {
+        match self {
+            Names::InputThenOutput | Names::InputThenAnyOutput => false,
+            Names::Output => true,
+            Names::OutputUnless(grouped) => {
+                !matches!(scope.find(parts), Ok(Some(found)) if found.used == parts.len() && grouped.contains(&found.col.typed().expr))
+            }
+        }
+    }
 }
 
 impl<'s> Place<'s> {
@@ -83,7 +113,8 @@ impl<'s> Place<'s> {
             windows: None,
             aliases: None,
             drops_rows: false,
-            alias_first: false,
+            names: Names::InputThenOutput,
+            aggregate_sorted_by: false,
             nulled: None,
             variables: Vec::new(),
         }
@@ -94,11 +125,22 @@ impl<'s> Place<'s> {
         Place {
             aggregates: None,
             windows: None,
-            alias_first: false,
+            names: Names::InputThenOutput,
+            aggregate_sorted_by: self.clause == "ORDER BY",
             nulled: None,
             clause: "an aggregate function",
             variables: self.variables.clone(),
             ..*self
+        }
+    }
+
+    /// Whether the select list has something else by the name of this input column.
+    fn hides_input(&self, parts: &[Ident]) -> bool {
+        let ([name], Some(aliases)) = (parts, self.aliases) else { return false };
+        let Ok(Some(found)) = self.scope.find(parts) else { return false };
+        match aliases.borrow().get(&name.value.to_lowercase()) {
+            Some(Alias::One(bound) | Alias::Made(bound)) => bound.t.expr != found.col.typed().expr,
+            Some(Alias::Output(_) | Alias::Ambiguous) | None => false,
         }
     }
 
@@ -245,10 +287,16 @@ impl State<'_> {
         if let Some(bound) = self.variable(place, parts)? {
             return Ok(bound);
         }
-        if place.alias_first
+        if place.names.output_first(place.scope, parts)
             && let Some(bound) = self.alias(place, parts)?
         {
             return Ok(bound);
+        }
+        if place.aggregate_sorted_by && place.hides_input(parts) {
+            return Err(Error::not_eligible(format!(
+                "an aggregate function over {0} in ORDER BY, where the SELECT list has another {0}: Databricks takes it for that one",
+                scope::dotted(parts)
+            )));
         }
         if let Some(found) = place.scope.find(parts)? {
             let mut t = found.col.typed();
@@ -301,11 +349,11 @@ impl State<'_> {
         let found = aliases.borrow().get(&first.value.to_lowercase()).cloned();
         match found {
             None => Ok(None),
-            Some(Alias::Output(_)) if !place.alias_first || parts.len() > 1 => Ok(None),
-            Some(Alias::Ambiguous) if place.alias_first && place.scope.find(parts)?.is_some() => Ok(None),
+            Some(Alias::Output(_)) if !place.names.is_output() || parts.len() > 1 => Ok(None),
+            Some(Alias::Ambiguous) if place.names.is_output() && place.scope.find(parts)?.is_some() => Ok(None),
             Some(Alias::Ambiguous) => Err(error::ambiguous(&scope::dotted(parts), &[format!("`{0}`, `{0}`", first.value)], first.span)),
             Some(Alias::One(_) | Alias::Made(_))
-                if !place.alias_first && matches!(place.clause, "a window function" | "an aggregate function") =>
+                if !place.names.is_output() && matches!(place.clause, "a window function" | "an aggregate function") =>
             {
                 let (class, what) = match place.clause {
                     "a window function" => ("LATERAL_COLUMN_ALIAS_IN_WINDOW", "a window expression"),
@@ -326,7 +374,7 @@ impl State<'_> {
                 // The expression is repeated here: it counts again.
                 self.spend(expression_size(&bound.t.expr))?;
                 let mut found = self.fields(Bound::new(bound.t, first.value.clone()), &parts[1..])?;
-                if let (false, Some(last)) = (place.alias_first, parts.last()) {
+                if let (false, Some(last)) = (place.names.is_output(), parts.last()) {
                     found.name = format!("lateralAliasReference({})", last.value);
                 }
                 Ok(Some(found))

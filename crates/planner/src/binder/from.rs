@@ -296,7 +296,18 @@ impl State<'_> {
             cols.extend(theirs);
         }
         let relation = Relation { plan, cols, ordered };
-        if pairs.is_empty() || semi { Ok(relation) } else { self.merge_keys(relation, pairs, kind) }
+        match (pairs.is_empty(), semi) {
+            (true, _) => Ok(relation),
+            // The left side's columns alone are left, the keys first.
+            (false, true) => {
+                let is_key = |col: &Col| pairs.iter().any(|(l, _)| l.column == col.column);
+                let (mut cols, others): (Vec<Col>, Vec<Col>) = relation.cols.into_iter().partition(is_key);
+                cols.sort_by_key(|col| pairs.iter().position(|(l, _)| l.column == col.column));
+                cols.extend(others);
+                Ok(Relation { cols, ..relation })
+            }
+            (false, false) => self.merge_keys(relation, pairs, kind),
+        }
     }
 
     /// After USING the key columns stand first and once; each side's own stays reachable by its name.

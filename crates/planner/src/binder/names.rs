@@ -100,7 +100,7 @@ fn temporal(left: &Bound, sign: &str, right: &Bound) -> Option<String> {
     let function = if sign == "+" { "date_add" } else { "date_sub" };
     let over = |date: &Bound, other: &Bound| -> Option<String> {
         let (d, o) = (&date.t.ty, &other.t.ty);
-        if types::is_interval(o) || *o == types::MIXED_INTERVAL {
+        if types::is_interval(o) || *o == types::MIXED_INTERVAL || (sign == "+" && *o == DataType::Null) {
             if *d == DataType::Date32 && *o == types::DAY_TIME && days_only(other) {
                 let days = format!("extractansiintervaldays({})", other.name);
                 let days = if sign == "-" { format!("(- {days})") } else { days };

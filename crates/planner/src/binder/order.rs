@@ -5,7 +5,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
-use flightpath_functions::ops::canonical_float;
+use flightpath_functions::ops::comparable_float;
 use flightpath_functions::{Typed, types};
 use flightpath_types::{Error, Result};
 
@@ -71,14 +71,13 @@ impl State<'_> {
     fn sort_key(&mut self, place: &Place<'_>, key: &ast::OrderByExpr, items: &[Item]) -> Result<SortKey> {
         let (asc, nulls_first) = direction(&key.options);
         let bound = self.expr(place, &key.expr)?;
-        if let (ast::Expr::Value(_), Expr::Literal(ScalarValue::Int32(Some(n)), _)) = (&key.expr, &bound.t.expr) {
+        if let Some(n) = negative_ordinal(&key.expr) {
+            return Err(out_of_range(&n, items.len()));
+        }
+        if let (ast::Expr::Value(_), Expr::Literal(ScalarValue::Int32(Some(n)), _)) = (bare(&key.expr), &bound.t.expr) {
             let position = usize::try_from(*n).ok().and_then(|n| n.checked_sub(1)).filter(|n| *n < items.len());
             let Some(position) = position else {
-                return Err(error::classed(
-                    "ORDER_BY_POS_OUT_OF_RANGE",
-                    "42805",
-                    format!("ORDER BY position {n} is not in select list (valid range is [1, {}]).", items.len()),
-                ));
+                return Err(out_of_range(n, items.len()));
             };
             check_sortable(&items[position].t.ty)?;
             return Ok(SortKey {
@@ -91,6 +90,9 @@ impl State<'_> {
             });
         }
         check_sortable(&bound.t.ty)?;
+        if bound.t.expr.contains_outer() {
+            return Err(super::subquery::outer_reference("ORDER BY"));
+        }
         Ok(SortKey { expr: bound.t.expr, position: None, ty: bound.t.ty, asc, nulls_first, name: bound.name })
     }
 
@@ -106,9 +108,37 @@ impl State<'_> {
         let items: Vec<Item> = relation.cols.iter().map(|c| Item { name: c.name.clone(), t: c.typed() }).collect();
         let keys = self.sort_keys(&Place::new(&scope, ctes, "ORDER BY"), order_by, &items)?;
         let sorts: Vec<Sort> =
-            keys.iter().flat_map(|k| k.over(canonical_float(&self.ctx, Typed::new(k.expr.clone(), k.ty.clone(), true)).expr)).collect();
+            keys.iter().flat_map(|k| k.over(comparable_float(&self.ctx, Typed::new(k.expr.clone(), k.ty.clone(), true)).expr)).collect();
         let plan = built(LogicalPlanBuilder::from(relation.plan.clone()).sort(sorts).and_then(LogicalPlanBuilder::build))?;
         Ok(Relation { plan, ordered: true, ..relation })
+    }
+}
+
+fn out_of_range(n: &dyn std::fmt::Display, items: usize) -> Error {
+    error::classed(
+        "ORDER_BY_POS_OUT_OF_RANGE",
+        "42805",
+        format!("ORDER BY position {n} is not in select list (valid range is [1, {items}])."),
+    )
+}
+
+/// Without its parentheses.
+fn bare(e: &ast::Expr) -> &ast::Expr {
+    match e {
+        ast::Expr::Nested(inner) => bare(inner),
+        e => e,
+    }
+}
+
+/// `-1`, which is no column's place either.
+pub(super) fn negative_ordinal(e: &ast::Expr) -> Option<String> {
+    let ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } = bare(e) else { return None };
+    match expr.as_ref() {
+        ast::Expr::Value(v) => match &v.value {
+            ast::Value::Number(text, _) if text.parse::<u32>().is_ok_and(|n| n <= i32::MIN.unsigned_abs()) => Some(format!("-{text}")),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -129,7 +159,7 @@ pub(super) fn window_sort(state: &mut State<'_>, place: &Place<'_>, key: &ast::O
     check_sortable(&bound.t.ty)?;
     let text = format!("{} {} NULLS {}", bound.name, if asc { "ASC" } else { "DESC" }, if nulls_first { "FIRST" } else { "LAST" });
     let ty = bound.t.ty.clone();
-    let key = constant(canonical_float(&state.ctx, bound.t).expr);
+    let key = constant(comparable_float(&state.ctx, bound.t).expr);
     Ok((sorts(key, &ty, asc, nulls_first), text, ty))
 }
 

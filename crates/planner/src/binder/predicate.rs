@@ -5,7 +5,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{Between, InList, Like};
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Value};
-use flightpath_functions::ops::canonical_float;
+use flightpath_functions::ops::comparable_float;
 use flightpath_functions::{Typed, types};
 use flightpath_types::{Error, Result};
 
@@ -28,7 +28,7 @@ impl State<'_> {
         let (operands, ty) = self.common(operands, "IN")?;
         super::operator::check_comparable(&ty, "IN", false)?;
         let nullable = operands.iter().any(|o| o.nullable);
-        let mut exprs = operands.into_iter().map(|o| canonical_float(&self.ctx, o).expr);
+        let mut exprs = operands.into_iter().map(|o| comparable_float(&self.ctx, o).expr);
         let Some(first) = exprs.next() else { return Err(Error::internal("IN without an operand")) };
         let expr = Expr::InList(InList { expr: Box::new(first), list: exprs.collect(), negated: negate });
         let name = if negate { format!("(NOT {plain})") } else { plain };

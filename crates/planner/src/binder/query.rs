@@ -156,6 +156,11 @@ impl<'a> State<'a> {
         let width = values.rows.first().map_or(0, |row| row.content.len());
         let mut columns: Vec<Vec<Typed>> = vec![Vec::with_capacity(values.rows.len()); width];
         for row in &values.rows {
+            if let [only] = row.content.as_slice()
+                && is_struct(only)
+            {
+                return Err(Error::not_eligible("a row of VALUES that is one struct(...), whose fields Databricks takes for columns"));
+            }
             if row.content.len() != width {
                 return Err(error::classed(
                     "INVALID_INLINE_TABLE.NUM_COLUMNS_MISMATCH",
@@ -176,7 +181,7 @@ impl<'a> State<'a> {
         let mut fields = Vec::with_capacity(width);
         for (i, column) in columns.into_iter().enumerate() {
             let nullable = column.iter().any(|t| t.nullable);
-            let Some(ty) = flightpath_functions::types::least_common_type(column.iter().map(|t| &t.ty)) else {
+            let Some(ty) = flightpath_functions::types::inline_table_type(column.iter().map(|t| &t.ty)) else {
                 return Err(error::classed(
                     "INVALID_INLINE_TABLE.INCOMPATIBLE_TYPES_IN_INLINE_TABLE",
                     "42000",
@@ -223,10 +228,11 @@ impl<'a> State<'a> {
                 format!("The {clause} expression {} {why}.", bound.name),
             )
         };
+        // A client binds what type it has.
+        let parameter = matches!(e, ast::Expr::Value(v) if matches!(v.value, ast::Value::Placeholder(_)));
         let t = match bound.t.ty {
-            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Null => {
-                self.coerce(bound.t.clone(), &DataType::Int64)?
-            }
+            DataType::Int32 | DataType::Null => self.coerce(bound.t.clone(), &DataType::Int64)?,
+            DataType::Int8 | DataType::Int16 | DataType::Int64 if parameter => self.coerce(bound.t.clone(), &DataType::Int64)?,
             _ => return Err(invalid("DATA_TYPE", "must be an integer")),
         };
         if matches!(t.expr, Expr::Placeholder(_)) {
@@ -317,5 +323,15 @@ impl<'a> State<'a> {
         });
         built(walked)?;
         Ok(deterministic && !self.ctx.uncacheable.load(std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+/// `struct(...)`, under no other name.
+fn is_struct(e: &ast::Expr) -> bool {
+    match e {
+        ast::Expr::Struct { .. } => true,
+        ast::Expr::Function(f) => f.name.to_string().eq_ignore_ascii_case("struct"),
+        ast::Expr::Nested(inner) => is_struct(inner),
+        _ => false,
     }
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast;
-use flightpath_functions::ops::canonical_float;
-use flightpath_functions::{Typed, lazy};
+use flightpath_functions::ops::{canonical_float, comparable_float};
+use flightpath_functions::{Typed, lazy, types};
 use flightpath_types::{Error, Result};
 
 use super::aggregate::{Aggregates, Grouped, alike};
 use super::cte::Ctes;
 use super::error::{self, built};
-use super::expr::{Alias, Aliases, Bound, Place};
+use super::expr::{Alias, Aliases, Bound, Names, Place};
 use super::generator::OWN as GENERATED;
 use super::input_order;
 use super::order::SortKey;
@@ -105,9 +105,19 @@ impl State<'_> {
             declare_outputs(&aliases, &items);
         }
 
-        let having_place = Place { alias_first: true, clause: "HAVING", windows: None, variables: Vec::new(), ..base };
+        let keys = match &sets {
+            Some(_) => None,
+            None => self.grouping_keys(select, &base, &items)?,
+        };
+        let grouped_by = match (&sets, &keys) {
+            (Some(sets), _) => sets.keys(),
+            (None, Some(keys)) => keys.iter().map(|t| t.expr.clone()).collect(),
+            (None, None) => HashSet::new(),
+        };
+        let names = Names::OutputUnless(&grouped_by);
+        let having_place = Place { names, clause: "HAVING", windows: None, variables: Vec::new(), ..base };
         let having = select.having.as_ref().map(|h| self.condition(&having_place, h)).transpose()?;
-        let late_place = Place { alias_first: true, clause: "QUALIFY", variables: Vec::new(), ..base };
+        let late_place = Place { names: Names::InputThenAnyOutput, clause: "QUALIFY", variables: Vec::new(), ..base };
         let qualify = select.qualify.as_ref().map(|q| self.condition(&late_place, q)).transpose()?;
         if select.qualify.is_some() && windows.is_empty() {
             return Err(error::classed(
@@ -116,30 +126,32 @@ impl State<'_> {
                 "QUALIFY needs a window function in the SELECT list or in the QUALIFY clause itself.",
             ));
         }
-        let order_place = Place { alias_first: true, clause: "ORDER BY", variables: Vec::new(), ..base };
+        let order_place = Place { names: Names::Output, clause: "ORDER BY", windows: None, variables: Vec::new(), ..base };
         let sort_by = order_keys(select, order_by)?;
-        let mut keys = match &sort_by {
+        let aggregated = aggregates.used.get();
+        let mut sorted_by = match &sort_by {
             Some(order) => self.sort_keys(&order_place, order, &items)?,
             None => Vec::new(),
         };
+        if let (true, None, None, false, Some(key)) =
+            (aggregates.used.get(), &sets, &keys, aggregated || having.is_some(), sort_by.as_ref().and_then(aggregate_key))
+        {
+            return Err(unsortable(key, "in a SELECT that doesn't aggregate"));
+        }
         // Only the select list is left of the groups there.
         let distinct = select.distinct.as_ref().filter(|distinct| !matches!(distinct, ast::Distinct::All));
         let left_behind = distinct.is_some() || having.as_ref().is_some_and(|having| !made_of(&having.t.expr, &items));
         if left_behind && let Some(key) = sort_by.as_ref().and_then(aggregate_key) {
-            return Err(error::classed(
-                "UNSUPPORTED_EXPR_FOR_OPERATOR",
-                "42K0E",
-                format!(
-                    "ORDER BY {key}: an aggregate function can't be sorted by behind DISTINCT, nor behind a HAVING of what the SELECT \
-                     list doesn't have. Give it an alias in the SELECT list, and sort by that."
-                ),
-            ));
+            return Err(unsortable(key, "behind DISTINCT, nor behind a HAVING of what the SELECT list doesn't have"));
         }
 
-        let grouped = match sets {
-            Some(sets) => Some(Grouped::new(sets)),
-            None => self.grouping(select, &base, &items, having.is_some())?,
+        let grouped = match (sets, keys) {
+            (Some(sets), _) => Some(Grouped::new(sets)),
+            (None, Some(keys)) => Some(Grouped::Plain(keys)),
+            // All rows are one group.
+            (None, None) => (aggregates.used.get() || having.is_some()).then(|| Grouped::Plain(Vec::new())),
         };
+        grouped.as_ref().map_or(Ok(()), Grouped::check)?;
         let mut plan = plan;
         let mut exprs: Vec<Expr> = items.iter().map(|i| i.t.expr.clone()).collect();
         let mut having = having.map(|h| h.t.expr);
@@ -153,7 +165,7 @@ impl State<'_> {
                 .iter_mut()
                 .chain(having.iter_mut())
                 .chain(qualify.iter_mut())
-                .chain(keys.iter_mut().map(|k| &mut k.expr))
+                .chain(sorted_by.iter_mut().map(|k| &mut k.expr))
                 .chain(window_calls.iter_mut().map(|(call, _)| call))
             {
                 *expr = rewriter.rewrite(std::mem::take(expr))?;
@@ -166,7 +178,7 @@ impl State<'_> {
         if let Some(qualify) = qualify {
             plan = filter(plan, qualify)?;
         }
-        self.output(plan, items, exprs, keys, distinct)
+        self.output(plan, items, exprs, sorted_by, distinct)
     }
 
     /// The projection, DISTINCT, the sort, and the projection that takes hidden sort keys off again.
@@ -226,7 +238,7 @@ impl State<'_> {
                 .zip(positions)
                 .flat_map(|(key, position)| {
                     let t = Typed::new(Expr::Column(columns[position].clone()), key.ty.clone(), true);
-                    key.over(canonical_float(&self.ctx, t).expr)
+                    key.over(comparable_float(&self.ctx, t).expr)
                 })
                 .collect::<Vec<_>>();
             plan = built(LogicalPlanBuilder::from(plan).sort(sorts).and_then(LogicalPlanBuilder::build))?;
@@ -295,7 +307,7 @@ fn declare_outputs(aliases: &Aliases, items: &[Item]) {
 }
 
 fn check_distinct(items: &[Item]) -> Result<()> {
-    match items.iter().find(|i| matches!(i.t.ty, arrow::datatypes::DataType::Map(..))) {
+    match items.iter().find(|i| types::holds_map(&i.t.ty)) {
         None => Ok(()),
         Some(item) => Err(error::classed(
             "UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE",
@@ -306,6 +318,15 @@ fn check_distinct(items: &[Item]) -> Result<()> {
             ),
         )),
     }
+}
+
+/// Databricks sorts what the SELECT list has, or its groups.
+fn unsortable(key: &ast::Expr, place: &str) -> Error {
+    error::classed(
+        "UNSUPPORTED_EXPR_FOR_OPERATOR",
+        "42K0E",
+        format!("ORDER BY {key}: an aggregate function can't be sorted by {place}. Give it an alias in the SELECT list, and sort by that."),
+    )
 }
 
 /// Whether a condition rests on nothing but what the select list has.

@@ -132,8 +132,17 @@ impl State<'_> {
     /// INTERSECT and EXCEPT as joins in which NULL equals NULL. With ALL, each row's copies are
     /// numbered, so that they match one by one.
     pub fn keep_matching(&mut self, relations: Vec<Relation>, kind: JoinType, op: &str, all: bool) -> Result<Relation> {
-        let (inputs, cols) = self.aligned(relations, op, true)?;
+        let nullable: Vec<Vec<bool>> = relations.iter().map(|r| r.cols.iter().map(|c| c.nullable).collect()).collect();
+        let (inputs, mut cols) = self.aligned(relations, op, true)?;
         check_maps(&cols)?;
+        for (at, col) in cols.iter_mut().enumerate() {
+            // A row of INTERSECT is one of each side's, one of EXCEPT the first side's.
+            let sides = match kind {
+                JoinType::LeftSemi => nullable.iter().all(|side| side[at]),
+                _ => nullable[0][at],
+            };
+            col.nullable &= sides;
+        }
         let mut inputs = inputs.into_iter();
         let (Some(left), Some(right)) = (inputs.next(), inputs.next()) else { return Err(Error::internal("a set operation of one input")) };
         // Both sides have the same names: the right ones are renamed.
@@ -193,7 +202,7 @@ fn alike(a: &DataType, b: &DataType) -> bool {
 }
 
 pub(super) fn check_maps(cols: &[Col]) -> Result<()> {
-    match cols.iter().find(|c| matches!(c.ty, DataType::Map(..))) {
+    match cols.iter().find(|c| types::holds_map(&c.ty)) {
         None => Ok(()),
         Some(col) => Err(error::classed(
             "UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator, Subquery};
 use datafusion::sql::sqlparser::ast;
@@ -39,20 +39,28 @@ impl State<'_> {
             let value = ops::nullable(&self.ctx, relation.cols[0].typed());
             relation.plan = self.project(relation.plan, vec![value.expr])?.0;
         }
-        Ok(Bound::new(Typed::new(Expr::ScalarSubquery(node(relation)), ty, true), "scalarsubquery()"))
+        if place.clause == "ORDER BY" && !relation.plan.all_out_ref_exprs().is_empty() {
+            return Err(error::classed(
+                "UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.UNSUPPORTED_CORRELATED_SCALAR_SUBQUERY",
+                "0A000",
+                "A subquery that reads the outer query's row isn't supported in ORDER BY. Give it an alias in the SELECT list, and sort by that.",
+            ));
+        }
+        let name = format!("scalarsubquery({})", outer_names(place, &relation.plan));
+        Ok(Bound::new(Typed::new(Expr::ScalarSubquery(node(relation)), ty, true), name))
     }
 
     pub fn exists(&mut self, place: &Place<'_>, query: &ast::Query, negate: bool) -> Result<Bound> {
         check_sorted(place)?;
         let relation = self.subquery(place, query)?;
+        let plain = format!("exists({})", outer_names(place, &relation.plan));
+        let name = if negate { format!("(NOT {plain})") } else { plain };
         if !place.drops_rows {
             let some = self.any_row(relation.plan)?;
             let expr = if negate { Expr::Not(Box::new(some)) } else { some };
-            let name = if negate { "(NOT exists())" } else { "exists()" };
             return Ok(Bound::new(Typed::new(expr, DataType::Boolean, false), name));
         }
         let expr = Expr::Exists(Exists { subquery: node(relation), negated: negate });
-        let name = if negate { "(NOT exists())" } else { "exists()" };
         Ok(Bound::new(Typed::new(expr, DataType::Boolean, false), name))
     }
 
@@ -74,8 +82,15 @@ impl State<'_> {
         };
         let nullable = x.t.nullable || col.nullable;
         let left = self.coerce(x.t, &ty)?;
-        if col.ty != ty {
+        let plain = format!("({} IN (listquery({})))", x.name, outer_names(place, &relation.plan));
+        let name = if negate { format!("(NOT {plain})") } else { plain };
+        let floats = types::holds_float(&ty);
+        if floats && negate && place.drops_rows {
+            return Err(Error::not_eligible("NOT IN with a subquery over FLOAT or DOUBLE: Databricks tells its zeros apart there"));
+        }
+        if col.ty != ty || floats {
             let right = self.coerce(col.typed(), &ty)?;
+            let right = ops::comparable_float(&self.ctx, right);
             let (plan, _) = self.project(relation.plan, vec![right.expr])?;
             relation.plan = plan;
         } else if relation.plan.schema().fields().len() != 1 {
@@ -83,14 +98,11 @@ impl State<'_> {
             relation.plan = plan;
         }
         if !place.drops_rows {
-            let plain = format!("({} IN (listquery()))", x.name);
-            let name = if negate { format!("(NOT {plain})") } else { plain };
             let expr = self.in_as_counts(left, relation, nullable, negate)?;
             return Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name));
         }
+        let left = ops::comparable_float(&self.ctx, left);
         let expr = Expr::InSubquery(InSubquery { expr: Box::new(left.expr), subquery: node(relation), negated: negate });
-        let plain = format!("({} IN (listquery()))", x.name);
-        let name = if negate { format!("(NOT {plain})") } else { plain };
         Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name))
     }
 
@@ -138,6 +150,7 @@ impl State<'_> {
                 format!("The left side of IN has {} columns, its subquery {}.", values.len(), relation.cols.len()),
             ));
         }
+        let outer = outer_names(place, &relation.plan);
         let mut nullable = false;
         let mut tests = Vec::with_capacity(values.len());
         let mut names = Vec::with_capacity(values.len());
@@ -156,7 +169,7 @@ impl State<'_> {
             if negate { negated(found) } else { found }
         };
         let shown: Vec<String> = fields.iter().zip(&names).map(|(field, n)| format!("'{field}', {n}")).collect();
-        let plain = format!("(named_struct({}) IN (listquery()))", shown.join(", "));
+        let plain = format!("(named_struct({}) IN (listquery({outer})))", shown.join(", "));
         let name = if negate { format!("(NOT {plain})") } else { plain };
         Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name))
     }
@@ -212,6 +225,34 @@ fn check_sorted(place: &Place<'_>) -> Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Where a subquery may not read the outer query's row.
+pub(super) fn outer_reference(clause: &str) -> Error {
+    error::classed(
+        "UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.CORRELATED_REFERENCE",
+        "0A000",
+        format!("A column of the outer query is not supported in {clause} of a subquery."),
+    )
+}
+
+/// The columns of the enclosing query that a subquery reads, as its name shows them: each as often as it's
+/// read, those of the outer operators first.
+fn outer_names(place: &Place<'_>, plan: &LogicalPlan) -> String {
+    let mut names: Vec<String> = Vec::new();
+    let _ = plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|e| {
+                if let Expr::OuterReferenceColumn(_, column) = e
+                    && let Some(col) = place.scope.cols().iter().find(|col| col.column == *column)
+                {
+                    names.push(col.name.to_string());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    names.join(", ")
 }
 
 pub(super) fn has_parameter(e: &ast::Expr) -> bool {

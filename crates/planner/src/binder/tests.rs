@@ -320,6 +320,12 @@ fn names_show_as_databricks_shows_them() {
             ],
         ),
         (
+            "SELECT (SELECT max(x) FROM VALUES (5) AS u(x) WHERE u.x > t.a AND u.x < t.b + t.a), \
+             EXISTS (SELECT 1 FROM VALUES (5) AS u(x) WHERE u.x > t.a), a IN (SELECT x FROM VALUES (5) AS u(x) WHERE u.x > t.b), \
+             sum((SELECT t.b FROM VALUES (5) AS u(x) WHERE u.x > t.a)) FROM VALUES (1, 2) AS t(a, b) GROUP BY ALL",
+            &["scalarsubquery(a, b, a)", "exists(a)", "(a IN (listquery(b)))", "sum(scalarsubquery(b, a))"],
+        ),
+        (
             "SELECT (1, 'a') IN ((1, 'a')), (a, b) = (1, 2), (a, b) IN (SELECT 1, 2), struct(a, 1) FROM VALUES (1, 2) AS t(a, b)",
             &[
                 "(named_struct(col1, 1, col2, a) IN (named_struct(col1, 1, col2, a)))",

@@ -1,6 +1,5 @@
 //! UNPIVOT: columns become rows.
 
-use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::sql::sqlparser::ast::{self, Ident};
@@ -100,10 +99,8 @@ impl State<'_> {
         let nullable: Vec<bool> = values.iter().map(|v| v.iter().any(|t| t.nullable)).collect();
         let mut all = vec![labels];
         for list in values {
-            // Texts become nothing else here.
-            let texts = list.iter().filter(|t| t.ty == DataType::Utf8).count();
-            let mixed = texts > 0 && list.iter().any(|t| t.ty != DataType::Utf8 && t.ty != DataType::Null);
-            let Some(ty) = types::least_common_type(list.iter().map(|t| &t.ty)).filter(|_| !mixed) else {
+            // As in an inline table, texts become nothing else.
+            let Some(ty) = types::inline_table_type(list.iter().map(|t| &t.ty)) else {
                 return Err(error::classed(
                     "UNPIVOT_VALUE_DATA_TYPE_MISMATCH",
                     "42K09",

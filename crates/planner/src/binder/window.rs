@@ -8,7 +8,7 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{Sort, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Expr, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
 use datafusion::sql::sqlparser::ast;
-use flightpath_functions::ops::canonical_float;
+use flightpath_functions::ops::comparable_float;
 use flightpath_functions::{FunctionDef, Typed, types};
 use flightpath_types::{Error, Result};
 
@@ -88,6 +88,12 @@ impl State<'_> {
         def: &'static FunctionDef,
     ) -> Result<Bound> {
         let Some(windows) = place.windows else {
+            if place.clause == "ORDER BY" {
+                return Err(Error::not_eligible(format!(
+                    "the window function `{}` in ORDER BY isn't supported; give it an alias in the SELECT list, and sort by that",
+                    f.name
+                )));
+            }
             return Err(error::classed(
                 "WINDOW_FUNCTION_NOT_ALLOWED_IN_CLAUSE",
                 "42903",
@@ -121,8 +127,19 @@ impl State<'_> {
         let mut partition_names = Vec::with_capacity(spec.partition_by.len());
         for e in &spec.partition_by {
             let bound = self.expr(&inner, e)?;
+            if types::holds_map(&bound.t.ty) {
+                return Err(error::classed(
+                    "EXPRESSION_TYPE_IS_NOT_ORDERABLE",
+                    "42822",
+                    format!(
+                        "Column expression `{}` cannot be sorted because its type {} is not orderable.",
+                        bound.name,
+                        types::sql_name(&bound.t.ty)
+                    ),
+                ));
+            }
             partition_names.push(bound.name);
-            partition_by.push(canonical_float(&self.ctx, bound.t).expr);
+            partition_by.push(comparable_float(&self.ctx, bound.t).expr);
         }
         if !partition_names.is_empty() {
             texts.push(format!("PARTITION BY {}", partition_names.join(", ")));
@@ -141,15 +158,25 @@ impl State<'_> {
         }
         let ranking = matches!(def, FunctionDef::Window(_));
         let name = def.name();
-        if ranking && order_by.is_empty() && name != "nth_value" && name != "first_value" && name != "last_value" {
+        if ranking && order_by.is_empty() && name != "first_value" && name != "last_value" {
             return Err(error::classed(
                 "WINDOW_FUNCTION_FRAME_NOT_ORDERED",
                 "42601",
                 format!("Window function {name}() requires window to be ordered, please add ORDER BY clause."),
             ));
         }
+        let sorted_by = order_by.iter().map(|sort| &sort.expr);
+        if partition_by.iter().chain(sorted_by).chain(args.args.iter().map(|arg| &arg.t.expr)).any(Expr::contains_outer) {
+            return Err(super::subquery::outer_reference("a window function"));
+        }
         let (frame, frame_text) = match (&spec.window_frame, fixed_frame(name)) {
             (Some(frame), None) => self.frame(&inner, frame, &order_types)?,
+            (Some(frame), Some(fixed)) if matches!(name, "lag" | "lead") || written(frame) != fixed => {
+                return Err(Error::invalid(match name {
+                    "lag" | "lead" => format!("Cannot specify window frame for {name} function."),
+                    _ => format!("Window frame `{}` must match the required frame `{fixed}` of {name}.", written(frame)),
+                }));
+            }
             (_, Some(fixed)) => (default_frame(true, !order_by.is_empty())?, fixed.to_string()),
             (None, None) => (default_frame(false, !order_by.is_empty())?, default_text(!order_by.is_empty()).to_string()),
         };
@@ -312,16 +339,35 @@ impl State<'_> {
             ast::WindowFrameUnits::Groups => return Err(Error::invalid("GROUPS frames aren't part of Databricks SQL")),
         };
         let key = if units == WindowFrameUnits::Rows { Some(DataType::UInt64) } else { order_types.first().cloned() };
+        let unbounded = matches!(
+            (&frame.start_bound, &frame.end_bound),
+            (ast::WindowFrameBound::Preceding(None), Some(ast::WindowFrameBound::Following(None)))
+        );
+        if units == WindowFrameUnits::Range && key.is_none() && !unbounded {
+            return Err(error::mismatch(
+                "RANGE_FRAME_WITHOUT_ORDER",
+                "A range window frame cannot be used in an unordered window specification.",
+            ));
+        }
         let (start, start_text, start_rank) = self.bound_of(place, &frame.start_bound, units, key.as_ref(), order_types.len())?;
         let (end, end_text, end_rank) = match &frame.end_bound {
             Some(bound) => self.bound_of(place, bound, units, key.as_ref(), order_types.len())?,
-            None => (WindowFrameBound::CurrentRow, "CURRENT ROW".into(), Some(0)),
+            None => (WindowFrameBound::CurrentRow, "CURRENT ROW".into(), Some(0.0)),
         };
+        if units == WindowFrameUnits::Range
+            && let (Some(a), Some(b)) = (interval_fields(&start_text), interval_fields(&end_text))
+            && a != b
+        {
+            return Err(error::mismatch(
+                "SPECIFIED_WINDOW_FRAME_DIFF_TYPES",
+                format!("Window frame bounds '{start_text}' and '{end_text}' do not have the same type."),
+            ));
+        }
         if let (Some(a), Some(b)) = (start_rank, end_rank)
             && a > b
         {
             let value = |b: &WindowFrameBound| !matches!(b, WindowFrameBound::CurrentRow);
-            if a != i64::MAX && b != i64::MIN && !(value(&start) && value(&end)) {
+            if a != f64::INFINITY && b != f64::NEG_INFINITY && !(value(&start) && value(&end)) {
                 return Err(Error::not_eligible("a window frame that holds no row isn't supported"));
             }
             return Err(error::mismatch(
@@ -342,18 +388,18 @@ impl State<'_> {
         units: WindowFrameUnits,
         key: Option<&DataType>,
         keys: usize,
-    ) -> Result<(WindowFrameBound, String, Option<i64>)> {
+    ) -> Result<(WindowFrameBound, String, Option<f64>)> {
         let (value, following) = match bound {
-            ast::WindowFrameBound::CurrentRow => return Ok((WindowFrameBound::CurrentRow, "CURRENT ROW".into(), Some(0))),
+            ast::WindowFrameBound::CurrentRow => return Ok((WindowFrameBound::CurrentRow, "CURRENT ROW".into(), Some(0.0))),
             ast::WindowFrameBound::Preceding(value) => (value, false),
             ast::WindowFrameBound::Following(value) => (value, true),
         };
         let Some(value) = value else {
             let null = ScalarValue::UInt64(None);
             return Ok(if following {
-                (WindowFrameBound::Following(null), "UNBOUNDED FOLLOWING".into(), Some(i64::MAX))
+                (WindowFrameBound::Following(null), "UNBOUNDED FOLLOWING".into(), Some(f64::INFINITY))
             } else {
-                (WindowFrameBound::Preceding(null), "UNBOUNDED PRECEDING".into(), Some(i64::MIN))
+                (WindowFrameBound::Preceding(null), "UNBOUNDED PRECEDING".into(), Some(f64::NEG_INFINITY))
             });
         };
         let typed = self.expr(place, value)?;
@@ -361,6 +407,12 @@ impl State<'_> {
             return Err(error::mismatch("SPECIFIED_WINDOW_FRAME_UNACCEPTED_TYPE", "The bound of a window frame must be a literal."));
         };
         let number = integer(&literal);
+        if units == WindowFrameUnits::Rows && typed.t.ty != DataType::Int32 {
+            return Err(error::mismatch(
+                "SPECIFIED_WINDOW_FRAME_UNACCEPTED_TYPE",
+                format!("The data type of a ROWS frame's bound must be INT, but `{}` is {}.", typed.name, types::sql_name(&typed.t.ty)),
+            ));
+        }
         if units == WindowFrameUnits::Range
             && key == Some(&DataType::Date32)
             && typed.t.ty == types::DAY_TIME
@@ -387,7 +439,7 @@ impl State<'_> {
             (_, _) => self.range_offset(typed.t.clone(), key)?,
         };
         let word = if following { "FOLLOWING" } else { "PRECEDING" };
-        let rank = number.map(|n| if following { n } else { -n });
+        let rank = distance(&literal).map(|n| if following { n } else { -n });
         let made = if following { WindowFrameBound::Following(value) } else { WindowFrameBound::Preceding(value) };
         let text = if cast && !following { format!("(- {}) FOLLOWING", typed.name) } else { format!("{} {word}", typed.name) };
         Ok((made, text, rank))
@@ -426,8 +478,14 @@ impl State<'_> {
                     _ => return Err(Error::not_eligible("a RANGE frame of days over a TIMESTAMP is known in the time zone UTC only")),
                 }
             }
+            DataType::Timestamp(_, Some(_))
+                if types::is_interval(&t.ty) && t.ty != types::DAY_TIME && !self.ctx.time_zone.eq_ignore_ascii_case("UTC") =>
+            {
+                // Months are of the session's calendar.
+                return Err(Error::not_eligible("a RANGE frame of months over a TIMESTAMP is known in the time zone UTC only"));
+            }
             DataType::Date32 | DataType::Timestamp(..) if types::is_interval(&t.ty) => t.ty.clone(),
-            DataType::Date32 if types::is_integral(&t.ty) => DataType::Int32,
+            DataType::Date32 if t.ty == DataType::Int32 => DataType::Int32,
             _ => return Err(wrong()),
         };
         match self.coerce(t, &to)?.as_literal() {
@@ -486,6 +544,33 @@ fn integer(value: &ScalarValue) -> Option<i64> {
         ScalarValue::Int64(v) => *v,
         _ => None,
     }
+}
+
+/// A frame's distance, to be compared with the other bound's of the same type.
+fn distance(value: &ScalarValue) -> Option<f64> {
+    match value {
+        ScalarValue::Float32(v) => v.map(f64::from),
+        ScalarValue::Float64(v) => *v,
+        ScalarValue::Decimal128(v, _, scale) => v.map(|v| v as f64 / 10f64.powi(i32::from(*scale))),
+        ScalarValue::IntervalYearMonth(v) => v.map(f64::from),
+        ScalarValue::DurationMicrosecond(v) => v.map(|v| v as f64),
+        other => integer(other).map(|v| v as f64),
+    }
+}
+
+/// `DAY` of `INTERVAL '1' DAY PRECEDING`, none for a bound that isn't an interval but a number.
+fn interval_fields(bound: &str) -> Option<&str> {
+    let value = bound.strip_suffix(" PRECEDING").or_else(|| bound.strip_suffix(" FOLLOWING"))?;
+    if matches!(value, "UNBOUNDED") {
+        return None;
+    }
+    Some(value.strip_prefix("INTERVAL '").and_then(|rest| rest.split_once("' ")).map_or("", |(_, fields)| fields))
+}
+
+/// A frame with both its bounds.
+fn written(frame: &ast::WindowFrame) -> String {
+    let end = frame.end_bound.as_ref().map_or_else(|| "CURRENT ROW".to_string(), ToString::to_string);
+    format!("{} BETWEEN {} AND {end}", frame.units, frame.start_bound)
 }
 
 /// The frame that a function always has, as column names show it.

@@ -58,10 +58,10 @@ SELECT id FROM sales QUALIFY row_number() OVER (PARTITION BY region ORDER BY id)
 -- DuckDB: SELECT t0.c0 AS c0 FROM (SELECT s0."id" AS c0, s0."region" AS c2, row_number() OVER (PARTITION BY s0."region" ORDER BY s0."id" ASC NULLS FIRST) AS c5 FROM s0) AS t0 WHERE t0.c5 = 1
 
 SELECT region, id, count(*), grouping(region) FROM sales GROUP BY ROLLUP (region, id)
--- DuckDB: SELECT s0."region" AS c0, s0."id" AS c1, count(*) AS c2, CASE WHEN CAST(CAST(GROUPING(s0."region", s0."id") AS BIGINT) AS BIGINT) IN (CAST(3 AS BIGINT)) THEN CAST(1 AS TINYINT) ELSE CAST(0 AS TINYINT) END AS c3 FROM s0 GROUP BY GROUPING SETS ((s0."region", s0."id"), (s0."region"), ())
+-- DuckDB: SELECT t0.c0 AS c0, t0.c1 AS c1, t0.c3 AS c2, CASE WHEN CAST(t0.c2 AS BIGINT) IN (CAST(3 AS BIGINT)) THEN CAST(1 AS TINYINT) ELSE CAST(0 AS TINYINT) END AS c3 FROM (SELECT s0."region" AS c0, s0."id" AS c1, CAST(GROUPING(s0."region", s0."id") AS BIGINT) AS c2, count(*) AS c3, count(*) AS c4 FROM s0 GROUP BY GROUPING SETS ((s0."region", s0."id"), (s0."region"), ())) AS t0 WHERE t0.c4 > CAST(0 AS BIGINT)
 
 SELECT region, count(*) FROM sales GROUP BY GROUPING SETS ((region), ())
--- DuckDB: SELECT s0."region" AS c0, count(*) AS c1 FROM s0 GROUP BY GROUPING SETS ((s0."region"), ())
+-- DuckDB: SELECT t0.c0 AS c0, t0.c2 AS c1 FROM (SELECT s0."region" AS c0, CAST(GROUPING(s0."region") AS BIGINT) AS c1, count(*) AS c2, count(*) AS c3 FROM s0 GROUP BY GROUPING SETS ((s0."region"), ())) AS t0 WHERE t0.c3 > CAST(0 AS BIGINT)
 
 SELECT id FROM sales UNION ALL SELECT id FROM people
 -- DuckDB: (SELECT s0."id" AS c0 FROM s0) UNION ALL (SELECT s1."id" AS c0 FROM s1)
