@@ -112,6 +112,8 @@ pub struct Unreconciled {
     pub query_id: QueryId,
     /// Milliseconds since the Unix epoch.
     pub started_unix_ms: i64,
+    /// Read from tables, by the plan's estimate.
+    pub scan_bytes: u64,
     pub result_bytes: u64,
     /// What the warehouse calls it, where it was told.
     pub statement_id: Option<String>,

@@ -64,7 +64,8 @@ pub struct Recorder {
 struct Shared {
     spool: Mutex<Spool>,
     appended: Notify,
-    drained: Notify,
+    /// Records have reached the store, or nothing was left to bring there.
+    advanced: Notify,
     taken: AtomicU64,
     stored: AtomicU64,
     dropped: AtomicU64,
@@ -80,7 +81,7 @@ impl Recorder {
         let shared = Arc::new(Shared {
             spool: Mutex::new(spool),
             appended: Notify::new(),
-            drained: Notify::new(),
+            advanced: Notify::new(),
             taken: AtomicU64::new(0),
             stored: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -133,19 +134,20 @@ impl Recorder {
         }
     }
 
-    /// Waits until all taken records are in the store; false when `limit` passes first (they stay
-    /// in the spool for the next start).
+    /// Waits until all records that were taken before are in the store, however many come meanwhile;
+    /// false when `limit` passes first (they stay in the spool for the next start).
     pub async fn flush(&self, limit: Duration) -> bool {
-        let drained = async {
+        let taken = self.shared.spool.lock().end();
+        let stored = async {
             loop {
-                let notified = self.shared.drained.notified();
-                if self.shared.spool.lock().pending_bytes() == 0 {
+                let advanced = self.shared.advanced.notified();
+                if self.shared.spool.lock().is_read_up_to(taken) {
                     return;
                 }
-                notified.await;
+                advanced.await;
             }
         };
-        tokio::time::timeout(limit, drained).await.is_ok()
+        tokio::time::timeout(limit, stored).await.is_ok()
     }
 
     /// Flushes within `limit` and ends the task.
@@ -169,7 +171,7 @@ async fn drain(shared: Arc<Shared>, store: Arc<dyn LogStore>, config: RecorderCo
         let batch = reader.read(config.batch_records_max);
         let outcome = match batch {
             Ok((records, _, 0)) if records.is_empty() => {
-                shared.drained.notify_waiters();
+                shared.advanced.notify_waiters();
                 tokio::select! {
                     () = shared.appended.notified() => {}
                     _ = stopped.changed() => return,
@@ -186,7 +188,10 @@ async fn drain(shared: Arc<Shared>, store: Arc<dyn LogStore>, config: RecorderCo
             Err(error) => Err(Error::unavailable(format!("the spool can't be read: {error}"))),
         };
         match outcome {
-            Ok(()) => pause = config.retry_pause,
+            Ok(()) => {
+                shared.advanced.notify_waiters();
+                pause = config.retry_pause;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the query log can't be written; its records stay in the spool");
                 tokio::select! {

@@ -84,6 +84,16 @@ impl Spool {
         }
     }
 
+    /// Where the next record goes.
+    pub fn end(&self) -> Cursor {
+        self.end
+    }
+
+    /// Whether everything before `place` is in the database.
+    pub fn is_read_up_to(&self, place: Cursor) -> bool {
+        self.cursor >= place || self.pending_bytes() == 0
+    }
+
     /// Takes one [`line`].
     pub fn append(&mut self, line: &[u8]) -> Result<(), AppendError> {
         if self.pending_bytes() + line.len() as u64 > self.bytes_max {

@@ -17,6 +17,8 @@ struct FakeStore {
     rows: Mutex<BTreeMap<QueryId, QueryRecord>>,
     down: AtomicBool,
     refuses_text: Option<&'static str>,
+    /// Who takes another record for each write.
+    busy: Mutex<Option<Recorder>>,
 }
 
 #[async_trait]
@@ -28,8 +30,13 @@ impl LogStore for FakeStore {
         if records.iter().any(|r| Some(r.text.as_str()) == self.refuses_text) {
             return Err(Error::new(ErrorKind::InvalidArgument, "bad record"));
         }
+        // As one that does input and output: others get their turn.
+        tokio::task::yield_now().await;
         let mut rows = self.rows.lock();
         rows.extend(records.iter().map(|r| (r.query_id, r.clone())));
+        if let Some(recorder) = self.busy.lock().as_ref() {
+            recorder.record(&record("SELECT 'another'"));
+        }
         Ok(())
     }
 
@@ -138,6 +145,20 @@ async fn a_full_spool_drops_new_records_counts_them_and_takes_records_again_late
     recorder.record(&record("SELECT 2"));
     assert!(recorder.flush(LIMIT).await);
     assert_eq!(store.rows.lock().len() as u64, stats.taken + 1);
+}
+
+#[tokio::test]
+async fn flushing_waits_for_what_came_before_it_and_not_for_what_comes_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(FakeStore::default());
+    let recorder = Recorder::start(store.clone(), config(dir.path())).unwrap();
+    // From now on there is always one more.
+    *store.busy.lock() = Some(recorder.clone());
+    let own = record("SELECT 1");
+    recorder.record(&own);
+    assert!(recorder.flush(LIMIT).await);
+    assert!(store.rows.lock().contains_key(&own.query_id));
+    *store.busy.lock() = None;
 }
 
 #[tokio::test]
