@@ -2,11 +2,12 @@
 //! the difference of the sides with its confidence interval. Reads only, a page at a time.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use flightpath_querylog::{HistoryFilter, PageKey, QueryHistory, Store};
-use flightpath_router::{AbOutcome, AbReport, Method, Strategy, compare};
-use flightpath_types::{Outcome, PhaseTimes, QueryRecord, Result};
+use flightpath_router::{AbOutcome, AbReport, AbUnit, Method, Strategy, compare};
+use flightpath_types::{ErrorKind, Outcome, PhaseTimes, QueryRecord, Result};
 use serde::Serialize;
 
 use crate::quarantine::open;
@@ -136,11 +137,19 @@ impl Collected {
         test.until_unix_ms = test.until_unix_ms.max(record.started_unix_ms);
         test.sides[side].queries += 1;
         test.sides[side].failed += usize::from(record.outcome == Outcome::Error);
-        if record.outcome != Outcome::Success {
+        // A run that was cut short took at least so long: to leave it out would make its side look fast.
+        let timed_out = record.error_kind == Some(ErrorKind::DeadlineExceeded);
+        if record.outcome != Outcome::Success && !timed_out {
             return;
         }
-        let outcome = |value: f64| AbOutcome { b: side == 1, pair: record.fingerprint.map(|f| f.as_u64()), value };
-        test.latency_ms.push(outcome(latency_ms(&record.times)));
+        let pair = record.fingerprint.map(|f| f.as_u64());
+        let unit = match ab.unit {
+            AbUnit::Shape => Some(unit_of(record)),
+            AbUnit::Query => None,
+        };
+        let outcome = |value: f64| AbOutcome { b: side == 1, pair, unit, value };
+        let took_ms = latency_ms(&record.times);
+        test.latency_ms.push(outcome(if timed_out { took_ms.max(record.times.total_us as f64 / 1000.0) } else { took_ms }));
         test.usd.extend(record.usd_actual.map(outcome));
     }
 
@@ -159,6 +168,13 @@ impl Collected {
         };
         AbFindings { queries_read, cut, tests: self.0.into_iter().map(report).collect() }
     }
+}
+
+/// A principal's shape of query, which is drawn for one side as a whole.
+fn unit_of(record: &QueryRecord) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&record.principal, record.fingerprint).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What the client waited for, however slowly it read: planning, deciding, waiting for a place, and

@@ -10,6 +10,9 @@ pub struct AbOutcome {
     pub b: bool,
     /// What makes two outcomes comparable: the query's shape.
     pub pair: Option<u64>,
+    /// What was drawn for a side, together with all others of the same number: they say one thing between
+    /// them. `None` for a run that was drawn by itself.
+    pub unit: Option<u64>,
     /// Milliseconds, dollars; lower is better.
     pub value: f64,
 }
@@ -19,7 +22,8 @@ pub struct AbOutcome {
 pub enum Method {
     /// Over shapes that both sides ran: the means of each shape's runs, side against side.
     Paired,
-    /// Over all runs (Welch's t interval, unequal variances).
+    /// Over all that was drawn for one side or the other: runs, or the means of each shape's runs (Welch's
+    /// t interval, unequal variances).
     Welch,
 }
 
@@ -36,9 +40,10 @@ pub struct Interval {
 pub struct AbReport {
     pub runs_a: usize,
     pub runs_b: usize,
+    /// Of what is compared: each pair or unit counts once, however often it ran.
     pub mean_a: f64,
     pub mean_b: f64,
-    /// Pairs or runs that the intervals rest on.
+    /// Pairs or units that the intervals rest on.
     pub compared: usize,
     pub method: Method,
     /// Mean of `b` less mean of `a`.
@@ -50,47 +55,90 @@ pub struct AbReport {
 /// Fewer shapes in common than this aren't enough to pair by.
 const PAIRS_MIN: usize = 8;
 
-/// Compares the two sides. `None` when a side has fewer than two outcomes; values that aren't
-/// finite are left out.
+/// Compares the two sides. `None` when a side has fewer than two units; values that aren't finite are
+/// left out.
 pub fn compare(outcomes: &[AbOutcome]) -> Option<AbReport> {
-    let side = |b: bool| outcomes.iter().filter(|o| o.b == b && o.value.is_finite()).map(|o| o.value).collect::<Vec<f64>>();
-    let (a, b) = (side(false), side(true));
+    let finite: Vec<&AbOutcome> = outcomes.iter().filter(|o| o.value.is_finite()).collect();
+    let runs = |b: bool| finite.iter().filter(|o| o.b == b).count();
+    let positive = finite.iter().all(|o| o.value > 0.0);
+    let compared = Compared::of(&finite, |value| value);
+    let (a, b) = compared.sides();
     if a.len() < 2 || b.len() < 2 {
         return None;
     }
-    let positive = a.iter().chain(&b).all(|value| *value > 0.0);
-    let pairs = |change: fn(f64) -> f64| paired(outcomes, change);
-    let plain = pairs(|value| value);
-    let (method, compared, difference) = if plain.len() >= PAIRS_MIN {
-        (Method::Paired, plain.len(), one_sample(&plain))
-    } else {
-        (Method::Welch, a.len() + b.len(), welch(&a, &b))
-    };
     let ratio = positive.then(|| {
-        let logs = match method {
-            Method::Paired => one_sample(&pairs(f64::ln)),
-            Method::Welch => {
-                let ln = |values: &[f64]| values.iter().map(|value| value.ln()).collect::<Vec<f64>>();
-                welch(&ln(&a), &ln(&b))
-            }
-        };
+        let logs = Compared::of(&finite, f64::ln).difference();
         Interval { estimate: logs.estimate.exp(), low: logs.low.exp(), high: logs.high.exp() }
     });
-    Some(AbReport { runs_a: a.len(), runs_b: b.len(), mean_a: mean(&a), mean_b: mean(&b), compared, method, difference, ratio })
+    let (mean_a, mean_b) = (mean(&a), mean(&b));
+    let (method, number) = match &compared {
+        Compared::Pairs(pairs) => (Method::Paired, pairs.len()),
+        Compared::Units(a, b) => (Method::Welch, a.len() + b.len()),
+    };
+    let difference = compared.difference();
+    Some(AbReport { runs_a: runs(false), runs_b: runs(true), mean_a, mean_b, compared: number, method, difference, ratio })
 }
 
-/// Per shape that both sides ran, mean of `b` less mean of `a`, after `change`.
-fn paired(outcomes: &[AbOutcome], change: fn(f64) -> f64) -> Vec<f64> {
-    let mut shapes: BTreeMap<u64, [(f64, f64); 2]> = BTreeMap::new();
-    for outcome in outcomes.iter().filter(|o| o.value.is_finite()) {
-        if let Some(pair) = outcome.pair {
-            let (sum, count) = &mut shapes.entry(pair).or_default()[usize::from(outcome.b)];
-            *sum += change(outcome.value);
-            *count += 1.0;
+/// What is set against each other: means of runs that aren't independent of each other.
+enum Compared {
+    /// Of each shape that both sides ran, on `a` and on `b`.
+    Pairs(Vec<(f64, f64)>),
+    /// Of each unit that was drawn for `a`, and for `b`.
+    Units(Vec<f64>, Vec<f64>),
+}
+
+impl Compared {
+    /// After `change` of each value.
+    fn of(outcomes: &[&AbOutcome], change: fn(f64) -> f64) -> Self {
+        let mut shapes: BTreeMap<u64, [Mean; 2]> = BTreeMap::new();
+        let mut units: BTreeMap<(bool, Option<u64>, usize), Mean> = BTreeMap::new();
+        for (number, outcome) in outcomes.iter().enumerate() {
+            let value = change(outcome.value);
+            if let Some(pair) = outcome.pair {
+                shapes.entry(pair).or_default()[usize::from(outcome.b)].add(value);
+            }
+            // A run that was drawn by itself is a unit of its own.
+            let run = if outcome.unit.is_some() { 0 } else { number };
+            units.entry((outcome.b, outcome.unit, run)).or_default().add(value);
+        }
+        let pairs: Vec<(f64, f64)> = shapes.values().filter_map(|[a, b]| Some((a.get()?, b.get()?))).collect();
+        if pairs.len() >= PAIRS_MIN {
+            return Compared::Pairs(pairs);
+        }
+        let side = |wanted: bool| units.iter().filter(|((b, _, _), _)| *b == wanted).filter_map(|(_, mean)| mean.get()).collect();
+        Compared::Units(side(false), side(true))
+    }
+
+    fn sides(&self) -> (Vec<f64>, Vec<f64>) {
+        match self {
+            Compared::Pairs(pairs) => pairs.iter().copied().unzip(),
+            Compared::Units(a, b) => (a.clone(), b.clone()),
         }
     }
-    let both = |[(sum_a, a), (sum_b, b)]: &[(f64, f64); 2]| (*a > 0.0 && *b > 0.0).then(|| sum_b / b - sum_a / a);
-    shapes.values().filter_map(both).filter(|difference| difference.is_finite()).collect()
+
+    fn difference(&self) -> Interval {
+        match self {
+            Compared::Pairs(pairs) => one_sample(&pairs.iter().map(|(a, b)| b - a).collect::<Vec<f64>>()),
+            Compared::Units(a, b) => welch(a, b),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    sum: f64,
+    count: f64,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1.0;
+    }
+
+    fn get(&self) -> Option<f64> {
+        (self.count > 0.0).then(|| self.sum / self.count).filter(|mean| mean.is_finite())
+    }
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -141,7 +189,7 @@ mod tests {
     use super::*;
 
     fn outcome(b: bool, pair: Option<u64>, value: f64) -> AbOutcome {
-        AbOutcome { b, pair, value }
+        AbOutcome { b, pair, unit: None, value }
     }
 
     #[test]
@@ -177,6 +225,19 @@ mod tests {
         assert!((ratio.estimate - 0.8).abs() < 1e-9 && ratio.high < 0.81, "{ratio:?}");
         let unpaired: Vec<AbOutcome> = outcomes.iter().map(|o| AbOutcome { pair: None, ..*o }).collect();
         assert!(compare(&unpaired).unwrap().ratio.unwrap().high > 1.0);
+    }
+
+    /// Two dashboards, one on each side, refreshed for weeks: that one is slower says nothing of the sides.
+    #[test]
+    fn runs_that_were_drawn_together_count_once() {
+        let of = |unit: u64, b: bool, value: f64| AbOutcome { b, pair: Some(unit), unit: Some(unit), value };
+        let mut outcomes: Vec<AbOutcome> = (0..5_000).flat_map(|_| [of(1, false, 10.0), of(2, true, 20.0)]).collect();
+        assert_eq!(compare(&outcomes), None);
+        outcomes.extend([of(3, false, 30.0), of(4, true, 16.0)]);
+        let report = compare(&outcomes).unwrap();
+        assert_eq!((report.runs_a, report.runs_b, report.compared), (5_001, 5_001, 4));
+        assert_eq!((report.mean_a, report.mean_b, report.difference.estimate), (20.0, 18.0, -2.0));
+        assert!(report.difference.low < -20.0 && report.difference.high > 20.0, "{:?}", report.difference);
     }
 
     #[test]
