@@ -157,6 +157,7 @@ def test_route_decides_without_running(tpch, api):
     for candidate in answer.decision.candidates:
         assert candidate.eligible and candidate.predicted_ms > 0 and candidate.predicted_usd > 0 and candidate.predicted_bytes > 0 and candidate.reason
         assert candidate.predicted_p95_ms >= candidate.predicted_ms and candidate.prediction_source in ("shape", "model", "prior")
+        assert candidate.predicted_usd_p95 >= candidate.predicted_usd
     assert {t.name for t in answer.features.tables} == {"lake.default.lineitem", "lake.default.orders"}
     assert answer.features.joins == 1 and len(answer.fingerprint) == 16
 

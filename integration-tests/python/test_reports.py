@@ -121,7 +121,7 @@ def test_savings_are_counted_against_databricks_and_its_history_can_be_audited(w
     asked = tmp_path / "asked.sql"
     asked.write_text("SELECT count(*) FROM main.default.nation")
     done = run("route-report", "--uri", server.uri, "--format", "json", asked, env={"FLIGHTPATH_TOKEN": PRINCIPALS["ana"]})
-    assert json.loads(done.stdout)["databricks_usd"] > 0 and "all on Databricks" in done.stderr, done.stderr
+    assert json.loads(done.stdout)["databricks_usd"] > 0 and "if each were alone on Databricks" in done.stderr, done.stderr
 
     # What the workspace itself says of its history.
     with connect(server, PRINCIPALS["ana"], engine="databricks") as connection, connection.cursor() as cursor:

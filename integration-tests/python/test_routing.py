@@ -1,5 +1,6 @@
 """Profiles, budgets, limits, learning and new settings without a restart, on a real server."""
 
+import concurrent.futures
 import hashlib
 import signal
 import subprocess
@@ -153,6 +154,39 @@ def test_settings_are_taken_on_without_a_restart_once_they_are_right(server, tpc
     reload('log_level = "debug"\n')
     wait_until(lambda: one.stderr().count("settings taken on") >= 3, what="the last settings")
     assert one.stderr().count("take effect at the next start") == 1
+
+
+def test_a_budget_holds_for_many_at_once(server, tpch_dir):
+    dear = "[engines.duckdb]\nusd_per_hour = 1000000\n[engines.datafusion]\nenabled = false\n"
+    budget = 30.0
+    one = server("--data", tpch_dir, settings=dear + f"[profiles.poor]\nbudget_usd_per_day = {budget}\n")
+    least = explain(one, BIG, profile="poor")["duckdb"]["predicted_usd"]
+    assert 0 < least < budget
+
+    def asked(number):
+        try:
+            one.query(f"{BIG} -- {number}", headers={"profile": "poor"})
+        except Exception as error:
+            return str(error)
+        return None
+
+    with concurrent.futures.ThreadPoolExecutor(40) as executor:
+        said = list(executor.map(asked, range(40)))
+    refusals = [text for text in said if text is not None]
+    assert refusals and all("`poor` has spent its 30.00 dollars" in text for text in refusals), refusals[:2]
+    rows = one.query("SELECT outcome, predicted_usd, actual_usd FROM system.queries WHERE profile = 'poor' AND statement_kind = 'query'").to_pylist()
+    ran = [row for row in rows if row["outcome"] == "success"]
+    assert len(rows) == 40 and 0 < len(ran) < 40 and {row["outcome"] for row in rows} == {"success", "refused"}
+    # What was set aside or spent when the last one was let in was still below the budget.
+    assert sum(min(row["predicted_usd"], row["actual_usd"]) for row in ran) < budget + max(row["predicted_usd"] for row in ran)
+
+
+def test_a_query_pays_for_what_it_reads_too(server, tpch_dir):
+    one = server("--data", tpch_dir, settings="[prices]\nstorage_usd_per_gb = 1000\n")
+    one.query("SELECT sum(l_extendedprice) AS s FROM lineitem", headers={"tag": "read"})
+    [row] = one.query("SELECT predicted_usd, actual_usd, scan_bytes FROM system.queries WHERE tag = 'read'").to_pylist()
+    for_reading = row["scan_bytes"] / 1e9 * 1000
+    assert row["scan_bytes"] > 0 and row["predicted_usd"] > for_reading and row["actual_usd"] > for_reading, row
 
 
 def test_prices_the_log_and_who_may_connect_change_without_a_restart(server, tpch_dir):

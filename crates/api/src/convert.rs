@@ -55,6 +55,7 @@ fn candidate(candidate: &Candidate) -> v1::Candidate {
         predicted_wait_ms: eligible.then_some(numbers.wait_ms),
         prediction_source: eligible.then(|| numbers.source.as_str().to_string()),
         observations: eligible.then_some(numbers.observations),
+        predicted_usd_p95: eligible.then_some(numbers.usd_p95),
     }
 }
 
@@ -112,6 +113,8 @@ pub(crate) fn query(record: QueryRecord, text_bytes_max: usize) -> v1::Query {
         statement_id: record.statement_id,
         warehouse_ms: record.warehouse_ms,
         reconciled_unix_ms: record.reconciled_unix_ms,
+        predicted_p95_ms: predicted.map(|n| n.latency_p95_ms),
+        predicted_usd_p95: predicted.map(|n| n.usd_p95),
     }
 }
 

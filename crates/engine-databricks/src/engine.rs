@@ -204,6 +204,7 @@ impl Engine for DatabricksEngine {
             running: outlook.running,
             queued: outlook.queued,
             cores: outlook.cores,
+            cores_total: outlook.cores_total,
             overhead_ms: outlook.overhead_ms,
             scan_bytes_per_second_per_core: self.config.prices.scan_bytes_per_second_per_core,
             pricing: outlook.pricing,

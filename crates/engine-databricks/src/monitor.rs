@@ -75,7 +75,9 @@ pub(crate) struct Outlook {
     pub slots: u32,
     pub running: u32,
     pub queued: u32,
+    /// Of one cluster.
     pub cores: u32,
+    pub cores_total: u32,
     pub memory_bytes_max: u64,
     pub overhead_ms: f64,
     pub pricing: Pricing,
@@ -131,6 +133,7 @@ impl WarehouseState {
             running,
             queued: self.queued,
             cores: size.cores(),
+            cores_total: size.cores().saturating_mul(clusters),
             memory_bytes_max: MEMORY_BYTES,
             overhead_ms: prices.warm_ms,
             pricing: Pricing {

@@ -197,6 +197,7 @@ impl Engine for DataFusionEngine {
             running: self.running.load(Ordering::Acquire),
             queued: 0,
             cores: u32::try_from(self.config.cores).unwrap_or(u32::MAX),
+            cores_total: u32::try_from(self.config.cores).unwrap_or(u32::MAX),
             overhead_ms: OVERHEAD_MS,
             scan_bytes_per_second_per_core: SCAN_BYTES_PER_SECOND_PER_CORE,
             pricing: Pricing::hourly(f64::from_bits(self.usd_per_hour.load(Ordering::Relaxed))),

@@ -206,6 +206,7 @@ pub fn facts(config: &Config, state: EngineState, running: u32) -> EngineFacts {
         running,
         queued: 0,
         cores: config.threads,
+        cores_total: config.threads,
         overhead_ms: config.overhead_ms,
         scan_bytes_per_second_per_core: config.scan_bytes_per_second_per_core,
         pricing: Pricing::hourly(config.usd_per_hour),
@@ -248,6 +249,7 @@ impl Engine for DuckdbEngine {
             facts.slots = totals.slots;
             facts.running = totals.running;
             facts.cores = totals.cores_min;
+            facts.cores_total = totals.cores;
             facts.memory_bytes_max = totals.memory_bytes_min;
             facts.shape = shape(totals.cores_min, totals.memory_bytes_min);
         }

@@ -31,6 +31,7 @@ pub struct Totals {
     pub running: u32,
     /// Of the smallest, where a query may land.
     pub cores_min: u32,
+    pub cores: u32,
     pub memory_bytes_min: u64,
     pub memory_bytes: u64,
 }
@@ -206,6 +207,7 @@ impl Roster {
                     slots,
                     running: load,
                     cores_min: status.threads,
+                    cores: status.threads,
                     memory_bytes_min: status.memory_bytes_max,
                     memory_bytes: status.memory_bytes_max,
                 },
@@ -213,6 +215,7 @@ impl Roster {
                     slots: t.slots.saturating_add(slots),
                     running: t.running.saturating_add(load),
                     cores_min: t.cores_min.min(status.threads),
+                    cores: t.cores.saturating_add(status.threads),
                     memory_bytes_min: t.memory_bytes_min.min(status.memory_bytes_max),
                     memory_bytes: t.memory_bytes.saturating_add(status.memory_bytes_max),
                 },

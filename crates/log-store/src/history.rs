@@ -36,6 +36,7 @@ pub(crate) const SAVINGS_SPANS: &str = "WITH spans AS (SELECT started_unix_ms, p
 pub(crate) struct UnreconciledRow {
     query_id: String,
     started_unix_ms: i64,
+    scan_bytes: i64,
     result_bytes: i64,
     statement_id: Option<String>,
 }
@@ -46,6 +47,7 @@ impl UnreconciledRow {
         Ok(Unreconciled {
             query_id: QueryId::parse(&self.query_id).ok_or_else(damaged)?,
             started_unix_ms: self.started_unix_ms,
+            scan_bytes: u64::try_from(self.scan_bytes).unwrap_or(0),
             result_bytes: u64::try_from(self.result_bytes).unwrap_or(0),
             statement_id: self.statement_id,
         })
@@ -158,7 +160,7 @@ macro_rules! impl_query_history {
             ) -> flightpath_types::Result<Vec<flightpath_querylog::Unreconciled>> {
                 // The engine stands in the text, so that the partial index fits.
                 let mut select = sqlx::QueryBuilder::<$database>::new(
-                    "SELECT query_id, started_unix_ms, result_bytes, statement_id FROM queries \
+                    "SELECT query_id, started_unix_ms, COALESCE(predicted_bytes, 0) AS scan_bytes, result_bytes, statement_id FROM queries \
                      WHERE reconciled_unix_ms IS NULL AND engine = 'databricks' AND started_unix_ms >= ",
                 );
                 select.push_bind(from_unix_ms).push(" AND started_unix_ms < ").push_bind(until_unix_ms);

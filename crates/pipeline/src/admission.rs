@@ -87,6 +87,18 @@ impl Admission {
         state.usage.mean(now)
     }
 
+    /// The engine has this now: who waits is let in where it has grown.
+    pub fn resize(&self, engine: &EngineId, capacity: Capacity) {
+        if let Some(gate) = self.gates.get(engine) {
+            let turns = {
+                let mut state = gate.state.lock();
+                state.resize(capacity);
+                state.next_turns()
+            };
+            gate.give(turns);
+        }
+    }
+
     /// Waits until a slot and memory are free that nobody waits for. Who holds them has to stop when it's
     /// told to ([`Spare::wanted`]): a query of a client's wants them.
     pub async fn spare(&self, engine: &EngineId, capacity: Capacity, memory_bytes: u64) -> Result<Spare> {
@@ -271,8 +283,7 @@ impl Drop for Place {
 impl Gate {
     fn enter(self: &Arc<Self>, capacity: Capacity, demand: Demand<'_>, queue_max: usize) -> Entered {
         let mut state = self.state.lock();
-        state.slots_max = capacity.slots.max(1);
-        state.memory_max = capacity.memory_bytes;
+        state.resize(capacity);
         // An engine that has grown takes those in who wait already.
         let turns = state.next_turns();
         let memory_bytes = demand.memory_bytes.min(state.memory_max);
@@ -303,8 +314,7 @@ impl Gate {
 
     fn spare(self: &Arc<Self>, capacity: Capacity, memory_bytes: u64) -> Option<Spare> {
         let mut state = self.state.lock();
-        state.slots_max = capacity.slots.max(1);
-        state.memory_max = capacity.memory_bytes;
+        state.resize(capacity);
         let memory_bytes = memory_bytes.min(state.memory_max);
         if !state.queue.is_empty() || !state.fits(memory_bytes) {
             return None;
@@ -318,6 +328,11 @@ impl Gate {
 }
 
 impl State {
+    fn resize(&mut self, capacity: Capacity) {
+        self.slots_max = capacity.slots.max(1);
+        self.memory_max = capacity.memory_bytes;
+    }
+
     fn fits(&self, memory_bytes: u64) -> bool {
         let memory = self.memory_used.saturating_add(memory_bytes) <= self.memory_max;
         let taken = self.slots_used.saturating_add(u32::try_from(self.spares.len()).unwrap_or(u32::MAX));
@@ -496,6 +511,17 @@ mod tests {
         for task in flood {
             drop(task.await.unwrap().unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn room_that_appears_is_given_to_who_waits() {
+        let (admission, id) = admission(4, 60_000);
+        let _held = admit(&admission, &id, ONE, "a", 0).await.unwrap();
+        let waiter = wait_as(&admission, &id, "b", 0).await;
+        admission.resize(&id, ONE);
+        assert_eq!(admission.waiting(&id), 1);
+        admission.resize(&id, Capacity { slots: 2, ..ONE });
+        drop(waiter.await.unwrap().unwrap());
     }
 
     #[tokio::test]

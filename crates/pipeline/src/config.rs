@@ -47,7 +47,8 @@ pub struct DataPrices {
 }
 
 impl DataPrices {
-    pub(crate) fn on(&self, pricing: Pricing) -> Pricing {
+    /// These on top of what an engine's time costs.
+    pub fn on(&self, pricing: Pricing) -> Pricing {
         let egress_usd_per_gb = match pricing.compute {
             ComputePrice::Warehouse { .. } => self.egress_usd_per_gb,
             ComputePrice::Hourly { .. } => 0.0,

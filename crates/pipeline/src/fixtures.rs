@@ -66,6 +66,7 @@ pub(crate) fn facts(id: &EngineId) -> EngineFacts {
         running: 0,
         queued: 0,
         cores: 1,
+        cores_total: 1,
         overhead_ms: 1.0,
         scan_bytes_per_second_per_core: 1.0,
         pricing: Default::default(),

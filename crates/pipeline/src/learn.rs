@@ -2,7 +2,7 @@
 //! client, the queue and other engines did meanwhile, and how much memory it says that it needed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flightpath_engine::Findings;
 use flightpath_plan::PlannedQuery;
@@ -69,6 +69,33 @@ impl Lesson {
     }
 }
 
+/// Watches a run whose answer isn't here yet. When it's dropped after the query's deadline, nobody waits
+/// for the run any more, and what is known is that it takes at least so long.
+pub(crate) struct CutShort {
+    lesson: Option<Lesson>,
+    deadline: Option<Instant>,
+    begun: Instant,
+}
+
+impl CutShort {
+    pub fn new(lesson: Option<Lesson>, deadline: Option<Instant>) -> Self {
+        Self { lesson, deadline, begun: Instant::now() }
+    }
+
+    /// The run is over, whatever came of it.
+    pub fn over(mut self) {
+        self.lesson = None;
+    }
+}
+
+impl Drop for CutShort {
+    fn drop(&mut self) {
+        if let Some(lesson) = self.lesson.take().filter(|_| self.deadline.is_some_and(|deadline| Instant::now() >= deadline)) {
+            lesson.cut_short(self.begun.elapsed());
+        }
+    }
+}
+
 /// What a run costs, by the time it took.
 pub(crate) struct Bill {
     /// The engine as it was when it took the query.
@@ -89,4 +116,36 @@ impl Bill {
 
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use flightpath_types::EngineId;
+
+    use super::*;
+    use crate::fixtures;
+
+    #[test]
+    fn a_run_teaches_how_long_it_took_at_least_when_its_deadline_came_first() {
+        let facts = fixtures::facts(&EngineId::new("duckdb"));
+        let watched = |deadline: Option<Instant>| {
+            let predictor = Arc::<Predictor>::default();
+            let lesson = Lesson::of(&predictor, &fixtures::query(), facts.clone(), Duration::ZERO, Arc::default());
+            let mut run = CutShort::new(lesson, deadline);
+            run.begun -= Duration::from_secs(60);
+            (run, predictor)
+        };
+        let now = Instant::now();
+        for (deadline, over, teaches) in
+            [(Some(now), false, true), (Some(now), true, false), (Some(now + Duration::from_secs(600)), false, false), (None, false, false)]
+        {
+            let (run, predictor) = watched(deadline);
+            if over {
+                run.over()
+            } else {
+                drop(run)
+            };
+            assert_eq!(!predictor.is_empty(), teaches, "{deadline:?}, {over}");
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! A query's record in the making. The stages are types, so that a stage can't be skipped; the
 //! record is written exactly once: by `finish`, or by `Drop`, which means the client went away.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flightpath_querylog::Recorder;
@@ -10,9 +12,9 @@ use flightpath_types::{
 };
 use tracing::Span;
 
-use crate::trace::QueryTrace;
-
 use crate::learn::Bill;
+use crate::policy::Charge;
+use crate::trace::QueryTrace;
 
 /// Arrived, nothing known yet.
 pub(crate) struct Received;
@@ -34,6 +36,37 @@ struct Draft {
     started: Instant,
     recorder: Recorder,
     trace: QueryTrace,
+    queue: QueueClock,
+    /// What its profile pays for it.
+    charge: Option<Charge>,
+    /// The decision chose nobody.
+    refused: bool,
+}
+
+/// The time that a query waits for engines' slots, counted however each wait ends.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct QueueClock(Arc<AtomicU64>);
+
+/// One wait.
+pub(crate) struct QueueWait {
+    clock: QueueClock,
+    since: Instant,
+}
+
+impl QueueClock {
+    pub fn begin(&self) -> QueueWait {
+        QueueWait { clock: self.clone(), since: Instant::now() }
+    }
+
+    pub fn micros(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for QueueWait {
+    fn drop(&mut self) {
+        self.clock.0.fetch_add(micros(self.since.elapsed()), Ordering::Relaxed);
+    }
 }
 
 /// What planning found out.
@@ -90,7 +123,16 @@ impl QueryToken<Received> {
             warehouse_ms: None,
             reconciled_unix_ms: None,
         };
-        Self { draft: Draft { record: Some(record), started: Instant::now(), recorder: recorder.clone(), trace }, stage: Received }
+        let draft = Draft {
+            record: Some(record),
+            started: Instant::now(),
+            recorder: recorder.clone(),
+            trace,
+            queue: QueueClock::default(),
+            charge: None,
+            refused: false,
+        };
+        Self { draft, stage: Received }
     }
 
     /// It arrived before this record of it was begun.
@@ -118,10 +160,20 @@ impl QueryToken<Received> {
 }
 
 impl QueryToken<Planned> {
-    pub fn queued(&mut self, queue_us: u64) {
-        if let Some(record) = &mut self.draft.record {
-            record.times.queue_us += queue_us;
-        }
+    pub fn queue_clock(&self) -> &QueueClock {
+        &self.draft.queue
+    }
+
+    /// Its profile pays: what it cost once that's known, what was predicted where it isn't, and nothing
+    /// where no engine was given it.
+    pub fn charged(&mut self, charge: Option<Charge>) {
+        self.draft.charge = charge;
+    }
+
+    /// The decision chose nobody.
+    pub fn refuse(mut self, error: &Error) {
+        self.draft.refused = true;
+        self.draft.finish(Err(error));
     }
 
     pub fn trying(&mut self, engine: &EngineId) {
@@ -212,6 +264,7 @@ impl Draft {
     fn finish(&mut self, result: Result<(), &Error>) {
         let Some(mut record) = self.record.take() else { return };
         record.times.total_us = micros(self.started.elapsed());
+        record.times.queue_us = self.queue.micros();
         record.outcome = match result {
             Ok(()) => Outcome::Success,
             Err(error) => {
@@ -219,6 +272,8 @@ impl Draft {
                 record.error_message = Some(recorded_error(error, record.decision.as_ref()));
                 match error.kind() {
                     ErrorKind::NotEligible | ErrorKind::PermissionDenied => Outcome::Refused,
+                    // Its profile has nothing left to spend. Where engines are down, that's an error.
+                    ErrorKind::ResourceExhausted if self.refused => Outcome::Refused,
                     ErrorKind::Cancelled => Outcome::Cancelled,
                     ErrorKind::InvalidArgument
                     | ErrorKind::NotFound
@@ -234,6 +289,9 @@ impl Draft {
         };
         self.trace.end(&record, result);
         self.recorder.record(&record);
+        if let Some(charge) = self.charge.take() {
+            charge.settle(record.spent_usd());
+        }
     }
 }
 

@@ -1,35 +1,68 @@
 //! Which profile a query gets, and what its profile has spent today.
 //!
-//! Budgets are kept by the day, in UTC. A query is charged its predicted price when it starts, so
-//! that many at once can't all slip under the limit, and nothing when it never ran. What other
-//! routers spend is learned from the log every now and then.
+//! Budgets are kept by the day, in UTC. A query's predicted price is set aside when it's decided on, so that
+//! many at once can't all slip under the limit; when it ends, that becomes what it cost, or nothing when no
+//! engine was given it. The log's sums, by all routers, come in every now and then and take the place of this
+//! router's own that are in them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use flightpath_router::{Policy, Profile, Profiles};
-use flightpath_types::{Error, Result, Session};
+use flightpath_types::{EngineId, Error, ErrorKind, Result, Session};
 use parking_lot::Mutex;
 
 const DAY_SECONDS: u64 = 86_400;
+/// Charges that have ended and that the log may not have yet, of one profile, before they become one.
+const ENDED_MAX: usize = 4_096;
 
 pub(crate) struct Policies {
     profiles: ArcSwap<Profiles>,
-    spending: Mutex<Spending>,
+    spending: Arc<Mutex<Spending>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Spending {
     /// Days since the epoch.
     day: u64,
-    by_profile: HashMap<String, f64>,
+    by_profile: HashMap<String, Spent>,
+    charges: u64,
+}
+
+/// What one profile has spent on the day, in US dollars.
+#[derive(Debug, Default)]
+struct Spent {
+    /// By the log.
+    logged: f64,
+    /// By queries of this router that the log may not have yet, by the number of their charge.
+    own: HashMap<u64, Own>,
+    /// Their sum.
+    own_usd: f64,
+    /// How many of them have ended.
+    ended: usize,
+}
+
+#[derive(Debug)]
+struct Own {
+    usd: f64,
+    /// When the query had ended and its record was made.
+    ended: Option<Instant>,
+}
+
+/// What is set aside for one query, until it's settled. Dropped before, nothing was spent.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    spending: Arc<Mutex<Spending>>,
+    day: u64,
+    profile: String,
+    number: u64,
 }
 
 impl Policies {
     pub fn new(profiles: Profiles) -> Self {
-        Self { profiles: ArcSwap::from_pointee(profiles), spending: Mutex::default() }
+        Self { profiles: ArcSwap::from_pointee(profiles), spending: Arc::default() }
     }
 
     /// For whoever comes from now on.
@@ -57,35 +90,134 @@ impl Policies {
 
     /// What holds for a query of this profile now.
     pub fn policy(&self, profile: &Arc<Profile>, settings: &Session) -> Policy {
-        let spending = self.spending.lock();
-        let today = today();
-        let spent = |name: &str| if spending.day == today { spending.by_profile.get(name).copied().unwrap_or(0.0) } else { 0.0 };
-        self.profiles.load().policy(profile, settings.engine.clone(), spent)
+        let mut spending = self.spending.lock();
+        let today = spending.of_day(today());
+        self.profiles.load().policy(profile, settings.engine.clone(), |name| today.get(name).map_or(0.0, Spent::usd))
     }
 
-    /// A query of this profile starts.
-    pub fn charge(&self, profile: &str, usd: f64) {
-        if usd.is_finite() && usd > 0.0 {
-            *self.spending.lock().of_day(today()).entry(profile.to_string()).or_default() += usd;
+    /// Sets the predicted price of a query aside that was decided on under `policy`. `None` when the
+    /// profile's budget was used up meanwhile: it has to be decided on again.
+    pub fn charge(&self, policy: &Policy, usd: f64) -> Option<Charge> {
+        let usd = if usd.is_finite() { usd.max(0.0) } else { 0.0 };
+        let profile = &policy.profile;
+        // What is restricted already is over budget, and may spend all the same.
+        let limit = profile.budget.as_ref().filter(|_| policy.restriction.is_none()).map(|budget| budget.usd_per_day);
+        let mut spending = self.spending.lock();
+        let day = today();
+        let number = spending.charges;
+        let spent = spending.of_day(day).entry(profile.name.clone()).or_default();
+        if limit.is_some_and(|limit| spent.usd() >= limit) {
+            return None;
         }
+        spent.own.insert(number, Own { usd, ended: None });
+        spent.own_usd += usd;
+        spending.charges += 1;
+        Some(Charge { spending: self.spending.clone(), day, profile: profile.name.clone(), number })
     }
 
-    /// What the log says was spent on `day`, by all routers. Charges that it hasn't yet stay.
-    pub fn learn(&self, day: u64, spent: impl IntoIterator<Item = (String, f64)>) {
+    /// The same for a query that is run once more as it was decided on before, by this profile and for this
+    /// engine. An error where its budget doesn't allow that any more.
+    pub fn charge_again(&self, profile: &str, engine: &EngineId, settings: &Session, usd: f64) -> Result<Option<Charge>> {
+        // Settings may have changed since.
+        let Some(asked) = self.profiles.load().get(profile).cloned() else { return Ok(None) };
+        let policy = self.policy(&asked, settings);
+        let allowed = policy.profile.name == profile && policy.restriction.as_ref().is_none_or(|r| r.engines.contains(engine));
+        let charge = if allowed { self.charge(&policy, usd) } else { None };
+        charge.map(Some).ok_or_else(|| {
+            Error::new(
+                ErrorKind::ResourceExhausted,
+                format!("profile `{profile}` has spent its dollars of today since this query first ran; execute it again to have it decided anew"),
+            )
+        })
+    }
+
+    /// What the log says was spent on `day`, by all routers. It has all that was recorded before `recorded`;
+    /// where that isn't known, the log may lag behind.
+    pub fn learn(&self, day: u64, spent: impl IntoIterator<Item = (String, f64)>, recorded: Option<Instant>) {
         if day != today() {
             return;
         }
         let mut spending = self.spending.lock();
-        let own = spending.of_day(day);
+        let known = spending.of_day(day);
         for (profile, usd) in spent {
-            let known = own.entry(profile).or_default();
-            *known = known.max(usd);
+            let spent = known.entry(profile).or_default();
+            match recorded {
+                Some(recorded) => {
+                    spent.own.retain(|_, own| own.ended.is_none_or(|ended| ended >= recorded));
+                    spent.count();
+                    spent.logged = usd;
+                }
+                // Some of this router's may be in it.
+                None => spent.logged = spent.logged.max(usd - spent.ended_usd()),
+            }
         }
     }
 }
 
+impl Charge {
+    /// The query has ended and its record is made: this was spent, or nothing.
+    pub fn settle(self, usd: Option<f64>) {
+        if let Some(usd) = usd.filter(|usd| usd.is_finite()) {
+            self.change(|spent, number| {
+                if let Some(own) = spent.own.get_mut(&number) {
+                    spent.own_usd += usd.max(0.0) - own.usd;
+                    *own = Own { usd: usd.max(0.0), ended: Some(Instant::now()) };
+                    spent.ended += 1;
+                    if spent.ended > ENDED_MAX {
+                        spent.fold(number);
+                    }
+                }
+            });
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Spent, u64)) {
+        let mut spending = self.spending.lock();
+        if spending.day == self.day
+            && let Some(spent) = spending.by_profile.get_mut(&self.profile)
+        {
+            change(spent, self.number);
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.change(|spent, number| {
+            if spent.own.get(&number).is_some_and(|own| own.ended.is_none())
+                && let Some(own) = spent.own.remove(&number)
+            {
+                spent.own_usd -= own.usd;
+            }
+        });
+    }
+}
+
+impl Spent {
+    fn usd(&self) -> f64 {
+        self.logged + self.own_usd.max(0.0)
+    }
+
+    fn count(&mut self) {
+        self.own_usd = self.own.values().map(|own| own.usd).sum();
+        self.ended = self.own.values().filter(|own| own.ended.is_some()).count();
+    }
+
+    /// Makes one of all that have ended, under this number: while the log is away they don't pile up.
+    fn fold(&mut self, number: u64) {
+        let all = Own { usd: self.ended_usd(), ended: self.own.values().filter_map(|own| own.ended).max() };
+        self.own.retain(|_, own| own.ended.is_none());
+        self.own.insert(number, all);
+        self.count();
+    }
+
+    fn ended_usd(&self) -> f64 {
+        self.own.values().filter(|own| own.ended.is_some()).map(|own| own.usd).sum()
+    }
+}
+
 impl Spending {
-    fn of_day(&mut self, day: u64) -> &mut HashMap<String, f64> {
+    fn of_day(&mut self, day: u64) -> &mut HashMap<String, Spent> {
         if self.day != day {
             self.day = day;
             self.by_profile.clear();
@@ -112,35 +244,99 @@ mod tests {
         Policies::new(Profiles::new(own, ProfileAssignments::default()).unwrap())
     }
 
+    fn policy(policies: &Policies, profile: &str) -> Policy {
+        let settings = Session { profile: Some(profile.into()), ..Session::new(Principal::new("ann")) };
+        policies.policy(&policies.profile(&settings).unwrap(), &settings)
+    }
+
     fn restricted(policies: &Policies) -> bool {
-        let settings = Session { profile: Some("small".into()), ..Session::new(Principal::new("ann")) };
-        policies.policy(&policies.profile(&settings).unwrap(), &settings).restriction.is_some()
+        policy(policies, "small").restriction.is_some()
+    }
+
+    fn charge(policies: &Policies, usd: f64) -> Option<Charge> {
+        policies.charge(&policy(policies, "small"), usd)
     }
 
     #[test]
     fn charges_add_up_to_the_budget_and_are_forgotten_the_next_day() {
         let policies = policies();
-        policies.charge("small", 0.6);
-        policies.charge("small", f64::NAN);
-        policies.charge("other", 7.0);
+        let first = charge(&policies, 0.6).unwrap();
+        let _nan = charge(&policies, f64::NAN).unwrap();
+        let _other = policies.charge(&policy(&policies, "batch"), 7.0).unwrap();
         assert!(!restricted(&policies));
-        policies.charge("small", 0.4);
+        let _second = charge(&policies, 0.4).unwrap();
         assert!(restricted(&policies));
         policies.spending.lock().day -= 1;
         assert!(!restricted(&policies));
-        policies.charge("small", 0.1);
+        let _today = charge(&policies, 0.1).unwrap();
+        // Yesterday's is nobody's any more.
+        first.settle(Some(5.0));
+        assert!(!restricted(&policies));
         assert_eq!(policies.spending.lock().by_profile.len(), 1);
     }
 
+    /// All were decided on before any of them was charged.
     #[test]
-    fn other_routers_spending_counts_and_is_never_added_twice() {
+    fn of_many_at_once_only_those_run_that_the_budget_has_room_for() {
         let policies = policies();
-        policies.charge("small", 0.3);
-        policies.learn(today(), [("small".to_string(), 0.2)]);
-        policies.learn(today() - 1, [("small".to_string(), 9.0)]);
+        let before = policy(&policies, "small");
+        let charges: Vec<Charge> = (0..200).filter_map(|_| policies.charge(&before, 0.3)).collect();
+        assert_eq!(charges.len(), 4, "the last one may pass the limit");
+        // Over its budget, where the profile says on which engines it goes on.
+        let over = policy(&policies, "small");
+        assert!(over.restriction.is_some() && policies.charge(&over, 0.3).is_some());
+        // Nothing was spent by those that no engine was given.
+        drop(charges);
         assert!(!restricted(&policies));
-        policies.learn(today(), [("small".to_string(), 1.5)]);
+    }
+
+    #[test]
+    fn a_query_is_run_once_more_only_as_far_as_the_budget_goes() {
+        let policies = policies();
+        let ann = Session::new(Principal::new("ann"));
+        let again = |usd| policies.charge_again("small", &EngineId::new("duckdb"), &ann, usd);
+        again(1.0).unwrap().expect("a charge").settle(Some(1.0));
+        assert_eq!(again(0.1).err().map(|e| e.kind()), Some(ErrorKind::ResourceExhausted));
+        // Whoever administers the server may have taken the profile away.
+        assert!(policies.charge_again("gone", &EngineId::new("duckdb"), &ann, 0.1).is_ok_and(|charge| charge.is_none()));
+    }
+
+    #[test]
+    fn what_it_cost_takes_the_place_of_what_was_predicted() {
+        let policies = policies();
+        for _ in 0..50 {
+            charge(&policies, 0.9).expect("none of them cost as much as was thought").settle(Some(0.01));
+        }
+        charge(&policies, 0.1).unwrap().settle(Some(2.0));
         assert!(restricted(&policies));
+    }
+
+    #[test]
+    fn the_logs_sums_count_this_routers_own_once() {
+        let policies = policies();
+        charge(&policies, 0.3).unwrap().settle(Some(0.3));
+        let running = charge(&policies, 0.4).unwrap();
+        policies.learn(today() - 1, [("small".to_string(), 9.0)], Some(Instant::now()));
+        // All of it has been recorded: the log's sum holds the settled one, not the running one.
+        policies.learn(today(), [("small".to_string(), 0.5)], Some(Instant::now()));
+        assert!((policies.spending.lock().by_profile["small"].usd() - 0.9).abs() < 1e-9);
+        running.settle(Some(0.05));
+        // It isn't known whether the log has this one: less than that is nothing new.
+        policies.learn(today(), [("small".to_string(), 0.55)], None);
+        assert!((policies.spending.lock().by_profile["small"].usd() - 0.55).abs() < 1e-9);
+        policies.learn(today(), [("small".to_string(), 1.5)], None);
+        assert!(restricted(&policies));
+    }
+
+    #[test]
+    fn a_log_that_is_away_for_long_takes_no_memory() {
+        let policies = policies();
+        for _ in 0..3 * ENDED_MAX {
+            charge(&policies, 0.0).unwrap().settle(Some(1e-6));
+        }
+        let spending = policies.spending.lock();
+        let spent = &spending.by_profile["small"];
+        assert!(spent.own.len() <= ENDED_MAX + 1 && (spent.usd() - 3e-6 * ENDED_MAX as f64).abs() < 1e-9, "{}", spent.usd());
     }
 
     #[test]

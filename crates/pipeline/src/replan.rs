@@ -40,7 +40,8 @@ impl Pipeline {
             return None;
         }
         let profile = self.policies.profile(&query.settings).ok()?;
-        let decision = self.decide(query_id, &renewed, &request, &profile).await;
+        let policy = self.policies.policy(&profile, &query.settings);
+        let decision = self.decide(query_id, &renewed, &request, &policy).await;
         decision.chosen()?;
         tracing::warn!(%query_id, %error, "files of an older version are gone; the query is planned again");
         Some((renewed, decision))

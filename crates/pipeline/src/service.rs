@@ -11,7 +11,7 @@ use flightpath_engine::{Engine, Execution};
 use flightpath_plan::{PlannedQuery, Statement};
 use flightpath_planner::{PlanRequest, Planned as PlannedStatement, Planner};
 use flightpath_querylog::{Recorder, ShadowLog};
-use flightpath_router::{Contender, Predictor, Profile, RouteInput, route};
+use flightpath_router::{Contender, DEFAULT_PROFILE, Policy, Predictor, Profile, RouteInput, route};
 use flightpath_types::{Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, Session};
 use futures::{StreamExt, stream};
 use parking_lot::RwLock;
@@ -23,14 +23,13 @@ use crate::config::{DataPrices, LiveConfig, PipelineConfig};
 use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
 use crate::places::Places;
-use crate::policy::Policies;
+use crate::policy::{Charge, Policies};
 use crate::port::{Prepared, QueryService, Request, ResultStream, Routed, Submitted};
 use crate::run::{Runner, Started, Tries, wait_for_any};
 use crate::shadow::Shadow;
 use crate::stream::{Begun, Registered, Registry, StampedStream};
 use crate::submitted::{SubmittedQueries, SubmittedQuery, describe, local_batches, planned_of};
 use crate::trace;
-use crate::usage::Machines;
 use crate::watch::{DecisionHub, DecisionWatch};
 
 /// How long a drain waits for clients to fetch what they have just submitted.
@@ -45,7 +44,6 @@ pub struct Pipeline {
     pub(crate) policies: Policies,
     predictor: Arc<Predictor>,
     timeout: RwLock<Option<Duration>>,
-    data_prices: RwLock<DataPrices>,
     submitted: SubmittedQueries,
     running: Registry,
     shadow: Arc<Shadow>,
@@ -71,7 +69,7 @@ impl Pipeline {
         let shadow = Shadow::new(shadow, engines.clone(), admission.clone(), shadow_log, predictor.clone());
         let administrators = config.administrators;
         administrators.replace(named);
-        let runner = Runner::new(engines, predictor.clone(), admission, config.hold, escalation);
+        let runner = Runner::new(engines, predictor.clone(), admission, config.hold, escalation, data_prices);
         Self {
             planner,
             runner,
@@ -80,7 +78,6 @@ impl Pipeline {
             policies: Policies::new(profiles),
             predictor,
             timeout: RwLock::new(timeout),
-            data_prices: RwLock::new(data_prices),
             submitted,
             running: Registry::default(),
             shadow,
@@ -94,16 +91,15 @@ impl Pipeline {
     /// Takes on new settings, already checked, for whoever comes from now on.
     pub fn configure(&self, live: LiveConfig) {
         self.policies.replace(live.profiles);
-        self.runner.configure(live.admission, live.escalation);
+        self.runner.configure(live.admission, live.escalation, live.data_prices);
         self.shadow.configure(live.shadow);
         *self.timeout.write() = live.timeout;
-        *self.data_prices.write() = live.data_prices;
         self.administrators.replace(live.administrators);
     }
 
     /// What every engine is now, for `system.engines`.
     pub fn engine_facts(&self) -> Vec<EngineFacts> {
-        self.runner.engines.iter().map(|engine| self.facts(engine)).collect()
+        self.runner.engines.iter().map(|engine| self.runner.facts(engine.as_ref())).collect()
     }
 
     /// Whether the profile that these settings ask for may send what changes something to
@@ -116,21 +112,15 @@ impl Pipeline {
         }
     }
 
-    /// What the log says every profile has spent on a day (since the epoch, in UTC), by all routers.
-    pub fn learn_spending(&self, day: u64, spent: impl IntoIterator<Item = (String, f64)>) {
-        self.policies.learn(day, spent);
+    /// What the log says every profile has spent on a day (since the epoch, in UTC), by all routers. It has
+    /// all that was recorded here before `recorded`, where that's known.
+    pub fn learn_spending(&self, day: u64, spent: impl IntoIterator<Item = (String, f64)>, recorded: Option<Instant>) {
+        self.policies.learn(day, spent, recorded);
     }
 
-    fn facts(&self, engine: &Arc<dyn Engine>) -> EngineFacts {
-        let facts = engine.facts();
-        let queued = facts.queued.saturating_add(self.runner.admission.waiting(engine.id()));
-        let pricing = self.data_prices.read().on(facts.pricing);
-        let machines = Machines { count: engine.machines(), others_running: engine.others_running() };
-        let pricing = match self.runner.admission.utilisation(engine.id(), machines) {
-            Some(measured) => pricing.with_utilisation(measured),
-            None => pricing,
-        };
-        EngineFacts { queued, pricing, ..facts }
+    /// What moving data costs, as the settings say now.
+    pub fn data_prices(&self) -> DataPrices {
+        self.runner.data_prices()
     }
 
     /// Planned queries whose plan was remembered, and the others.
@@ -170,11 +160,11 @@ impl Pipeline {
         finished
     }
 
-    /// Forgets submitted queries whose tickets have expired, and looks how busy the engines' machines are,
-    /// which nobody may have asked for; called now and then.
-    pub fn expire(&self) {
+    /// Forgets submitted queries whose tickets have expired, and looks at the engines, after which nobody
+    /// may have asked; called every second or so.
+    pub fn look_around(&self) {
         self.submitted.expire();
-        self.engine_facts();
+        self.runner.look();
     }
 
     /// Brings the quarantine in line with the log's database: what others found, what was lifted.
@@ -212,10 +202,29 @@ impl Pipeline {
         }
     }
 
+    /// The decision on a query that is going to run, and what is set aside for it.
+    async fn decide_and_charge(
+        &self,
+        query_id: QueryId,
+        query: &PlannedQuery,
+        request: &Request,
+        profile: &Arc<Profile>,
+    ) -> (Decision, Option<Charge>) {
+        loop {
+            let policy = self.policies.policy(profile, &request.settings);
+            let decision = self.decide(query_id, query, request, &policy).await;
+            let Some(usd) = decision.chosen().map(|chosen| chosen.numbers.usd) else { return (decision, None) };
+            // None: others have used the budget up since, so that another policy holds.
+            if let Some(charge) = self.policies.charge(&policy, usd) {
+                return (decision, Some(charge));
+            }
+        }
+    }
+
     /// The decision on a query, waiting a little for engines that are being restarted when they
     /// alone could run it.
-    pub(crate) async fn decide(&self, query_id: QueryId, query: &PlannedQuery, request: &Request, profile: &Arc<Profile>) -> Decision {
-        let decision = self.candidates(query_id, query, &request.settings, profile);
+    pub(crate) async fn decide(&self, query_id: QueryId, query: &PlannedQuery, request: &Request, policy: &Policy) -> Decision {
+        let decision = self.candidates(query_id, query, &request.settings, policy);
         let recovering: Vec<EngineId> = decision
             .candidates
             .iter()
@@ -223,22 +232,26 @@ impl Pipeline {
             .map(|c| c.engine.clone())
             .collect();
         if decision.chosen().is_none() && wait_for_any(&self.runner.engines, &recovering, request.deadline).await {
-            return self.candidates(query_id, query, &request.settings, profile);
+            return self.candidates(query_id, query, &request.settings, policy);
         }
         decision
     }
 
-    fn candidates(&self, query_id: QueryId, query: &PlannedQuery, settings: &Session, profile: &Arc<Profile>) -> Decision {
+    fn candidates(&self, query_id: QueryId, query: &PlannedQuery, settings: &Session, policy: &Policy) -> Decision {
         let refusal = |engine: &Arc<dyn Engine>| engine.eligible(query).err().or_else(|| self.shadow.refusal(query, engine.id()));
-        let contenders: Vec<Contender> =
-            self.runner.engines.iter().map(|engine| Contender { facts: self.facts(engine), refusal: refusal(engine) }).collect();
+        let contenders: Vec<Contender> = self
+            .runner
+            .engines
+            .iter()
+            .map(|engine| Contender { facts: self.runner.facts(engine.as_ref()), refusal: refusal(engine) })
+            .collect();
         route(&RouteInput {
             features: &query.features,
             fingerprint: Some(query.fingerprint),
             query_id,
             principal: &settings.principal,
             contenders: &contenders,
-            policy: &self.policies.policy(profile, settings),
+            policy,
             predictor: &self.predictor,
         })
     }
@@ -270,7 +283,9 @@ impl Pipeline {
                         Statement::Write(_) => Tries::Once,
                         _ => Tries::UntilAnswered,
                     };
-                    let run = self.runner.run(planned, decision, &execution, &mut token, tries).await;
+                    // Of what only Databricks understands nothing is known to learn from.
+                    let learns = matches!(query.statement, Statement::Query(_));
+                    let run = self.runner.run(planned, decision, &execution, &mut token, tries, learns).await;
                     let renewed = match &run {
                         Err(error) => self.replanned(query_id, query, planned, error).await,
                         Ok(_) => None,
@@ -278,22 +293,16 @@ impl Pipeline {
                     let (mut started, planned, decision) = match (&renewed, run) {
                         (Some((planned, decision)), Err(error)) => {
                             token.replanned(&error, &planned.features, decision);
-                            (self.runner.run(planned, decision, &execution, &mut token, tries).await?, planned, decision)
+                            (self.runner.run(planned, decision, &execution, &mut token, tries, learns).await?, planned, decision)
                         }
                         (_, run) => (run?, planned, decision),
                     };
                     if tries == Tries::Once {
                         started = self.complete_write(started).await?;
                     }
-                    self.charge(decision, &started.facts.id);
                     let observed = self.shadow.observe(planned, decision, &started.facts.id, &execution);
-                    let lesson = match &query.statement {
-                        Statement::Query(_) => {
-                            Lesson::of(&self.predictor, planned, started.facts.clone(), started.took, started.findings.clone())
-                        }
-                        // Of what only Databricks understands nothing is known to learn from.
-                        _ => None,
-                    };
+                    let lesson = Lesson::of(&self.predictor, planned, started.facts.clone(), started.took, started.findings.clone());
+                    let lesson = lesson.filter(|_| learns);
                     Ok(Some((started, observed, lesson)))
                 }
                 (Statement::SetSession { assignments, .. }, _) => {
@@ -388,13 +397,21 @@ impl QueryService for Pipeline {
         let deciding = Instant::now();
         let query = planned_of(&planned.statement).cloned();
         let span = trace::decide(token.span());
-        let decision = match &query {
-            Some(query) => Some(self.decide(query_id, query, &request, &profile).instrument(span.clone()).await),
-            None => None,
+        let runs = matches!(planned.statement, Statement::Query(_) | Statement::PassThrough(_) | Statement::Write(_));
+        let (decision, charge) = match &query {
+            Some(query) if runs => {
+                let (decision, charge) = self.decide_and_charge(query_id, query, &request, &profile).instrument(span.clone()).await;
+                (Some(decision), charge)
+            }
+            Some(query) => {
+                let policy = self.policies.policy(&profile, &request.settings);
+                (Some(self.decide(query_id, query, &request, &policy).instrument(span.clone()).await), None)
+            }
+            None => (None, None),
         };
         trace::decided(&span, decision.as_ref());
         drop(span);
-        let token = token.planned(PlanSummary {
+        let mut token = token.planned(PlanSummary {
             statement_kind: planned.statement.kind().as_str(),
             fingerprint: query.as_ref().map(|q| q.fingerprint),
             features: query.as_ref().map(|q| q.features.clone()).unwrap_or_default(),
@@ -407,9 +424,9 @@ impl QueryService for Pipeline {
             let kind = planned.statement.kind().as_str();
             self.watchers.publish(query_id, &request.text, kind, Some(query.fingerprint), &request.settings, decision);
         }
-        let runs = matches!(planned.statement, Statement::Query(_) | Statement::PassThrough(_) | Statement::Write(_));
+        token.charged(charge);
         if let Some(error) = decision.as_ref().filter(|_| runs).and_then(refused) {
-            token.fail(&error);
+            token.refuse(&error);
             return Err(error);
         }
         let submitted = describe(query_id, &planned.statement, decision.as_ref().filter(|_| runs));
@@ -448,7 +465,7 @@ impl QueryService for Pipeline {
                     "this statement was run already and isn't run twice; execute it again if that's what is wanted",
                 ));
             }
-            None => self.replay_token(&query),
+            None => self.replay_token(&query)?,
         };
         self.start(execution_id, query_id, &query, token, deadline).await
     }
@@ -494,9 +511,10 @@ impl QueryService for Pipeline {
         self.check_open()?;
         let planned = self.plan(request).instrument(trace::prepare(request.traceparent.as_deref())).await?;
         let profile = self.policies.profile(&request.settings)?;
+        let policy = self.policies.policy(&profile, &request.settings);
         let query = planned_of(&planned.statement).cloned();
         let deciding = Instant::now();
-        let decision = query.as_ref().map(|query| self.candidates(QueryId::generate(), query, &request.settings, &profile));
+        let decision = query.as_ref().map(|query| self.candidates(QueryId::generate(), query, &request.settings, &policy));
         Ok(Routed {
             statement_kind: planned.statement.kind().as_str(),
             schema: planned.statement.schema(),
@@ -538,19 +556,11 @@ impl Pipeline {
         Ok(started)
     }
 
-    /// The query has begun on `engine`: its profile pays.
-    fn charge(&self, decision: &Decision, engine: &EngineId) {
-        let predicted = decision.candidates.iter().find(|c| c.engine == *engine).map_or(0.0, |c| c.numbers.usd);
-        if let Some(profile) = &decision.profile {
-            self.policies.charge(profile, predicted);
-        }
-    }
-
-    /// A record of its own for a ticket that is fetched again.
-    fn replay_token(&self, query: &SubmittedQuery) -> (QueryId, QueryToken<Planned>) {
+    /// A record of its own for a ticket that is fetched again, if its profile has something left for it.
+    fn replay_token(&self, query: &SubmittedQuery) -> Result<(QueryId, QueryToken<Planned>)> {
         let planned = query.planned();
         let query_id = QueryId::generate();
-        let token = QueryToken::receive(
+        let mut token = QueryToken::receive(
             &self.recorder,
             query_id,
             &query.text,
@@ -567,7 +577,17 @@ impl Pipeline {
             decide_us: 0,
             decision: query.decision.clone(),
         });
-        (query_id, token)
+        if let Some((decision, chosen)) = query.decision.as_ref().and_then(|d| Some((d, d.chosen()?))) {
+            let profile = decision.profile.as_deref().unwrap_or(DEFAULT_PROFILE);
+            match self.policies.charge_again(profile, &chosen.engine, &query.settings, chosen.numbers.usd) {
+                Ok(charge) => token.charged(charge),
+                Err(error) => {
+                    token.refuse(&error);
+                    return Err(error);
+                }
+            }
+        }
+        Ok((query_id, token))
     }
 }
 

@@ -70,6 +70,7 @@ fn engine(number: u64) -> Contender {
         running: number as u32,
         queued: 0,
         cores: 2 << (number % 3),
+        cores_total: 2 << (number % 3),
         overhead_ms: 2.0,
         scan_bytes_per_second_per_core: 4e8,
         pricing,

@@ -25,6 +25,7 @@ fn facts(id: &str, overhead_ms: f64, rate: f64) -> EngineFacts {
         running: 0,
         queued: 0,
         cores: 2,
+        cores_total: 2,
         overhead_ms,
         scan_bytes_per_second_per_core: rate,
         pricing: Pricing::hourly(0.2),

@@ -3,10 +3,10 @@
 //! is read from it, other routers' queries included. What was kept is never overwritten unread.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flightpath_pipeline::Pipeline;
-use flightpath_querylog::{KeptModel, MODEL_BYTES_MAX, ModelStore, Store};
+use flightpath_querylog::{KeptModel, MODEL_BYTES_MAX, ModelStore, Recorder, Store};
 use flightpath_router::{Predictor, PredictorSnapshot, Restored};
 use flightpath_types::{Error, Result};
 use tokio::sync::Mutex;
@@ -25,6 +25,8 @@ const SAVES_NAMED: usize = 64;
 /// Saves without an answer that are remembered until one has an answer.
 const UNANSWERED_MAX: usize = 2;
 const DAY_MS: i64 = 86_400_000;
+/// Longest wait for the log to have what this router recorded.
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 
 /// The predictor and where it is kept. What an earlier run, or another router, has learned is read before
 /// anything is written: a database that was down at the start must not lose it.
@@ -172,12 +174,12 @@ fn encode(predictor: &Predictor, saves: Vec<u64>) -> Result<(Vec<u8>, PredictorS
 }
 
 /// Saves what was learned, and reads what was spent, now and then.
-pub(crate) async fn keep(learned: Arc<Learned>, store: Arc<dyn Store>, pipeline: Arc<Pipeline>) {
+pub(crate) async fn keep(learned: Arc<Learned>, store: Arc<dyn Store>, recorder: Recorder, pipeline: Arc<Pipeline>) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        if let Err(error) = read_spending(&store, &pipeline).await {
+        if let Err(error) = read_spending(&store, &recorder, &pipeline).await {
             tracing::debug!(%error, "what was spent today can't be read");
         }
         if let Err(error) = learned.save().await {
@@ -186,11 +188,13 @@ pub(crate) async fn keep(learned: Arc<Learned>, store: Arc<dyn Store>, pipeline:
     }
 }
 
-pub(crate) async fn read_spending(store: &Arc<dyn Store>, pipeline: &Pipeline) -> Result<()> {
+pub(crate) async fn read_spending(store: &Arc<dyn Store>, recorder: &Recorder, pipeline: &Pipeline) -> Result<()> {
+    let recorded = Instant::now();
+    let caught_up = recorder.flush(CATCH_UP_MAX).await;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
     let day = now_ms / DAY_MS;
     let spent = store.spending(day).await?;
-    pipeline.learn_spending(u64::try_from(day).unwrap_or(0), spent);
+    pipeline.learn_spending(u64::try_from(day).unwrap_or(0), spent, caught_up.then_some(recorded));
     Ok(())
 }
 

@@ -138,7 +138,12 @@ impl OfflineRouter {
             state: EngineState::Ready,
             memory_bytes_max: u64::MAX,
             cores: size.cores(),
+            cores_total: size.cores(),
             overhead_ms: WARM_MS,
+            // It has the whole warehouse.
+            slots: 1,
+            running: 0,
+            queued: 0,
             pricing: Pricing { compute, ..Pricing::default() },
             ..contenders.first()?.facts.clone()
         };

@@ -10,10 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flightpath_engine_databricks::{DatabricksEngine, PastRun};
+use flightpath_pipeline::Pipeline;
 use flightpath_querylog::{Cost, Store, Unreconciled};
 use flightpath_router::marginal_usd;
-use flightpath_types::{ComputePrice, QueryId, Result};
+use flightpath_types::{ComputePrice, EngineFacts, QueryId, Result};
 use tokio::time::MissedTickBehavior;
+
+use crate::compose::Parts;
 
 /// Older queries are left as they are.
 const LOOK_BACK: Duration = Duration::from_secs(24 * 3600);
@@ -35,6 +38,8 @@ const MISSED_AFTER_MS: i64 = 600_000;
 pub(crate) struct Reconciler {
     engine: Arc<DatabricksEngine>,
     store: Arc<dyn Store>,
+    /// For what moving data costs now.
+    pipeline: Arc<Pipeline>,
     every: Duration,
     /// Looks in vain, for queries that are still looked for.
     misses: HashMap<QueryId, u32>,
@@ -43,13 +48,14 @@ pub(crate) struct Reconciler {
 
 impl Reconciler {
     /// `None` where there is nothing to ask, or nothing to ask with.
-    pub fn new(engine: Option<Arc<DatabricksEngine>>, store: Arc<dyn Store>, every: Option<Duration>) -> Option<Self> {
-        let (engine, every) = (engine?, every?);
+    pub fn new(parts: &Parts, every: Option<Duration>) -> Option<Self> {
+        let (engine, every) = (parts.databricks.clone()?, every?);
         if !engine.is_watched() {
             tracing::info!("costs aren't checked against the warehouse's history: set databricks.monitor_token to have that");
             return None;
         }
-        Some(Self { engine, store, every, misses: HashMap::new(), span_ms: SPAN_MAX_MS })
+        let (store, pipeline) = (parts.store.clone(), parts.pipeline.clone());
+        Some(Self { engine, store, pipeline, every, misses: HashMap::new(), span_ms: SPAN_MAX_MS })
     }
 
     /// Runs until it's dropped.
@@ -127,7 +133,8 @@ impl Reconciler {
             let named = || by_statement.get(query.statement_id.as_deref()?);
             if let Some(run) = by_query.get(&query.query_id).or_else(named) {
                 let facts = self.engine.priced(Some(run));
-                let usd = marginal_usd(run.run_ms, 0, query.result_bytes, &facts);
+                let facts = EngineFacts { pricing: self.pipeline.data_prices().on(facts.pricing), ..facts };
+                let usd = marginal_usd(run.run_ms, query.scan_bytes, query.result_bytes, &facts);
                 costs.push(Cost { query_id: query.query_id, usd: Some(usd), warehouse_ms: Some(run.run_ms) });
                 continue;
             }

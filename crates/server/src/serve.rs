@@ -20,8 +20,8 @@ use crate::reconcile::Reconciler;
 use crate::reload::{Live, Load};
 use crate::settings::Settings;
 
-/// How often expired tickets are forgotten.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
+/// How often expired tickets are forgotten and engines looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the quarantine's table is read.
 const QUARANTINE_INTERVAL: Duration = Duration::from_secs(3);
 /// How long the log may take to be written at shutdown; the rest stays in the spool.
@@ -74,13 +74,13 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     let neighbours = Neighbours { routes, open_paths: flightpath_api::OPEN_PATHS.to_vec() };
     let ended = stop.clone().cancelled_owned();
     let door = tokio::spawn(flightpath_flight::serve_with(listener, parts.pipeline.clone(), neighbours, config, ended));
-    let sweeper = tokio::spawn(forget_expired(parts.pipeline.clone()));
+    let sweeper = tokio::spawn(look_around(parts.pipeline.clone()));
     let quarantine = tokio::spawn(keep_quarantine(parts.pipeline.clone()));
     let reload = tokio::spawn(live.on_signal(hangup, load, settings.clone()));
     // Workers stay known while queries drain: it ends with everything else.
     let taking_in = take_workers_in(workers, &parts)?;
-    let learning = tokio::spawn(learned::keep(parts.learned.clone(), parts.store.clone(), parts.pipeline.clone()));
-    let reconciler = Reconciler::new(parts.databricks.clone(), parts.store.clone(), settings.databricks.reconcile_interval);
+    let learning = tokio::spawn(learned::keep(parts.learned.clone(), parts.store.clone(), parts.recorder.clone(), parts.pipeline.clone()));
+    let reconciler = Reconciler::new(&parts, settings.databricks.reconcile_interval);
     let reconciling = reconciler.map(|reconciler| tokio::spawn(reconciler.keep()));
     println!("listening on grpc{}://{address}", if tls.is_some() { "+tls" } else { "" });
 
@@ -145,11 +145,11 @@ async fn shut_down(parts: Parts) {
     tracing::info!("stopped");
 }
 
-async fn forget_expired(pipeline: Arc<Pipeline>) {
-    let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
+async fn look_around(pipeline: Arc<Pipeline>) {
+    let mut interval = tokio::time::interval(LOOK_INTERVAL);
     loop {
         interval.tick().await;
-        pipeline.expire();
+        pipeline.look_around();
     }
 }
 

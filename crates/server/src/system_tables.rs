@@ -20,6 +20,7 @@ use flightpath_pipeline::Administrators;
 use flightpath_querylog::{HistoryFilter, RecordParts, Recorder, Store};
 use flightpath_types::{EngineState, Error, Principal, QueryId, QueryRecord, Result};
 use futures::StreamExt;
+use pages::pages;
 use savings::Savings;
 use shadow::ShadowRuns;
 
@@ -182,7 +183,7 @@ impl SystemTable for Queries {
         };
         let filter = records::filter(&wanted.conditions, &schema);
         let asked = records::Asked { filter, oldest_first: wanted.oldest_first, parts };
-        records::read(self.log.clone(), principal, asked).map(move |page| self.batch_of(&page?)).boxed()
+        pages(self.log.clone(), &principal, asked).map(move |page| self.batch_of(&page?)).boxed()
     }
 }
 
@@ -287,7 +288,7 @@ impl SystemTable for Decisions {
         let filter = HistoryFilter { query_id: filter.query_id, ..HistoryFilter::default() };
         let parts = RecordParts { text: false, features: false, decision: true };
         let asked = records::Asked { filter, oldest_first: false, parts };
-        records::read(self.log.clone(), principal, asked).map(move |page| self.batch_of(&page?)).boxed()
+        pages(self.log.clone(), &principal, asked).map(move |page| self.batch_of(&page?)).boxed()
     }
 }
 

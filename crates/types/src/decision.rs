@@ -83,7 +83,11 @@ pub struct EngineFacts {
     /// Queries that wait for a place, there or here.
     #[serde(default)]
     pub queued: u32,
+    /// Of the machine that one query runs on; of the smallest where it may be one of several.
     pub cores: u32,
+    /// Of all machines that take queries now: what runs there shares these.
+    #[serde(default)]
+    pub cores_total: u32,
     /// Fixed time of a query that does nothing on an engine that is up and free, in milliseconds.
     pub overhead_ms: f64,
     /// Bytes of Parquet scanned per second and core, a prior.

@@ -118,9 +118,19 @@ pub struct CandidateRecord {
 }
 
 impl QueryRecord {
-    /// What was predicted for the engine that was chosen.
+    /// What was predicted for the engine that answered, or was tried last; for the chosen one as long as
+    /// none was tried.
     pub fn predicted(&self) -> Option<&CandidateNumbers> {
-        self.decision.as_ref()?.chosen().map(|c| &c.numbers)
+        let decision = self.decision.as_ref()?;
+        let ran = self.engine.as_deref().and_then(|engine| decision.candidates.iter().find(|c| c.engine.as_str() == engine));
+        ran.or_else(|| decision.chosen()).map(|c| &c.numbers)
+    }
+
+    /// US dollars that its profile pays: what it cost or, where that isn't known, was predicted to; `None`
+    /// where no engine was given it.
+    pub fn spent_usd(&self) -> Option<f64> {
+        self.engine.as_ref()?;
+        self.usd_actual.or_else(|| self.predicted().map(|numbers| numbers.usd))
     }
 
     /// What was predicted for another engine, if it could have run the query or was left out by

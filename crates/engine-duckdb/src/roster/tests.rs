@@ -191,7 +191,7 @@ fn load_of_other_routers_counts_and_totals_are_those_of_the_ready() {
     let attempt = roster.begin(&need("t"), now).unwrap();
     assert_eq!(attempt.member().name, "b", "a has the table, and others' work");
     let totals = roster.totals(now).unwrap();
-    assert_eq!(totals, Totals { slots: 16, running: 8, cores_min: 2, memory_bytes_min: 1 << 30, memory_bytes: 2 << 30 });
+    assert_eq!(totals, Totals { slots: 16, running: 8, cores_min: 2, cores: 6, memory_bytes_min: 1 << 30, memory_bytes: 2 << 30 });
     let facts = roster.facts(now);
     assert_eq!((facts[0].name.as_str(), facts[0].running, facts[0].cached_tables), ("a", 7, 1));
     // What it told of may have ended since: that's nobody else's.

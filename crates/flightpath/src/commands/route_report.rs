@@ -342,14 +342,19 @@ fn totals(rows: &[Row], assumed: Option<&str>) -> String {
     let sum = |get: fn(&(Numbers, Numbers)) -> f64| both.iter().map(get).sum::<f64>();
     let (usd, databricks_usd) = (sum(|(chosen, _)| chosen.usd), sum(|(_, databricks)| databricks.usd));
     let (ms, databricks_ms) = (sum(|(chosen, _)| chosen.ms), sum(|(_, databricks)| databricks.ms));
-    let where_run = assumed
-        .map_or_else(|| "all on Databricks".into(), |size| format!("all on a warm {size} warehouse (assumed, alone with each query)"));
+    let where_run = match assumed {
+        Some(size) if usd > 0.0 => {
+            format!("all on a warm {size} warehouse (assumed, alone with each query), {:.1} times as much", databricks_usd / usd)
+        }
+        Some(size) => format!("all on a warm {size} warehouse (assumed, alone with each query)"),
+        // No ratio: one after the other they'd share a start and an idle time.
+        None => "if each were alone on Databricks as it is now, with a start and an idle time of its own where it sleeps".into(),
+    };
     lines.push(format!(
-        "of {} that have both predictions: ${usd:.6} and {:.1} s as routed; ${databricks_usd:.6} and {:.1} s {where_run}{}",
+        "of {} that have both predictions: ${usd:.6} and {:.1} s as routed; ${databricks_usd:.6} and {:.1} s {where_run}",
         both.len(),
         ms / 1e3,
         databricks_ms / 1e3,
-        if usd > 0.0 { format!(", {:.1} times as much", databricks_usd / usd) } else { String::new() }
     ));
     lines.join("\n")
 }

@@ -12,7 +12,8 @@ use tracing::Instrument;
 use super::Runner;
 use super::hold::Held;
 use crate::admission::{Capacity, Demand, Permit};
-use crate::learn::Lesson;
+use crate::learn::{CutShort, Lesson};
+use crate::lifecycle::QueueClock;
 use crate::trace;
 
 /// A query under which an engine died this often isn't given to it again: it may be the cause.
@@ -26,6 +27,8 @@ pub(super) struct Attempts<'a> {
     /// Times it died while it ran this query, which may be the query's own doing.
     deaths: u32,
     may_retry: bool,
+    /// Whether its runs teach the predictor.
+    learns: bool,
 }
 
 /// The beginning of an answer.
@@ -49,8 +52,8 @@ pub(super) struct Failed {
 }
 
 impl<'a> Attempts<'a> {
-    pub fn new(engine: &'a Arc<dyn Engine>, numbers: &CandidateNumbers, limit: Option<Duration>) -> Self {
-        Self { engine, memory_bytes: numbers.memory_bytes, limit, deaths: 0, may_retry: true }
+    pub fn new(engine: &'a Arc<dyn Engine>, numbers: &CandidateNumbers, limit: Option<Duration>, learns: bool) -> Self {
+        Self { engine, memory_bytes: numbers.memory_bytes, limit, deaths: 0, may_retry: true, learns }
     }
 
     pub fn without_limit(self) -> Self {
@@ -68,15 +71,15 @@ impl<'a> Attempts<'a> {
         query: &Arc<PlannedQuery>,
         execution: &Execution,
         others: bool,
-        queued: &mut Duration,
+        queued: &QueueClock,
     ) -> Result<Answer, Failed> {
-        let arrived = Instant::now();
-        let facts = self.engine.facts();
+        let facts = runner.facts(self.engine.as_ref());
         let capacity = Capacity::of(self.engine.as_ref(), &facts);
         let demand = Demand { principal: &execution.principal, memory_bytes: self.memory_bytes };
         let admitting = runner.admission.admit(self.engine.id(), capacity, demand, execution.deadline);
+        let waiting = queued.begin();
         let admitted = admitting.instrument(trace::queue(self.engine.id())).await;
-        *queued += arrived.elapsed();
+        drop(waiting);
         let permit = match admitted {
             Ok(permit) => permit,
             Err(error) => {
@@ -88,6 +91,9 @@ impl<'a> Attempts<'a> {
         let mut reached = false;
         let span = trace::execute(self.engine.id());
         let findings = Arc::<Findings>::default();
+        let learns = self.learns;
+        let lesson = |facts, begun| Lesson::of(&runner.predictor, query, facts, begun, findings.clone()).filter(|_| learns);
+        let cut_short = CutShort::new(lesson(facts.clone(), Duration::ZERO), execution.deadline);
         let execution = Execution { findings: findings.clone(), ..trace::carried_by(&span, execution) };
         let run = async {
             let stream = self.engine.execute(query.clone(), execution).await?;
@@ -109,6 +115,9 @@ impl<'a> Attempts<'a> {
                 }
             }
         };
+        if !matches!(&outcome, Some(Err(error)) if error.kind() == ErrorKind::DeadlineExceeded) {
+            cut_short.over();
+        }
         trace::executed(&span, outcome.as_ref());
         drop(span);
         match outcome {
@@ -120,13 +129,13 @@ impl<'a> Attempts<'a> {
                 self.may_retry = error.kind() == ErrorKind::Unavailable && self.deaths < DEATHS_MAX && !self.engine.is_metered();
                 // With a class it is something else that ran out: places in a worker's queue, files.
                 let out_of_memory = error.kind() == ErrorKind::ResourceExhausted && error.class().is_none();
-                if out_of_memory && let Some(lesson) = Lesson::of(&runner.predictor, query, facts, begun.elapsed(), findings) {
+                if out_of_memory && let Some(lesson) = lesson(facts, begun.elapsed()) {
                     lesson.out_of_memory();
                 }
                 Err(Failed { error, out_of_memory, too_slow: false })
             }
             None => {
-                if let Some(lesson) = Lesson::of(&runner.predictor, query, facts, begun.elapsed(), findings) {
+                if let Some(lesson) = lesson(facts, begun.elapsed()) {
                     lesson.too_slow();
                 }
                 // If nobody else answers either, it gets all the time it needs.

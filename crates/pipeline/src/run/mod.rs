@@ -18,8 +18,10 @@ use flightpath_router::{ESCALATE_FACTOR, ESCALATE_MS_MIN, Predictor};
 use flightpath_types::{Decision, EngineFacts, EngineId, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 
-use crate::admission::{Admission, AdmissionConfig, Permit};
+use crate::admission::{Admission, AdmissionConfig, Capacity, Permit};
+use crate::config::DataPrices;
 use crate::lifecycle::{Planned, QueryToken, micros};
+use crate::usage::Machines;
 use attempt::{Answer, Attempts, Failed};
 pub use hold::HoldConfig;
 use hold::Holds;
@@ -92,6 +94,7 @@ pub(crate) struct Runner {
     holds: Holds,
     predictor: Arc<Predictor>,
     escalation: RwLock<EscalationConfig>,
+    prices: RwLock<DataPrices>,
     /// What may yet move for being slow.
     escalations: Mutex<RetryBudget>,
 }
@@ -103,16 +106,46 @@ impl Runner {
         admission: Arc<Admission>,
         hold: HoldConfig,
         escalation: EscalationConfig,
+        prices: DataPrices,
     ) -> Self {
         let escalations = Mutex::new(RetryBudget::new(escalation.rates(), Instant::now()));
-        Self { engines, admission, holds: Holds::new(hold), predictor, escalation: RwLock::new(escalation), escalations }
+        let (holds, escalation, prices) = (Holds::new(hold), RwLock::new(escalation), RwLock::new(prices));
+        Self { engines, admission, holds, predictor, escalation, prices, escalations }
     }
 
-    /// New limits, for whoever comes from now on.
-    pub fn configure(&self, admission: AdmissionConfig, escalation: EscalationConfig) {
+    /// New limits and prices, for whoever comes from now on.
+    pub fn configure(&self, admission: AdmissionConfig, escalation: EscalationConfig, prices: DataPrices) {
         self.admission.configure(admission);
+        *self.prices.write() = prices;
         self.escalations.lock().configure(escalation.rates());
         *self.escalation.write() = escalation;
+    }
+
+    /// An engine as it is now, with who waits for it here and what it costs: predictions and bills are
+    /// both made of this.
+    pub fn facts(&self, engine: &dyn Engine) -> EngineFacts {
+        let facts = engine.facts();
+        let queued = facts.queued.saturating_add(self.admission.waiting(engine.id()));
+        let pricing = self.prices.read().on(facts.pricing);
+        let machines = Machines { count: engine.machines(), others_running: engine.others_running() };
+        let pricing = match self.admission.utilisation(engine.id(), machines) {
+            Some(measured) => pricing.with_utilisation(measured),
+            None => pricing,
+        };
+        EngineFacts { queued, pricing, ..facts }
+    }
+
+    pub fn data_prices(&self) -> DataPrices {
+        *self.prices.read()
+    }
+
+    /// Looks at every engine as it is now: how busy its machines are, and whether it has room for somebody
+    /// who waits, which it may have got without a query's coming or going.
+    pub fn look(&self) {
+        for engine in &self.engines {
+            let facts = self.facts(engine.as_ref());
+            self.admission.resize(engine.id(), Capacity::of(engine.as_ref(), &facts));
+        }
     }
 
     pub async fn run(
@@ -122,11 +155,11 @@ impl Runner {
         execution: &Execution,
         token: &mut QueryToken<Planned>,
         tries: Tries,
+        learns: bool,
     ) -> Result<Started> {
         let begun = Instant::now();
         self.escalations.lock().first_try();
-        let mut queued = Duration::ZERO;
-        let mut candidates = self.candidates(decision, tries);
+        let mut candidates = self.candidates(decision, tries, learns);
         let mut failure = Error::not_eligible(decision.refusals_text());
         let rounds = if tries == Tries::Once { 1 } else { ROUNDS_MAX };
         for round in 0..rounds {
@@ -144,10 +177,9 @@ impl Runner {
                 let candidate = &mut candidates[position];
                 let engine = candidate.engine.id().clone();
                 token.trying(&engine);
-                let failed = match candidate.try_once(self, query, execution, others, &mut queued).await {
+                let failed = match candidate.try_once(self, query, execution, others, token.queue_clock()).await {
                     Ok(Answer { held, permit, facts, took, findings }) => {
-                        token.queued(micros(queued));
-                        let waited_us = micros(begun.elapsed().saturating_sub(queued));
+                        let waited_us = micros(begun.elapsed()).saturating_sub(token.queue_clock().micros());
                         return Ok(Started { first: held.first, rest: held.rest, permit, facts, waited_us, took, findings });
                     }
                     Err(failed) => failed,
@@ -171,12 +203,17 @@ impl Runner {
         Err(failure)
     }
 
-    fn candidates(&self, decision: &Decision, tries: Tries) -> Vec<Attempts<'_>> {
+    fn candidates(&self, decision: &Decision, tries: Tries, learns: bool) -> Vec<Attempts<'_>> {
         let escalation = *self.escalation.read();
         let known = |id: &EngineId| self.engines.iter().find(|engine| engine.id() == id);
         let ranked = decision
             .ranked()
-            .filter_map(|c| known(&c.engine).map(|engine| Attempts::new(engine, &c.numbers, escalation.limit(c.numbers.latency_p95_ms))));
+            // The clock begins with the slot.
+            .filter_map(|c| {
+                let run_p95_ms = c.numbers.latency_p95_ms - c.numbers.wait_ms;
+                let limit = escalation.limit(if run_p95_ms < 0.0 { 0.0 } else { run_p95_ms });
+                known(&c.engine).map(|engine| Attempts::new(engine, &c.numbers, limit, learns))
+            });
         match tries {
             Tries::UntilAnswered => ranked.collect(),
             Tries::Once => ranked.take(1).map(Attempts::without_limit).collect(),

@@ -91,7 +91,7 @@ async fn run_with_share(engines: Vec<Arc<dyn Engine>>, share: f64) -> Ran {
     let hold = HoldConfig { bytes_max: 30_000, total_bytes_max: 1 << 20 };
     let escalation = EscalationConfig { factor: 3.0, after_min: LIMIT, share };
     let admission = Arc::new(Admission::new(engines.iter().map(|engine| engine.id().clone()), AdmissionConfig::default()));
-    let runner = Runner::new(engines, Arc::default(), admission, hold, escalation);
+    let runner = Runner::new(engines, Arc::default(), admission, hold, escalation, DataPrices::default());
     let token = QueryToken::receive(&recorder, execution.query_id, "SELECT n", "s", &query.session, None);
     let mut token = token.planned(PlanSummary {
         statement_kind: "query",
@@ -102,7 +102,7 @@ async fn run_with_share(engines: Vec<Arc<dyn Engine>>, share: f64) -> Ran {
         decide_us: 0,
         decision: None,
     });
-    let started = runner.run(&query, &decision, &execution, &mut token, Tries::UntilAnswered).await;
+    let started = runner.run(&query, &decision, &execution, &mut token, Tries::UntilAnswered, true).await;
     let failovers = token.failovers().to_vec();
     match started {
         Err(error) => Ran { outcome: Err((error.kind(), 0)), engine: None, failovers },

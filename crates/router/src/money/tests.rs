@@ -12,6 +12,7 @@ fn facts(compute: ComputePrice) -> EngineFacts {
         running: 0,
         queued: 0,
         cores: 8,
+        cores_total: 8,
         overhead_ms: 0.0,
         scan_bytes_per_second_per_core: 1e8,
         pricing: Pricing { compute, ..Pricing::default() },

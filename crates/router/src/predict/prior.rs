@@ -71,7 +71,7 @@ pub(crate) fn memory_bytes_limit(features: &Features) -> Option<u64> {
     (!unbounded).then(|| READING_FLOOR_BYTES.saturating_add(read.saturating_mul(READING_FACTOR)))
 }
 
-/// How much slower a query runs beside those that run already: they share the cores.
+/// How much slower a query runs beside those that run already: they share the cores of all machines.
 pub(crate) fn load_factor(facts: &EngineFacts) -> f64 {
-    1.0 + f64::from(facts.running) / f64::from(facts.cores.max(1))
+    1.0 + f64::from(facts.running) / f64::from(facts.cores_total.max(facts.cores).max(1))
 }

@@ -12,6 +12,7 @@ fn facts(engine: &str, shape: &str) -> EngineFacts {
         running: 0,
         queued: 0,
         cores: 2,
+        cores_total: 2,
         overhead_ms: 2.0,
         scan_bytes_per_second_per_core: 2e8,
         pricing: Pricing::hourly(0.2),
@@ -182,6 +183,18 @@ fn a_full_engine_makes_a_query_wait_as_long_as_its_queries_take() {
     let numbers = predictor.predict(shape(1), &features, &engine);
     assert!(close(numbers.wait_ms, 2_000.0, 1.01), "{numbers:?}");
     assert!(numbers.latency_ms > 5_000.0, "two cores for five queries: {numbers:?}");
+}
+
+/// What runs there shares the cores of all machines, not of the one that the query lands on.
+#[test]
+fn many_machines_with_as_much_each_are_as_slow_as_one() {
+    let predictor = Predictor::default();
+    let one = EngineFacts { running: 3, ..facts("duckdb", "2c") };
+    let ten = EngineFacts { running: 30, slots: 40, cores_total: 20, ..one.clone() };
+    let busy = EngineFacts { running: 30, ..one.clone() };
+    let latency = |facts: &EngineFacts| predictor.predict(None, &scan(1 << 30), facts).latency_ms;
+    assert_eq!(latency(&one), latency(&ten));
+    assert!(latency(&busy) > 5.0 * latency(&one));
 }
 
 #[test]

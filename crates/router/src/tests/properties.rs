@@ -66,6 +66,7 @@ fn any_contender(id: &'static str, number: BoxedStrategy<f64>) -> BoxedStrategy<
                 running,
                 queued,
                 cores,
+                cores_total: cores,
                 overhead_ms,
                 scan_bytes_per_second_per_core: rate,
                 pricing,

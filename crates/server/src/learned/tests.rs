@@ -41,6 +41,7 @@ fn duckdb() -> EngineFacts {
         running: 0,
         queued: 0,
         cores: 2,
+        cores_total: 2,
         overhead_ms: 2.0,
         scan_bytes_per_second_per_core: 2e8,
         pricing: Pricing::hourly(0.1),

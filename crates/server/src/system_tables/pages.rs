@@ -1,9 +1,10 @@
-//! What the log's database keeps, read a page after the other.
+//! What the log's database keeps, read a page after the other. Whose rows are shown is decided here, by the
+//! database's filter alone; a query's own conditions only narrow it.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use flightpath_types::{Error, ErrorKind, Result};
+use flightpath_types::{Error, ErrorKind, Principal, Result};
 use futures::Stream;
 
 use super::{CATCH_UP_MAX, LogSource};
@@ -20,6 +21,9 @@ pub(super) trait Paged: Send + Sync + 'static {
 
     /// Columns whose conditions the database applies.
     const NARROWED_BY: &str;
+
+    /// Leaves the rows of this principal alone.
+    fn only(&mut self, principal: String);
 
     /// Of a page that isn't the first.
     fn rows(&self) -> usize;
@@ -46,8 +50,17 @@ enum State {
     Ended,
 }
 
-/// All pages; an error where more rows would have to be gone through than `log.read_rows_max` allows.
-pub(super) fn pages<P: Paged>(log: Arc<LogSource>, paged: P) -> impl Stream<Item = Result<Vec<P::Row>>> + Send {
+/// All pages of what `principal` may see; an error where more rows would have to be gone through than
+/// `log.read_rows_max` allows.
+pub(super) fn pages<P: Paged>(
+    log: Arc<LogSource>,
+    principal: &Principal,
+    mut paged: P,
+) -> impl Stream<Item = Result<Vec<P::Row>>> + Send + use<P> {
+    if let Some(own) = log.administrators.scope(principal) {
+        // Should the query ask for somebody else's, its own condition drops these.
+        paged.only(own.to_string());
+    }
     futures::stream::unfold(Progress { log, paged, after: None, read: 0, state: State::Fresh }, next)
 }
 

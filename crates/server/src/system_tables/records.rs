@@ -1,18 +1,14 @@
 //! The record as `system.queries` and `system.decisions` read it, by what the log's database can find by
-//! itself. Whose records are shown is decided by the database's filter alone;
-//! a query's own conditions only narrow it.
-
-use std::sync::Arc;
+//! itself.
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use flightpath_catalog::{Comparison, SystemCondition, SystemValue};
 use flightpath_querylog::{HistoryFilter, PageKey, PageRequest, QueryHistory, RecordParts};
-use flightpath_types::{EngineId, Fingerprint, Outcome, Principal, QueryId, QueryRecord, Result};
-use futures::Stream;
+use flightpath_types::{EngineId, Fingerprint, Outcome, QueryId, QueryRecord, Result};
 
 use super::LogSource;
-use super::pages::{Paged, pages};
+use super::pages::Paged;
 
 /// With texts, plans or decisions: a text has up to 64 KiB.
 const PAGE: usize = 500;
@@ -27,21 +23,16 @@ pub(super) struct Asked {
     pub parts: RecordParts,
 }
 
-/// What this principal may see of what is asked for, in pages.
-pub(super) fn read(log: Arc<LogSource>, principal: Principal, mut asked: Asked) -> impl Stream<Item = Result<Vec<QueryRecord>>> + Send {
-    if let Some(own) = log.administrators.scope(&principal) {
-        // Should the query ask for somebody else's, its own condition drops these.
-        asked.filter.principal = Some(own.to_string());
-    }
-    pages(log, asked)
-}
-
 #[async_trait]
 impl Paged for Asked {
     type Row = QueryRecord;
     type Key = PageKey;
 
     const NARROWED_BY: &str = "started_at, principal, engine, outcome, fingerprint or query_id";
+
+    fn only(&mut self, principal: String) {
+        self.filter.principal = Some(principal);
+    }
 
     fn rows(&self) -> usize {
         let Self { parts: RecordParts { text, features, decision }, .. } = self;
@@ -117,6 +108,8 @@ pub(super) fn narrow(from: &mut Option<i64>, until: &mut Option<i64>, comparison
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
     use super::*;
