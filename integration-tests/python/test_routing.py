@@ -157,9 +157,9 @@ def test_settings_are_taken_on_without_a_restart_once_they_are_right(server, tpc
 
 
 def test_a_budget_holds_for_many_at_once(server, tpch_dir):
-    dear = "[engines.duckdb]\nusd_per_hour = 1000000\n[engines.datafusion]\nenabled = false\n"
+    dear = "[engines.duckdb]\nusd_per_hour = 1000000\n"
     budget = 30.0
-    one = server("--data", tpch_dir, settings=dear + f"[profiles.poor]\nbudget_usd_per_day = {budget}\n")
+    one = server("--data", tpch_dir, settings=dear + f"[profiles.poor]\nengines = [\"duckdb\"]\nbudget_usd_per_day = {budget}\n")
     least = explain(one, BIG, profile="poor")["duckdb"]["predicted_usd"]
     assert 0 < least < budget
 
