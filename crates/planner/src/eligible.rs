@@ -79,7 +79,8 @@ pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Resu
                         refusal.get_or_insert_with(|| no("a LATERAL subquery over an aggregation without GROUP BY, beside something else"));
                     }
                     if regroups(&lateral.subquery) {
-                        refusal.get_or_insert_with(|| no("a LATERAL subquery that groups, and is correlated by more than columns' equality,"));
+                        refusal
+                            .get_or_insert_with(|| no("a LATERAL subquery that groups, and is correlated by more than columns' equality,"));
                     }
                 }
             }

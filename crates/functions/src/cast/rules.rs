@@ -134,6 +134,8 @@ impl Rule<'_> {
                     }
                     _ => format!("TRY_CAST({text} AS {target})"),
                 };
+                // Nor are the digits of one counted that has an exponent.
+                let attempt = format!("CASE WHEN abs({x}) < CAST('1e{}' AS DOUBLE) THEN {attempt} END", i32::from(*p) - i32::from(*s));
                 let value = self.checked(&attempt, &duck::numeric_out_of_range(*p, *s));
                 Ok(format!("CASE WHEN abs({x}) < {} THEN CAST(0 AS {target}) WHEN isfinite({x}) THEN {value} END", vanishing(*s)))
             }
@@ -186,10 +188,19 @@ impl Rule<'_> {
                 Ok(self.checked(&attempt, &invalid))
             }
             DataType::Decimal128(p, s) => {
+                // DuckDB doesn't count the digits of a text with an exponent.
+                let counted = match *p < types::MAX_PRECISION {
+                    true => format!("TRY_CAST(TRY_CAST({t} AS DECIMAL({},{s})) AS {target})", types::MAX_PRECISION),
+                    false => format!(
+                        "CASE WHEN abs(TRY_CAST({t} AS DOUBLE)) < CAST('1e{}' AS DOUBLE) THEN TRY_CAST({t} AS {target}) END",
+                        i32::from(*p) - i32::from(*s)
+                    ),
+                };
                 let attempt = format!(
                     "CASE WHEN NOT regexp_full_match({t}, '{NUMBER}') THEN NULL \
                      WHEN regexp_matches({t}, '[eE]') AND abs(TRY_CAST({t} AS DOUBLE)) < {} THEN CAST(0 AS {target}) \
-                     WHEN regexp_matches({t}, '[eE]-') AND TRY_CAST({t} AS {target}) IS NULL THEN {} ELSE TRY_CAST({t} AS {target}) END",
+                     WHEN regexp_matches({t}, '[eE]-') AND TRY_CAST({t} AS {target}) IS NULL THEN {} \
+                     WHEN regexp_matches({t}, '[eE]') THEN {counted} ELSE TRY_CAST({t} AS {target}) END",
                     vanishing(*s),
                     // It wants room for the digits before the point as they are written.
                     crate::strings::duck::refuse_value("A decimal with a negative exponent isn't known to be read alike on DuckDB.")

@@ -28,9 +28,19 @@ impl State<'_> {
         let (operands, ty) = self.common(operands, "IN")?;
         super::operator::check_comparable(&ty, "IN", false)?;
         let nullable = operands.iter().any(|o| o.nullable);
-        let mut exprs = operands.into_iter().map(|o| comparable_float(&self.ctx, o).expr);
-        let Some(first) = exprs.next() else { return Err(Error::internal("IN without an operand")) };
-        let expr = Expr::InList(InList { expr: Box::new(first), list: exprs.collect(), negated: negate });
+        let computed = |o: &Typed| o.expr.any_column_refs() || o.expr.contains_outer();
+        let expr = if operands.iter().skip(1).any(computed) {
+            // DataFusion looks below the NULLs of values that it has to compute for each row.
+            let mut operands = operands.into_iter();
+            let Some(first) = operands.next() else { return Err(Error::internal("IN without an operand")) };
+            let equal = operands.map(|o| Ok(self.compare(first.clone(), Operator::Eq, o)?.expr)).collect::<Result<Vec<Expr>>>()?;
+            let any = balanced(equal, Operator::Or);
+            if negate { negated(any) } else { any }
+        } else {
+            let mut exprs = operands.into_iter().map(|o| comparable_float(&self.ctx, o).expr);
+            let Some(first) = exprs.next() else { return Err(Error::internal("IN without an operand")) };
+            Expr::InList(InList { expr: Box::new(first), list: exprs.collect(), negated: negate })
+        };
         let name = if negate { format!("(NOT {plain})") } else { plain };
         Ok(Bound::new(Typed::new(expr, DataType::Boolean, nullable), name))
     }
