@@ -350,7 +350,7 @@ fn common_of_two(a: &DataType, b: &DataType, rule: Common) -> Option<DataType> {
                 (rule != Common::Nested || (common == *x || common == *y) && is_decimal(x) != is_decimal(y)).then_some(common)
             }
             _ if rule == Common::Nested && (is_decimal(x) || is_decimal(y)) => None,
-            _ if rule != Common::Least && !is_decimal(x) && !is_decimal(y) => {
+            _ if rule == Common::InlineTable && !is_decimal(x) && !is_decimal(y) => {
                 Some(if *x == Float64 || *y == Float64 { Float64 } else { Float32 })
             }
             // FLOAT stays only with itself: an integer or decimal doesn't fit into it.

@@ -2,7 +2,7 @@
 //! record is written exactly once: by `finish`, or by `Drop`, which means the client went away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flightpath_querylog::Recorder;
@@ -45,7 +45,14 @@ struct Draft {
 
 /// The time that a query waits for engines' slots, counted however each wait ends.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct QueueClock(Arc<AtomicU64>);
+pub(crate) struct QueueClock(Arc<Waits>);
+
+#[derive(Debug, Default)]
+struct Waits {
+    micros: AtomicU64,
+    /// One of them ended with a slot.
+    admitted: AtomicBool,
+}
 
 /// One wait.
 pub(crate) struct QueueWait {
@@ -59,13 +66,17 @@ impl QueueClock {
     }
 
     pub fn micros(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.micros.load(Ordering::Relaxed)
+    }
+
+    pub fn admitted(&self) {
+        self.0.admitted.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for QueueWait {
     fn drop(&mut self) {
-        self.clock.0.fetch_add(micros(self.since.elapsed()), Ordering::Relaxed);
+        self.clock.0.micros.fetch_add(micros(self.since.elapsed()), Ordering::Relaxed);
     }
 }
 
@@ -265,6 +276,10 @@ impl Draft {
         let Some(mut record) = self.record.take() else { return };
         record.times.total_us = micros(self.started.elapsed());
         record.times.queue_us = self.queue.micros();
+        if record.engine.is_some() && !self.queue.0.admitted.load(Ordering::Relaxed) {
+            // It has waited in vain: nothing ran that anybody pays for.
+            record.usd_actual = Some(0.0);
+        }
         record.outcome = match result {
             Ok(()) => Outcome::Success,
             Err(error) => {

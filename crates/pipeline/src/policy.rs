@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use flightpath_router::{Policy, Profile, Profiles};
@@ -17,6 +17,8 @@ use parking_lot::Mutex;
 const DAY_SECONDS: u64 = 86_400;
 /// Charges that have ended and that the log may not have yet, of one profile, before they become one.
 const ENDED_MAX: usize = 4_096;
+/// Older ones become one. What was recorded so long ago the log has, or it's away.
+const FOLDED_AFTER: Duration = Duration::from_secs(60);
 
 pub(crate) struct Policies {
     profiles: ArcSwap<Profiles>,
@@ -81,6 +83,10 @@ impl Policies {
         }
     }
 
+    pub fn named(&self, profile: &str) -> Option<Arc<Profile>> {
+        self.profiles.load().get(profile).cloned()
+    }
+
     /// The profile that these settings ask for, before its budget is looked at: its limits hold in
     /// any case.
     pub fn profile(&self, settings: &Session) -> Result<Arc<Profile>> {
@@ -119,7 +125,7 @@ impl Policies {
     /// engine. An error where its budget doesn't allow that any more.
     pub fn charge_again(&self, profile: &str, engine: &EngineId, settings: &Session, usd: f64) -> Result<Option<Charge>> {
         // Settings may have changed since.
-        let Some(asked) = self.profiles.load().get(profile).cloned() else { return Ok(None) };
+        let Some(asked) = self.named(profile) else { return Ok(None) };
         let policy = self.policy(&asked, settings);
         let allowed = policy.profile.name == profile && policy.restriction.as_ref().is_none_or(|r| r.engines.contains(engine));
         let charge = if allowed { self.charge(&policy, usd) } else { None };
@@ -164,7 +170,7 @@ impl Charge {
                     *own = Own { usd: usd.max(0.0), ended: Some(Instant::now()) };
                     spent.ended += 1;
                     if spent.ended > ENDED_MAX {
-                        spent.fold(number);
+                        spent.fold(Instant::now());
                     }
                 }
             });
@@ -203,11 +209,16 @@ impl Spent {
         self.ended = self.own.values().filter(|own| own.ended.is_some()).count();
     }
 
-    /// Makes one of all that have ended, under this number: while the log is away they don't pile up.
-    fn fold(&mut self, number: u64) {
-        let all = Own { usd: self.ended_usd(), ended: self.own.values().filter_map(|own| own.ended).max() };
-        self.own.retain(|_, own| own.ended.is_none());
-        self.own.insert(number, all);
+    /// Makes one of all that ended a while ago: while the log is away they don't pile up.
+    fn fold(&mut self, now: Instant) {
+        let old = |own: &Own| own.ended.filter(|ended| now.saturating_duration_since(*ended) >= FOLDED_AFTER);
+        let Some((number, latest)) = self.own.iter().filter_map(|(number, own)| Some((*number, old(own)?))).max_by_key(|(_, at)| *at)
+        else {
+            return;
+        };
+        let usd = self.own.values().filter(|own| old(own).is_some()).map(|own| own.usd).sum();
+        self.own.retain(|_, own| old(own).is_none());
+        self.own.insert(number, Own { usd, ended: Some(latest) });
         self.count();
     }
 
@@ -331,12 +342,17 @@ mod tests {
     #[test]
     fn a_log_that_is_away_for_long_takes_no_memory() {
         let policies = policies();
-        for _ in 0..3 * ENDED_MAX {
+        let count = 3 * ENDED_MAX;
+        for _ in 0..count {
             charge(&policies, 0.0).unwrap().settle(Some(1e-6));
         }
-        let spending = policies.spending.lock();
-        let spent = &spending.by_profile["small"];
-        assert!(spent.own.len() <= ENDED_MAX + 1 && (spent.usd() - 3e-6 * ENDED_MAX as f64).abs() < 1e-9, "{}", spent.usd());
+        let mut spending = policies.spending.lock();
+        let spent = spending.by_profile.get_mut("small").unwrap();
+        // The log may have been asked meanwhile: what is new stays apart.
+        assert_eq!(spent.own.len(), count);
+        let later = Instant::now() + FOLDED_AFTER;
+        spent.fold(later);
+        assert!(spent.own.len() == 1 && (spent.usd() - 1e-6 * count as f64).abs() < 1e-9, "{}", spent.usd());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use flightpath_plan::{PlannedQuery, Statement};
+use flightpath_router::Policy;
 use flightpath_types::{Decision, Error, ErrorKind, QueryId};
 
 use crate::port::Request;
@@ -39,8 +40,9 @@ impl Pipeline {
         if versions(&renewed) == versions(planned) || renewed.schema != planned.schema {
             return None;
         }
-        let profile = self.policies.profile(&query.settings).ok()?;
-        let policy = self.policies.policy(&profile, &query.settings);
+        let profile = self.policies.named(query.decision.as_ref()?.profile.as_deref()?)?;
+        // What is set aside for it already pays for this one: it holds as it did.
+        let policy = Policy { profile, pinned: query.settings.engine.clone(), restriction: None, handed_down: None };
         let decision = self.decide(query_id, &renewed, &request, &policy).await;
         decision.chosen()?;
         tracing::warn!(%query_id, %error, "files of an older version are gone; the query is planned again");

@@ -32,6 +32,8 @@ use crate::submitted::{SubmittedQueries, SubmittedQuery, describe, local_batches
 use crate::trace;
 use crate::watch::{DecisionHub, DecisionWatch};
 
+/// How often a query is decided on anew because its budget was used up meanwhile.
+const CHARGE_ROUNDS_MAX: u32 = 16;
 /// How long a drain waits for clients to fetch what they have just submitted.
 const FETCH_GRACE: Duration = Duration::from_secs(1);
 
@@ -210,13 +212,17 @@ impl Pipeline {
         request: &Request,
         profile: &Arc<Profile>,
     ) -> (Decision, Option<Charge>) {
+        let mut round = 0;
         loop {
             let policy = self.policies.policy(profile, &request.settings);
             let decision = self.decide(query_id, query, request, &policy).await;
             let Some(usd) = decision.chosen().map(|chosen| chosen.numbers.usd) else { return (decision, None) };
-            // None: others have used the budget up since, so that another policy holds.
-            if let Some(charge) = self.policies.charge(&policy, usd) {
-                return (decision, Some(charge));
+            // None: others have used the budget up since, so that another policy holds. Not for ever: settings
+            // may change meanwhile, and then the log's sums alone tell.
+            let charge = self.policies.charge(&policy, usd);
+            round += 1;
+            if charge.is_some() || round == CHARGE_ROUNDS_MAX {
+                return (decision, charge);
             }
         }
     }

@@ -79,8 +79,7 @@ pub(crate) fn on_datafusion(plan: &LogicalPlan, optimized: &LogicalPlan) -> Resu
                         refusal.get_or_insert_with(|| no("a LATERAL subquery over an aggregation without GROUP BY, beside something else"));
                     }
                     if regroups(&lateral.subquery) {
-                        refusal
-                            .get_or_insert_with(|| no("a LATERAL subquery that groups, and is correlated by more than columns' equality,"));
+                        refusal.get_or_insert_with(|| no("a LATERAL subquery that groups, numbers or limits rows"));
                     }
                 }
             }
@@ -174,19 +173,22 @@ fn correlated(expr: &Expr) -> Option<String> {
         return None;
     }
     if regroups(&subquery.subquery) {
-        return Some(format!("a correlated {what} that groups, and is correlated by more than columns' equality"));
+        return Some(format!("a correlated {what} that groups, numbers or limits rows"));
     }
     loses(&subquery.subquery).then(|| format!("a correlated {what} over an aggregation without GROUP BY"))
 }
 
-/// Whether rows are grouped, numbered or cut off above a condition on the outer row that doesn't fix a column
-/// of theirs: the condition's columns become keys of the groups there, and split them.
+/// Whether rows are grouped above a condition on the outer row that doesn't fix a column of theirs: the
+/// condition's columns become keys of the groups there, and split them. Windows and limits above any such
+/// condition are taken over the rows of all outer rows together.
 fn regroups(plan: &LogicalPlan) -> bool {
     let groups = |node: &LogicalPlan| match node {
         LogicalPlan::Aggregate(aggregate) => !aggregate.group_expr.is_empty(),
-        LogicalPlan::Distinct(_) | LogicalPlan::Window(_) | LogicalPlan::Limit(_) => true,
+        LogicalPlan::Distinct(_) => true,
         _ => false,
     };
+    let over_all =
+        |node: &LogicalPlan| matches!(node, LogicalPlan::Window(_) | LogicalPlan::Limit(_)) && !node.all_out_ref_exprs().is_empty();
     let unfixed = |plan: &LogicalPlan| {
         plan.exists(|node| match node {
             LogicalPlan::Filter(filter) => {
@@ -196,7 +198,7 @@ fn regroups(plan: &LogicalPlan) -> bool {
         })
         .unwrap_or(true)
     };
-    plan.exists(|node| Ok(groups(node) && node.inputs().into_iter().any(unfixed))).unwrap_or(true)
+    plan.exists(|node| Ok(over_all(node) || groups(node) && node.inputs().into_iter().any(unfixed))).unwrap_or(true)
 }
 
 /// `own column = expression over the outer row`.

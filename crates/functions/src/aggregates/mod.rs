@@ -338,10 +338,6 @@ fn edge(mut call: AggregateCall, name: &'static str, last: bool) -> Result<Bound
         call.args.truncate(1);
     }
     let [arg] = plain(name, &mut call)?;
-    if !last && crate::lazy::may_raise(&arg.expr) {
-        // Databricks computes it of the first row alone.
-        return Err(Error::not_eligible(format!("`{name}` of what may raise for rows that aren't the first isn't known")));
-    }
     let (ret, nullable) = (arg.ty.clone(), true);
     let mut made = own(name, Kind::Edge { last, ignore_nulls }, vec![arg], &call, ret, nullable);
     made.ignore_nulls = ignore_nulls;

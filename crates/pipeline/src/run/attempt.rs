@@ -81,7 +81,10 @@ impl<'a> Attempts<'a> {
         let admitted = admitting.instrument(trace::queue(self.engine.id())).await;
         drop(waiting);
         let permit = match admitted {
-            Ok(permit) => permit,
+            Ok(permit) => {
+                queued.admitted();
+                permit
+            }
             Err(error) => {
                 self.may_retry = false;
                 return Err(Failed { error, out_of_memory: false, too_slow: false });

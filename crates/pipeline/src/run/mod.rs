@@ -157,7 +157,7 @@ impl Runner {
         tries: Tries,
         learns: bool,
     ) -> Result<Started> {
-        let begun = Instant::now();
+        let (begun, waited_before) = (Instant::now(), token.queue_clock().micros());
         self.escalations.lock().first_try();
         let mut candidates = self.candidates(decision, tries, learns);
         let mut failure = Error::not_eligible(decision.refusals_text());
@@ -179,7 +179,7 @@ impl Runner {
                 token.trying(&engine);
                 let failed = match candidate.try_once(self, query, execution, others, token.queue_clock()).await {
                     Ok(Answer { held, permit, facts, took, findings }) => {
-                        let waited_us = micros(begun.elapsed()).saturating_sub(token.queue_clock().micros());
+                        let waited_us = micros(begun.elapsed()).saturating_sub(token.queue_clock().micros().saturating_sub(waited_before));
                         return Ok(Started { first: held.first, rest: held.rest, permit, facts, waited_us, took, findings });
                     }
                     Err(failed) => failed,

@@ -79,7 +79,7 @@ pub(super) struct Place<'s> {
 pub(super) enum Names<'s> {
     /// The select list, WHERE...: the input's column.
     InputThenOutput,
-    /// QUALIFY: the same, and what the select list has may be named within windows and aggregates too.
+    /// QUALIFY: the same, and what the select list has may be named within windows too.
     InputThenAnyOutput,
     /// ORDER BY: what the select list has.
     Output,
@@ -702,7 +702,7 @@ pub(super) fn balanced(mut exprs: Vec<Expr>, op: Operator) -> Expr {
 }
 
 /// How many nodes an expression has.
-fn expression_size(expr: &Expr) -> usize {
+pub(super) fn expression_size(expr: &Expr) -> usize {
     use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
     let mut size = 0usize;
     let counted = expr.apply(|_| {

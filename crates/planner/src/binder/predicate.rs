@@ -10,7 +10,7 @@ use flightpath_functions::{Typed, types};
 use flightpath_types::{Error, Result};
 
 use super::error;
-use super::expr::{Bound, Place, balanced, negated};
+use super::expr::{Bound, Place, balanced, expression_size, negated};
 use super::query::State;
 
 impl State<'_> {
@@ -28,11 +28,13 @@ impl State<'_> {
         let (operands, ty) = self.common(operands, "IN")?;
         super::operator::check_comparable(&ty, "IN", false)?;
         let nullable = operands.iter().any(|o| o.nullable);
-        let computed = |o: &Typed| o.expr.any_column_refs() || o.expr.contains_outer();
+        let computed = |o: &Typed| o.expr.any_column_refs() || o.expr.contains_outer() || o.expr.contains_scalar_subquery();
         let expr = if operands.iter().skip(1).any(computed) {
             // DataFusion looks below the NULLs of values that it has to compute for each row.
             let mut operands = operands.into_iter();
             let Some(first) = operands.next() else { return Err(Error::internal("IN without an operand")) };
+            // It's written once for each of them.
+            self.spend(expression_size(&first.expr).saturating_mul(operands.len()))?;
             let equal = operands.map(|o| Ok(self.compare(first.clone(), Operator::Eq, o)?.expr)).collect::<Result<Vec<Expr>>>()?;
             let any = balanced(equal, Operator::Or);
             if negate { negated(any) } else { any }

@@ -229,7 +229,7 @@ impl<'a> State<'a> {
             )
         };
         // A client binds what type it has.
-        let parameter = matches!(e, ast::Expr::Value(v) if matches!(v.value, ast::Value::Placeholder(_)));
+        let parameter = super::subquery::has_parameter(e);
         let t = match bound.t.ty {
             DataType::Int32 | DataType::Null => self.coerce(bound.t.clone(), &DataType::Int64)?,
             DataType::Int8 | DataType::Int16 | DataType::Int64 if parameter => self.coerce(bound.t.clone(), &DataType::Int64)?,

@@ -132,16 +132,18 @@ impl State<'_> {
     /// INTERSECT and EXCEPT as joins in which NULL equals NULL. With ALL, each row's copies are
     /// numbered, so that they match one by one.
     pub fn keep_matching(&mut self, relations: Vec<Relation>, kind: JoinType, op: &str, all: bool) -> Result<Relation> {
-        let nullable: Vec<Vec<bool>> = relations.iter().map(|r| r.cols.iter().map(|c| c.nullable).collect()).collect();
+        let given: Vec<Vec<(DataType, bool)>> =
+            relations.iter().map(|r| r.cols.iter().map(|c| (c.ty.clone(), c.nullable)).collect()).collect();
         let (inputs, mut cols) = self.aligned(relations, op, true)?;
         check_maps(&cols)?;
         for (at, col) in cols.iter_mut().enumerate() {
             // A row of INTERSECT is one of each side's, one of EXCEPT the first side's.
-            let sides = match kind {
-                JoinType::LeftSemi => nullable.iter().all(|side| side[at]),
-                _ => nullable[0][at],
+            let nullable =
+                |side: &Vec<(DataType, bool)>| side.get(at).is_none_or(|(ty, nullable)| *nullable || types::cast_is_nullable(ty, &col.ty));
+            col.nullable = match kind {
+                JoinType::LeftSemi => given.iter().all(nullable),
+                _ => given.first().is_none_or(nullable),
             };
-            col.nullable &= sides;
         }
         let mut inputs = inputs.into_iter();
         let (Some(left), Some(right)) = (inputs.next(), inputs.next()) else { return Err(Error::internal("a set operation of one input")) };

@@ -564,6 +564,7 @@ fn interval_fields(bound: &str) -> Option<&str> {
     if matches!(value, "UNBOUNDED") {
         return None;
     }
+    let value = value.strip_prefix("(- ").and_then(|value| value.strip_suffix(')')).unwrap_or(value);
     Some(value.strip_prefix("INTERVAL '").and_then(|rest| rest.split_once("' ")).map_or("", |(_, fields)| fields))
 }
 
