@@ -47,7 +47,7 @@ FAULTS = [
     Fault("stop", 300, silence.stopped, short=1),
     Fault("black-hole", 300, silence.black_hole, short=1),
     Fault("lost-connection", 100, silence.lost_connection),
-    Fault("breaker", 300, silence.breaker, short=1),
+    Fault("breaker", 300, silence.breaker),
     Fault("spot-120", 200, workers.spot_notice(120), worker_settings=drain(120)),
     Fault("spot-30", 200, workers.spot_notice(30), short=2, worker_settings=drain(30)),
     Fault("router-rolling", 100, routers.rolling, short=2, routers=2),

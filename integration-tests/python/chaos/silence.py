@@ -83,6 +83,11 @@ def lost_connection(fleet, trials):
     return row
 
 
+def used(fleet):
+    """Workers that have read tables: queries of them come there again."""
+    return [name for name, facts in fleet.router.workers().items() if facts["cached_tables"] > 0]
+
+
 def breaker(fleet, trials):
     """A worker that is heard of and resets every query's connection."""
     row, turned, opened = Row("breaker: connections reset, heartbeats arrive"), [], 0
@@ -90,8 +95,9 @@ def breaker(fleet, trials):
         load = Load(fleet.router.connect, with_answers(fleet.router), clients=CLIENTS, pinned_every=1)
         for _ in row.attempts(trials):
             load.wait_for_more(TRAFFIC)
-            used = [name for name, facts in fleet.router.workers().items() if facts["cached_tables"] > 0]
-            broken = proxied[random.choice(used)]
+            # Heartbeats tell of it, some time after.
+            wait_until(lambda: used(fleet), 20, "a worker that has read tables")
+            broken = proxied[random.choice(used(fleet))]
             broken.data.reset_all()
             failing = _fails(fleet, broken, load)
             # A worker may have nothing to do: then nobody can tell.
