@@ -44,6 +44,8 @@ struct Spent {
     own_usd: f64,
     /// How many of them have ended.
     ended: usize,
+    /// With so many more is it worth going through all of them again.
+    fold_at: usize,
 }
 
 #[derive(Debug)]
@@ -151,6 +153,7 @@ impl Policies {
                 Some(recorded) => {
                     spent.own.retain(|_, own| own.ended.is_none_or(|ended| ended >= recorded));
                     spent.count();
+                    spent.fold_at = 0;
                     spent.logged = usd;
                 }
                 // Some of this router's may be in it.
@@ -169,8 +172,9 @@ impl Charge {
                     spent.own_usd += usd.max(0.0) - own.usd;
                     *own = Own { usd: usd.max(0.0), ended: Some(Instant::now()) };
                     spent.ended += 1;
-                    if spent.ended > ENDED_MAX {
+                    if spent.ended > spent.fold_at.max(ENDED_MAX) {
                         spent.fold(Instant::now());
+                        spent.fold_at = 2 * spent.ended;
                     }
                 }
             });

@@ -152,8 +152,8 @@ fn not_in_within(condition: &Expr) -> bool {
     !matches!(condition, Expr::InSubquery(_)) && condition.exists(|e| Ok(negated(e))).unwrap_or(true)
 }
 
-/// What becomes of correlated subqueries there. An aggregation without groups gives a row of no rows. A correlated subquery with one is made a join that
-/// finds no partner instead, which DataFusion mends for a subquery that is made of the aggregates and
+/// What becomes of correlated subqueries there. An aggregation without groups gives a row of no rows. A
+/// correlated subquery with one is made a join that finds no partner instead, which DataFusion mends for a subquery that is made of the aggregates and
 /// nothing else, and not otherwise.
 fn correlated(expr: &Expr) -> Option<String> {
     if let Expr::InSubquery(within) = expr
