@@ -148,6 +148,15 @@ fn negate(call: &Invocation<'_>) -> Result<ColumnarValue> {
     }
 }
 
+/// One NaN, and 0.0 for both zeros.
+fn canonical_f32(a: f32) -> f32 {
+    if a.is_nan() { f32::NAN } else { a + 0.0 }
+}
+
+fn canonical_f64(a: f64) -> f64 {
+    if a.is_nan() { f64::NAN } else { a + 0.0 }
+}
+
 /// One NaN and one zero, so that Arrow's total order and hashing agree with Databricks' comparison.
 fn canonical_float(call: &Invocation<'_>) -> Result<ColumnarValue> {
     let never = || Error::internal("a float comparison failed");
@@ -161,12 +170,8 @@ fn canonical_float(call: &Invocation<'_>) -> Result<ColumnarValue> {
             }
         },
         // Adding zero turns -0.0 into 0.0 and changes nothing else.
-        DataType::Float32 => {
-            unary::<Float32Type, Float32Type>(call, Mode::Ansi, |a| (if a.is_nan() { f32::NAN } else { a + 0.0 }, false), |_| never())
-        }
-        DataType::Float64 => {
-            unary::<Float64Type, Float64Type>(call, Mode::Ansi, |a| (if a.is_nan() { f64::NAN } else { a + 0.0 }, false), |_| never())
-        }
+        DataType::Float32 => unary::<Float32Type, Float32Type>(call, Mode::Ansi, |a| (canonical_f32(a), false), |_| never()),
+        DataType::Float64 => unary::<Float64Type, Float64Type>(call, Mode::Ansi, |a| (canonical_f64(a), false), |_| never()),
         other => Err(unexpected(&other)),
     }
 }
@@ -175,12 +180,8 @@ fn canonical_float(call: &Invocation<'_>) -> Result<ColumnarValue> {
 fn canonical_within(array: &ArrayRef) -> Result<ArrayRef> {
     let failed = |e: arrow::error::ArrowError| Error::internal(format!("floats of a nested value: {e}"));
     Ok(match array.data_type() {
-        DataType::Float32 => {
-            Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|a| if a.is_nan() { f32::NAN } else { a + 0.0 }))
-        }
-        DataType::Float64 => {
-            Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(|a| if a.is_nan() { f64::NAN } else { a + 0.0 }))
-        }
+        DataType::Float32 => Arc::new(array.as_primitive::<Float32Type>().unary::<_, Float32Type>(canonical_f32)),
+        DataType::Float64 => Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(canonical_f64)),
         DataType::List(item) => {
             let list = array.as_list::<i32>();
             let values = canonical_within(list.values())?;

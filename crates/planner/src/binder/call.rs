@@ -15,11 +15,12 @@ use flightpath_functions::{AggregateCall, AggregateDef, BoundAggregate, Function
 use flightpath_types::{Error, Result};
 
 use super::error;
-use super::expr::{Bound, Place};
+use super::expr::Bound;
 use super::from::identifiers;
 use super::literal::literal;
 use super::names;
 use super::order;
+use super::place::Place;
 use super::query::State;
 use super::star::Starred;
 use super::typename;

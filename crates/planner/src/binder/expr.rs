@@ -2,28 +2,21 @@
 //! native comparisons are brought to one type here; everything else that needs a cast gets it from
 //! the function table.
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
-
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
-use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Ident, UnaryOperator, Value};
+use datafusion::sql::sqlparser::ast::{self, BinaryOperator, UnaryOperator, Value};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use flightpath_functions::ops::{self, coerce_all};
 use flightpath_functions::{Typed, cast, lazy, types};
 use flightpath_types::{Error, Result};
 
-use super::aggregate::Aggregates;
-use super::cte::Ctes;
 use super::error;
 use super::literal;
-use super::names;
+use super::place::Place;
 use super::query::State;
-use super::scope::{self, Scope};
 use super::typename;
-use super::window::Windows;
 
 /// An expression and the text that an unnamed column made of it has.
 #[derive(Debug, Clone)]
@@ -35,118 +28,6 @@ pub(super) struct Bound {
 impl Bound {
     pub fn new(t: Typed, name: impl Into<String>) -> Self {
         Self { t, name: name.into() }
-    }
-}
-
-/// Select aliases that later expressions may name.
-pub(super) type Aliases = RefCell<HashMap<String, Alias>>;
-
-#[derive(Debug, Clone)]
-pub(super) enum Alias {
-    One(Bound),
-    /// Of what a generator makes: a column of the input by the time that others name it.
-    Made(Bound),
-    /// The name that an item without an alias has: ORDER BY and HAVING may give it, alone.
-    Output(Bound),
-    /// Given twice: naming it is an error.
-    Ambiguous,
-}
-
-/// Where an expression stands, and so what it may hold.
-pub(super) struct Place<'s> {
-    pub scope: &'s Scope<'s>,
-    pub ctes: &'s Ctes<'s>,
-    /// For messages: `WHERE`, `SELECT`.
-    pub clause: &'static str,
-    /// Collects aggregate calls where they may stand.
-    pub aggregates: Option<&'s Aggregates>,
-    /// Collects window calls where they may stand.
-    pub windows: Option<&'s Windows<'s>>,
-    pub aliases: Option<&'s Aliases>,
-    /// Whether the expression drops rows by itself, by itself or under AND, OR and NOT.
-    pub drops_rows: bool,
-    pub names: Names<'s>,
-    /// In an aggregate's arguments within ORDER BY, where a name of the select list means that.
-    pub aggregate_sorted_by: bool,
-    /// Grouping expressions that a grouping set may leave out: NULL there.
-    pub nulled: Option<&'s HashSet<Expr>>,
-    /// Lambda variables by lower-case name, innermost last.
-    pub variables: Vec<(String, Typed)>,
-}
-
-/// What a name means where both the input and the select list have it.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Names<'s> {
-    /// The select list, WHERE...: the input's column.
-    InputThenOutput,
-    /// QUALIFY: the same, and what the select list has may be named within windows too.
-    InputThenAnyOutput,
-    /// ORDER BY: what the select list has.
-    Output,
-    /// HAVING: what the select list has, but for columns that are grouped by.
-    OutputUnless(&'s HashSet<Expr>),
-}
-
-impl Names<'_> {
-    fn is_output(self) -> bool {
-        !matches!(self, Names::InputThenOutput)
-    }
-
-    fn output_first(self, scope: &Scope<'_>, parts: &[Ident]) -> bool {
-        match self {
-            Names::InputThenOutput | Names::InputThenAnyOutput => false,
-            Names::Output => true,
-            Names::OutputUnless(grouped) => {
-                !matches!(scope.find(parts), Ok(Some(found)) if found.used == parts.len() && grouped.contains(&found.col.typed().expr))
-            }
-        }
-    }
-}
-
-impl<'s> Place<'s> {
-    pub fn new(scope: &'s Scope<'s>, ctes: &'s Ctes<'s>, clause: &'static str) -> Self {
-        Self {
-            scope,
-            ctes,
-            clause,
-            aggregates: None,
-            windows: None,
-            aliases: None,
-            drops_rows: false,
-            names: Names::InputThenOutput,
-            aggregate_sorted_by: false,
-            nulled: None,
-            variables: Vec::new(),
-        }
-    }
-
-    /// The same place for an aggregate's arguments: no aggregates, no windows, the input first.
-    pub fn inside_aggregate(&self) -> Place<'s> {
-        Place {
-            aggregates: None,
-            windows: None,
-            names: Names::InputThenOutput,
-            aggregate_sorted_by: self.clause == "ORDER BY",
-            nulled: None,
-            clause: "an aggregate function",
-            variables: self.variables.clone(),
-            ..*self
-        }
-    }
-
-    /// Whether the select list has something else by the name of this input column.
-    fn hides_input(&self, parts: &[Ident]) -> bool {
-        let ([name], Some(aliases)) = (parts, self.aliases) else { return false };
-        let Ok(Some(found)) = self.scope.find(parts) else { return false };
-        match aliases.borrow().get(&name.value.to_lowercase()) {
-            Some(Alias::One(bound) | Alias::Made(bound)) => bound.t.expr != found.col.typed().expr,
-            Some(Alias::Output(_) | Alias::Ambiguous) | None => false,
-        }
-    }
-
-    /// The same place for a window call's arguments and keys.
-    pub fn inside_window(&self) -> Place<'s> {
-        Place { windows: None, clause: "a window function", variables: self.variables.clone(), ..*self }
     }
 }
 
@@ -281,144 +162,6 @@ impl State<'_> {
             return Ok((coerced?, ty));
         }
         coerce_all(&self.ctx, operands, what)
-    }
-
-    fn reference(&mut self, place: &Place<'_>, parts: &[Ident]) -> Result<Bound> {
-        if let Some(bound) = self.variable(place, parts)? {
-            return Ok(bound);
-        }
-        if place.names.output_first(place.scope, parts)
-            && let Some(bound) = self.alias(place, parts)?
-        {
-            return Ok(bound);
-        }
-        if place.aggregate_sorted_by && place.hides_input(parts) {
-            return Err(Error::not_eligible(format!(
-                "an aggregate function over {0} in ORDER BY, where the SELECT list has another {0}: Databricks takes it for that one",
-                scope::dotted(parts)
-            )));
-        }
-        if let Some(found) = place.scope.find(parts)? {
-            let mut t = found.col.typed();
-            if place.nulled.is_some_and(|nulled| nulled.contains(&t.expr)) {
-                t.nullable = true;
-            }
-            let name = parts[found.used - 1].value.clone();
-            return self.fields(Bound::new(t, name), &parts[found.used..]);
-        }
-        if let Some(bound) = self.alias(place, parts)? {
-            return Ok(bound);
-        }
-        let mut outer = place.scope.outer;
-        let mut depth = 1;
-        while let Some(scope) = outer {
-            if let Some(found) = scope.find(parts)? {
-                if depth > 1 {
-                    return Err(Error::not_eligible(format!("{} refers to a query more than one level out", scope::dotted(parts))));
-                }
-                let name = parts[found.used - 1].value.clone();
-                return self.fields(Bound::new(scope::outer_reference(found.col), name), &parts[found.used..]);
-            }
-            outer = scope.outer;
-            depth += 1;
-        }
-        if let [only] = parts
-            && names::is_niladic(&only.value)
-        {
-            return self.call_bound(&only.value, Vec::new(), only.span);
-        }
-        if let [first, _] = parts
-            && first.value.eq_ignore_ascii_case("session_window")
-        {
-            return Err(Error::not_eligible("grouping by sessions (`session_window(...)`) isn't supported"));
-        }
-        let span = parts.first().map_or(Span::empty(), |p| p.span);
-        Err(error::unresolved_column(&scope::dotted(parts), &place.scope.candidates(), span))
-    }
-
-    fn variable(&mut self, place: &Place<'_>, parts: &[Ident]) -> Result<Option<Bound>> {
-        let Some(first) = parts.first() else { return Ok(None) };
-        let name = first.value.to_lowercase();
-        let Some((_, t)) = place.variables.iter().rev().find(|(n, _)| *n == name) else { return Ok(None) };
-        let bound = Bound::new(t.clone(), "namedlambdavariable()");
-        self.fields(bound, &parts[1..]).map(Some)
-    }
-
-    fn alias(&mut self, place: &Place<'_>, parts: &[Ident]) -> Result<Option<Bound>> {
-        let (Some(aliases), Some(first)) = (place.aliases, parts.first()) else { return Ok(None) };
-        let found = aliases.borrow().get(&first.value.to_lowercase()).cloned();
-        match found {
-            None => Ok(None),
-            Some(Alias::Output(_)) if !place.names.is_output() || parts.len() > 1 => Ok(None),
-            Some(Alias::Ambiguous) if place.names.is_output() && place.scope.find(parts)?.is_some() => Ok(None),
-            Some(Alias::Ambiguous) => Err(error::ambiguous(&scope::dotted(parts), &[format!("`{0}`, `{0}`", first.value)], first.span)),
-            Some(Alias::One(_) | Alias::Made(_))
-                if !place.names.is_output() && matches!(place.clause, "a window function" | "an aggregate function") =>
-            {
-                let (class, what) = match place.clause {
-                    "a window function" => ("LATERAL_COLUMN_ALIAS_IN_WINDOW", "a window expression"),
-                    _ => ("LATERAL_COLUMN_ALIAS_IN_AGGREGATE_FUNC", "an aggregate function"),
-                };
-                Err(error::classed(
-                    format!("UNSUPPORTED_FEATURE.{class}"),
-                    "0A000",
-                    format!("Referencing the lateral column alias {} in {what} is not supported.", scope::dotted(parts)),
-                ))
-            }
-            Some(Alias::Output(bound)) => {
-                self.spend(expression_size(&bound.t.expr))?;
-                Ok(Some(Bound::new(bound.t, first.value.clone())))
-            }
-            Some(Alias::Made(bound)) => self.fields(Bound::new(bound.t, first.value.clone()), &parts[1..]).map(Some),
-            Some(Alias::One(bound)) => {
-                // The expression is repeated here: it counts again.
-                self.spend(expression_size(&bound.t.expr))?;
-                let mut found = self.fields(Bound::new(bound.t, first.value.clone()), &parts[1..])?;
-                if let (false, Some(last)) = (place.names.is_output(), parts.last()) {
-                    found.name = format!("lateralAliasReference({})", last.value);
-                }
-                Ok(Some(found))
-            }
-        }
-    }
-
-    /// `.field` for each part.
-    fn fields(&mut self, mut base: Bound, parts: &[Ident]) -> Result<Bound> {
-        for part in parts {
-            base = self.field(base, part)?;
-        }
-        Ok(base)
-    }
-
-    fn access(&mut self, place: &Place<'_>, root: &ast::Expr, chain: &[ast::AccessExpr]) -> Result<Bound> {
-        // Leading names may be a relation and its column.
-        let mut parts: Vec<Ident> = match root {
-            ast::Expr::Identifier(ident) => vec![ident.clone()],
-            ast::Expr::CompoundIdentifier(parts) => parts.clone(),
-            _ => Vec::new(),
-        };
-        let mut rest = chain;
-        if !parts.is_empty() {
-            while let [ast::AccessExpr::Dot(ast::Expr::Identifier(ident)), tail @ ..] = rest {
-                parts.push(ident.clone());
-                rest = tail;
-            }
-        }
-        let mut base = if parts.is_empty() { self.expr(place, root)? } else { self.reference(place, &parts)? };
-        for step in rest {
-            base = match step {
-                ast::AccessExpr::Dot(ast::Expr::Identifier(ident)) => self.field(base, ident)?,
-                ast::AccessExpr::Dot(other) => return Err(Error::not_eligible(format!("`.{other}` isn't understood"))),
-                ast::AccessExpr::Subscript(ast::Subscript::Index { index }) => {
-                    let index = self.expr(place, index)?;
-                    self.subscript(base, index)?
-                }
-                ast::AccessExpr::Subscript(ast::Subscript::Slice { .. }) => {
-                    return Err(Error::invalid("slices `[a:b]` aren't part of Databricks SQL"));
-                }
-            };
-        }
-        Ok(base)
     }
 
     /// `:name`, or `?` with its place in the text.

@@ -9,8 +9,9 @@ use flightpath_functions::{FunctionDef, Typed, lookup};
 use flightpath_types::{Error, Result};
 
 use super::error;
-use super::expr::{Bound, Place};
+use super::expr::Bound;
 use super::names;
+use super::place::Place;
 use super::query::State;
 
 /// What a lambda's parameter is called in names.

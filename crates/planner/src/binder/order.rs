@@ -11,7 +11,7 @@ use flightpath_types::{Error, Result};
 
 use super::cte::Ctes;
 use super::error::{self, built};
-use super::expr::Place;
+use super::place::Place;
 use super::query::State;
 use super::scope::{Relation, Scope};
 use super::select::Item;

@@ -13,7 +13,7 @@ use super::aggregate::Aggregates;
 use super::call::function_name;
 use super::cte::Ctes;
 use super::error;
-use super::expr::Place;
+use super::place::Place;
 use super::query::State;
 use super::scope::{Qualifier, Relation, Scope};
 use crate::parse::steps::pivoted;

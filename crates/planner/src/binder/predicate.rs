@@ -10,7 +10,8 @@ use flightpath_functions::{Typed, types};
 use flightpath_types::{Error, Result};
 
 use super::error;
-use super::expr::{Bound, Place, balanced, expression_size, negated};
+use super::expr::{Bound, balanced, expression_size, negated};
+use super::place::Place;
 use super::query::State;
 
 impl State<'_> {

@@ -15,7 +15,7 @@ use flightpath_types::{Error, ErrorKind, Result};
 
 use super::cte::Ctes;
 use super::error::{self, built};
-use super::expr::Place;
+use super::place::Place;
 use super::scope::{Col, Relation, Scope};
 use super::{BindInput, Parameters};
 

@@ -9,8 +9,9 @@ use flightpath_functions::Typed;
 use flightpath_types::{Error, Result};
 
 use super::error;
-use super::expr::{Bound, Place};
+use super::expr::Bound;
 use super::from::identifiers;
+use super::place::Place;
 use super::query::State;
 use super::scope::{self, Col};
 use super::select::Item;

@@ -13,7 +13,8 @@ use flightpath_functions::{Typed, ops, types};
 use flightpath_types::{Error, Result};
 
 use super::error::{self, built};
-use super::expr::{Bound, Place, balanced, negated};
+use super::expr::{Bound, balanced, negated};
+use super::place::Place;
 use super::query::State;
 use super::scope::Relation;
 

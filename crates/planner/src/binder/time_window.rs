@@ -15,7 +15,7 @@ use flightpath_types::{Error, Result};
 use super::call::function_name;
 use super::cte::Ctes;
 use super::error::{self, built};
-use super::expr::Place;
+use super::place::Place;
 use super::query::State;
 use super::scope::{Col, Relation, Scope};
 use super::select::filter;

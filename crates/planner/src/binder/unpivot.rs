@@ -8,8 +8,9 @@ use flightpath_types::{Error, Result};
 
 use super::cte::Ctes;
 use super::error;
-use super::expr::{Place, balanced};
+use super::expr::balanced;
 use super::generator::column_of;
+use super::place::Place;
 use super::query::State;
 use super::scope::{Col, Relation, Scope};
 use super::select::filter;

@@ -14,8 +14,9 @@ use flightpath_types::{Error, Result};
 
 use super::call::Arguments;
 use super::error::{self, built};
-use super::expr::{Bound, Place};
+use super::expr::Bound;
 use super::order;
+use super::place::Place;
 use super::query::State;
 
 const DAY_US: i64 = 86_400_000_000;
