@@ -1,20 +1,19 @@
-//! Three levels of one estimate: at each, some queries leave their warehouse, it is up without them,
-//! and machines run what left. A query that leaves at a lower level leaves at every higher one.
+//! Three levels of one estimate: some queries leave their warehouse, it is up without them, and
+//! machines run what left. Here is what is assumed and what is reported.
 
-use flightpath_types::{Error, Result, WarehouseKind as Kind, WarehouseSize};
+use flightpath_types::{Error, Result};
 use serde::Serialize;
 
-use crate::read::{Class, History, Query};
-use crate::timeline::{AutoStop, Uptime, uptime};
-use crate::warehouse::{Warehouse, Warehouses};
+use crate::leaving::{Draw, HeavyShape, heavy_shapes};
+use crate::outcome::{AUTO_STOPS_ASSUMED_MINUTES, Candidate, KIND_ASSUMED, Outcome, SIZES_ASSUMED, Trial};
+use crate::read::{Class, History};
+use crate::warehouse::Warehouses;
 
 const GB: u64 = 1_000_000_000;
-const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: f64 = 86_400_000.0;
 /// The levels' names, in order.
-const LEVELS: [&str; 3] = ["low", "expected", "high"];
-/// Where a warehouse's size and auto-stop aren't known.
-const SIZES_ASSUMED: [&str; 3] = ["X-Small", "Small", "Medium"];
-const AUTO_STOP_ASSUMED_MINUTES: [f64; 3] = [5.0, 10.0, 20.0];
+pub(crate) const LEVELS: [&str; 3] = ["low", "expected", "high"];
+pub(crate) const EXPECTED: usize = 1;
 
 /// What the history can't tell. Arrays are low, expected, high.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,7 +65,8 @@ impl Assumptions {
     }
 }
 
-/// One level's numbers.
+/// One level's numbers, of a warehouse or of all. They belong together: where less is saved because of
+/// a long auto-stop, each number is with that auto-stop.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Level {
     pub level: &'static str,
@@ -81,6 +81,38 @@ pub struct Level {
     pub usd_after: f64,
 }
 
+impl Level {
+    pub(crate) fn spared_usd(&self) -> f64 {
+        self.usd_now - self.usd_after
+    }
+
+    pub(crate) fn include(&mut self, other: &Level) {
+        self.leaving += other.leaving;
+        self.hours_now += other.hours_now;
+        self.hours_after += other.hours_after;
+        self.wakes_now += other.wakes_now;
+        self.wakes_after += other.wakes_after;
+        self.usd_now += other.usd_now;
+        self.usd_after += other.usd_after;
+    }
+
+    /// The average of so many that it includes.
+    pub(crate) fn divided_by(&self, count: u64) -> Level {
+        let whole = |sum: u64| (sum as f64 / count as f64).round() as u64;
+        let part = |sum: f64| sum / count as f64;
+        Level {
+            level: self.level,
+            leaving: whole(self.leaving),
+            hours_now: part(self.hours_now),
+            hours_after: part(self.hours_after),
+            wakes_now: whole(self.wakes_now),
+            wakes_after: whole(self.wakes_after),
+            usd_now: part(self.usd_now),
+            usd_after: part(self.usd_after),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WarehouseEstimate {
     pub id: String,
@@ -89,10 +121,12 @@ pub struct WarehouseEstimate {
     pub size: Option<String>,
     /// 0 for one that never stops by itself.
     pub auto_stop_minutes: Option<f64>,
-    pub kind: &'static str,
+    /// `None` where it was assumed.
+    pub kind: Option<&'static str>,
     pub queries: u64,
     /// Queries that waited for it to start, as exported: what `wakes_now` should come to.
     pub starts_seen: u64,
+    /// Low, expected, high.
     pub levels: Vec<Level>,
 }
 
@@ -121,8 +155,10 @@ pub struct Report {
     /// What couldn't be used, and how much of it.
     pub skipped: Vec<(String, u64)>,
     pub warehouses: Vec<WarehouseEstimate>,
-    /// Low, expected, high.
+    /// Low, expected, high: what is saved rises, the numbers that make it up needn't.
     pub estimates: Vec<Estimate>,
+    /// Whether these leave decides most of the answer, and isn't known.
+    pub heavy_shapes: Vec<HeavyShape>,
     pub assumptions: Vec<String>,
 }
 
@@ -138,15 +174,15 @@ pub fn estimate(history: &mut History, known: &Warehouses, assumptions: &Assumpt
             "there is no query in what was given: expected the answers of GET /api/2.0/sql/history/queries?include_metrics=true",
         ));
     };
-    let days = ((until - from) as f64 / (24 * HOUR_MS) as f64).max(1.0 / 24.0);
-    let warehouses: Vec<WarehouseEstimate> = queries
+    let days = ((until - from) as f64 / DAY_MS).max(1.0 / 24.0);
+    let candidates = queries
         .chunk_by(|a, b| a.warehouse == b.warehouse)
-        .map(|own| {
-            let id = &history.warehouses[own[0].warehouse as usize];
-            of_warehouse(own, &known.get(id), assumptions, until)
-        })
+        .map(|own| Candidate::new(own, known.get(&history.warehouses[own[0].warehouse as usize]), assumptions, until))
         .collect();
-    let estimates = (0..LEVELS.len()).map(|level| total(level, queries, &warehouses, assumptions, (from, until), days)).collect();
+    let trial = Trial { candidates, assumptions, draws: Draw::all(queries.len()), from_ms: from, until_ms: until };
+    let outcomes = trial.outcomes();
+    let warehouses: Vec<WarehouseEstimate> =
+        trial.candidates.iter().enumerate().map(|(at, candidate)| of_warehouse(candidate, at, &outcomes)).collect();
     let count = |class| queries.iter().filter(|q| q.class == class).count() as u64;
     Ok(Report {
         from_unix_ms: from,
@@ -158,119 +194,58 @@ pub fn estimate(history: &mut History, known: &Warehouses, assumptions: &Assumpt
         others: count(Class::Other),
         selects_of_unknown_size: queries.iter().filter(|q| q.class == Class::Select && q.read_bytes.is_none()).count() as u64,
         skipped: history.skipped().map(|(why, n)| (why.to_string(), n)).collect(),
-        assumptions: said(&warehouses, assumptions),
+        assumptions: said(&warehouses, assumptions, trial.draws.len()),
+        heavy_shapes: heavy_shapes(history, assumptions),
+        estimates: totals(&outcomes, assumptions, days),
         warehouses,
-        estimates,
     })
 }
 
-fn of_warehouse(queries: &[Query], warehouse: &Warehouse, assumptions: &Assumptions, until: i64) -> WarehouseEstimate {
-    let kind = warehouse.kind.unwrap_or(Kind::Serverless);
-    let levels = (0..LEVELS.len())
-        .map(|level| {
-            let minutes = warehouse.auto_stop_minutes.unwrap_or(AUTO_STOP_ASSUMED_MINUTES[level]);
-            // One that never stops is paid to the end of what was exported.
-            let auto_stop = if minutes > 0.0 { AutoStop::After((minutes * 60_000.0) as i64) } else { AutoStop::Never { until_ms: until } };
-            let size = WarehouseSize::named(warehouse.size.as_deref().unwrap_or(SIZES_ASSUMED[level]));
-            let usd_per_dbu = assumptions.usd_per_dbu.unwrap_or(kind.usd_per_dbu());
-            let usd_per_hour = size.dbu_per_hour * usd_per_dbu + size.machines_usd_per_hour(kind);
-            let up = |keep: &dyn Fn(&Query) -> bool| -> Uptime {
-                uptime(queries.iter().filter(|q| keep(q)).map(|q| (q.start_ms, q.end_ms)), warehouse, auto_stop)
-            };
-            let now = up(&|_| true);
-            let after = up(&|q| !leaves(q, level, assumptions));
-            Level {
-                level: LEVELS[level],
-                leaving: queries.iter().filter(|q| leaves(q, level, assumptions)).count() as u64,
-                hours_now: now.hours(),
-                hours_after: after.hours(),
-                wakes_now: now.wakes,
-                wakes_after: after.wakes,
-                usd_now: now.cluster_hours() * usd_per_hour,
-                usd_after: after.cluster_hours() * usd_per_hour,
-            }
-        })
-        .collect();
+fn of_warehouse(candidate: &Candidate<'_>, at: usize, outcomes: &[Outcome; 3]) -> WarehouseEstimate {
+    let warehouse = &candidate.warehouse;
     WarehouseEstimate {
         id: warehouse.id.clone(),
         name: warehouse.name.clone(),
         size: warehouse.size.clone(),
         auto_stop_minutes: warehouse.auto_stop_minutes,
-        kind: kind.as_str(),
-        queries: queries.len() as u64,
-        starts_seen: queries.iter().filter(|q| q.woke).count() as u64,
-        levels,
+        kind: warehouse.kind.map(|kind| kind.as_str()),
+        queries: candidate.queries.len() as u64,
+        starts_seen: candidate.queries.iter().filter(|q| q.woke).count() as u64,
+        levels: LEVELS.into_iter().zip(outcomes).map(|(level, outcome)| Level { level, ..outcome.warehouses[at].clone() }).collect(),
     }
 }
 
-/// Whether a query leaves at this level.
-fn leaves(query: &Query, level: usize, assumptions: &Assumptions) -> bool {
-    match query.class {
-        Class::Metadata => true,
-        Class::Other => false,
-        Class::Select => {
-            let small = match query.read_bytes {
-                Some(bytes) => bytes <= assumptions.bytes_max[level],
-                // How much it reads isn't known: a short one can't have read much.
-                None => level > 0 && query.end_ms - query.start_ms < 60_000,
-            };
-            // What spilled on a warehouse needs more memory than a machine has, but for the boldest guess.
-            let fits = !query.spilled || level + 1 == LEVELS.len();
-            // The hash's upper bits as a number from 0 to 1: all of a shape leave, or none.
-            let drawn = (query.shape.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) as f64 / (1u64 << 53) as f64;
-            small && fits && drawn < assumptions.share[level]
+fn totals(outcomes: &[Outcome; 3], assumptions: &Assumptions, days: f64) -> Vec<Estimate> {
+    let [low, expected, high] = outcomes.each_ref().map(|outcome| outcome.saved_usd(assumptions));
+    // Where they are equal, sums in another order may differ in their last digit.
+    let saved_usd = [low.min(expected), expected, high.max(expected)];
+    let total = |(level, (outcome, saved_usd)): (&'static str, (&Outcome, f64))| {
+        let mut warehouses = Level { level, ..Default::default() };
+        outcome.warehouses.iter().for_each(|one| warehouses.include(one));
+        Estimate {
+            warehouses,
+            machine_hours: outcome.machine_hours,
+            machines_usd: outcome.machine_hours * assumptions.machine_usd_per_hour,
+            saved_usd,
+            saved_usd_per_30_days: saved_usd / days * 30.0,
         }
-    }
-}
-
-fn total(
-    level: usize,
-    queries: &[Query],
-    warehouses: &[WarehouseEstimate],
-    assumptions: &Assumptions,
-    (from, until): (i64, i64),
-    days: f64,
-) -> Estimate {
-    let mut sum = Level { level: LEVELS[level], ..Default::default() };
-    for one in warehouses.iter().map(|w| &w.levels[level]) {
-        sum.leaving += one.leaving;
-        sum.hours_now += one.hours_now;
-        sum.hours_after += one.hours_after;
-        sum.wakes_now += one.wakes_now;
-        sum.wakes_after += one.wakes_after;
-        sum.usd_now += one.usd_now;
-        sum.usd_after += one.usd_after;
-    }
-    let machine_hours = machine_hours(level, queries, assumptions, from, until);
-    let machines_usd = machine_hours * assumptions.machine_usd_per_hour;
-    let saved_usd = sum.usd_now - sum.usd_after - machines_usd;
-    Estimate { machine_hours, machines_usd, saved_usd, saved_usd_per_30_days: saved_usd / days * 30.0, warehouses: sum }
-}
-
-/// In each hour as many machines as its work needs, and never fewer than always run.
-fn machine_hours(level: usize, queries: &[Query], assumptions: &Assumptions, from: i64, until: i64) -> f64 {
-    /// Of a query that reads nothing, in seconds.
-    const OVERHEAD_SECONDS: f64 = 0.05;
-    let hours = usize::try_from((until - from) / HOUR_MS + 1).unwrap_or(1);
-    let mut busy = std::collections::HashMap::<i64, f64>::new();
-    for query in queries.iter().filter(|q| q.class == Class::Select && leaves(q, level, assumptions)) {
-        let seconds = OVERHEAD_SECONDS + query.read_bytes.unwrap_or(0) as f64 / assumptions.scan_bytes_per_second[level];
-        *busy.entry((query.start_ms - from) / HOUR_MS).or_default() += seconds;
-    }
-    let least = assumptions.machines_min[level] as f64;
-    let beyond: f64 = busy.values().map(|s| ((s / (3600.0 * assumptions.utilisation[level])).ceil() - least).max(0.0)).sum();
-    hours as f64 * least + beyond
+    };
+    LEVELS.into_iter().zip(outcomes.iter().zip(saved_usd)).map(total).collect()
 }
 
 /// In sentences.
-fn said(warehouses: &[WarehouseEstimate], assumptions: &Assumptions) -> Vec<String> {
+fn said(warehouses: &[WarehouseEstimate], assumptions: &Assumptions, draws: usize) -> Vec<String> {
     let percent = assumptions.share.map(|s| format!("{:.0}%", s * 100.0)).join(", ");
     let bytes = assumptions.bytes_max.map(|b| format!("{} GB", b / GB)).join(", ");
     let rates = assumptions.scan_bytes_per_second.map(|b| format!("{:.0} MB/s", b / 1e6)).join(", ");
     let least = assumptions.machines_min.map(|n| n.to_string()).join(", ");
     let mut lines = vec![
-        "each level is given as low, expected, high".to_string(),
+        "what is assumed at each level is given as low, expected, high".to_string(),
         format!("of the shapes of queries that read, {percent} may run elsewhere; the history doesn't tell which tables are governed"),
+        format!(
+            "which shapes those are is drawn {draws} times: expected is the average; low and high are the least and the greatest that comes \
+             out at any level, without a tenth of the draws on either side, where there are as many"
+        ),
         format!("queries that read more than {bytes} stay, and those that spilled to disk, but for the high level"),
         "SHOW, DESCRIBE, USE, SET and EXPLAIN are answered by the router itself; writes and everything else stay".to_string(),
         format!(
@@ -293,14 +268,19 @@ fn said(warehouses: &[WarehouseEstimate], assumptions: &Assumptions) -> Vec<Stri
     let sizes = unknown(|w| w.size.is_none());
     if !sizes.is_empty() {
         lines.push(format!(
-            "NOT KNOWN: size of {}; taken as {}; give them with --warehouse or --warehouses",
+            "NOT KNOWN: size of {}; tried as {} at every level; give them with --warehouse or --warehouses",
             sizes.join(", "),
             SIZES_ASSUMED.join(", ")
         ));
     }
     let stops = unknown(|w| w.auto_stop_minutes.is_none());
     if !stops.is_empty() {
-        lines.push(format!("NOT KNOWN: auto-stop of {}; taken as 5, 10, 20 minutes", stops.join(", ")));
+        let minutes = AUTO_STOPS_ASSUMED_MINUTES.map(|minutes| minutes.to_string()).join(", ");
+        lines.push(format!("NOT KNOWN: auto-stop of {}; tried as {minutes} minutes at every level", stops.join(", ")));
+    }
+    let kinds = unknown(|w| w.kind.is_none());
+    if !kinds.is_empty() {
+        lines.push(format!("NOT KNOWN: kind of {}; taken as {}", kinds.join(", "), KIND_ASSUMED.as_str()));
     }
     lines
 }

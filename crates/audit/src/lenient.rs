@@ -1,9 +1,23 @@
 //! A JSON value of an export, of whatever type it turns out to be: exports come through many hands,
-//! and a number in quotes or a null must not cost the whole file.
+//! and a number in quotes or a null must not cost the whole file, nor a mark in front of it.
 
 use std::fmt;
+use std::io::{Cursor, Read};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The byte order mark in UTF-8, which some editors and shells write in front of a text.
+const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
+/// The same text without a byte order mark, which isn't JSON.
+pub(crate) fn without_mark(mut input: impl Read) -> std::io::Result<impl Read> {
+    let mut head = Vec::with_capacity(MARK.len());
+    input.by_ref().take(MARK.len() as u64).read_to_end(&mut head)?;
+    if head == MARK {
+        head.clear();
+    }
+    Ok(Cursor::new(head).chain(input))
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Scalar {
@@ -98,5 +112,29 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut parts: A) -> Result<Scalar, A::Error> {
         while parts.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Scalar::Nothing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte at a time, as a slow pipe may.
+    struct Slow<'a>(&'a [u8]);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            let length = to.len().min(1);
+            self.0.read(&mut to[..length])
+        }
+    }
+
+    #[test]
+    fn only_a_byte_order_mark_at_the_head_is_left_out() {
+        for (text, rest) in [("\u{feff}{}", "{}"), ("{}", "{}"), ("", ""), ("[", "["), ("\u{feff}", ""), ("1\u{feff}", "1\u{feff}")] {
+            let mut read = String::new();
+            without_mark(Slow(text.as_bytes())).unwrap().read_to_string(&mut read).unwrap();
+            assert_eq!(read, rest);
+        }
     }
 }

@@ -7,11 +7,14 @@
 #![forbid(unsafe_code)]
 
 mod estimate;
+mod leaving;
 mod lenient;
+mod outcome;
 mod read;
 mod timeline;
 mod warehouse;
 
 pub use estimate::{Assumptions, Estimate, Level, Report, WarehouseEstimate, estimate};
+pub use leaving::HeavyShape;
 pub use read::{History, QUERIES_MAX};
 pub use warehouse::{Warehouse, Warehouses};

@@ -10,12 +10,16 @@ use std::io::Read;
 use flightpath_types::{Error, ErrorKind, Result};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::lenient::Scalar;
+use crate::lenient::{Scalar, without_mark};
 
 /// Queries that are kept: about 100 bytes each.
 pub const QUERIES_MAX: usize = 10_000_000;
 /// Of a text, what its shape is made of.
 const SHAPE_BYTES_MAX: usize = 64 << 10;
+/// Shapes of which the beginning of a text is kept, to name them: one with a large part of a history is
+/// among the first. And how much of a text that is.
+const EXAMPLES_MAX: usize = 100_000;
+const EXAMPLE_CHARS_MAX: usize = 120;
 
 /// What a statement is, by what could become of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,12 @@ pub(crate) struct Query {
     pub shape: u64,
 }
 
+impl Query {
+    pub fn span(&self) -> (i64, i64) {
+        (self.start_ms, self.end_ms)
+    }
+}
+
 /// Everything that was read, from any number of files.
 #[derive(Debug, Default)]
 pub struct History {
@@ -51,6 +61,8 @@ pub struct History {
     pub(crate) warehouses: Vec<String>,
     positions: HashMap<String, u32>,
     seen: HashSet<u64>,
+    /// The beginnings of texts, by shape.
+    pub(crate) examples: HashMap<u64, String>,
     /// Why lines weren't used, and how many.
     skipped: BTreeMap<&'static str, u64>,
 }
@@ -58,6 +70,7 @@ pub struct History {
 impl History {
     /// Reads one file. An error names the place where it stops being JSON.
     pub fn read(&mut self, input: impl Read) -> Result<()> {
+        let input = without_mark(input).map_err(|e| Error::unavailable(format!("can't be read on: {e}")))?;
         let mut json = serde_json::Deserializer::from_reader(std::io::BufReader::with_capacity(1 << 18, input));
         while json.end().is_err() {
             let before = self.queries.len();
@@ -105,6 +118,11 @@ impl History {
                 if self.queries.len() >= QUERIES_MAX {
                     return false;
                 }
+                if let Some(example) = line.example
+                    && self.examples.len() < EXAMPLES_MAX
+                {
+                    self.examples.entry(query.shape).or_insert(example);
+                }
                 query.warehouse = self.position(line.warehouse.unwrap_or_else(|| "unknown".into()));
                 self.queries.push(query);
             }
@@ -139,6 +157,7 @@ struct Line {
     spilled: bool,
     woke: bool,
     shape: Option<u64>,
+    example: Option<String>,
 }
 
 impl Line {
@@ -176,11 +195,12 @@ impl Line {
                 if let Some(text) = map.next_value::<Scalar>()?.text() {
                     self.class_of_text = Some(class_of(first_word(&text)));
                     self.shape = Some(shape_of(&text));
+                    self.example = Some(beginning_of(&text));
                 }
             }
             "warehouse_id" => self.warehouse = map.next_value::<Scalar>()?.text().or(self.warehouse.take()),
             "endpoint_id" => self.warehouse = self.warehouse.take().or(map.next_value::<Scalar>()?.text()),
-            "query_start_time_ms" => self.start_ms = map.next_value::<Scalar>()?.whole(),
+            "query_start_time_ms" => self.start_ms = map.next_value::<Scalar>()?.whole().filter(|ms| *ms > 0).or(self.start_ms),
             "query_end_time_ms" => self.end_ms = map.next_value::<Scalar>()?.whole().filter(|ms| *ms > 0).or(self.end_ms),
             "execution_end_time_ms" => self.end_ms = self.end_ms.or(map.next_value::<Scalar>()?.whole().filter(|ms| *ms > 0)),
             "duration" => self.duration_ms = map.next_value::<Scalar>()?.whole().filter(|ms| *ms >= 0).or(self.duration_ms),
@@ -243,6 +263,13 @@ fn shape_of(text: &str) -> u64 {
         }
     }
     hasher.finish()
+}
+
+/// Of a text as much as names it, in one line.
+fn beginning_of(text: &str) -> String {
+    let line: String =
+        text.split_whitespace().flat_map(|word| word.chars().chain([' '])).filter(|c| !c.is_control()).take(EXAMPLE_CHARS_MAX).collect();
+    line.trim_end().to_string()
 }
 
 /// A page, a query, or an array of either.
@@ -390,5 +417,12 @@ mod tests {
     fn shapes_leave_out_literals_blanks_and_case() {
         assert_eq!(shape_of("SELECT a FROM t1 WHERE b = 17 AND c = 'x'"), shape_of("select  a from t1\nwhere b = 4.5 and c = 'why'"));
         assert_ne!(shape_of("SELECT a FROM t1"), shape_of("SELECT a FROM t2"));
+    }
+
+    #[test]
+    fn a_shape_is_named_by_the_beginning_of_a_text_in_one_line() {
+        assert_eq!(beginning_of("  SELECT a,\n\tb\u{1b}[0m FROM t  "), "SELECT a, b[0m FROM t");
+        assert_eq!(beginning_of(&"é".repeat(500)), "é".repeat(EXAMPLE_CHARS_MAX));
+        assert_eq!(beginning_of(""), "");
     }
 }

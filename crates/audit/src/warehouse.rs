@@ -7,6 +7,8 @@ use std::io::Read;
 use flightpath_types::{Error, Result, WarehouseKind as Kind, WarehouseSize};
 use serde::Deserialize;
 
+use crate::lenient::without_mark;
+
 /// One warehouse; what is `None` is assumed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Warehouse {
@@ -53,6 +55,7 @@ struct ListedWarehouse {
 impl Warehouses {
     /// Reads the answer of `GET /api/2.0/sql/warehouses`.
     pub fn read(&mut self, input: impl Read) -> Result<()> {
+        let input = without_mark(input).map_err(|e| Error::unavailable(format!("can't be read on: {e}")))?;
         let listed: Listed = serde_json::from_reader(std::io::BufReader::new(input))
             .map_err(|e| Error::invalid(format!("isn't the answer of GET /api/2.0/sql/warehouses: {e}")))?;
         if listed.warehouses.is_empty() {
@@ -138,6 +141,9 @@ mod tests {
         for bad in ["a", "=Small", "a=Huge", "a=Small,x", "a=Small,1,free", "a=Small,1,pro,0", "a=Small,1,pro,1,1"] {
             assert!(warehouses.add(bad).unwrap_err().message().contains("ID=SIZE"), "{bad}");
         }
+        // As an editor saves it.
+        warehouses.read("\u{feff}{\"warehouses\": [{\"id\": \"c\", \"cluster_size\": \"Large\"}]}".as_bytes()).unwrap();
+        assert_eq!(warehouses.get("c").size.as_deref(), Some("Large"));
         assert!(warehouses.read(b"{}".as_slice()).is_err());
         assert!(warehouses.read(b"[1".as_slice()).is_err());
     }

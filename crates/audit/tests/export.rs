@@ -60,6 +60,8 @@ fn a_query_exported_twice_counts_once_and_odd_lines_are_counted_not_fatal() {
         whole, whole, null, 7, "text",
         {"query_id": "no-start", "status": "FINISHED", "duration": 5},
         {"query_id": "running", "status": "RUNNING", "query_start_time_ms": NOON_MS},
+        {"query_id": "at-zero", "status": "FINISHED", "query_start_time_ms": 0, "query_end_time_ms": NOON_MS},
+        {"query_id": "before-zero", "status": "FINISHED", "query_start_time_ms": -5, "duration": 5},
         {"query_id": "backwards", "query_start_time_ms": NOON_MS, "query_end_time_ms": NOON_MS - 1},
         // The least that can be used; numbers in quotes, nulls, no metrics.
         {"query_id": "least", "query_start_time_ms": NOON_MS.to_string(), "duration": "250", "metrics": null, "statement_type": null},
@@ -75,11 +77,23 @@ fn a_query_exported_twice_counts_once_and_odd_lines_are_counted_not_fatal() {
             ("exported twice", 1),
             ("not a query", 3),
             ("not ended when it was exported", 1),
-            ("without a start time", 1)
+            ("without a start time", 3)
         ]
     );
     let report = report(&mut history);
     assert_eq!((report.selects, report.others), (1, 1));
+    // Not since 1970.
+    assert_eq!(report.from_unix_ms, NOON_MS);
+    assert!(report.days < 1.0, "{}", report.days);
+}
+
+#[test]
+fn a_byte_order_mark_in_front_of_a_file_is_no_trouble() {
+    let page = json!({"res": [query("q1", 0, "SELECT", 1)]}).to_string();
+    let mut history = read(&[&format!("\u{feff}{page}"), &format!("\u{feff}{}", query("q2", 1, "SELECT", 1)), "\u{feff}"]);
+    assert_eq!(history.len(), 2);
+    assert_eq!(history.skipped().count(), 0);
+    assert_eq!(report(&mut history).selects, 2);
 }
 
 #[test]
@@ -148,6 +162,113 @@ fn levels_nest_and_what_is_assumed_is_said() {
     assert!(leaving[0] <= leaving[1] && leaving[1] <= leaving[2] && leaving[2] > leaving[0], "{leaving:?}");
     assert!(report.assumptions.iter().any(|a| a.contains("NOT KNOWN: size of w1")));
     assert!(report.assumptions.iter().any(|a| a.contains("NOT KNOWN: auto-stop of w1")));
+    assert!(report.assumptions.iter().any(|a| a == "NOT KNOWN: kind of w1; taken as serverless"));
+    assert_eq!(report.warehouses[0].kind, None);
+    let mut known = Warehouses::default();
+    known.add("w1=Small,10,classic").unwrap();
+    let of_known = estimate(&mut history, &known, &Assumptions::default()).unwrap();
+    assert!(!of_known.assumptions.iter().any(|a| a.contains("NOT KNOWN")), "{:?}", of_known.assumptions);
+    assert_eq!(of_known.warehouses[0].kind, Some("classic"));
     let falling = Assumptions { share: [0.9, 0.5, 1.0], ..Default::default() };
     assert!(estimate(&mut history, &Warehouses::default(), &falling).is_err());
+}
+
+/// A dashboard asks every minute of a day and may leave; 10 s are written every 15 minutes.
+fn dashboard_and_writes() -> History {
+    let mut queries: Vec<Value> = (0..1_440).map(|i| query(&format!("q{i}"), i, "SELECT", 1_000)).collect();
+    queries.extend((0..96).map(|i| query(&format!("w{i}"), i * 15, "INSERT", 1_000)));
+    read(&[&Value::Array(queries).to_string()])
+}
+
+#[test]
+fn an_auto_stop_that_isnt_known_never_turns_high_and_low_around() {
+    let mut warehouses = Warehouses::default();
+    warehouses.add("w1=Small").unwrap();
+    let everything_may_leave = Assumptions { share: [1.0; 3], ..Default::default() };
+    let report = estimate(&mut dashboard_and_writes(), &warehouses, &everything_may_leave).unwrap();
+    // Now it is up for 1,439 minutes, 10 s and its auto-stop. Without the dashboard it stops 96 times if
+    // that takes 5 or 10 minutes; with 20 it stays up, from the first write to the last, and 20 minutes.
+    let spared_seconds = [(86_350 + 1_200) - (85_510 + 1_200), (86_350 + 600) - 96 * 610, (86_350 + 300) - 96 * 310];
+    // Two machines for 24 hours, then one.
+    for ((estimate, seconds), machines_usd) in report.estimates.iter().zip(spared_seconds).zip([9.6, 4.8, 4.8]) {
+        let saved_usd = f64::from(seconds) / 3_600.0 * 12.0 * 0.70 - machines_usd;
+        assert!((estimate.saved_usd - saved_usd).abs() < 1e-6, "{saved_usd}: {estimate:?}");
+    }
+    let stops: Vec<u64> = report.warehouses[0].levels.iter().map(|level| level.wakes_after).collect();
+    assert_eq!(stops, [1, 96, 96]);
+}
+
+#[test]
+fn what_is_saved_rises_from_low_to_high_whatever_is_known() {
+    let known = ["", "w1=2X-Small", "w1=Large,3", "w1=Small,0,pro", "w1=Medium,15,classic,3"];
+    let shares = [[0.0, 0.5, 1.0], [0.5; 3], [0.0; 3], [1.0; 3], [0.03, 0.04, 0.05], [0.95, 0.96, 0.97]];
+    for (at, (known, share)) in known.iter().flat_map(|known| shares.map(|share| (known, share))).enumerate() {
+        let mut warehouses = Warehouses::default();
+        if !known.is_empty() {
+            warehouses.add(known).unwrap();
+        }
+        // Dashboards at several paces on two warehouses, one of which isn't known, and writes at another pace.
+        let paces = [7, 11, 13, 16].map(|pace| pace + at as i64 % 5);
+        let mut lines = String::new();
+        for (shape, pace) in paces.into_iter().enumerate() {
+            let (kind, warehouse) = (if shape == 3 { "MERGE" } else { "SELECT" }, if shape == 1 { "w2" } else { "w1" });
+            for i in 0..20 {
+                let mut one = query(&format!("q{shape}-{i}"), i * pace, kind, 3_000_000_000_u64 << shape);
+                one["query_text"] = json!(format!("SELECT {} FROM t", "x".repeat(shape + at)));
+                one["warehouse_id"] = json!(warehouse);
+                lines += &format!("{one}\n");
+            }
+        }
+        let mut history = read(&[&lines]);
+        let report = estimate(&mut history, &warehouses, &Assumptions { share, ..Default::default() }).unwrap();
+        let saved: Vec<f64> = report.estimates.iter().map(|e| e.saved_usd).collect();
+        assert!(saved.is_sorted(), "{known} {share:?}: {saved:?}");
+        for estimate in &report.estimates {
+            let all = &estimate.warehouses;
+            assert!((all.usd_now - all.usd_after - estimate.machines_usd - estimate.saved_usd).abs() < 1e-6, "{estimate:?}");
+            let of_rows: f64 = report.warehouses.iter().flat_map(|w| &w.levels).filter(|l| l.level == all.level).map(|l| l.usd_after).sum();
+            assert!((all.usd_after - of_rows).abs() < 1e-6, "{estimate:?}");
+        }
+    }
+}
+
+#[test]
+fn one_shape_that_is_nearly_everything_is_no_coin_toss_and_is_named() {
+    let mut queries: Vec<Value> = (0..1_440)
+        .map(|i| {
+            let mut q = query(&format!("q{i}"), i, "SELECT", 1_000);
+            q["query_text"] = json!(format!("SELECT a\nFROM t WHERE b = {i}"));
+            q
+        })
+        .collect();
+    let mut warehouses = Warehouses::default();
+    warehouses.add("w1=Small,10,serverless").unwrap();
+    let mut history = read(&[&Value::Array(queries.clone()).to_string()]);
+    let report = estimate(&mut history, &warehouses, &Assumptions::default()).unwrap();
+    let saved: Vec<f64> = report.estimates.iter().map(|e| e.saved_usd).collect();
+    // Up for 1,439 minutes and 10 s, and 10 minutes.
+    let all_usd = 86_950.0 / 3_600.0 * 12.0 * 0.70;
+    // It leaves in 40% of the draws at the low level, and in 95% at the high one.
+    assert!((saved[0] + 9.6).abs() < 1e-6 && (saved[2] - (all_usd - 4.8)).abs() < 1e-6, "{saved:?}");
+    // In 44 or 45 of 64 at the expected one.
+    assert!((all_usd * 0.6875 - 4.81..=all_usd * 0.7032 - 4.79).contains(&saved[1]), "{saved:?}");
+    assert!((990..=1_013).contains(&report.estimates[1].warehouses.leaving), "{:?}", report.estimates[1]);
+    let [heavy] = &report.heavy_shapes[..] else { panic!("{:?}", report.heavy_shapes) };
+    assert_eq!(heavy.example.as_deref(), Some("SELECT a FROM t WHERE b = 0"));
+    assert_eq!((heavy.queries, heavy.share_of_queries, heavy.share_of_time), (1_440, 1.0, 1.0));
+
+    // One that is rare but long is heavy too; a hundred small ones aren't, nor is what can't leave.
+    let mut long = query("long", 2_000, "SELECT", 1_000);
+    long["query_end_time_ms"] = json!(NOON_MS + 2_600 * MINUTE_MS);
+    let mut large = query("large", 2_000, "SELECT", 900_000_000_000);
+    large["query_end_time_ms"] = long["query_end_time_ms"].clone();
+    queries.extend([long, large]);
+    queries.extend((0..100).map(|i| query(&format!("small{i}"), i, "SELECT", 1_000)));
+    let mut history = read(&[&Value::Array(queries).to_string()]);
+    let report = estimate(&mut history, &warehouses, &Assumptions::default()).unwrap();
+    let named: Vec<Option<&str>> = report.heavy_shapes.iter().map(|shape| shape.example.as_deref()).collect();
+    assert_eq!(named, [Some("SELECT long"), Some("SELECT a FROM t WHERE b = 0")]);
+    // Nothing hangs on a draw where every shape leaves.
+    let certain = Assumptions { share: [1.0; 3], ..Default::default() };
+    assert!(estimate(&mut history, &warehouses, &certain).unwrap().heavy_shapes.is_empty());
 }

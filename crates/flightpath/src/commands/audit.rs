@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use chrono::{SecondsFormat, TimeZone};
 use clap::ValueEnum;
-use flightpath_audit::{Assumptions, Estimate, History, Report, WarehouseEstimate, Warehouses, estimate};
+use flightpath_audit::{Assumptions, Estimate, HeavyShape, History, Report, WarehouseEstimate, Warehouses, estimate};
 
 use crate::Failure;
 
@@ -118,6 +118,7 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     line(out, "USD of machines after", &|e| e.machines_usd)?;
     line(out, "USD saved", &|e| e.saved_usd)?;
     line(out, "USD saved in 30 days", &|e| e.saved_usd_per_30_days)?;
+    print_heavy(out, &report.heavy_shapes)?;
     writeln!(out, "\nThis is an estimate. It assumes:")?;
     for assumption in &report.assumptions {
         writeln!(out, "- {assumption}")?;
@@ -125,15 +126,33 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     Ok(())
 }
 
+fn print_heavy(out: &mut impl Write, shapes: &[HeavyShape]) -> std::io::Result<()> {
+    if shapes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nWARNING: this hangs on queries of which the history doesn't tell whether they may run elsewhere:")?;
+    for shape in shapes {
+        writeln!(
+            out,
+            "- {:.0}% of the queries that could leave, and {:.0}% of their time: {}",
+            shape.share_of_queries * 100.0,
+            shape.share_of_time * 100.0,
+            shape.example.as_deref().unwrap_or("(exported without its text)")
+        )?;
+    }
+    Ok(())
+}
+
 fn print_warehouse(out: &mut impl Write, warehouse: &WarehouseEstimate) -> std::io::Result<()> {
     let name = warehouse.name.as_ref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
     let size = warehouse.size.as_deref().unwrap_or("size not known");
+    let kind = warehouse.kind.unwrap_or("kind not known, taken as serverless");
     let stop = match warehouse.auto_stop_minutes {
         Some(minutes) if minutes > 0.0 => format!("stops after {minutes} minutes"),
         Some(_) => "never stops by itself".into(),
         None => "auto-stop not known".into(),
     };
-    writeln!(out, "\nwarehouse {}{name}: {size}, {}, {stop}, {} queries", warehouse.id, warehouse.kind, warehouse.queries)?;
+    writeln!(out, "\nwarehouse {}{name}: {size}, {kind}, {stop}, {} queries", warehouse.id, warehouse.queries)?;
     writeln!(
         out,
         "  {:<10} {:>10} {:>12} {:>12} {:>12} {:>12} {:>8} {:>8}",
@@ -150,4 +169,45 @@ fn print_warehouse(out: &mut impl Write, warehouse: &WarehouseEstimate) -> std::
         writeln!(out, "  (the export shows {} queries that waited for it to start)", warehouse.starts_seen)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(warehouse: &str) -> String {
+        let query = |id: usize, text: &str| {
+            format!(
+                r#"{{"query_id": "{id}", "statement_type": "SELECT", "query_text": "{text}", "warehouse_id": "w1",
+                    "query_start_time_ms": {}, "duration": 1000, "metrics": {{"read_bytes": 1000}}}}"#,
+                1_760_000_000_000_usize + id * 60_000
+            )
+        };
+        let mut exported: Vec<String> = (0..9).map(|id| query(id, &format!("SELECT a FROM t WHERE b = {id}"))).collect();
+        exported.push(query(9, "SELECT c FROM t"));
+        let (mut history, mut warehouses, mut out) = (History::default(), Warehouses::default(), Vec::<u8>::new());
+        history.read(exported.join("\n").as_bytes()).unwrap();
+        warehouses.add(warehouse).unwrap();
+        let report = estimate(&mut history, &warehouses, &Assumptions::default()).unwrap();
+        print(&mut out, &report).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn queries_that_the_answer_hangs_on_are_named() {
+        let table = printed("w1=Small,10,pro");
+        let named = "WARNING: this hangs on queries of which the history doesn't tell whether they may run elsewhere:
+- 90% of the queries that could leave, and 90% of their time: SELECT a FROM t WHERE b = 0
+";
+        assert!(table.contains(named) && !table.contains("SELECT c"), "{table}");
+    }
+
+    #[test]
+    fn a_kind_is_taken_as_serverless_only_where_that_is_said() {
+        let assumed = printed("w1=Small,10");
+        assert!(assumed.contains("w1: Small, kind not known, taken as serverless, stops after 10 minutes, 10 queries"), "{assumed}");
+        assert!(assumed.contains("- NOT KNOWN: kind of w1; taken as serverless\n"), "{assumed}");
+        let known = printed("w1=Small,10,pro");
+        assert!(known.contains("w1: Small, pro, stops after 10 minutes, 10 queries") && !known.contains("NOT KNOWN"), "{known}");
+    }
 }
