@@ -49,7 +49,8 @@ pub(crate) fn unplanned(error: &DataFusionError) -> Error {
 pub(crate) fn panicked(message: &str) -> Error {
     // Arrow panics where a column's offsets or a buffer's size pass what their numbers can hold.
     if ["offset overflow", "capacity overflow", "offsets overflow"].iter().any(|known| message.contains(known)) {
-        return Error::new(ErrorKind::ResourceExhausted, "one column of a batch grew larger than its type can hold; make smaller values");
+        let message = "one column of a batch grew larger than its type can hold; make smaller values";
+        return Error::classed(ErrorKind::ResourceExhausted, "VALUE_TOO_LARGE", "54000", message);
     }
     Error::internal("a defect in engine datafusion ended this query; other queries aren't affected")
 }
@@ -61,7 +62,8 @@ pub(crate) fn of_io(error: &io::Error) -> Error {
     }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory => {
-            Error::new(ErrorKind::ResourceExhausted, format!("no space left for the query's temporary files: {error}"))
+            let message = format!("no space left for the query's temporary files: {error}");
+            Error::classed(ErrorKind::ResourceExhausted, "NO_TEMPORARY_SPACE", "53100", message)
         }
         _ => Error::internal(format!("input or output failed: {error}")),
     }
@@ -76,7 +78,8 @@ fn of_arrow(error: &ArrowError) -> Error {
         ArrowError::IoError(_, inner) => of_io(inner),
         ArrowError::MemoryError(message) => Error::new(ErrorKind::ResourceExhausted, format!("out of memory: {message}")),
         ArrowError::OffsetOverflowError(bytes) => {
-            Error::new(ErrorKind::ResourceExhausted, format!("one column of a batch grew to {bytes} bytes, more than its type can hold"))
+            let message = format!("one column of a batch grew to {bytes} bytes, more than its type can hold");
+            Error::classed(ErrorKind::ResourceExhausted, "VALUE_TOO_LARGE", "54000", message)
         }
         other => Error::internal(format!("Arrow: {other}")),
     }

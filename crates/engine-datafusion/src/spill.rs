@@ -36,8 +36,10 @@ impl TempSpace {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= self.limit_bytes));
         match taken {
             Ok(_) => Ok(()),
-            Err(_) => Err(io::Error::other(Error::new(
+            Err(_) => Err(io::Error::other(Error::classed(
                 ErrorKind::ResourceExhausted,
+                "NO_TEMPORARY_SPACE",
+                "53100",
                 format!("the queries' temporary files would exceed {} bytes on engine datafusion", self.limit_bytes),
             ))),
         }

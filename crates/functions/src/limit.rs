@@ -70,7 +70,7 @@ fn too_large() -> Error {
         "values of more than {} MB would be made of one batch of rows, as by `repeat` or `sequence`; make smaller values",
         CALL_BYTES_MAX >> 20
     );
-    Error::new(ErrorKind::ResourceExhausted, message)
+    Error::classed(ErrorKind::ResourceExhausted, "VALUE_TOO_LARGE", "54000", message)
 }
 
 /// What this process holds, where the system tells.

@@ -51,7 +51,8 @@ fn compile(text: &str) -> Result<Arc<Compiled>> {
 }
 
 fn gave_up(e: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::ResourceExhausted, format!("a regular expression took too many steps: {e}"))
+    let message = format!("a regular expression took too many steps: {e}");
+    Error::classed(ErrorKind::ResourceExhausted, "REGEXP_TOO_COMPLEX", "54000", message)
 }
 
 /// The pattern of each row, compiled once while it stays the same.
