@@ -1,12 +1,12 @@
 """Collects what the regret harness replays: every query on every engine, three runs each.
 
 Starts servers on generated TPC-H and TPC-DS tables, runs their queries and a mixed workload pinned
-on DuckDB and on DataFusion through ADBC, takes features and times from the query log, adds a
-*simulated* Databricks warehouse, and writes one JSON object per line: the engines, the queries with
-their runs, and the order in which the queries come. Then the harness itself prints its tables
-(`crates/router/examples/regret`).
+on DuckDB and on DataFusion through ADBC, takes features, times and peaks of memory from the query
+log, adds a *simulated* Databricks warehouse, and writes one JSON object per line: the engines, the
+queries with their runs, and the order in which the queries come. Then the harness itself prints its
+tables (`crates/router/examples/regret`).
 
-    FLIGHTPATH_BINARY=target/release/flightpath python benchmarks/regret.py --scale 1 --out regret.jsonl
+    FLIGHTPATH_BINARY=target/release/flightpath python benchmarks/regret.py --scale 1 --large-scale 10 --memory 2GiB
 """
 
 import argparse
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -108,22 +109,29 @@ def run_all(server, queries, runs, timeout):
 
 
 def logged(state_dir):
-    """Features and fingerprint by text; times by text and engine, of the runs that got through."""
+    """Features and fingerprint by text; times and peaks of memory by text and engine, of the runs that got through."""
     with sqlite3.connect(f"file:{state_dir / 'log.sqlite'}?mode=ro", uri=True) as log:
         rows = log.execute(
-            "SELECT text, engine, fingerprint, features, (first_batch_us + stream_us) / 1000.0, outcome FROM queries "
+            "SELECT text, engine, fingerprint, features, (first_batch_us + stream_us) / 1000.0, outcome, memory_bytes FROM queries "
             "WHERE tag = 'regret' AND statement_kind = 'query' AND fingerprint IS NOT NULL ORDER BY started_unix_ms"
         ).fetchall()
-    about, times = {}, {}
-    for text, engine, fingerprint, features, ms, outcome in rows:
+    about, times, peaks = {}, {}, {}
+    for text, engine, fingerprint, features, ms, outcome, memory_bytes in rows:
         about[text] = (fingerprint, json.loads(features))
         if outcome == "success":
             times.setdefault((text, engine), []).append(ms)
-    return about, times
+            if memory_bytes is not None:
+                peaks.setdefault((text, engine), []).append(memory_bytes)
+    return about, times, peaks
+
+
+def elsewhere(fingerprint, workload):
+    """The same statement on tables of other names is another shape."""
+    return format(int(fingerprint, 16) ^ zlib.crc32(workload.encode()), "016x")
 
 
 def entries(workload, queries, state_dir, failed, rng, grown=False):
-    about, times = logged(state_dir)
+    about, times, peaks = logged(state_dir)
     for name, sql in queries.items():
         if sql not in about:
             print(f"  {name} isn't on record: {failed.get((name, LOCAL[0]))}", file=sys.stderr)
@@ -139,24 +147,26 @@ def entries(workload, queries, state_dir, failed, rng, grown=False):
         for engine in LOCAL:
             why = failed.get((name, engine))
             if why is None:
-                runs[engine] = {"latency_ms": times.get((sql, engine), [])}
+                memory = sorted(peaks.get((sql, engine), []))
+                runs[engine] = {"latency_ms": times.get((sql, engine), []), "memory_bytes": memory[len(memory) // 2] if memory else None}
             else:
                 runs[engine] = {"refused": why} if "not eligible" in why else {"failed": why}
-        yield {
-            "kind": "query",
-            "id": f"{name}-grown" if grown else name,
-            "workload": workload,
-            "fingerprint": fingerprint,
-            "grown": grown,
-            "features": features,
-            "runs": runs,
-        }
+        entry = {"kind": "query", "id": name, "workload": workload, "fingerprint": fingerprint, "grown": False, "features": features, "runs": runs}
+        if not grown:
+            yield entry
+            continue
+        # Once as the tables of before that have grown, and once as large tables that always were beside them.
+        yield entry | {"id": f"{name}-grown", "grown": True}
+        tables = [table | {"name": table["name"].replace(".", "_large.")} for table in features["tables"]]
+        large = {"id": f"{name}-large", "workload": "large", "fingerprint": elsewhere(fingerprint, "large")}
+        yield entry | large | {"features": features | {"tables": tables}}
 
 
 def collect(data, workloads, folder, options, rng, grown=False):
     """One server over one set of tables; its engines, and the entries of the workloads on it."""
     state = folder / f"state-{data.name}"
-    server = Server(state, "--data", data)
+    memory = "".join(f'[engines.{engine}]\nmemory = "{options.memory}"\n' for engine in LOCAL if options.memory)
+    server = Server(state, "--data", data, settings=memory)
     try:
         engines = {row["engine"]: row for row in server.query("SELECT * FROM system.engines").to_pylist()}
         failed = {}
@@ -170,22 +180,27 @@ def collect(data, workloads, folder, options, rng, grown=False):
 
 
 def sequences(found, rng, draws):
-    """Benchmarks: ten passes in changing order. The mixed workload: few shapes often, many seldom."""
-    ids = [entry["id"] for entry in found if not entry["grown"]]
-    by_workload = {w: [e["id"] for e in found if e["workload"] == w and not e["grown"]] for w in ("tpch", "tpcds", "mixed")}
+    """Benchmarks: ten passes in changing order. The mixed workload: few shapes often, many seldom. A
+    lakehouse's day: the mixed workload, and among ten queries one on large tables."""
+    by_workload = {w: [e["id"] for e in found if e["workload"] == w and not e["grown"]] for w in ("tpch", "tpcds", "mixed", "large")}
     for workload in ("tpch", "tpcds"):
         passes = [rng.sample(by_workload[workload], len(by_workload[workload])) for _ in range(10)]
         if by_workload[workload]:
             yield {"kind": "sequence", "name": workload, "ids": [name for one in passes for name in one]}
     if by_workload["mixed"]:
-        yield {"kind": "sequence", "name": "mixed", "ids": mixed_sequence(set(ids), rng, draws)}
+        mixed = mixed_sequence(set(by_workload["mixed"]), rng, draws)
+        yield {"kind": "sequence", "name": "mixed", "ids": mixed}
+        if large := by_workload["large"]:
+            day = [name for number, name in enumerate(mixed) for name in ([name, rng.choice(large)] if number % 9 == 0 else [name])]
+            yield {"kind": "sequence", "name": "mixed with large tables", "ids": day}
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--scale", type=float, default=1.0, help="of TPC-H and the mixed workload")
     arguments.add_argument("--tpcds-scale", type=float, help="of TPC-DS; 0 leaves it out; as --scale when not given")
-    arguments.add_argument("--grown-scale", type=float, default=0.0, help="TPC-H and the mixed workload again on tables of this scale")
+    arguments.add_argument("--large-scale", type=float, default=0.0, help="TPC-H and the mixed workload again on tables of this scale")
+    arguments.add_argument("--memory", help="of each local engine, `2GiB` say; the machine's when not given")
     arguments.add_argument("--runs", type=int, default=3)
     arguments.add_argument("--draws", type=int, default=1000, help="length of the mixed workload")
     arguments.add_argument("--timeout", type=int, default=120, help="seconds for one query")
@@ -204,11 +219,13 @@ def main():
         if tpcds_scale:
             populate("tpcds", tpcds_scale, folder / "tpcds")
             found += collect(folder / "tpcds", {"tpcds": texts("tpcds")}, folder, options, rng)[1]
-        if options.grown_scale:
-            populate("tpch", options.grown_scale, folder / "grown")
-            found += collect(folder / "grown", {"tpch": texts("tpch"), "mixed": mixed}, folder, options, rng, grown=True)[1]
+        if options.large_scale:
+            populate("tpch", options.large_scale, folder / "large")
+            once = {name: sql for name, sql in mixed.items() if name.endswith("-0")}
+            found += collect(folder / "large", {"tpch": texts("tpch"), "mixed": once}, folder, options, rng, grown=True)[1]
     note = (
-        f"TPC-H and mixed at scale {options.scale:g}, TPC-DS at {tpcds_scale:g}; {machine()}; {pathlib.Path(BINARY).parent.name} build; "
+        f"TPC-H and mixed at scale {options.scale:g}, TPC-DS at {tpcds_scale:g}, large tables at {options.large_scale:g}; "
+        f"{machine()}, {options.memory or 'all its memory'} for each engine; {pathlib.Path(BINARY).parent.name} build; "
         f"{options.runs} runs each, server's times. Databricks is SIMULATED (serverless 2X-Small, $2.80 an hour). "
         f"Worker priced at a utilisation of {options.utilisation:g}."
     )

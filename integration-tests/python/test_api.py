@@ -334,6 +334,53 @@ def test_a_draining_server_says_so_and_ends_its_watches(server, tpch_dir, api):
     connection.close()
 
 
+def watch_health(client):
+    """A watch of the server's health in a thread of its own: what it was told, and how it ended."""
+    told, ended = [], []
+
+    def each():
+        try:
+            for answer in health_pb2_grpc.HealthStub(client.plain).Watch(health_pb2.HealthCheckRequest(service=SERVICE)):
+                told.append(answer.status)
+            ended.append(None)
+        except grpc.RpcError as error:
+            ended.append(error.code())
+
+    threading.Thread(target=each, daemon=True).start()
+    return told, ended
+
+
+def test_health_is_watched_without_credentials_and_no_shutdown_waits_for_it(server, tpch_dir, settings, api):
+    one = server("--data", tpch_dir, settings=settings, env={"FLIGHTPATH_LIMITS_DRAIN_SECONDS": "600"})
+    client = api(one)
+    told, ended = watch_health(client)
+    wait_until(lambda: told, what="the first answer")
+    one.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: ended, what="the watch's end")
+    assert told == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
+    assert ended == [grpc.StatusCode.UNAVAILABLE]
+    client.close()
+    # Far less than a drain may take.
+    assert one.process.wait(60) == 0
+
+
+def test_queries_are_taken_for_a_while_after_health_has_said_not_serving(server, tpch_dir, api):
+    one = server("--data", tpch_dir, env={"FLIGHTPATH_LIMITS_DRAIN_DELAY_SECONDS": "600"})
+    client = api(one)
+    told, ended = watch_health(client)
+    wait_until(lambda: told, what="the first answer")
+    one.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: client.health() == health_pb2.HealthCheckResponse.NOT_SERVING, what="NOT_SERVING")
+    # Whoever hasn't noticed yet is served, over a new connection too.
+    assert one.query("SELECT count(*) AS n FROM region").to_pylist() == [{"n": 5}]
+    wait_until(lambda: len(told) == 2, what="the second answer")
+    assert not ended
+    one.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: ended, what="the watch's end")
+    client.close()
+    assert one.process.wait(60) == 0
+
+
 def test_old_records_are_deleted(server, tpch_dir, tmp_path):
     state = {"FLIGHTPATH_STATE_DIR": str(tmp_path / "state-kept")}
     first = server("--data", tpch_dir, env=state)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -74,7 +75,22 @@ def test_explain_with_and_without_a_server(tpch, tpch_dir):
     for done in [online, offline]:
         text = done.stdout.decode()
         assert done.returncode == 0 and text.startswith("→ ") and "duckdb" in text and "datafusion" in text, done.stderr
+        lines = text.splitlines()
+        assert all(re.search(r"[\d.]+ ms \(95%: [\d.]+\) ", line) for line in lines[:2]), text
+        assert lines[2:] == ["decided by strategy `rules` of profile `default`"]
     assert run("explain", "--offline", "--data", tpch_dir, "SELECT * FROM nowhere").returncode == 1
+    assert run("explain", "--offline", "--data", tpch_dir, "DROP TABLE nation").returncode == 4
+
+
+def test_explain_says_which_strategy_and_profile_decided(server, tpch_dir):
+    one = server("--data", tpch_dir, settings='[profiles.mine]\nstrategy = "ab:rules|latency"\n[routing]\nprofile = "mine"\n')
+    rows = one.query("EXPLAIN ROUTE SELECT count(*) FROM lineitem").to_pylist()
+    assert {row["profile"] for row in rows} == {"mine"}
+    [strategy] = {row["strategy"] for row in rows}
+    assert re.fullmatch(r"ab:rules\|latency:0\.5 \((a: rules|b: latency)\)", strategy), strategy
+    # The same shape of the same user is drawn for the same side.
+    done = run("explain", "--uri", one.uri, "SELECT count(*) FROM lineitem")
+    assert done.stdout.decode().splitlines()[-1] == f"decided by strategy `{strategy}` of profile `mine`", done.stderr
 
 
 def test_check_names_what_is_wrong(tpch_dir, tmp_path):

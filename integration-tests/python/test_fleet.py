@@ -71,6 +71,18 @@ def test_several_workers_of_the_servers_own_are_used_and_replaced(server, small_
     load.check()
 
 
+def test_workers_with_one_slot_each_answer(server, fleets, small_tpch):
+    one = server("--data", small_tpch, env={"FLIGHTPATH_ENGINES_DUCKDB_WORKERS": "2", "FLIGHTPATH_ENGINES_DUCKDB_SLOTS": "2"})
+    rows = "SELECT slots FROM system.workers WHERE state = 'ready'"
+    wait_until(lambda: one.query(rows).to_pylist() == [{"slots": 1}] * 2, what="both workers")
+    assert one.query("SELECT count(*) AS n FROM region", engine="duckdb").to_pylist() == [{"n": 5}]
+    fleet = fleets(workers=0)
+    fleet.add_worker("narrow", environment={"FLIGHTPATH_ENGINES_DUCKDB_SLOTS": "1"})
+    wait_until(lambda: fleet.router.ready() == ["narrow"], what="the worker")
+    assert fleet.router.workers()["narrow"]["slots"] == 1
+    assert fleet.router.query("SELECT count(*) AS n FROM region", engine="duckdb").to_pylist() == [{"n": 5}]
+
+
 def test_a_worker_that_joins_later_gets_work(fleets):
     fleet = fleets(workers=1)
     router = fleet.router

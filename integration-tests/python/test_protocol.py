@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
-from conftest import BINARY, Server
-from flight_sql import command, statement
+from conftest import BINARY, Server, wait_until
+from flight_sql import command, field, statement
 
 ROWS = 300_000
 
@@ -276,6 +276,53 @@ def test_timeouts_of_session_and_transport(door, engine):
         with pytest.raises(adbc_driver_manager.Error, match="(?i)deadline|timeout"):
             cursor.execute(ENDLESS)
             cursor.fetch_arrow_table()
+
+
+# Far more than a client that reads nothing is sent.
+LONG = "SELECT a.name AS a, b.name AS b FROM num_bers a CROSS JOIN num_bers b"
+
+
+def begun(client):
+    """A long result on DuckDB of which its client has read a batch, and reads no more."""
+    options = flight.FlightCallOptions(headers=[(b"flightpath-engine", b"duckdb")])
+    info = client.get_flight_info(statement(LONG), options)
+    reader = client.do_get(info.endpoints[0].ticket)
+    assert reader.read_chunk().data.num_rows > 0
+    return info, reader
+
+
+def ended(server, info):
+    """How the record says that it ended, once it has; DuckDB runs nothing then."""
+    query_id = json.loads(info.app_metadata)["query_id"]
+
+    def found():
+        return server.query(f"SELECT outcome, error_kind FROM system.queries WHERE query_id = '{query_id}'").to_pylist()
+
+    # A client that takes nothing would lose its result after ten minutes.
+    wait_until(found, seconds=90, what="the query's end")
+    wait_until(lambda: server.query("SELECT running FROM system.engines WHERE engine = 'duckdb'").to_pylist() == [{"running": 0}], what="an idle engine")
+    return found()
+
+
+def test_a_cancel_ends_a_query_whose_client_reads_nothing(door):
+    client = flight.connect(door.uri)
+    info, reader = begun(client)
+    [answer] = client.do_action(flight.Action("CancelFlightInfo", field(1, info.serialize())))
+    assert answer.body.to_pybytes() == b"\x08\x01", "it wasn't cancelled"
+    assert ended(door, info) == [{"outcome": "cancelled", "error_kind": "cancelled"}]
+    with pytest.raises(Exception, match="(?i)cancel"):
+        reader.read_all()
+
+
+def test_the_servers_time_limit_ends_a_query_whose_client_reads_nothing(lake, tmp_path):
+    one = Server(tmp_path / "state", "--data", lake, settings='[limits]\ntimeout_seconds = 15\nhold_max = "1MB"\n')
+    try:
+        info, reader = begun(flight.connect(one.uri))
+        assert ended(one, info) == [{"outcome": "error", "error_kind": "deadline_exceeded"}]
+        with pytest.raises(Exception, match="(?i)deadline"):
+            reader.read_all()
+    finally:
+        one.stop()
 
 
 @pytest.mark.parametrize(

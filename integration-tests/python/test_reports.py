@@ -64,6 +64,37 @@ def test_a_workload_is_reported_with_and_without_a_server(tpch, tpch_dir, worklo
     assert "file" in table.stdout and "12 statements: 6 routed" in table.stdout and "all on a warm Small warehouse" in table.stdout
 
 
+def test_without_a_server_a_workspace_is_asked_and_its_warehouse_left_asleep(tmp_path):
+    populate("tpch", 0.001, tmp_path / "data")
+    simulation = Simulation(tmp_path / "simulation", tmp_path / "data", PRINCIPALS, {"main.default.customer": {"row_filter": "c_mktsegment = 'BUILDING'"}})
+    try:
+        config = tmp_path / "flightpath.toml"
+        config.write_text(settings(simulation, PRINCIPALS, tmp_path / "data"))
+        token = {"FLIGHTPATH_TOKEN": PRINCIPALS["ana"]}
+
+        def explain(sql, env=token):
+            return run("explain", "--offline", "--config", config, sql, env=env)
+
+        both = explain("SELECT count(*) FROM main.default.nation")
+        lines = both.stdout.splitlines()
+        assert both.returncode == 0 and lines[0].startswith("→ duckdb") or lines[0].startswith("→ datafusion"), both.stderr
+        [warehouse] = [line for line in lines if "databricks" in line]
+        assert " ms " in warehouse and "$" in warehouse, both.stdout
+        governed = explain("SELECT count(*) FROM main.default.customer")
+        assert governed.stdout.startswith("→ databricks") and "row filter" in governed.stdout, governed.stdout + governed.stderr
+        # Only the warehouse could say what this gives.
+        unknown = explain("SELECT made_up(n_name) FROM main.default.nation")
+        assert unknown.returncode == 4 and "nothing is sent to a warehouse" in unknown.stderr, unknown.stderr
+        assert explain("SELECT 1 FROM main.default.nation", env={}).returncode == 1
+        workload = tmp_path / "workload.sql"
+        workload.write_text("SELECT count(*) FROM main.default.customer; SELECT n_name FROM main.default.nation")
+        rows = run("route-report", "--offline", "--config", config, "--format", "json", workload, env=token).stdout.splitlines()
+        assert [json.loads(row)["outcome"] for row in rows] == ["routed", "routed"] and json.loads(rows[0])["engine"] == "databricks"
+        assert simulation.counters()["executions"] == 0
+    finally:
+        simulation.stop()
+
+
 def test_the_two_sides_of_a_test_are_compared_from_the_record(server, tpch_dir, tmp_path):
     strategy = "ab:always:duckdb|always:datafusion:0.5:query"
     one = server("--data", tpch_dir, settings=f'[routing]\nstrategy = "{strategy}"\n')
@@ -94,6 +125,38 @@ def test_the_two_sides_of_a_test_are_compared_from_the_record(server, tpch_dir, 
     cut = report("--queries-max", "20")
     assert json.loads(cut.stdout)["cut"] and json.loads(cut.stdout)["queries_read"] == 20
     assert run("ab-report", "--config", config, "--days", "0").returncode == 2
+
+
+def test_statements_that_change_something_are_decided_on_and_not_run(tmp_path):
+    populate("tpch", 0.001, tmp_path / "data")
+    simulation = Simulation(tmp_path / "simulation", tmp_path / "data", PRINCIPALS)
+    config, workload = tmp_path / "flightpath.toml", tmp_path / "workload.sql"
+    config.write_text(settings(simulation, PRINCIPALS, tmp_path / "data", writes=True))
+    workload.write_text("INSERT INTO main.default.region VALUES (9, 'X', 'y'); DROP TABLE main.default.nation")
+    server = Server(tmp_path / "state", settings=config.read_text())
+    token = {"FLIGHTPATH_TOKEN": PRINCIPALS["ana"]}
+    try:
+        for where in [["--uri", server.uri], ["--offline", "--config", config]]:
+            done = run("route-report", *where, "--format", "json", workload, env=token)
+            rows = [json.loads(line) for line in done.stdout.splitlines()]
+            assert [(row["outcome"], row["engine"]) for row in rows] == [("routed", "databricks")] * 2, done.stdout + done.stderr
+        explained = run("explain", "--uri", server.uri, "INSERT INTO main.default.region VALUES (9, 'X', 'y')", env=token)
+        assert explained.stdout.startswith("→ databricks"), explained.stdout + explained.stderr
+        texts = simulation.counters()["executions_by_text"]
+        assert not any("INSERT" in text or "DROP" in text for text in texts), texts
+    finally:
+        server.stop()
+        simulation.stop()
+
+
+def test_statements_that_nobody_may_run_are_refused_and_wrong_ones_fail(tpch, tpch_dir, tmp_path):
+    workload = tmp_path / "workload.sql"
+    workload.write_text("DROP TABLE nation; SELECT made_up(n_name) FROM nation; SELECT nothing FROM nation")
+    for where in [["--uri", tpch.uri], ["--offline", "--data", tpch_dir]]:
+        done = run("route-report", *where, "--format", "json", workload)
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [row["outcome"] for row in rows] == ["refused", "refused", "failed"], done.stdout + done.stderr
+        assert "read-only" in rows[0]["reason"] and "3 statements: 0 routed, 2 refused, 1 failed" in done.stderr
 
 
 def test_refusals_are_listed_and_files_that_cannot_be_used_are_named(tpch, tmp_path):
@@ -152,10 +215,22 @@ def test_audit_says_what_it_assumes_and_what_it_left_out(tmp_path):
     second.write_text(json.dumps(page))
     done = run("audit", first, second)
     assert done.returncode == 0, done.stderr
-    for expected in ["100 queries", "100 exported twice", "2 not ended", "USD saved in 30 days", "NOT KNOWN: size of w1", "This is an estimate"]:
+    for expected in ["100 queries", "100 exported twice", "2 not ended", "USD saved in 30 days", "NOT KNOWN: size of w1", "This is an estimate",
+                     "kind not known, taken as serverless", "NOT KNOWN: kind of w1", "100% of the queries that could leave, and 100% of their time: SELECT 0"]:
         assert expected in done.stdout, expected
     piped = run("audit", "--share", "0.5,0.6,0.7", "-", stdin=json.dumps(page))
     assert "50%, 60%, 70%" in piped.stdout
+    marked, listed = tmp_path / "marked.json", tmp_path / "warehouses.json"
+    marked.write_text(json.dumps(page), encoding="utf-8-sig")
+    listed.write_text(json.dumps({"warehouses": [{"id": "w1", "cluster_size": "Small", "warehouse_type": "PRO"}]}), encoding="utf-8-sig")
+    report = json.loads(run("audit", "--warehouses", listed, "--format", "json", marked).stdout)
+    [warehouse], [heavy] = report["warehouses"], report["heavy_shapes"]
+    assert report["queries"] == 100 and warehouse["size"] == "Small" and warehouse["kind"] == "pro" and warehouse["auto_stop_minutes"] is None
+    assert heavy["queries"] == 100 and heavy["example"] == "SELECT 0"
+    low, expected, high = (estimate["saved_usd"] for estimate in report["estimates"])
+    assert low <= expected <= high
+    page["res"].append({"query_id": "z", "status": "FINISHED", "query_start_time_ms": 0, "duration": 5})
+    assert "1 without a start time" in run("audit", "-", stdin=json.dumps(page)).stdout
     second.write_text(json.dumps(page)[:-20])
     torn = run("audit", second)
     assert torn.returncode == 1 and "two.json ends in the middle" in torn.stderr

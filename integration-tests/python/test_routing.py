@@ -107,6 +107,24 @@ def test_predictions_get_better_by_themselves_and_outlive_a_restart(server, tpch
     wait_until(lambda: seen(two)["observations"] >= 3, what="the kept observations")
 
 
+@pytest.mark.parametrize("engine", ["duckdb", "datafusion"])
+def test_what_is_read_is_on_record_beside_what_was_predicted(server, tpch_dir, engine):
+    one = server("--data", tpch_dir)
+    sql = "SELECT sum(l_extendedprice) AS s, max(l_comment) AS c FROM lineitem"
+    for _ in range(2):
+        one.query(sql, engine=engine)
+    found = one.query(f"SELECT predicted_bytes, predicted_p95_bytes, read_bytes FROM system.queries WHERE text = '{sql}' ORDER BY started_at").to_pylist()
+    assert len(found) == 2
+    first, second = found
+    for row in found:
+        assert row["predicted_p95_bytes"] >= row["predicted_bytes"] > 0, found
+    assert first["predicted_bytes"] / 4 < first["read_bytes"] < first["predicted_bytes"] * 4, found
+    # DuckDB keeps what it read.
+    assert second["read_bytes"] == first["read_bytes"] if engine == "datafusion" else second["read_bytes"] < first["read_bytes"], found
+    explained = explain(one, sql)[engine]
+    assert explained["predicted_bytes"] == first["predicted_bytes"] <= explained["predicted_p95_bytes"]
+
+
 def test_one_run_says_little_of_other_shapes_and_what_is_made_counts(server, tpch_dir):
     one = server("--data", tpch_dir, settings=SETTINGS)
     small = "SELECT n_name FROM nation WHERE n_nationkey = 3"

@@ -105,6 +105,7 @@ class Span:
         self.start, self.end = proto.start_time_unix_nano, proto.end_time_unix_nano
         self.status = proto.status
         self.events = list(proto.events)
+        self.links = [(link.trace_id.hex(), link.span_id.hex()) for link in proto.links]
         self.service = resource.get("service.name")
         self.attributes = {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in proto.attributes}
 
@@ -238,7 +239,11 @@ def test_a_clients_trace_goes_through_router_and_worker(server, collector, ended
     assert one_of("decide").attributes["flightpath.refusals"] == "datafusion:policy"
     assert one_of("prune").attributes["flightpath.files_total"] >= one_of("prune").attributes["flightpath.files"] > 0
     assert one_of("execute").attributes["db.system.name"] == "duckdb"
-    assert call.attributes["rpc.system"] == "grpc" and call.attributes["rpc.method"] == "DoGet"
+    for end in (call, worker):
+        assert end.attributes["rpc.system.name"] == "grpc" and end.attributes["rpc.method"] == CALL
+        assert end.attributes["rpc.response.status_code"] == "OK" and "rpc.service" not in end.attributes
+    # A socket's path, or a host with its port.
+    assert call.attributes["server.address"].startswith("/") or call.attributes["server.port"] > 0
     assert worker.attributes["flightpath.query_id"] == query.attributes["flightpath.query_id"]
     assert query.start <= one_of("execute").start <= one_of("stream").start <= one_of("stream").end <= query.end
     # What the statement says and what the log says is nobody's business.
@@ -248,6 +253,29 @@ def test_a_clients_trace_goes_through_router_and_worker(server, collector, ended
     assert collector.lines == [], "lines are sent only when told to"
     log = one.query("SELECT query_id FROM system.queries WHERE text LIKE '%l_quantity > 17%' AND outcome = 'success'").to_pylist()
     assert query.attributes["flightpath.query_id"] in {r["query_id"] for r in log}
+
+
+def test_a_client_without_a_trace_has_one_for_preparing_and_running(server, collector, tpch_dir):
+    one = server("--data", tpch_dir, env=SOON, settings=settings(collector.port))
+    with one.connect("duckdb") as connection, connection.cursor() as cursor:
+        cursor.adbc_prepare("SELECT count(*) FROM nation WHERE n_nationkey > ?")
+        for least in range(3):
+            cursor.execute("SELECT count(*) FROM nation WHERE n_nationkey > ?", [least])
+            assert cursor.fetchall() == [(24 - least,)]
+    named = lambda name: [s for s in list(collector.spans) if s.name == name]
+    wait_until(lambda: len(named("query")) == 3 and named("prepare"), what="three queries' spans")
+    [prepare] = named("prepare")
+    first, *later = sorted(named("query"), key=lambda s: s.start)
+    assert first.trace_id == prepare.trace_id and first.parent == prepare.id and first.links == []
+    for query in later:
+        assert query.parent == "" and query.links == [(prepare.trace_id, prepare.id)]
+    assert len({s.trace_id for s in [first, *later]}) == 3
+    # Without preparing, too.
+    alone = {s.trace_id for s in named("query")}
+    one.query("SELECT 7 AS n")
+    wait_until(lambda: len(named("query")) == 4, what="the fourth query's span")
+    [fourth] = [s for s in named("query") if s.trace_id not in alone]
+    assert {s.name for s in collector.of_trace(fourth.trace_id)} >= {"query", "prepare", "parse", "decide"}
 
 
 def test_what_other_systems_tell_along_with_a_trace_goes_along(server, collector, ended, tpch_dir):
@@ -297,6 +325,20 @@ def test_what_a_trace_says_of_errors_and_of_clients_that_leave(server, collector
     assert "ALGERIA" not in repr(spans), "an error's message may hold data"
 
     trace_id, _, parent = traceparent()
+    with pytest.raises(Exception, match="22012"):
+        traced(one, "SELECT 1 / (n_nationkey - n_nationkey) FROM nation", parent, engine="duckdb")
+    spans = ended(trace_id, [CALL], "flightpath") + ended(trace_id, [CALL], "flightpath-worker")
+    for call in (s for s in spans if s.name == CALL):
+        assert call.status.code == ERROR and call.attributes["error.type"] == "raised", call
+        assert call.attributes["rpc.response.status_code"] == "INVALID_ARGUMENT"
+
+    trace_id, _, parent = traceparent()
+    with pytest.raises(Exception, match="nosuchcolumn"):
+        traced(one, "SELECT nosuchcolumn FROM nation", parent)
+    plan = next(s for s in ended(trace_id, ["plan"]) if s.name == "plan")
+    assert plan.status.code == ERROR and plan.status.message == plan.attributes["error.type"]
+
+    trace_id, _, parent = traceparent()
     with one.connect("duckdb", **{"adbc.flight.sql.rpc.call_header.traceparent": parent}) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT a.l_orderkey, b.l_comment FROM lineitem a CROSS JOIN lineitem b")
         cursor.fetchone()
@@ -305,6 +347,9 @@ def test_what_a_trace_says_of_errors_and_of_clients_that_leave(server, collector
         assert span.attributes["flightpath.outcome"] == "cancelled" and span.status.code != ERROR, span
     spans = ended(trace_id, [CALL, "stream"], "flightpath-worker")
     assert [s.attributes["flightpath.outcome"] for s in spans if s.service == "flightpath-worker" and s.name == CALL] == ["cancelled"]
+    spans += ended(trace_id, [CALL], "flightpath")
+    for call in (s for s in spans if s.name == CALL):
+        assert call.attributes["rpc.response.status_code"] == "CANCELLED" and call.status.code != ERROR, call
 
 
 def test_a_clients_decision_not_to_record_holds_everywhere(server, collector, ended, tpch_dir):

@@ -125,6 +125,44 @@ def test_a_sleeping_warehouse_is_left_alone_until_it_is_needed_and_then_waited_f
     wait_until(lambda: all(r["predicted_ms"] < 1_000 for r in rows(server, route) if r["engine"] == "databricks"), what="a look at the warm warehouse")
 
 
+def test_only_the_query_that_wakes_the_warehouse_is_charged_for_it(workspace):
+    server, simulation = workspace(
+        warehouse={"running": False, "start_delay_ms": 500}, monitor_token=PRINCIPALS["admin"], monitor_seconds=3_600, reconcile_seconds=0
+    )
+    sql = "SELECT count(*) AS n FROM main.default.customer"
+    predicted = lambda: next(r for r in rows(server, "EXPLAIN ROUTE " + sql) if r["engine"] == "databricks")
+    wait_until(lambda: predicted()["predicted_ms"] > 1_000, what="a look at the warehouse")
+    asleep = predicted()
+    assert rows(server, sql)[0]["n"] > 0
+    # Nobody has looked since: that it's up is known by its answer.
+    warm = predicted()
+    assert warm["predicted_ms"] < 1_000 and warm["predicted_usd"] < asleep["predicted_usd"] / 10, (asleep, warm)
+    assert rows(server, sql)[0]["n"] > 0
+    woke, later = rows(server, "SELECT actual_usd FROM system.queries WHERE engine = 'databricks' AND text LIKE 'SELECT count%' ORDER BY started_at")
+    assert woke["actual_usd"] > 0.9 * asleep["predicted_usd"] and later["actual_usd"] < woke["actual_usd"] / 10, (woke, later)
+    assert simulation.counters()["warehouses"]["simulated"]["starts"] == 1
+
+
+def test_who_may_not_use_the_warehouse_does_not_wake_it_by_asking_what_only_it_understands(workspace):
+    profiles = '[profiles.local]\nengines = ["duckdb", "datafusion"]\n[profiles.broke]\nbudget_usd_per_day = 0\n'
+    server, simulation = workspace(warehouse={"running": False, "start_delay_ms": 0}, extra=profiles)
+    refused = (({"profile": "local"}, "doesn't use"), ({"profile": "broke"}, "has spent"), ({"engine": "duckdb"}, "pins engine"))
+    sampled = "SELECT * FROM main.default.nation TABLESAMPLE (5 PERCENT)"
+    for sql in (sampled, "EXPLAIN ROUTE " + sampled, "SHOW GRANTS ON TABLE main.default.nation"):
+        for headers, why in refused:
+            message = error(server, sql, **headers)
+            assert "not eligible" in message and why in message, message
+    # What is asked before anything is executed, too.
+    with connect(server, ANA, profile="local") as connection, connection.cursor() as cursor:
+        # The driver goes on to ask for parameters, and tells of that.
+        with pytest.raises(Exception):
+            cursor.adbc_prepare(sampled)
+    counters = simulation.counters()
+    assert counters["executions"] == 0 and counters["warehouses"]["simulated"]["starts"] == 0, counters
+    rows(server, "SHOW GRANTS ON TABLE main.default.nation")
+    assert simulation.counters()["warehouses"]["simulated"]["starts"] == 1
+
+
 def test_queries_beyond_the_warehouses_places_wait_and_all_are_answered(workspace):
     server, simulation = workspace(warehouse={"concurrency_per_cluster": 2, "base_latency_ms": 200})
     sql = "SELECT count(*) AS n, {} AS k FROM main.default.customer"

@@ -56,6 +56,7 @@ fn candidate(candidate: &Candidate) -> v1::Candidate {
         prediction_source: eligible.then(|| numbers.source.as_str().to_string()),
         observations: eligible.then_some(numbers.observations),
         predicted_usd_p95: eligible.then_some(numbers.usd_p95),
+        predicted_p95_bytes: eligible.then_some(numbers.scan_bytes_p95),
     }
 }
 
@@ -115,6 +116,9 @@ pub(crate) fn query(record: QueryRecord, text_bytes_max: usize) -> v1::Query {
         reconciled_unix_ms: record.reconciled_unix_ms,
         predicted_p95_ms: predicted.map(|n| n.latency_p95_ms),
         predicted_usd_p95: predicted.map(|n| n.usd_p95),
+        predicted_bytes: predicted.map(|n| n.scan_bytes),
+        predicted_p95_bytes: predicted.map(|n| n.scan_bytes_p95),
+        read_bytes: record.read_bytes,
     }
 }
 

@@ -18,6 +18,7 @@ use flightpath_proto::v1::query_api_server::QueryApiServer;
 use flightpath_querylog::{QueryHistory, Recorder};
 use flightpath_types::{Error, Result};
 use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
 
 pub use health::Health;
 
@@ -26,7 +27,7 @@ const REQUEST_BYTES_MAX: usize = 2 << 20;
 
 /// Calls that need no authentication: a prober has no credentials, and the answer tells no more
 /// than that the port is open.
-pub const OPEN_PATHS: [&str; 1] = ["/grpc.health.v1.Health/Check"];
+pub const OPEN_PATHS: [&str; 2] = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"];
 
 /// What goes onto the listener.
 pub struct Api {
@@ -35,9 +36,9 @@ pub struct Api {
 }
 
 /// `recorder` is waited for, a moment, before the record is read: what has ended is in it.
-pub async fn api(queries: Arc<dyn QueryService>, history: Arc<dyn QueryHistory>, recorder: Recorder) -> Result<Api> {
+pub fn api(queries: Arc<dyn QueryService>, history: Arc<dyn QueryHistory>, recorder: Recorder) -> Result<Api> {
     let service = service::Service::new(queries, history, recorder);
-    let (health, health_service) = Health::serving().await;
+    let (health, checks) = Health::serving();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(QUERY_API_DESCRIPTORS)
@@ -45,7 +46,7 @@ pub async fn api(queries: Arc<dyn QueryService>, history: Arc<dyn QueryHistory>,
     };
     let unreadable = |e| Error::internal(format!("the API's descriptors: {e}"));
     let routes = Routes::new(QueryApiServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX))
-        .add_service(health_service)
+        .add_service(HealthServer::new(checks))
         .add_service(reflection().build_v1().map_err(unreadable)?)
         // Many clients still speak the older one.
         .add_service(reflection().build_v1alpha().map_err(unreadable)?);

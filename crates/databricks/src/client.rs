@@ -197,9 +197,8 @@ pub(crate) async fn exchange(what: &str, request: reqwest::RequestBuilder, bytes
         return body.map_err(|e| match e {
             BodyError::Broken(e) => of_transport(what, e),
             BodyError::TooLarge => {
-                let error =
-                    Error::new(ErrorKind::ResourceExhausted, format!("Databricks' answer to {what} is larger than {bytes_max} bytes"));
-                ApiError::new(error, Cause::Answer)
+                let message = format!("Databricks' answer to {what} is larger than {bytes_max} bytes");
+                ApiError::new(Error::classed(ErrorKind::ResourceExhausted, "ANSWER_TOO_LARGE", "54000", message), Cause::Answer)
             }
         });
     }

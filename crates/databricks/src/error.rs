@@ -51,7 +51,8 @@ impl ApiError {
         if let Some(text) = said.message.or(said.error_description).or(said.error) {
             message.push_str(&format!(": {}", scrub(&text, secrets)));
         }
-        Self { error: Error::new(kind, message), status: Some(code), error_code, cause: Cause::Status { code, retry_after } }
+        let error = of_kind(kind, code, error_code.as_deref(), message);
+        Self { error, status: Some(code), error_code, cause: Cause::Status { code, retry_after } }
     }
 
     pub fn kind(&self) -> ErrorKind {
@@ -83,8 +84,11 @@ impl ApiError {
 
     #[must_use]
     pub(crate) fn note(mut self, note: &str) -> Self {
-        let kind = self.error.kind();
-        self.error = Error::new(kind, format!("{}; {note}", self.error.message()));
+        let (kind, message) = (self.error.kind(), format!("{}; {note}", self.error.message()));
+        self.error = match (self.error.class(), self.error.sql_state()) {
+            (Some(class), Some(state)) => Error::classed(kind, class.to_string(), state.to_string(), message),
+            _ => Error::new(kind, message),
+        };
         self
     }
 }
@@ -156,6 +160,15 @@ fn kind_of(status: u16, error_code: Option<&str>) -> ErrorKind {
     }
 }
 
+/// A limit has a class: without one it would pass for an engine's want of memory.
+fn of_kind(kind: ErrorKind, status: u16, error_code: Option<&str>, message: String) -> Error {
+    if kind != ErrorKind::ResourceExhausted {
+        return Error::new(kind, message);
+    }
+    let class = if status == 429 { "TOO_MANY_REQUESTS" } else { error_code.unwrap_or("RESOURCE_EXHAUSTED") };
+    Error::classed(kind, class.to_string(), "53400", message)
+}
+
 fn is_code(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
 }
@@ -213,6 +226,14 @@ mod tests {
         assert_eq!(of(400, "not json").kind(), ErrorKind::InvalidArgument);
         assert_eq!(of(429, "").kind(), ErrorKind::ResourceExhausted);
         assert_eq!(of(302, "").kind(), ErrorKind::Unavailable);
+        let quota = of(400, r#"{"error_code":"QUOTA_EXCEEDED","message":"no"}"#);
+        assert_eq!((quota.kind(), quota.as_error().class()), (ErrorKind::ResourceExhausted, Some("QUOTA_EXCEEDED")));
+        let busy = of(429, r#"{"error_code":"REQUEST_LIMIT_EXCEEDED","message":"no"}"#).note("tried 5 times");
+        let told =
+            "[TOO_MANY_REQUESTS] Databricks answered GET /x with status 429 REQUEST_LIMIT_EXCEEDED: no; tried 5 times SQLSTATE: 53400";
+        assert_eq!(busy.to_string(), told);
+        let broken = of(500, "").note("tried 5 times");
+        assert_eq!(broken.to_string(), "Databricks answered GET /x with status 500; tried 5 times");
         let denied = of(403, r#"{"error_code":"PERMISSION_DENIED","message":"User may not."}"#);
         assert_eq!(denied.to_string(), "Databricks answered GET /x with status 403 PERMISSION_DENIED: User may not.");
         assert_eq!(denied.error_code(), Some("PERMISSION_DENIED"));

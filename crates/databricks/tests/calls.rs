@@ -168,7 +168,7 @@ async fn deadlines_and_stops_end_a_call() {
     let later = Instant::now() + Duration::from_secs(60);
     let call = Call::get("/x", &[]).until(Some(later));
     let failed = client.call::<Value>(&anyone(), call).await.unwrap_err();
-    assert_eq!(failed.kind(), ErrorKind::ResourceExhausted);
+    assert_eq!((failed.kind(), failed.as_error().class()), (ErrorKind::ResourceExhausted, Some("TOO_MANY_REQUESTS")));
 
     let asked = std::sync::atomic::AtomicBool::new(false);
     let stop = || asked.swap(true, std::sync::atomic::Ordering::SeqCst);
@@ -262,7 +262,8 @@ async fn a_host_that_does_not_answer_is_left_alone() {
 async fn answers_are_bounded_and_redirects_are_not_followed() {
     let (fake, url) = Fake::start([Answer::Raw(format!("\"{}\"", "x".repeat(5_000))), Answer::With(302, "location", "/y")]).await;
     let client = Client::new(ClientConfig { answer_bytes_max: 1_000, ..config(&url, Auth::Pat(PAT.into())) }).unwrap();
-    assert_eq!(post(&client, Idempotency::Safe).await.unwrap_err().kind(), ErrorKind::ResourceExhausted);
+    let large = post(&client, Idempotency::Safe).await.unwrap_err();
+    assert_eq!((large.kind(), large.as_error().class()), (ErrorKind::ResourceExhausted, Some("ANSWER_TOO_LARGE")));
     assert_eq!(post(&client, Idempotency::Safe).await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(fake.calls("/y"), 0);
 }

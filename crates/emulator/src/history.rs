@@ -107,7 +107,7 @@ impl Filter {
 fn line(entry: &Entry, include_metrics: bool) -> Value {
     let progress = entry.now();
     let until = progress.ended.unwrap_or_else(now_ms);
-    let rows = progress.result.as_ref().map_or(0, |r| r.rows);
+    let (rows, read_bytes) = progress.result.as_ref().map_or((0, 0), |r| (r.rows, r.read_bytes));
     let tags: Vec<Value> = entry.tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
     let mut line = json!({
         "query_id": entry.id, "status": progress.state.in_history(), "query_text": entry.asked.text,
@@ -127,7 +127,7 @@ fn line(entry: &Entry, include_metrics: bool) -> Value {
         let execution = progress.running_from.map_or(0, |from| until - from);
         line["metrics"] = json!({
             "total_time_ms": until - entry.received, "compilation_time_ms": 0, "execution_time_ms": execution,
-            "result_fetch_time_ms": 0, "photon_total_time_ms": execution, "read_bytes": 0, "read_cache_bytes": 0, "read_files_count": 0,
+            "result_fetch_time_ms": 0, "photon_total_time_ms": execution, "read_bytes": read_bytes, "read_cache_bytes": 0, "read_files_count": 0,
             "pruned_bytes": 0, "rows_read_count": 0, "rows_produced_count": rows, "spill_to_disk_bytes": 0, "result_from_cache": false,
         });
         if let Some(from) = progress.waited.provisioning_from {

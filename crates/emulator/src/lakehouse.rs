@@ -8,7 +8,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use flightpath_catalog::Catalog;
-use flightpath_engine::{BatchStream, Engine, Execution};
+use flightpath_engine::{BatchStream, Engine, Execution, Findings};
 use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_plan::{PlannedQuery, Statement};
 use flightpath_planner::{PlanRequest, Planner};
@@ -48,6 +48,8 @@ pub(crate) struct Asked {
 pub(crate) struct Answer {
     pub schema: SchemaRef,
     pub batches: BatchStream,
+    /// What running it tells beside its rows.
+    pub findings: Arc<Findings>,
 }
 
 impl Lakehouse {
@@ -127,7 +129,7 @@ impl Lakehouse {
             Statement::Query(query) => self.execute(query, asked).await,
             Statement::Local(result) | Statement::SetSession { shows: result, .. } => {
                 let batches = result.batches.into_iter().map(Ok);
-                Ok(Answer { schema: result.schema, batches: futures::stream::iter(batches).boxed() })
+                Ok(Answer { schema: result.schema, batches: futures::stream::iter(batches).boxed(), findings: Arc::default() })
             }
             Statement::ExplainRoute(_) => Err(unsupported("EXPLAIN ROUTE")),
             Statement::PassThrough(_) => Err(unsupported("another dialect")),
@@ -140,17 +142,18 @@ impl Lakehouse {
             return Err(unsupported(&refusal.reason));
         }
         let schema = query.schema.clone();
+        let findings = Arc::<Findings>::default();
         let execution = Execution {
             query_id: QueryId::generate(),
             principal: Principal::new(&asked.user.name),
             token: None,
             deadline: None,
             traceparent: None,
-            findings: Default::default(),
+            findings: findings.clone(),
         };
         let stream = self.engine.execute(query, execution).await?;
         let promised = schema.clone();
-        Ok(Answer { schema, batches: stream.map(move |batch| conformed(&batch?, &promised)).boxed() })
+        Ok(Answer { schema, batches: stream.map(move |batch| conformed(&batch?, &promised)).boxed(), findings })
     }
 
     /// A syntax error may quote the text around it.

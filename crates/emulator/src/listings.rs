@@ -62,5 +62,5 @@ fn rows(names: &[&str], rows: Vec<Vec<String>>) -> Result<Answer> {
     let column = |i: usize| Arc::new(rows.iter().map(|row| row.get(i).cloned()).collect::<StringArray>()) as ArrayRef;
     let batch = RecordBatch::try_new(schema.clone(), (0..names.len()).map(column).collect());
     let batch = batch.map_err(|e| Error::internal(format!("a listing doesn't fit its schema: {e}")))?;
-    Ok(Answer { schema, batches: futures::stream::iter([Ok(batch)]).boxed() })
+    Ok(Answer { schema, batches: futures::stream::iter([Ok(batch)]).boxed(), findings: Default::default() })
 }

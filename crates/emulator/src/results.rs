@@ -59,6 +59,8 @@ pub(crate) struct ResultSet {
     pub rows: u64,
     pub bytes: u64,
     pub truncated: bool,
+    /// What was read for it.
+    pub read_bytes: u64,
     /// Whether chunks are handed out in answers, not by links.
     pub inline: bool,
 }
@@ -100,7 +102,16 @@ pub(crate) async fn collect(answer: Answer, wanted: Wanted, settings: &Settings,
         settings,
         spool,
         open: None,
-        result: ResultSet { schema: answer.schema, wanted, chunks: Vec::new(), rows: 0, bytes: 0, truncated: false, inline: false },
+        result: ResultSet {
+            schema: answer.schema,
+            wanted,
+            chunks: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            truncated: false,
+            read_bytes: 0,
+            inline: false,
+        },
     };
     let mut batches = answer.batches;
     while let Some(batch) = batches.next().await {
@@ -108,6 +119,7 @@ pub(crate) async fn collect(answer: Answer, wanted: Wanted, settings: &Settings,
             break;
         }
     }
+    collector.result.read_bytes = answer.findings.read_bytes().unwrap_or(0);
     collector.finish().await
 }
 

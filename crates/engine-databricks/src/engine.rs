@@ -10,7 +10,7 @@ use flightpath_databricks::{BreakerState, Client, Identity};
 use flightpath_engine::{BatchStream, Engine, Execution, Findings};
 use flightpath_plan::{DatabricksText, PlannedQuery};
 use flightpath_types::trace::TraceContext;
-use flightpath_types::{ComputePrice, EngineFacts, EngineId, EngineState, Error, QueryId, Refusal, RefusalClass, Result};
+use flightpath_types::{ComputePrice, EngineFacts, EngineId, EngineState, Error, ErrorKind, QueryId, Refusal, RefusalClass, Result};
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 use secrecy::SecretString;
@@ -120,16 +120,27 @@ impl DatabricksEngine {
     pub async fn try_out(&self, text: &DatabricksText, who: Identity, deadline: Option<Instant>) -> Result<SchemaRef> {
         let statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
         let work = Work { statement, who, query_id: QueryId::generate(), deadline, trace_id: None, returns_rows: true };
-        let finished = self.runner.run(work).await?;
+        let finished = self.run(work).await?;
         describe::announced(&finished.answer.manifest.unwrap_or_default())
     }
 
-    async fn start(&self, work: Work, shape: Shape, findings: &Findings) -> Result<BatchStream> {
+    /// Runs a statement to its end. Until then it may be what wakes the warehouse.
+    async fn run(&self, work: Work) -> Result<Finished> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Error::unavailable(format!("engine {} is shutting down", self.config.id)));
         }
+        let _sent = self.monitor.sent();
+        let finished = self.runner.run(work).await;
+        // A statement that raised was run, too.
+        if finished.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Raised) {
+            self.monitor.answered();
+        }
+        finished
+    }
+
+    async fn start(&self, work: Work, shape: Shape, findings: &Findings) -> Result<BatchStream> {
         let running = Running::new(&self.running, &self.monitor);
-        let Finished { statement_id, answer } = self.runner.run(work.clone()).await?;
+        let Finished { statement_id, answer } = self.run(work.clone()).await?;
         findings.statement(&statement_id);
         let links = Links::new(self.runner.client.clone(), work.who.clone(), statement_id, self.config.link_renew_before);
         let manifest = match answer.manifest {
@@ -222,6 +233,11 @@ impl Engine for DatabricksEngine {
     }
 
     fn is_metered(&self) -> bool {
+        true
+    }
+
+    /// The client has a breaker.
+    fn guards_itself(&self) -> bool {
         true
     }
 

@@ -33,6 +33,8 @@ pub struct PastStatement {
     pub run_from_ms: Option<i64>,
     /// `None` while it runs.
     pub ended_ms: Option<i64>,
+    /// Bytes read, from storage or the warehouse's cache.
+    pub read_bytes: Option<u64>,
 }
 
 /// A part of the past.
@@ -53,6 +55,8 @@ pub struct PastRun {
     pub activity: WarehouseActivity,
     /// How long the warehouse's start took, where the statement woke it.
     pub start_ms: Option<f64>,
+    /// Bytes read, from storage or the warehouse's cache.
+    pub read_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +94,7 @@ struct Metrics {
     provisioning_queue_start_timestamp: Option<i64>,
     overloading_queue_start_timestamp: Option<i64>,
     query_compilation_start_timestamp: Option<i64>,
+    read_bytes: Option<u64>,
 }
 
 /// The warehouse's statements that came between these times, in milliseconds since the Unix epoch.
@@ -128,6 +133,7 @@ impl Line {
             provisioning_queue_start_timestamp: provisioning_from_ms,
             overloading_queue_start_timestamp: overloading_from_ms,
             query_compilation_start_timestamp: compiled_from,
+            read_bytes,
         } = self.metrics;
         let ended = matches!(self.status.as_deref(), Some("FINISHED" | "FAILED" | "CANCELED" | "CLOSED"));
         let waited = provisioning_from_ms.is_some() || overloading_from_ms.is_some();
@@ -138,6 +144,7 @@ impl Line {
             // One that waited and has no beginning has never begun.
             run_from_ms: compiled_from.or(self.query_start_time_ms.filter(|_| !waited)),
             ended_ms: self.execution_end_time_ms.or(self.query_end_time_ms).filter(|_| ended),
+            read_bytes,
             statement_id: Some(self.query_id).filter(|id| !id.is_empty())?,
         })
     }
@@ -166,6 +173,7 @@ pub fn runs(past: &[PastStatement]) -> Vec<PastRun> {
                 run_ms: between(run_from, ended),
                 activity,
                 start_ms,
+                read_bytes: statement.read_bytes,
             });
         }
     }
@@ -251,9 +259,9 @@ mod tests {
         let full = line(&format!(
             r#"{{"query_id": "s1", "status": "FINISHED", "query_start_time_ms": 10, "execution_end_time_ms": 40, "query_end_time_ms": 50,
                 "query_tags": [{{"key": "team"}}, {{"key": "flightpath_query_id", "value": "{id}"}}],
-                "metrics": {{"query_compilation_start_timestamp": 20, "provisioning_queue_start_timestamp": 12}}}}"#
+                "metrics": {{"query_compilation_start_timestamp": 20, "provisioning_queue_start_timestamp": 12, "read_bytes": 77}}}}"#
         ));
-        let expected = PastStatement { query_id: Some(id), provisioning_from_ms: Some(12), ..ran("s1", 20, 40) };
+        let expected = PastStatement { query_id: Some(id), provisioning_from_ms: Some(12), read_bytes: Some(77), ..ran("s1", 20, 40) };
         assert_eq!(full, Some(expected));
         let bare = line(r#"{"query_id": "s2", "status": "RUNNING", "query_start_time_ms": 10, "query_end_time_ms": 50}"#).unwrap();
         assert_eq!((bare.run_from_ms, bare.ended_ms, bare.query_id), (Some(10), None, None));

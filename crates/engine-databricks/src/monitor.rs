@@ -18,9 +18,19 @@ use crate::history;
 const HISTORY_PAGE: &str = "500";
 /// Longer queues aren't counted to their end.
 const HISTORY_PAGES_MAX: usize = 3;
+/// No warehouse stops sooner after its last query: the shortest auto-stop is a minute.
+const STAYS_UP: Duration = Duration::from_secs(60);
 /// What was seen longer ago than this many looks, or this long, is no longer told as so.
 const STALE_LOOKS: u32 = 6;
+/// And what was counted longer ago than this many counts.
+const STALE_COUNTS: u32 = 4;
 const STALE_AFTER_MIN: Duration = Duration::from_secs(30);
+/// A warehouse that still sleeps so long after a statement was sent to it wasn't woken by that one:
+/// it may have been turned away.
+const WAKES_WITHIN: Duration = Duration::from_secs(15);
+/// A start that takes longer than thought isn't over: who comes waits a little still, and what it
+/// takes isn't the query's own time.
+const STARTING_MS_MIN: f64 = 1.0;
 /// No limit of Databricks' own is known: it spills.
 const MEMORY_BYTES: u64 = 1 << 50;
 
@@ -45,11 +55,16 @@ pub enum WarehousePhase {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WarehouseState {
     pub phase: WarehousePhase,
-    /// Clusters that run, and the fewest it has when it is up.
+    /// Clusters that run, and the fewest and most that it has when it is up; 0 where that isn't known.
     pub clusters: u32,
     pub clusters_min: u32,
+    pub clusters_max: u32,
     pub queued: u32,
     pub running: u32,
+    /// When these two were counted.
+    pub counted: Option<Instant>,
+    /// Statements that this router has sent there and that haven't ended.
+    pub executing: u32,
     /// `2X-Small` to `5X-Large`.
     pub size: Option<String>,
     pub serverless: bool,
@@ -60,10 +75,14 @@ pub struct WarehouseState {
     pub start_ms: Option<f64>,
     /// Idle minutes after which it stops; 0 when it never does.
     pub auto_stop_minutes: Option<u32>,
-    /// Since when it starts, while it does.
+    /// Since when it's seen starting, while it is.
     pub starting: Option<Instant>,
+    /// When this router sent a statement to it while it slept, until it is up or that was in vain.
+    pub woken: Option<Instant>,
     /// When a query was last seen on it, or when it came up.
     pub worked: Option<Instant>,
+    /// When a query of this router was last answered there: it was up then, whoever may look at it.
+    pub answered: Option<Instant>,
     pub seen: Option<Instant>,
 }
 
@@ -72,6 +91,7 @@ pub struct WarehouseState {
 pub(crate) struct Outlook {
     pub state: EngineState,
     pub shape: String,
+    /// Queries that it is sent at once: more than it has places for now, while it may grow.
     pub slots: u32,
     pub running: u32,
     pub queued: u32,
@@ -96,30 +116,17 @@ impl WarehouseState {
     pub(crate) fn outlook(&self, prices: &Prices, own: u32) -> Outlook {
         let clusters = self.clusters.max(self.clusters_min).max(1);
         let size = WarehouseSize::named(self.size.as_deref().unwrap_or_default());
-        let slots = QUERIES_PER_CLUSTER * clusters;
+        let places = QUERIES_PER_CLUSTER.saturating_mul(clusters);
+        // One cluster's more than run: without a queue of its own it would have no reason to grow.
+        let admitted = clusters.saturating_add(1).min(self.clusters_max).max(clusters);
+        let slots = QUERIES_PER_CLUSTER.saturating_mul(admitted);
         let kind = self.kind();
         let start_ms = self.start_ms.unwrap_or(match kind {
             WarehouseKind::Serverless => prices.start_serverless_ms,
             WarehouseKind::Pro | WarehouseKind::Classic => prices.start_classic_ms,
         });
-        let running = self.running.max(own);
-        let activity = match &self.phase {
-            WarehousePhase::Unknown | WarehousePhase::Gone(_) => WarehouseActivity::Unknown,
-            WarehousePhase::Asleep => WarehouseActivity::Asleep,
-            WarehousePhase::Starting => {
-                let remaining_ms = match self.starting {
-                    Some(since) => (start_ms - millis(since.elapsed())).max(0.0),
-                    // Somewhere in the middle of it.
-                    None => start_ms / 2.0,
-                };
-                WarehouseActivity::Starting { remaining_ms }
-            }
-            WarehousePhase::Queued => {
-                WarehouseActivity::Queued { wait_ms: f64::from(self.queued) * prices.queued_query_ms / f64::from(slots) }
-            }
-            WarehousePhase::Warm if running > 0 => WarehouseActivity::Busy,
-            WarehousePhase::Warm => WarehouseActivity::Idle { idle_ms: self.worked.map_or(0.0, |at| millis(at.elapsed())) },
-        };
+        let queue_ms = f64::from(self.ahead(places, slots)) * prices.queued_query_ms / f64::from(places);
+        let activity = self.activity(start_ms, queue_ms, own);
         let auto_stop_minutes = self.auto_stop_minutes.unwrap_or(kind.auto_stop_minutes());
         let usd_per_dbu = prices.usd_per_dbu.unwrap_or(kind.usd_per_dbu());
         let usd_per_hour = (size.dbu_per_hour * usd_per_dbu + size.machines_usd_per_hour(kind)) * f64::from(clusters);
@@ -130,7 +137,7 @@ impl WarehouseState {
             },
             shape: format!("databricks:{}:{}", self.size.as_deref().unwrap_or("unknown"), kind_text(kind)),
             slots,
-            running,
+            running: self.running.max(own),
             queued: self.queued,
             cores: size.cores(),
             cores_total: size.cores().saturating_mul(clusters),
@@ -147,6 +154,41 @@ impl WarehouseState {
                 storage_usd_per_gb: 0.0,
             },
         }
+    }
+
+    /// What a query that comes now meets. `queue_ms`: how long it waits for a place once the warehouse is up.
+    fn activity(&self, start_ms: f64, queue_ms: f64, own: u32) -> WarehouseActivity {
+        let starting = |since: Option<Instant>| {
+            let remaining_ms = match since {
+                Some(since) => start_ms - millis(since.elapsed()),
+                // Somewhere in the middle of it.
+                None => start_ms / 2.0,
+            };
+            WarehouseActivity::Starting { remaining_ms: remaining_ms.max(STARTING_MS_MIN) }
+        };
+        match &self.phase {
+            WarehousePhase::Unknown => match self.answered.map(|at| at.elapsed()).filter(|since| *since < STAYS_UP) {
+                Some(_) if own > 0 => WarehouseActivity::Busy,
+                Some(since) => WarehouseActivity::Idle { idle_ms: millis(since) },
+                None => WarehouseActivity::Unknown,
+            },
+            WarehousePhase::Gone(_) => WarehouseActivity::Unknown,
+            // It won't be seen starting before the next look, and whoever woke it pays for that.
+            WarehousePhase::Asleep if self.woken.is_some() => starting(self.woken),
+            WarehousePhase::Asleep => WarehouseActivity::Asleep,
+            WarehousePhase::Starting => starting(self.woken.or(self.starting)),
+            WarehousePhase::Queued => WarehouseActivity::Queued { wait_ms: queue_ms },
+            WarehousePhase::Warm if queue_ms > 0.0 => WarehouseActivity::Queued { wait_ms: queue_ms },
+            WarehousePhase::Warm if self.running.max(own) > 0 => WarehouseActivity::Busy,
+            WarehousePhase::Warm => WarehouseActivity::Idle { idle_ms: self.worked.map_or(0.0, |at| millis(at.elapsed())) },
+        }
+    }
+
+    /// Who waits for a place there: as counted, or as many as this router has sent beyond the places since
+    /// then, the next one included.
+    fn ahead(&self, places: u32, slots: u32) -> u32 {
+        let sent = self.executing.saturating_add(1).min(slots);
+        self.queued.max(sent.saturating_sub(places.max(self.running)))
     }
 }
 
@@ -169,6 +211,8 @@ struct Seen {
     num_clusters: u32,
     #[serde(default)]
     min_num_clusters: u32,
+    #[serde(default)]
+    max_num_clusters: u32,
     cluster_size: Option<String>,
     #[serde(default)]
     enable_serverless_compute: bool,
@@ -204,6 +248,19 @@ pub(crate) struct Monitor {
     seen: Mutex<WarehouseState>,
 }
 
+/// A statement of this router, until the warehouse has ended it or nobody waits for it any more.
+pub(crate) struct Sent<'a>(&'a Monitor);
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.seen.lock();
+        state.executing = state.executing.saturating_sub(1);
+        if state.executing == 0 {
+            state.woken = None;
+        }
+    }
+}
+
 impl Monitor {
     pub fn new(warehouse_id: String, config: MonitorConfig) -> Arc<Self> {
         Arc::new(Self { warehouse_id, config, seen: Mutex::default() })
@@ -211,9 +268,16 @@ impl Monitor {
 
     pub fn state(&self) -> WarehouseState {
         let mut state = self.seen.lock().clone();
-        let stale_after = self.config.state_every.saturating_mul(STALE_LOOKS).max(STALE_AFTER_MIN);
-        if state.seen.is_some_and(|at| at.elapsed() > stale_after) {
+        let stale = |at: Instant, every: Duration, times: u32| at.elapsed() > every.saturating_mul(times).max(STALE_AFTER_MIN);
+        if state.seen.is_some_and(|at| stale(at, self.config.state_every, STALE_LOOKS)) {
             state.phase = WarehousePhase::Unknown;
+        }
+        // Its history may not be read any more while its state is.
+        if state.counted.is_some_and(|at| stale(at, self.config.queue_every, STALE_COUNTS)) {
+            (state.queued, state.running, state.counted) = (0, 0, None);
+            if state.phase == WarehousePhase::Queued {
+                state.phase = WarehousePhase::Warm;
+            }
         }
         state
     }
@@ -221,6 +285,26 @@ impl Monitor {
     /// A query of this router started or ended there.
     pub fn worked(&self) {
         self.seen.lock().worked = Some(Instant::now());
+    }
+
+    /// A statement of this router goes there, and wakes it if it sleeps.
+    pub fn sent(&self) -> Sent<'_> {
+        let mut state = self.seen.lock();
+        state.executing = state.executing.saturating_add(1);
+        if state.phase == WarehousePhase::Asleep {
+            state.woken.get_or_insert_with(Instant::now);
+        }
+        Sent(self)
+    }
+
+    /// A query of this router was answered there: it's up, until a look says otherwise.
+    pub fn answered(&self) {
+        let mut state = self.seen.lock();
+        let now = Some(Instant::now());
+        (state.answered, state.worked) = (now, now);
+        if matches!(state.phase, WarehousePhase::Asleep | WarehousePhase::Starting) {
+            (state.phase, state.woken) = (WarehousePhase::Warm, None);
+        }
     }
 
     /// Looks until `closing`.
@@ -248,9 +332,10 @@ impl Monitor {
 
     async fn look(&self, access: &MonitorAccess) {
         let path = format!("/api/2.0/sql/warehouses/{}", segment(&self.warehouse_id));
+        let asked = Instant::now();
         let seen: Result<Seen> = access.client.get(&access.identity, &path, &[], Some(self.patience())).await;
         match seen {
-            Ok(seen) => self.note(seen),
+            Ok(seen) => self.note(seen, asked),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let mut state = self.seen.lock();
                 state.phase = WarehousePhase::Gone(format!("the warehouse {} doesn't exist", self.warehouse_id));
@@ -261,7 +346,8 @@ impl Monitor {
         }
     }
 
-    fn note(&self, seen: Seen) {
+    /// `asked`: when. What has happened since then is newer.
+    fn note(&self, seen: Seen, asked: Instant) {
         let mut state = self.seen.lock();
         let queued = state.queued;
         let (phase, up) = match seen.state.as_deref() {
@@ -271,6 +357,13 @@ impl Monitor {
             Some("DELETED" | "DELETING") => (WarehousePhase::Gone(format!("the warehouse {} is deleted", self.warehouse_id)), false),
             _ => (WarehousePhase::Unknown, false),
         };
+        if !up && state.answered.is_some_and(|at| at > asked) {
+            return;
+        }
+        let woken_in_vain = |at: Instant| phase == WarehousePhase::Asleep && at.elapsed() > WAKES_WITHIN;
+        if !matches!(phase, WarehousePhase::Asleep | WarehousePhase::Starting) || state.woken.is_some_and(woken_in_vain) {
+            state.woken = None;
+        }
         match (&phase, state.starting) {
             (WarehousePhase::Starting, None) => state.starting = Some(Instant::now()),
             (WarehousePhase::Starting, Some(_)) => {}
@@ -283,7 +376,7 @@ impl Monitor {
             }
         }
         if !up {
-            (state.queued, state.running) = (0, 0);
+            (state.queued, state.running, state.counted) = (0, 0, None);
             state.worked = None;
         } else if state.worked.is_none() {
             state.worked = Some(Instant::now());
@@ -291,6 +384,7 @@ impl Monitor {
         state.phase = phase;
         state.clusters = seen.num_clusters;
         state.clusters_min = seen.min_num_clusters;
+        state.clusters_max = seen.max_num_clusters;
         state.size = seen.cluster_size;
         state.serverless = seen.enable_serverless_compute;
         state.pro = seen.warehouse_type.as_deref() == Some("PRO");
@@ -336,7 +430,7 @@ impl Monitor {
             }
         }
         let mut state = self.seen.lock();
-        (state.queued, state.running) = (queued, running);
+        (state.queued, state.running, state.counted) = (queued, running, Some(Instant::now()));
         if queued + running > 0 {
             state.worked = Some(Instant::now());
         }
@@ -353,6 +447,32 @@ impl Monitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+
+    fn ago(seconds: u64) -> Option<Instant> {
+        Instant::now().checked_sub(Duration::from_secs(seconds))
+    }
+
+    fn monitor() -> Arc<Monitor> {
+        Monitor::new("wh1".into(), Config::new("wh1").monitor)
+    }
+
+    /// What a look sees that was begun in so many seconds.
+    fn look(monitor: &Monitor, state: &str, in_seconds: u64) {
+        let seen = serde_json::from_str(&format!(r#"{{"state": "{state}", "enable_serverless_compute": true}}"#)).unwrap();
+        monitor.note(seen, Instant::now() + Duration::from_secs(in_seconds));
+    }
+
+    fn activity_of(state: &WarehouseState, own: u32) -> WarehouseActivity {
+        match state.outlook(&Prices::default(), own).pricing.compute {
+            ComputePrice::Warehouse { activity, .. } => activity,
+            ComputePrice::Hourly { .. } => panic!("a warehouse isn't paid like a machine"),
+        }
+    }
+
+    fn activity(monitor: &Monitor) -> WarehouseActivity {
+        activity_of(&monitor.state(), 0)
+    }
 
     fn state(phase: WarehousePhase) -> WarehouseState {
         WarehouseState { phase, clusters: 2, clusters_min: 1, size: Some("Small".into()), serverless: true, ..Default::default() }
@@ -389,5 +509,99 @@ mod tests {
         assert_eq!(compute(&WarehouseState { auto_stop_minutes: Some(0), ..warm.clone() }, 0).1, None);
         assert_eq!(compute(&WarehouseState { auto_stop_minutes: Some(1), ..warm }, 0).1, Some(60_000.0));
         assert_eq!(compute(&state(WarehousePhase::Unknown), 0).0, WarehouseActivity::Unknown);
+        // Nobody may look at it, and it has just answered.
+        let unseen = WarehouseState { answered: Some(Instant::now()), ..state(WarehousePhase::Unknown) };
+        assert_eq!(compute(&unseen, 1).0, WarehouseActivity::Busy);
+        assert!(matches!(compute(&unseen, 0).0, WarehouseActivity::Idle { idle_ms } if idle_ms < 60_000.0));
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(61));
+        assert_eq!(compute(&WarehouseState { answered: long_ago, ..unseen }, 1).0, WarehouseActivity::Unknown);
+    }
+
+    #[test]
+    fn only_the_first_query_of_this_router_finds_it_asleep() {
+        let monitor = monitor();
+        look(&monitor, "STOPPED", 0);
+        assert_eq!(activity(&monitor), WarehouseActivity::Asleep, "whoever is asked about now wakes it");
+        let first = monitor.sent();
+        assert!(matches!(activity(&monitor), WarehouseActivity::Starting { remaining_ms } if remaining_ms <= 4_000.0));
+        // Counted from the first of them, and never over before it's known to be up.
+        monitor.seen.lock().woken = ago(3);
+        let second = monitor.sent();
+        assert!(matches!(activity(&monitor), WarehouseActivity::Starting { remaining_ms } if remaining_ms <= 1_000.0));
+        monitor.seen.lock().woken = ago(9);
+        assert_eq!(activity(&monitor), WarehouseActivity::Starting { remaining_ms: STARTING_MS_MIN });
+        look(&monitor, "STARTING", 0);
+        assert_eq!(activity(&monitor), WarehouseActivity::Starting { remaining_ms: STARTING_MS_MIN });
+        // Answered: up, whatever a look saw that had begun before.
+        monitor.answered();
+        assert_eq!(activity_of(&monitor.state(), 1), WarehouseActivity::Busy);
+        monitor.seen.lock().answered = Some(Instant::now() + Duration::from_secs(60));
+        look(&monitor, "STOPPED", 0);
+        drop((first, second));
+        assert!(matches!(activity(&monitor), WarehouseActivity::Idle { idle_ms } if idle_ms < 60_000.0));
+        look(&monitor, "STOPPED", 120);
+        assert_eq!(activity(&monitor), WarehouseActivity::Asleep);
+    }
+
+    #[test]
+    fn a_statement_that_wakes_nobody_leaves_it_asleep() {
+        let monitor = monitor();
+        look(&monitor, "STOPPED", 0);
+        drop(monitor.sent());
+        assert_eq!(activity(&monitor), WarehouseActivity::Asleep, "it may have been turned away");
+        let _sent = monitor.sent();
+        look(&monitor, "STOPPED", 0);
+        assert!(matches!(activity(&monitor), WarehouseActivity::Starting { .. }), "it was sent a moment ago");
+        monitor.seen.lock().woken = ago(16);
+        look(&monitor, "STOPPED", 0);
+        assert_eq!(activity(&monitor), WarehouseActivity::Asleep);
+        let _again = monitor.sent();
+        assert!(matches!(activity(&monitor), WarehouseActivity::Starting { .. }));
+    }
+
+    #[test]
+    fn counts_are_forgotten_when_the_history_cant_be_read_any_more() {
+        let monitor = monitor();
+        look(&monitor, "RUNNING", 0);
+        let counted = |queued, running, at| {
+            let mut seen = monitor.seen.lock();
+            (seen.queued, seen.running, seen.counted) = (queued, running, at);
+        };
+        counted(0, 5, ago(30));
+        assert_eq!((activity(&monitor), monitor.state().running), (WarehouseActivity::Busy, 5));
+        counted(0, 5, ago(61));
+        assert!(matches!(activity(&monitor), WarehouseActivity::Idle { .. }));
+        counted(7, 10, ago(61));
+        look(&monitor, "RUNNING", 0);
+        let seen = monitor.state();
+        assert_eq!((seen.phase, seen.queued, seen.running), (WarehousePhase::Warm, 0, 0));
+        counted(7, 10, ago(1));
+        look(&monitor, "RUNNING", 0);
+        assert_eq!(activity(&monitor), WarehouseActivity::Queued { wait_ms: 1_400.0 });
+    }
+
+    #[test]
+    fn one_cluster_more_than_runs_is_filled_where_there_may_be_one() {
+        let slots = |clusters, clusters_max| {
+            let outlook = WarehouseState { clusters, clusters_max, ..state(WarehousePhase::Warm) }.outlook(&Prices::default(), 0);
+            // The price and what shares it are of those that run.
+            assert!((outlook.pricing.usd_per_hour() - 12.0 * 0.70 * f64::from(clusters.max(1))).abs() < 1e-9);
+            assert_eq!(outlook.cores_total, 32 * clusters.max(1));
+            outlook.slots
+        };
+        assert_eq!([(1, 4), (3, 4), (4, 4), (0, 4), (2, 0)].map(|(clusters, most)| slots(clusters, most)), [20, 40, 40, 20, 20]);
+    }
+
+    #[test]
+    fn what_is_sent_beyond_the_places_waits_there() {
+        let warm = WarehouseState { clusters: 1, clusters_max: 2, ..state(WarehousePhase::Warm) };
+        let sent = |executing, running| activity_of(&WarehouseState { executing, running, ..warm.clone() }, executing);
+        assert_eq!(sent(9, 0), WarehouseActivity::Busy);
+        assert_eq!(sent(14, 0), WarehouseActivity::Queued { wait_ms: 1_000.0 });
+        // It was seen to run more at once than it's said to.
+        assert_eq!(sent(14, 15), WarehouseActivity::Busy);
+        // What waits here doesn't wait there.
+        let full = WarehouseState { executing: 10, clusters_max: 1, ..warm.clone() };
+        assert_eq!(activity_of(&full, 10), WarehouseActivity::Busy);
     }
 }

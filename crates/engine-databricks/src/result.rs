@@ -41,7 +41,7 @@ impl SharedMemory {
 pub(crate) fn plan(manifest: &Manifest) -> Result<Vec<Expected>> {
     if manifest.truncated {
         let message = "Databricks cut the result off: it is larger than what the Statement Execution API hands out";
-        return Err(Error::new(ErrorKind::ResourceExhausted, message));
+        return Err(Error::classed(ErrorKind::ResourceExhausted, "RESULT_TOO_LARGE", "54000", message));
     }
     let contradicts = |what: String| Error::unavailable(format!("Databricks' account of its result contradicts itself: {what}"));
     let (chunks, rows) = (manifest.total_chunk_count, manifest.total_row_count);
@@ -214,6 +214,6 @@ mod tests {
         assert!(plan(&Manifest::default()).unwrap().is_empty());
         assert!(plan(&manifest(3, &[])).is_err());
         let cut = plan(&Manifest { truncated: true, ..manifest(5, &[2, 3]) }).unwrap_err();
-        assert_eq!(cut.kind(), ErrorKind::ResourceExhausted);
+        assert_eq!((cut.kind(), cut.class()), (ErrorKind::ResourceExhausted, Some("RESULT_TOO_LARGE")));
     }
 }

@@ -20,12 +20,26 @@ pub(crate) fn of_status(status: &Status) -> Error {
         true if status.state == State::Canceled => "Databricks cancelled the statement".into(),
         true => format!("the statement failed on Databricks with {}", code.unwrap_or("no reason given")),
     };
+    if kind == ErrorKind::ResourceExhausted {
+        let (class, state) = (parsed.class.unwrap_or_else(|| limit_class(code)), parsed.state.unwrap_or_else(|| LIMIT_STATE.into()));
+        return Error::classed(kind, class, state, message);
+    }
     match (parsed.class, parsed.state) {
         (Some(class), Some(state)) => Error::classed(kind, class, state, message),
         (Some(class), None) => Error::new(kind, format!("[{class}] {message}")),
         (None, Some(state)) => Error::new(kind, format!("{message} SQLSTATE: {state}")),
         (None, None) => Error::new(kind, message),
     }
+}
+
+/// Insufficient resources, where Databricks names no state of its own.
+const LIMIT_STATE: &str = "53000";
+
+/// The class of a limit that came without one. A limit without any would pass for want of memory,
+/// which a warehouse doesn't end a query for: it spills.
+fn limit_class(code: Option<&str>) -> String {
+    let of_limits = code.filter(|code| kind_of_error_code(code) == Some(ErrorKind::ResourceExhausted));
+    of_limits.unwrap_or("RESOURCE_EXHAUSTED").into()
 }
 
 struct Parsed {
@@ -129,6 +143,16 @@ mod tests {
         ];
         for (code, message, state, kind) in cases {
             assert_eq!(failed(code, message, state).kind(), kind, "{code} {message}");
+        }
+        // A limit always has a class, and its own where it came with one.
+        let limits = [
+            ("QUOTA_EXCEEDED", "too much", None, "[QUOTA_EXCEEDED] too much SQLSTATE: 53000"),
+            ("BAD_REQUEST", "too many", Some("54000"), "[RESOURCE_EXHAUSTED] too many SQLSTATE: 54000"),
+            ("BAD_REQUEST", "[X.Y] no SQLSTATE: 53200", None, "[X.Y] no SQLSTATE: 53200"),
+            ("RESOURCE_EXHAUSTED", "[X] no", None, "[X] no SQLSTATE: 53000"),
+        ];
+        for (code, message, state, told) in limits {
+            assert_eq!(failed(code, message, state).to_string(), told);
         }
         let cancelled = of_status(&Status { state: State::Canceled, error: None, sql_state: None });
         assert_eq!(cancelled.kind(), ErrorKind::Cancelled);

@@ -67,6 +67,7 @@ async fn read(spec: &TableFile, object: &Object, range: Range<u64>) -> Result<By
         )));
     }
     let bytes = answer.bytes().await.map_err(failed)?;
+    spec.findings.read(bytes.len() as u64);
     match u64::try_from(bytes.len()) == Ok(length) {
         true => Ok(bytes),
         false => Err(spec.data_loss("ends too early: its storage sent less than was asked for")),

@@ -243,7 +243,7 @@ impl Engine for DataFusionEngine {
             deadline: execution.deadline,
             state: self.state.clone(),
             task: self.task(&query, &execution),
-            scans: Arc::new(ScanPlanner::new(query.clone(), system, self.footers.clone())),
+            scans: Arc::new(ScanPlanner::new(query.clone(), system, self.footers.clone(), execution.findings.clone())),
             query,
             running,
         };

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use flightpath_engine::Findings;
 use flightpath_types::{Error, ErrorKind, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -38,6 +39,8 @@ pub(crate) struct TableFile {
     pub(crate) rows: Option<u64>,
     /// Where it is read, if not from this machine's disks.
     pub(crate) object: Option<Object>,
+    /// Told what is read.
+    pub(crate) findings: Arc<Findings>,
 }
 
 impl TableFile {
@@ -71,7 +74,13 @@ impl TableFile {
         match error.kind() {
             io::ErrorKind::NotFound => self.data_loss("is missing; it may have been vacuumed"),
             io::ErrorKind::UnexpectedEof => self.data_loss("ends too early: it was truncated"),
-            _ => self.data_loss(format_args!("can't be read: {error}")),
+            // It may be whole, and another engine may read it.
+            _ => Error::classed(
+                ErrorKind::Internal,
+                "FAILED_READ_FILE.NO_HINT",
+                "KD001",
+                format!("data file {} of table {} can't be read: {error}", self.name(), self.table),
+            ),
         }
     }
 }
@@ -261,6 +270,7 @@ fn read(spec: &TableFile, open: &OpenFile, range: &Range<u64>) -> Result<Bytes> 
     let length = usize::try_from(range.end - range.start).map_err(|_| spec.data_loss("has a column too large for this machine"))?;
     let mut buffer = vec![0; length];
     open.file.read_exact_at(&mut buffer, range.start).map_err(|e| spec.io(&e))?;
+    spec.findings.read(range.end - range.start);
     Ok(buffer.into())
 }
 

@@ -28,6 +28,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use flightpath_catalog::{DataFile, DeletionVector, TableContents, TableSnapshot};
+use flightpath_engine::Findings;
 use flightpath_plan::{PlannedQuery, ScanBinding, SnapshotSource};
 use flightpath_types::{Error, ErrorKind, Result};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
@@ -49,11 +50,14 @@ pub(crate) struct ScanPlanner {
     query: Arc<PlannedQuery>,
     system: SystemReader,
     footers: Footers,
+    findings: Arc<Findings>,
 }
 
 impl ScanPlanner {
-    pub(crate) fn new(query: Arc<PlannedQuery>, system: SystemReader, footers: Footers) -> Self {
-        Self { query, system, footers }
+    pub(crate) fn new(query: Arc<PlannedQuery>, system: SystemReader, footers: Footers, findings: Arc<Findings>) -> Self {
+        // What reads no file has read nothing, which is known.
+        findings.read(0);
+        Self { query, system, footers, findings }
     }
 
     async fn plan(&self, scan: &TableScan, source: &SnapshotSource, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
@@ -76,7 +80,7 @@ impl ScanPlanner {
             return Ok(Arc::new(EmptyExec::new(scan.projected_schema.inner().clone())));
         }
         let layout = Layout::new(&binding.snapshot);
-        let files = partitioned_files(binding, &layout, &self.footers).await?;
+        let files = partitioned_files(binding, &layout, &self.footers, &self.findings).await?;
         let planned = self.file_scan(scan, binding, &layout, files, session);
         planned.map_err(|e| crate::error::of_datafusion(&e))
     }
@@ -194,7 +198,12 @@ impl Layout {
     }
 }
 
-async fn partitioned_files(binding: &ScanBinding, layout: &Layout, footers: &Footers) -> Result<Vec<PartitionedFile>> {
+async fn partitioned_files(
+    binding: &ScanBinding,
+    layout: &Layout,
+    footers: &Footers,
+    findings: &Arc<Findings>,
+) -> Result<Vec<PartitionedFile>> {
     let table: Arc<str> = binding.snapshot.name.to_string().into();
     // For this scan of this query alone; it goes with the plan.
     let store = match &binding.snapshot.storage {
@@ -204,6 +213,7 @@ async fn partitioned_files(binding: &ScanBinding, layout: &Layout, footers: &Foo
     let mut files = Vec::with_capacity(binding.files.len());
     for file in binding.files.iter() {
         let mut spec = TableFile {
+            findings: findings.clone(),
             table: table.clone(),
             path: file.path.as_str().into(),
             size_bytes: file.size_bytes,

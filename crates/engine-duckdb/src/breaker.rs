@@ -8,6 +8,8 @@ const FAILURES_MAX: u32 = 3;
 /// How long it stays open; doubles with each probe that fails.
 const OPEN_MIN: Duration = Duration::from_secs(1);
 const OPEN_MAX: Duration = Duration::from_secs(30);
+/// A probe that hasn't ended after this long says nothing yet, and another may try.
+const PROBE_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]
 pub struct Breaker {
@@ -21,8 +23,8 @@ enum State {
     Closed,
     /// Until then; after it one query may try.
     Open(Instant),
-    /// That one runs.
-    Probing,
+    /// That one runs since then.
+    Probing(Instant),
 }
 
 impl Default for Breaker {
@@ -37,29 +39,29 @@ impl Breaker {
         match self.state {
             State::Closed => true,
             State::Open(until) => now >= until,
-            State::Probing => false,
+            State::Probing(since) => now.saturating_duration_since(since) >= PROBE_MAX,
         }
     }
 
     /// A query is given to the worker.
     pub fn begin(&mut self, now: Instant) {
-        if matches!(self.state, State::Open(until) if now >= until) {
-            self.state = State::Probing;
+        if self.state != State::Closed && self.allows(now) {
+            self.state = State::Probing(now);
         }
     }
 
-    /// The worker has answered a query.
+    /// The worker has answered a query to its end.
     pub fn success(&mut self) {
         *self = Self::default();
     }
 
-    /// The worker died, was silent, or couldn't be reached.
+    /// The worker died, was silent, couldn't be reached, cut an answer short, or can't read what others can.
     pub fn failure(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         match self.state {
             State::Closed if self.failures < FAILURES_MAX => {}
             State::Closed => self.state = State::Open(now + self.open_for),
-            State::Probing => {
+            State::Probing(_) => {
                 self.open_for = (self.open_for * 2).min(OPEN_MAX);
                 self.state = State::Open(now + self.open_for);
             }
@@ -70,7 +72,7 @@ impl Breaker {
 
     /// A query ended without telling anything of the worker: its client left, say.
     pub fn undecided(&mut self, now: Instant) {
-        if self.state == State::Probing {
+        if matches!(self.state, State::Probing(_)) {
             self.state = State::Open(now);
         }
     }
@@ -109,6 +111,26 @@ mod tests {
         assert!(breaker.allows(now));
         breaker.failure(now);
         assert!(breaker.allows(now), "counting begins anew");
+    }
+
+    #[test]
+    fn a_probe_that_takes_long_keeps_no_other_away() {
+        let (mut breaker, mut now) = (Breaker::default(), Instant::now());
+        for _ in 0..FAILURES_MAX {
+            breaker.failure(now);
+        }
+        now += OPEN_MIN;
+        for _ in 0..10 {
+            assert!(breaker.allows(now));
+            breaker.begin(now);
+            assert!(!breaker.allows(now + PROBE_MAX - Duration::from_millis(1)), "one within that time");
+            now += PROBE_MAX;
+        }
+        breaker.failure(now);
+        assert!(!breaker.allows(now + OPEN_MIN));
+        // The others fail as it did, and are the same failure.
+        breaker.failure(now + OPEN_MIN);
+        assert!(breaker.allows(now + OPEN_MIN * 2));
     }
 
     #[test]

@@ -22,12 +22,15 @@ use tokio::time::Instant;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Status};
 
-use crate::ticket::{Signer, expires_unix_ms};
+use crate::ticket::{self, Signer, expires_unix_ms};
 
 const PURPOSE_QUERY: &str = "query";
 const ACTION_STATUS: &str = "flightpath.status";
 const ACTION_CANCEL: &str = "flightpath.cancel";
 const ACTION_DESCRIBE: &str = "flightpath.describe";
+/// How a worker classes its error where a file isn't there, and where something else keeps it from reading one.
+const FILE_MISSING: &str = "FAILED_READ_FILE.FILE_NOT_EXIST";
+const FILE_UNREADABLE: &str = "FAILED_READ_FILE.NO_HINT";
 
 /// What the router holds at most of one result that its client reads slowly.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
@@ -35,8 +38,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const FRAME_BYTES: u32 = 1 << 20;
 /// One row can be large; a message larger than this isn't taken.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
-/// Connections that wait for the next query.
+/// Connections that wait for the next query, and how long each may: what stands between forgets those that
+/// nobody uses, and tells nobody.
 const IDLE_MAX: usize = 16;
+const IDLE_KEPT: Duration = Duration::from_secs(60);
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// For what heartbeats don't tell: one connection that leads nowhere any more. A worker with all its
 /// processors busy may answer late.
@@ -48,7 +53,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct Client {
     endpoint: Endpoint,
     signer: Signer,
-    idle: Mutex<Vec<Channel>>,
+    /// Host or socket, and port.
+    server: (String, Option<u16>),
+    /// Each with when it was used last; the latest comes last.
+    idle: Mutex<Vec<(Channel, std::time::Instant)>>,
 }
 
 impl Client {
@@ -69,25 +77,34 @@ impl Client {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES);
         if address.starts_with("tcp:") {
-            endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT);
+            endpoint =
+                endpoint.http2_keep_alive_interval(KEEPALIVE_INTERVAL).keep_alive_timeout(KEEPALIVE_TIMEOUT).keep_alive_while_idle(true);
         }
         if let Some(ca) = ca_pem {
             endpoint = endpoint
                 .tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)))
                 .map_err(|e| Error::invalid(format!("the authority of the workers' certificates: {e}")))?;
         }
-        Ok(Self { endpoint, signer, idle: Mutex::default() })
+        Ok(Self { endpoint, signer, server: server(address), idle: Mutex::default() })
     }
 
-    /// Starts a query; returns once it has its first rows, or has failed.
+    /// Where the worker listens, as traces name it: a host or a socket's path, and a port.
+    pub fn server(&self) -> (&str, Option<u16>) {
+        (self.server.0.as_str(), self.server.1)
+    }
+
+    /// Starts a query; returns once it has its first rows, or has failed. The ticket is renewed as it's sent.
     /// What the worker found out about the run goes into `findings`.
     pub async fn query(
         self: &Arc<Self>,
-        ticket: &WorkerTicket,
+        ticket: &mut WorkerTicket,
         deadline: Option<Instant>,
         spoke: &Spoke,
         findings: Arc<Findings>,
     ) -> Result<BatchStream> {
+        let connection = self.connection().await?;
+        // Waiting for a worker and for the connection took its time.
+        ticket::renew(ticket, deadline.map(Instant::into_std));
         let mut request = tonic::Request::new(Ticket { ticket: self.signer.sign(PURPOSE_QUERY, ticket).into() });
         // For whoever stands between; the worker goes by the signed ticket's.
         for (name, value) in [("traceparent", &ticket.traceparent), ("tracestate", &ticket.tracestate)] {
@@ -95,14 +112,18 @@ impl Client {
                 request.metadata_mut().insert(name, value);
             }
         }
-        let connection = self.connection().await?;
         let mut service = service(&connection);
+        spoke.mark_sent(true);
         let call = async move { service.do_get(request).await };
         let response = match deadline {
             Some(at) => tokio::time::timeout_at(at, call).await.map_err(|_| deadline_passed())?,
             None => call.await,
         };
-        let stream = response.map_err(|e| spoke.error_of(&e))?.into_inner();
+        let told = |status: Status| {
+            spoke.mark_sent(!is_unsent(&status));
+            spoke.error_of(&status)
+        };
+        let stream = response.map_err(told)?.into_inner();
         let lease = Lease { client: self.clone(), connection: Some(connection) };
         Ok(batches(stream, deadline, spoke.clone(), lease, findings))
     }
@@ -141,8 +162,14 @@ impl Client {
         }
     }
 
+    /// Closes connections that have waited for long.
+    pub fn close_idle(&self, now: std::time::Instant) {
+        self.idle.lock().retain(|(_, used)| now.saturating_duration_since(*used) < IDLE_KEPT);
+    }
+
     async fn connection(&self) -> Result<Channel> {
-        if let Some(connection) = self.idle.lock().pop() {
+        self.close_idle(std::time::Instant::now());
+        if let Some((connection, _)) = self.idle.lock().pop() {
             return Ok(connection);
         }
         self.endpoint.connect().await.map_err(|e| Error::unavailable(format!("the DuckDB worker can't be reached: {e}")))
@@ -151,9 +178,37 @@ impl Client {
     fn keep(&self, connection: Channel) {
         let mut idle = self.idle.lock();
         if idle.len() < IDLE_MAX {
-            idle.push(connection);
+            idle.push((connection, std::time::Instant::now()));
         }
     }
+}
+
+/// The parts of an address that a worker has announced.
+fn server(address: &str) -> (String, Option<u16>) {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return (path.to_string(), None);
+    }
+    let host_port = address.strip_prefix("tcp:").unwrap_or(address);
+    let (host, port) = host_port.rsplit_once(':').unwrap_or((host_port, ""));
+    (host.trim_matches(['[', ']']).to_string(), port.parse().ok())
+}
+
+/// Whether a call never left: there was no connection any more, and none could be made.
+fn is_unsent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    // What was taken back before it was sent.
+    status.code() == Code::Cancelled
+}
+
+/// Whether a worker says that it doesn't find a file, or can't read it. Another one may.
+pub fn is_out_of_sight(error: &Error) -> bool {
+    matches!(error.class(), Some(FILE_MISSING | FILE_UNREADABLE))
 }
 
 fn service(connection: &Channel) -> FlightServiceClient<Channel> {
@@ -257,6 +312,9 @@ impl Receiving {
                 if let Some(bytes) = end.memory_bytes_peak {
                     self.findings.memory(bytes);
                 }
+                if let Some(bytes) = end.read_bytes {
+                    self.findings.read(bytes);
+                }
                 None
             }
             Some(end) => {
@@ -275,13 +333,29 @@ fn malformed(error: prost::DecodeError) -> Error {
     Error::unavailable(format!("the DuckDB worker's answer is malformed: {error}"))
 }
 
-/// Whether a failure was told by the worker itself, which is alive then, or is the connection's.
+/// Whether a failure was told by the worker itself, which is alive then, or is the connection's; and
+/// whether the worker has the ticket.
 #[derive(Debug, Clone, Default)]
-pub struct Spoke(Arc<AtomicBool>);
+pub struct Spoke(Arc<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    heard: AtomicBool,
+    has_ticket: AtomicBool,
+}
 
 impl Spoke {
     pub fn heard(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.heard.load(Ordering::Acquire)
+    }
+
+    /// Whether the worker may be working on the query.
+    pub fn has_ticket(&self) -> bool {
+        self.0.has_ticket.load(Ordering::Acquire)
+    }
+
+    pub fn mark_sent(&self, sent: bool) {
+        self.0.has_ticket.store(sent, Ordering::Release);
     }
 
     /// A worker's own error comes whole in the details; anything else is the transport's.
@@ -290,7 +364,7 @@ impl Spoke {
             && let Ok(error) = WorkerError::decode(status.details())
             && let Some(kind) = ErrorKind::parse(&error.kind)
         {
-            self.0.store(true, Ordering::Release);
+            self.0.heard.store(true, Ordering::Release);
             return if error.class.is_empty() {
                 Error::new(kind, error.message)
             } else {
@@ -303,5 +377,52 @@ impl Spoke {
             }
             _ => Error::unavailable(format!("the connection to the DuckDB worker failed: {}", status.message())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(address: &str) -> Arc<Client> {
+        Arc::new(Client::new(address, None, Signer::new(&[7; 32]).unwrap(), Duration::from_secs(3)).unwrap())
+    }
+
+    #[test]
+    fn a_workers_address_is_host_and_port_or_a_socket() {
+        for (address, host, port) in [
+            ("tcp:127.0.0.1:4711", "127.0.0.1", Some(4711)),
+            ("tcp:blue-7.internal:80", "blue-7.internal", Some(80)),
+            ("tcp:[::1]:4711", "::1", Some(4711)),
+            ("unix:/tmp/worker/socket", "/tmp/worker/socket", None),
+        ] {
+            assert_eq!(client(address).server(), (host, port), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_that_nobody_has_used_for_long_are_closed() {
+        let client = client("tcp:127.0.0.1:1");
+        let connection = client.endpoint.connect_lazy();
+        for _ in 0..IDLE_MAX + 3 {
+            client.keep(connection.clone());
+        }
+        assert_eq!(client.idle.lock().len(), IDLE_MAX);
+        let now = std::time::Instant::now();
+        client.close_idle(now + IDLE_KEPT / 2);
+        assert_eq!(client.idle.lock().len(), IDLE_MAX);
+        client.close_idle(now + IDLE_KEPT * 2);
+        assert_eq!(client.idle.lock().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_query_for_a_worker_that_cannot_be_reached_any_more_was_never_sent() {
+        let client = client("tcp:127.0.0.1:1");
+        // A connection that was kept, and leads nowhere now.
+        client.keep(client.endpoint.connect_lazy());
+        let spoke = Spoke::default();
+        let asked = client.query(&mut WorkerTicket::default(), None, &spoke, Arc::default()).await;
+        assert_eq!(asked.err().map(|e| e.kind()), Some(ErrorKind::Unavailable));
+        assert!(!spoke.has_ticket() && !spoke.heard());
     }
 }

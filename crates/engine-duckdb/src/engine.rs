@@ -9,20 +9,21 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use flightpath_engine::{BatchStream, Engine, Execution};
 use flightpath_plan::{PlannedQuery, ScanBinding};
-use flightpath_proto::v1::{TableBinding, WorkerStatus};
+use flightpath_proto::v1::{TableBinding, WorkerStatus, WorkerTicket};
 use flightpath_types::{EngineFacts, EngineId, EngineState, Error, ErrorKind, Pricing, QueryId, Refusal, RefusalClass, Result, Session};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use crate::Config;
-use crate::client::Client;
-use crate::guarded;
+use crate::client::{Client, is_out_of_sight};
+use crate::guarded::{self, Doubted};
 use crate::member::{Candidate, Need, WorkerFacts};
 use crate::roster::{Attempt, Roster, Seat};
 use crate::supervisor::Supervisor;
 use crate::ticket::{KEY_BYTES, Signer};
-use crate::{binding, ticket, trace};
+use crate::trace::Call;
+use crate::{binding, ticket};
 
 /// Describing a statement only plans it.
 const DESCRIBE_MAX: Duration = Duration::from_secs(20);
@@ -155,10 +156,16 @@ impl DuckdbEngine {
         let mut ticket = ticket::base(text.to_string(), tables);
         ticket::make_user(&mut ticket, &session.catalog, &session.schema);
         let files = ticket.tables.iter().map(|t| t.files.len()).sum();
-        let mut attempt = self.begin(&Need { query_id: Some(query_id), table: "", files, user: true }).await?;
-        let (client, spoke) = (attempt.member().client.clone(), attempt.spoke());
-        let described = tokio::time::timeout(DESCRIBE_MAX, guarded::answer(&mut attempt, client.describe(&ticket, &spoke)));
-        described.await.unwrap_or_else(|_| Err(Error::unavailable("the DuckDB worker didn't describe the statement in time")))
+        let need = Need { query_id: Some(query_id), table: "", files, user: true, not_on: None };
+        let mut first = self.begin(&need).await?;
+        let doubted = match described(&mut first, &mut ticket).await {
+            Err(error) if is_out_of_sight(&error) => Doubted::new(first, error),
+            outcome => return outcome,
+        };
+        let Some(mut second) = self.another(&doubted, &need) else { return Err(doubted.into_error()) };
+        let schema = described(&mut second, &mut ticket).await?;
+        doubted.belied();
+        Ok(schema)
     }
 
     /// A worker for a query; waits for one that is starting, not for one that is down.
@@ -168,6 +175,40 @@ impl DuckdbEngine {
         }
         self.roster.begin(need, Instant::now())
     }
+
+    /// Another worker for a query whose files the first one can't read, if one takes work.
+    fn another(&self, first: &Doubted, need: &Need<'_>) -> Option<Attempt> {
+        self.roster.begin(&Need { not_on: Some(first.epoch()), ..*need }, Instant::now()).ok()
+    }
+}
+
+/// One worker's try at a query: its answer from the first rows on.
+async fn asked(attempt: &mut Attempt, ticket: &mut WorkerTicket, execution: &Execution) -> Result<(BatchStream, Call)> {
+    let client = attempt.member().client.clone();
+    let (address, port) = client.server();
+    let mut call = Call::begin(address, port);
+    (ticket.traceparent, ticket.tracestate) = call.context(execution.traceparent.as_deref());
+    attempt.tell(execution.findings.clone());
+    let spoke = attempt.spoke();
+    let deadline = execution.deadline.map(tokio::time::Instant::from_std);
+    let query = client.query(ticket, deadline, &spoke, execution.findings.clone()).instrument(call.span().clone());
+    match guarded::answer(attempt, query).await {
+        Ok(stream) => Ok((stream, call)),
+        Err(error) => {
+            call.fail(&error);
+            Err(error)
+        }
+    }
+}
+
+/// One worker's try at describing a statement.
+async fn described(attempt: &mut Attempt, ticket: &mut WorkerTicket) -> Result<SchemaRef> {
+    ticket::renew(ticket, None);
+    let (client, spoke) = (attempt.member().client.clone(), attempt.spoke());
+    let answer = tokio::time::timeout(DESCRIBE_MAX, guarded::answer(attempt, client.describe(ticket, &spoke))).await;
+    let schema = answer.unwrap_or_else(|_| Err(Error::unavailable("the DuckDB worker didn't describe the statement in time")))?;
+    attempt.succeeded();
+    Ok(schema)
 }
 
 impl Drop for DuckdbEngine {
@@ -213,9 +254,19 @@ pub fn facts(config: &Config, state: EngineState, running: u32) -> EngineFacts {
     }
 }
 
-/// What a worker is, as far as speed depends on it.
+/// What a worker is, as far as speed depends on it. What is learned of it goes by this, and mustn't be gone
+/// with a new kernel, or another machine, that has some MiB more or less: two digits of its memory count.
 fn shape(cores: u32, memory_bytes: u64) -> String {
-    format!("duckdb:{cores}c:{}MiB", memory_bytes >> 20)
+    format!("duckdb:{cores}c:{}MiB", two_digits(memory_bytes >> 20))
+}
+
+/// The nearest number that has zeros behind its first two digits.
+fn two_digits(number: u64) -> u64 {
+    let mut unit = 1;
+    while number / unit >= 100 {
+        unit *= 10;
+    }
+    (number + unit / 2) / unit * unit
 }
 
 /// Whether an engine with these settings may run the query; needs no worker.
@@ -256,6 +307,17 @@ impl Engine for DuckdbEngine {
         facts
     }
 
+    /// Users' own SQL runs on few places of each worker. Where nobody runs any, the worker's refusal tells.
+    fn narrow_slots(&self, query: &PlannedQuery) -> Option<u32> {
+        let user = query.session.dialect == flightpath_types::Dialect::Duckdb;
+        self.roster.totals(Instant::now()).filter(|_| user).map(|totals| totals.user_slots.max(1))
+    }
+
+    /// Each worker has a breaker.
+    fn guards_itself(&self) -> bool {
+        true
+    }
+
     fn memory_bytes_total(&self) -> u64 {
         self.roster.totals(Instant::now()).map_or(self.config.memory_bytes_max, |totals| totals.memory_bytes)
     }
@@ -279,25 +341,45 @@ impl Engine for DuckdbEngine {
     async fn execute(&self, query: Arc<PlannedQuery>, execution: Execution) -> Result<BatchStream> {
         self.eligible(&query).map_err(|refusal| Error::not_eligible(refusal.reason))?;
         let compiled = query.duckdb.as_ref().map_err(|refusal| Error::not_eligible(&refusal.reason))?;
-        let deadline = execution.deadline.map(tokio::time::Instant::from_std);
-        let call = trace::call();
         let mut ticket = ticket::of_query(&query, &execution)?;
-        (ticket.traceparent, ticket.tracestate) = trace::context(&call, execution.traceparent.as_deref());
         let table = ticket::largest_table(&query, compiled);
         let need = Need {
             query_id: Some(execution.query_id),
             table: &table,
             files: ticket.tables.iter().map(|t| t.files.len()).sum(),
             user: query.session.dialect == flightpath_types::Dialect::Duckdb,
+            not_on: None,
         };
-        let mut attempt = self.begin(&need).await?;
-        let (client, spoke) = (attempt.member().client.clone(), attempt.spoke());
-        let stream = guarded::answer(&mut attempt, client.query(&ticket, deadline, &spoke, execution.findings).instrument(call)).await?;
-        Ok(guarded::watched(stream, attempt))
+        let mut first = self.begin(&need).await?;
+        let doubted = match asked(&mut first, &mut ticket, &execution).await {
+            Ok((stream, call)) => return Ok(guarded::watched(stream, first, call, None)),
+            Err(error) if is_out_of_sight(&error) => Doubted::new(first, error),
+            Err(error) => return Err(error),
+        };
+        // What another worker reads is the first one's trouble; what it doesn't read either is the file's.
+        let Some(mut second) = self.another(&doubted, &need) else { return Err(doubted.into_error()) };
+        let (stream, call) = asked(&mut second, &mut ticket, &execution).await?;
+        Ok(guarded::watched(stream, second, call, Some(doubted)))
     }
 
     async fn shutdown(&self) {
         self.roster.stop();
         futures::future::join_all(self.supervisors.iter().map(Supervisor::shutdown)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_the_same_on_machines_whose_memory_is_about_the_same() {
+        let shape = |mib: u64| shape(4, (mib << 20) + 12_345);
+        for (mib, rounded) in [(64, 64), (99, 99), (100, 100), (787, 790), (995, 1000), (9216, 9200), (12_288, 12_000), (28_672, 29_000)] {
+            assert_eq!(shape(mib), format!("duckdb:4c:{rounded}MiB"));
+        }
+        assert_eq!(shape(9216), shape(9216 - 7));
+        assert_eq!(two_digits(0), 0);
+        assert!(shape(u64::MAX >> 21).ends_with("MiB"));
     }
 }

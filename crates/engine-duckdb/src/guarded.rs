@@ -10,24 +10,61 @@ use futures::{StreamExt, stream};
 
 use crate::member::Member;
 use crate::roster::Attempt;
+use crate::trace::Call;
 
-/// Waits for a worker's answer to a call, as long as the worker is heard of.
+/// Waits for the beginning of a worker's answer to a call, as long as the worker is heard of. It says
+/// nothing of the worker yet: one that cuts every answer short begins them all.
 pub async fn answer<T>(attempt: &mut Attempt, call: impl Future<Output = Result<T>>) -> Result<T> {
     let member = attempt.member().clone();
     let outcome = tokio::select! {
         outcome = call => outcome.map_err(known),
         () = member.lost() => Err(silent(&member)),
     };
-    match &outcome {
-        Ok(_) => attempt.succeeded(),
-        Err(error) => attempt.failed(error, Instant::now()),
+    if let Err(error) = &outcome {
+        attempt.failed(error, Instant::now());
     }
     outcome
 }
 
-/// The rest of an answer.
-pub fn watched(batches: BatchStream, attempt: Attempt) -> BatchStream {
-    let watched = Watched { batches, attempt, last: Instant::now() };
+/// A worker that couldn't read a file, with what it said. Whether that is its fault shows once another one has
+/// read all of them.
+pub struct Doubted {
+    attempt: Attempt,
+    said: Error,
+}
+
+impl Doubted {
+    pub fn new(mut attempt: Attempt, said: Error) -> Self {
+        // It has answered.
+        attempt.leave();
+        Self { attempt, said }
+    }
+
+    /// The worker's stay.
+    pub fn epoch(&self) -> u64 {
+        self.attempt.member().epoch
+    }
+
+    pub fn into_error(self) -> Error {
+        self.said
+    }
+
+    /// Another worker has read all of it.
+    pub fn belied(mut self) {
+        let worker = &self.attempt.member().name;
+        let said = &self.said;
+        tracing::warn!(
+            worker,
+            %said,
+            "a DuckDB worker can't read a file that another one reads: are the same folders mounted there, with the same rights?"
+        );
+        self.attempt.at_fault(Instant::now());
+    }
+}
+
+/// The rest of an answer. Its end clears up who is to blame for what another worker couldn't read before.
+pub fn watched(batches: BatchStream, attempt: Attempt, call: Call, doubted: Option<Doubted>) -> BatchStream {
+    let watched = Watched { batches, attempt, call, doubted, last: Instant::now() };
     stream::unfold(Some(watched), |state| async move {
         let mut watched = state?;
         match watched.next().await {
@@ -42,6 +79,8 @@ pub fn watched(batches: BatchStream, attempt: Attempt) -> BatchStream {
 struct Watched {
     batches: BatchStream,
     attempt: Attempt,
+    call: Call,
+    doubted: Option<Doubted>,
     /// When something came last.
     last: Instant,
 }
@@ -56,8 +95,19 @@ impl Watched {
             () = stalled(&member, self.last, self.attempt.lease()) => Some(Err(silent(&member))),
         };
         self.last = Instant::now();
-        if let Some(Err(error)) = &next {
-            self.attempt.failed(error, Instant::now());
+        match &next {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                self.attempt.failed(error, Instant::now());
+                self.call.fail(error);
+            }
+            None => {
+                self.attempt.succeeded();
+                self.call.finish();
+                if let Some(doubted) = self.doubted.take() {
+                    doubted.belied();
+                }
+            }
         }
         next
     }

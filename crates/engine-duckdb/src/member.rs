@@ -22,7 +22,10 @@ pub struct WorkerFacts {
     /// `ready`, `silent`, `draining` or `failing`.
     pub state: &'static str,
     pub slots: u32,
+    /// As this router counts: its own, and what the worker told of others'.
     pub running: u32,
+    /// As the worker itself told last: queries that hold a slot there.
+    pub running_there: u32,
     pub waiting: u32,
     pub cores: u32,
     pub memory_bytes_max: u64,
@@ -50,6 +53,8 @@ pub struct Need<'a> {
     pub files: usize,
     /// SQL in the `duckdb` dialect.
     pub user: bool,
+    /// The stay of the worker that has been asked already: it's to be another's.
+    pub not_on: Option<u64>,
 }
 
 impl Need<'_> {
@@ -81,6 +86,8 @@ pub struct Member {
     /// True while it is silent, and once it has left.
     pub lost: watch::Sender<bool>,
     pub now: Mutex<Condition>,
+    /// Outlives a stay: see [`crate::roster::Roster::join`].
+    pub breaker: Arc<Mutex<Breaker>>,
 }
 
 /// What is known of it now.
@@ -89,11 +96,10 @@ pub struct Condition {
     /// Queries of other routers.
     pub others: u32,
     pub heard: Instant,
-    pub breaker: Breaker,
 }
 
 impl Member {
-    pub fn new(candidate: Candidate, epoch: u64, now: Instant) -> Self {
+    pub fn new(candidate: Candidate, epoch: u64, breaker: Arc<Mutex<Breaker>>, now: Instant) -> Self {
         let Candidate { name, labels, client, status, shared } = candidate;
         Self {
             name,
@@ -104,8 +110,14 @@ impl Member {
             in_flight: AtomicU32::new(0),
             peak: AtomicU32::new(0),
             lost: watch::Sender::new(false),
-            now: Mutex::new(Condition { status, others: 0, heard: now, breaker: Breaker::default() }),
+            now: Mutex::new(Condition { status, others: 0, heard: now }),
+            breaker,
         }
+    }
+
+    /// Whether it may belong to several routers, and comes and goes as it likes.
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// A query of this router's is given to it.
@@ -150,7 +162,7 @@ impl Member {
             "silent"
         } else if condition.status.draining {
             "draining"
-        } else if !condition.breaker.allows(now) {
+        } else if !self.breaker.lock().allows(now) {
             "failing"
         } else {
             "ready"
@@ -171,6 +183,7 @@ impl Member {
             state,
             slots: status.slots,
             running: self.load(&condition),
+            running_there: status.running,
             waiting: status.waiting,
             cores: status.threads,
             memory_bytes_max: status.memory_bytes_max,

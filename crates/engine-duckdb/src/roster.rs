@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use flightpath_engine::{RetryBudget, RetryRates};
+use flightpath_engine::{Findings, RetryBudget, RetryRates};
 use flightpath_proto::v1::WorkerStatus;
 use flightpath_types::{EngineState, Error, ErrorKind, QueryId, Result};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::breaker::Breaker;
 use crate::client::Spoke;
 use crate::member::{Candidate, Member, Need, WorkerFacts};
 use crate::placement::{Choice, choose};
@@ -23,11 +24,17 @@ const FAILED_MAX: usize = 4096;
 const FAILED_KEPT: Duration = Duration::from_secs(120);
 /// Names of tables that one worker may tell.
 const CACHED_MAX: usize = 64;
+/// How long, and for how many workers that have left, it's known how their breakers stood: one that crashes
+/// again and again mustn't come back as good as new.
+const LEFT_KEPT: Duration = Duration::from_secs(60);
+const LEFT_MAX: usize = 1024;
 
 /// What the ready workers can do together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Totals {
     pub slots: u32,
+    /// Of these, for users' own SQL.
+    pub user_slots: u32,
     pub running: u32,
     /// Of the smallest, where a query may land.
     pub cores_min: u32,
@@ -53,7 +60,24 @@ struct State {
     members: Vec<Arc<Member>>,
     locals: BTreeMap<String, Local>,
     failed: HashMap<QueryId, (Instant, Vec<u64>)>,
+    left: HashMap<String, (Instant, Arc<Mutex<Breaker>>)>,
     stopped: bool,
+}
+
+impl State {
+    /// A worker that comes and goes as it likes has left.
+    fn leaves(&mut self, member: &Member, now: Instant) {
+        self.left.retain(|_, (at, _)| now.saturating_duration_since(*at) < LEFT_KEPT);
+        if member.is_shared() && self.left.len() < LEFT_MAX {
+            self.left.insert(member.name.clone(), (now, member.breaker.clone()));
+        }
+    }
+
+    /// The breaker of whoever had this name lately, or a new one.
+    fn breaker(&mut self, name: &str, now: Instant) -> Arc<Mutex<Breaker>> {
+        let left = self.left.remove(name).filter(|(at, _)| now.saturating_duration_since(*at) < LEFT_KEPT);
+        left.map(|(_, breaker)| breaker).unwrap_or_default()
+    }
 }
 
 pub struct Roster {
@@ -78,7 +102,8 @@ impl Roster {
         })
     }
 
-    /// Takes a worker in until the seat is dropped.
+    /// Takes a worker in until the seat is dropped. One that comes from elsewhere finds its breaker as it was
+    /// a minute ago; this router's own are kept back by their supervisor.
     pub fn join(self: &Arc<Self>, candidate: Candidate, now: Instant) -> Result<Seat> {
         let mut state = self.state.lock();
         if state.stopped {
@@ -94,12 +119,14 @@ impl Roster {
             // The one that fell silent is replaced by the one that speaks.
             let old = state.members.swap_remove(at);
             old.lost.send_replace(true);
+            state.leaves(&old, now);
         }
         if state.members.len() >= self.members_max {
             return Err(Error::new(ErrorKind::ResourceExhausted, format!("the fleet has {} workers already", self.members_max)));
         }
         let epoch = self.epochs.fetch_add(1, Ordering::Relaxed);
-        let member = Arc::new(Member::new(candidate, epoch, now));
+        let breaker = if candidate.shared { state.breaker(&candidate.name, now) } else { Arc::default() };
+        let member = Arc::new(Member::new(candidate, epoch, breaker, now));
         state.members.push(member.clone());
         drop(state);
         self.changed();
@@ -123,10 +150,12 @@ impl Roster {
         self.changed();
     }
 
-    /// Marks who has been silent for longer than the lease; called several times within it.
+    /// Marks who has been silent for longer than the lease, and closes what nobody has used for long; called
+    /// several times within it.
     pub fn expire(&self, now: Instant) {
         let members = self.state.lock().members.clone();
         for member in members {
+            member.client.close_idle(now);
             let silent = now.saturating_duration_since(member.now.lock().heard) > self.lease;
             if silent && !member.lost.send_replace(true) {
                 tracing::warn!(
@@ -147,7 +176,8 @@ impl Roster {
         if ready.is_empty() {
             return Err(Error::unavailable(why_down(&state)));
         }
-        let fitting: Vec<Arc<Member>> = ready.into_iter().filter(|m| need.fits(&m.now.lock().status)).collect();
+        let fits = |m: &Arc<Member>| need.not_on != Some(m.epoch) && need.fits(&m.now.lock().status);
+        let fitting: Vec<Arc<Member>> = ready.into_iter().filter(fits).collect();
         if fitting.is_empty() {
             return Err(need.unfit());
         }
@@ -166,18 +196,22 @@ impl Roster {
             .collect();
         let member = choose(&choices, need.table).and_then(|at| fitting.get(at).cloned());
         let member = member.ok_or_else(|| Error::internal("no DuckDB worker was chosen"))?;
-        let mut budget = self.budget.lock();
-        if failed_at.is_empty() {
-            budget.first_try();
-        } else if !budget.take(now) {
-            return Err(Error::unavailable("too many queries are being tried again already: the DuckDB workers are in trouble"));
+        // Whoever looks elsewhere for a file does so once, and takes nothing of what is saved for workers' deaths.
+        if need.not_on.is_none() {
+            let mut budget = self.budget.lock();
+            if failed_at.is_empty() {
+                budget.first_try();
+            } else if !budget.take(now) {
+                return Err(Error::unavailable("too many queries are being tried again already: the DuckDB workers are in trouble"));
+            }
         }
-        member.now.lock().breaker.begin(now);
+        member.breaker.lock().begin(now);
         member.enter();
         if state.failed.len() >= FAILED_MAX {
             state.failed.retain(|_, (at, _)| now.saturating_duration_since(*at) < FAILED_KEPT);
         }
-        Ok(Attempt { roster: self.clone(), member, query_id: need.query_id, spoke: Spoke::default(), decided: false })
+        let (spoke, findings) = (Spoke::default(), Arc::default());
+        Ok(Attempt { roster: self.clone(), member, query_id: need.query_id, spoke, findings, decided: false, left: false })
     }
 
     pub fn members(&self) -> Vec<Arc<Member>> {
@@ -205,6 +239,7 @@ impl Roster {
             totals = Some(match totals {
                 None => Totals {
                     slots,
+                    user_slots: status.user_slots,
                     running: load,
                     cores_min: status.threads,
                     cores: status.threads,
@@ -213,6 +248,7 @@ impl Roster {
                 },
                 Some(t) => Totals {
                     slots: t.slots.saturating_add(slots),
+                    user_slots: t.user_slots.saturating_add(status.user_slots),
                     running: t.running.saturating_add(load),
                     cores_min: t.cores_min.min(status.threads),
                     cores: t.cores.saturating_add(status.threads),
@@ -334,19 +370,28 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.roster.state.lock().members.retain(|m| m.epoch != self.member.epoch);
+        let mut state = self.roster.state.lock();
+        let before = state.members.len();
+        state.members.retain(|m| m.epoch != self.member.epoch);
+        // Whose place another has taken has left before.
+        if state.members.len() < before {
+            state.leaves(&self.member, Instant::now());
+        }
+        drop(state);
         self.member.lost.send_replace(true);
         self.roster.changed();
     }
 }
 
-/// A query that was given to a worker; counts there until it's dropped.
+/// A query that was given to a worker; counts there until it's dropped or leaves.
 pub struct Attempt {
     roster: Arc<Roster>,
     member: Arc<Member>,
     query_id: Option<QueryId>,
     spoke: Spoke,
+    findings: Arc<Findings>,
     decided: bool,
+    left: bool,
 }
 
 impl Attempt {
@@ -354,43 +399,68 @@ impl Attempt {
         &self.member
     }
 
-    /// Learns from the client whether the worker itself has told of a failure.
+    /// Learns from the client whether the worker has the ticket, and has told of a failure itself.
     pub fn spoke(&self) -> Spoke {
         self.spoke.clone()
+    }
+
+    /// Where it is told that the worker was lost under the query.
+    pub fn tell(&mut self, findings: Arc<Findings>) {
+        self.findings = findings;
     }
 
     pub fn lease(&self) -> Duration {
         self.roster.lease
     }
 
-    /// The worker has answered, be it with an error of the query's own.
+    /// Counts there no more, though what it says of the worker may not be known yet.
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.left, true) {
+            self.member.leave();
+        }
+    }
+
+    /// The worker has answered to the end, be it with an error of the query's own.
     pub fn succeeded(&mut self) {
         self.decided = true;
-        self.member.now.lock().breaker.success();
+        self.member.breaker.lock().success();
+    }
+
+    /// The failure is the worker's.
+    pub fn at_fault(&mut self, now: Instant) {
+        self.decided = true;
+        self.member.breaker.lock().failure(now);
     }
 
     /// What this failure says of the worker.
     pub fn failed(&mut self, error: &Error, now: Instant) {
         match error.kind() {
             ErrorKind::Unavailable => {
-                // One that says what's wrong (it drains, a file can't be read) is alive; a table that is out
-                // of reach mustn't take one worker after the other out of service.
-                if !self.spoke.heard() {
-                    self.decided = true;
-                    self.member.now.lock().breaker.failure(now);
+                let lost = !self.spoke.heard();
+                // One that says what's wrong (it drains, say) is alive.
+                if lost {
+                    self.at_fault(now);
+                }
+                if lost && self.spoke.has_ticket() {
+                    self.findings.died();
                 }
                 self.roster.failed_there(self.query_id, self.member.epoch);
                 self.roster.changed();
             }
-            // A query that DuckDB can't digest mustn't take its worker out of service.
-            ErrorKind::Internal | ErrorKind::ResourceExhausted | ErrorKind::DeadlineExceeded | ErrorKind::Cancelled => {}
+            // A query that DuckDB can't digest mustn't take its worker out of service, nor may files that are gone or
+            // that nobody can read. But none says that the worker is well: whoever sees no files at all answers like
+            // that.
+            ErrorKind::Internal
+            | ErrorKind::ResourceExhausted
+            | ErrorKind::DeadlineExceeded
+            | ErrorKind::Cancelled
+            | ErrorKind::DataLoss => {}
             ErrorKind::InvalidArgument
             | ErrorKind::NotFound
             | ErrorKind::NotEligible
             | ErrorKind::PermissionDenied
             | ErrorKind::Unauthenticated
-            | ErrorKind::Raised
-            | ErrorKind::DataLoss => self.succeeded(),
+            | ErrorKind::Raised => self.succeeded(),
         }
     }
 }
@@ -398,9 +468,9 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.decided {
-            self.member.now.lock().breaker.undecided(Instant::now());
+            self.member.breaker.lock().undecided(Instant::now());
         }
-        self.member.leave();
+        self.leave();
     }
 }
 

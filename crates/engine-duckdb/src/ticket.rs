@@ -106,14 +106,49 @@ pub fn base(sql: String, tables: Vec<TableBinding>) -> WorkerTicket {
         sql,
         tables,
         origin: SqlOrigin::Compiled.into(),
-        nonce: rand::random::<[u8; 16]>().to_vec(),
+        nonce: nonce(),
         ..WorkerTicket::default()
     }
 }
 
-/// The same instant by the wall clock, which router and worker share.
+/// Makes a ticket that was made a while ago, or for another worker, one that is sent now: each is good for
+/// one use and a minute, and what time the query has left is counted from its arrival.
+pub fn renew(ticket: &mut WorkerTicket, deadline: Option<Instant>) {
+    ticket.nonce = nonce();
+    ticket.expires_unix_ms = expires_unix_ms();
+    ticket.time_left_ms = deadline.map(time_left_ms);
+}
+
+fn nonce() -> Vec<u8> {
+    rand::random::<[u8; 16]>().to_vec()
+}
+
+fn time_left_ms(deadline: Instant) -> u64 {
+    deadline.saturating_duration_since(Instant::now()).as_millis() as u64
+}
+
+/// The same instant by the wall clock, for workers of before: their clock may be another.
 fn deadline_unix_ms(deadline: Instant) -> u64 {
-    let left = deadline.saturating_duration_since(Instant::now());
     // 0 means none, so a deadline that has passed is the first millisecond.
-    (unix_ms() + left.as_millis() as u64).max(1)
+    (unix_ms() + time_left_ms(deadline)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewed_ticket_is_another_one_and_tells_what_time_is_left() {
+        let mut ticket = base("SELECT 1".into(), Vec::new());
+        let before = ticket.clone();
+        ticket.expires_unix_ms = 1;
+        renew(&mut ticket, Some(Instant::now() + Duration::from_secs(20)));
+        assert_ne!(ticket.nonce, before.nonce);
+        assert!(ticket.expires_unix_ms >= before.expires_unix_ms);
+        assert!((1..=20_000).contains(&ticket.time_left_ms.unwrap()));
+        renew(&mut ticket, Some(Instant::now()));
+        assert_eq!(ticket.time_left_ms, Some(0));
+        renew(&mut ticket, None);
+        assert_eq!((ticket.time_left_ms, ticket.sql), (None, before.sql));
+    }
 }

@@ -1,9 +1,9 @@
-//! What an engine tells of one run beside its rows: how much memory it took, and under which name
-//! the run stands elsewhere. Telling is optional and never in the way of the rows; what wasn't told
-//! is unknown, never zero.
+//! What an engine tells of one run beside its rows: how much memory it took, how much it read, under
+//! which name the run stands elsewhere, and whether it died under it. Telling is optional and never in the
+//! way of the rows; what wasn't told is unknown, never zero.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Longer names are left out.
 const STATEMENT_ID_BYTES_MAX: usize = 256;
@@ -13,7 +13,10 @@ const STATEMENT_ID_BYTES_MAX: usize = 256;
 pub struct Findings {
     /// One more than the peak, so that 0 is a peak that isn't known.
     memory: AtomicU64,
+    /// One more than the sum, likewise.
+    read: AtomicU64,
     statement_id: OnceLock<String>,
+    died: AtomicBool,
 }
 
 impl Findings {
@@ -27,6 +30,17 @@ impl Findings {
         self.memory.load(Ordering::Relaxed).checked_sub(1)
     }
 
+    /// So many bytes more were read of tables' files, from disks or over the network. What a cache gave
+    /// wasn't read.
+    pub fn read(&self, bytes: u64) {
+        let add = |sum: u64| Some(sum.max(1).saturating_add(bytes));
+        let _ = self.read.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    pub fn read_bytes(&self) -> Option<u64> {
+        self.read.load(Ordering::Relaxed).checked_sub(1)
+    }
+
     /// A warehouse has named the statement; the first name stays.
     pub fn statement(&self, id: &str) {
         if !id.is_empty() && id.len() <= STATEMENT_ID_BYTES_MAX {
@@ -36,6 +50,15 @@ impl Findings {
 
     pub fn statement_id(&self) -> Option<&str> {
         self.statement_id.get().map(String::as_str)
+    }
+
+    /// The engine was lost while it worked on the query, which may be the query's own doing.
+    pub fn died(&self) {
+        self.died.store(true, Ordering::Release);
+    }
+
+    pub fn has_died(&self) -> bool {
+        self.died.load(Ordering::Acquire)
     }
 }
 
@@ -54,6 +77,27 @@ mod tests {
         assert_eq!(findings.memory_bytes_peak(), Some(9));
         findings.memory(u64::MAX);
         assert_eq!(findings.memory_bytes_peak(), Some(u64::MAX - 1));
+    }
+
+    #[test]
+    fn what_is_read_adds_up_and_nothing_read_is_something_known() {
+        let findings = Findings::default();
+        assert_eq!(findings.read_bytes(), None);
+        findings.read(0);
+        assert_eq!(findings.read_bytes(), Some(0));
+        findings.read(5);
+        findings.read(7);
+        assert_eq!(findings.read_bytes(), Some(12));
+        findings.read(u64::MAX);
+        assert_eq!(findings.read_bytes(), Some(u64::MAX - 1));
+    }
+
+    #[test]
+    fn a_death_stays_known() {
+        let findings = Findings::default();
+        assert!(!findings.has_died());
+        findings.died();
+        assert!(findings.has_died());
     }
 
     #[test]

@@ -73,6 +73,17 @@ pub trait Engine: Send + Sync {
         false
     }
 
+    /// Places that queries of this one's kind share, where they are fewer than the engine has: one of these is
+    /// waited for before one of all.
+    fn narrow_slots(&self, _query: &PlannedQuery) -> Option<u32> {
+        None
+    }
+
+    /// Whether it keeps queries away by itself from parts of it that fail, and tells so in its facts.
+    fn guards_itself(&self) -> bool {
+        false
+    }
+
     /// Starts the query. Batches have the column count and order of `query.schema`, in types that
     /// cast exactly to it; names are the caller's concern. An empty result may be no batch at all.
     /// Errors before the first batch and in mid-stream carry the same kinds.

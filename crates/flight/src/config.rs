@@ -169,6 +169,8 @@ pub struct Lifetimes {
     pub session_idle: Duration,
     /// A client that takes nothing of a waiting result for so long loses it.
     pub client_stall: Duration,
+    /// A new connection whose peer hasn't greeted by then is closed.
+    pub greeting: Duration,
     pub http2_keepalive: Duration,
     /// Time for running calls to finish after the shutdown signal.
     pub drain: Duration,
@@ -182,6 +184,7 @@ impl Default for Lifetimes {
             token: Duration::from_secs(24 * 3600),
             session_idle: Duration::from_secs(8 * 3600),
             client_stall: Duration::from_secs(600),
+            greeting: Duration::from_secs(10),
             http2_keepalive: Duration::from_secs(30),
             drain: Duration::from_secs(30),
         }

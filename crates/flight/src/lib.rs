@@ -27,6 +27,7 @@ mod server;
 mod service;
 mod session;
 mod sign;
+mod silence;
 mod statement;
 mod status;
 mod unread;

@@ -1,23 +1,25 @@
 //! A result on its way to one client: split into messages by rows and bytes, encoded in a task of
 //! its own behind a channel of a few messages, so that a slow client never grows memory and encoding
 //! never blocks its connection. A stream that ended early is never mistaken for a complete one, and
-//! dropping it drops the query.
+//! dropping it drops the query. A query that is cancelled, or whose time is up, ends while its client
+//! reads nothing, too.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
-use flightpath_pipeline::ResultStream;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use flightpath_pipeline::{Ends, ResultStream, batch_bytes};
 use flightpath_types::{Error, ErrorKind, Result};
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
 use tonic::Status;
 
 use crate::config::Limits;
@@ -25,6 +27,9 @@ use crate::message::{BatchEncoder, MessageStream, WireMessage};
 use crate::status::status_of;
 use crate::wire;
 
+/// How many moments a stream whose time is up may take to notice.
+const ENDS_WITHIN: u32 = 10;
+const A_MOMENT: Duration = Duration::from_millis(2);
 /// Messages between the encoder and the connection.
 const CHANNEL_MESSAGES: usize = 2;
 
@@ -35,17 +40,15 @@ pub(crate) struct OutgoingLimits {
     pub message_bytes: usize,
     pub row_bytes: usize,
     pub client_stall: Duration,
-    pub deadline: Option<Instant>,
 }
 
 impl OutgoingLimits {
-    pub fn new(limits: &Limits, client_stall: Duration, deadline: Option<Instant>) -> Self {
+    pub fn new(limits: &Limits, client_stall: Duration) -> Self {
         Self {
             message_rows: limits.message_rows.max(1),
             message_bytes: limits.message_bytes.max(1),
             row_bytes: limits.row_bytes,
             client_stall,
-            deadline,
         }
     }
 }
@@ -56,7 +59,7 @@ pub(crate) async fn start(result: ResultStream, limits: OutgoingLimits) -> Resul
     let schema = wire::result_schema(&result.schema);
     let mut messages = vec![WireMessage::of_schema(&schema).map_err(|e| status_of(&e))?];
     let encoder = BatchEncoder::new(&schema).map_err(|e| status_of(&e))?;
-    let mut source = Source { batches: result.batches, encoder, schema, limits };
+    let mut source = Source { batches: result.batches, ends: result.ends, encoder, schema, limits };
     // Like a task's panic, one in here ends this result alone.
     let ready = catch_unwind(AssertUnwindSafe(|| source.take_ready(&mut messages)));
     match ready.unwrap_or_else(|_| Some(Err(broken_off()))) {
@@ -122,6 +125,7 @@ impl Drop for Outgoing {
 /// What a result's messages are made from.
 struct Source {
     batches: BoxStream<'static, Result<RecordBatch>>,
+    ends: Ends,
     encoder: BatchEncoder,
     schema: SchemaRef,
     limits: OutgoingLimits,
@@ -165,38 +169,64 @@ impl Source {
     }
 
     async fn send_all(mut self, sender: &mpsc::Sender<WireMessage>) -> Result<()> {
-        while let Some(batch) = before(self.limits.deadline, self.batches.next()).await? {
-            let batch = wire::to_wire(batch?, &self.schema)?;
+        while let Some(batch) = self.next().await? {
+            let batch = wire::to_wire(batch, &self.schema)?;
             if batch.num_rows() == 0 {
                 continue;
             }
             for piece in pieces(batch, &self.limits)? {
                 let message = self.encoder.encode(&piece)?;
-                send(message, sender, &self.limits).await?;
+                self.send(message, sender).await?;
             }
         }
         Ok(())
     }
+
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let early = tokio::select! {
+            biased;
+            batch = self.batches.next() => return batch.transpose(),
+            early = self.ends.reached() => early,
+        };
+        Err(self.ended(early).await)
+    }
+
+    async fn send(&mut self, message: WireMessage, sender: &mpsc::Sender<WireMessage>) -> Result<()> {
+        let sending = tokio::time::timeout(self.limits.client_stall, sender.send(message));
+        let early = tokio::select! {
+            biased;
+            sent = sending => return taken(sent.map(|sent| sent.is_ok()), self.limits.client_stall),
+            early = self.ends.reached() => early,
+        };
+        Err(self.ended(early).await)
+    }
+
+    /// Asked once more, the pipeline's stream ends by itself, so that its record says how. Its own clock may be
+    /// a moment behind.
+    async fn ended(&mut self, early: Error) -> Error {
+        for _ in 0..ENDS_WITHIN {
+            match tokio::time::timeout(A_MOMENT, self.batches.next()).await {
+                Ok(Some(Err(error))) => return error,
+                Ok(None) => break,
+                Ok(Some(Ok(_))) => tokio::time::sleep(A_MOMENT).await,
+                Err(_) => {}
+            }
+        }
+        early
+    }
 }
 
-async fn send(message: WireMessage, sender: &mpsc::Sender<WireMessage>, limits: &OutgoingLimits) -> Result<()> {
-    let sending = tokio::time::timeout(limits.client_stall, sender.send(message));
-    match before(limits.deadline, sending).await? {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Error::new(ErrorKind::Cancelled, "the client went away")),
+/// What became of a message: taken by the connection or not, or it waited for too long.
+fn taken(sent: Result<bool, Elapsed>, client_stall: Duration) -> Result<()> {
+    match sent {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::new(ErrorKind::Cancelled, "the client went away")),
         Err(_) => {
-            let seconds = limits.client_stall.as_secs();
+            let seconds = client_stall.as_secs();
             let message = format!("the client took nothing of its result for {seconds} seconds");
             Err(Error::new(ErrorKind::ResourceExhausted, message))
         }
     }
-}
-
-async fn before<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T> {
-    let Some(deadline) = deadline else { return Ok(future.await) };
-    tokio::time::timeout_at(deadline.into(), future)
-        .await
-        .map_err(|_| Error::new(ErrorKind::DeadlineExceeded, "the deadline passed before the whole result was sent"))
 }
 
 fn messages_of(batch: RecordBatch, limits: &OutgoingLimits) -> Result<Vec<WireMessage>> {
@@ -215,7 +245,7 @@ fn pieces(batch: RecordBatch, limits: &OutgoingLimits) -> Result<Vec<RecordBatch
     let mut open = vec![batch];
     while let Some(batch) = open.pop() {
         let rows = batch.num_rows();
-        let bytes: usize = batch.columns().iter().map(bytes_of).sum();
+        let bytes = batch_bytes(&batch);
         if rows <= limits.message_rows && (bytes <= limits.message_bytes || rows <= 1) {
             if bytes > limits.row_bytes {
                 return Err(Error::new(
@@ -231,75 +261,6 @@ fn pieces(batch: RecordBatch, limits: &OutgoingLimits) -> Result<Vec<RecordBatch
         open.push(batch.slice(0, middle));
     }
     Ok(done)
-}
-
-/// Bytes that a slice takes on the wire, about: only what its offsets reach, unlike the capacity of
-/// its buffers, which slices share.
-fn bytes_of(array: &ArrayRef) -> usize {
-    let rows = array.len();
-    let nulls = if array.null_count() > 0 { rows.div_ceil(8) } else { 0 };
-    nulls
-        + match array.data_type() {
-            DataType::Null => 0,
-            DataType::Boolean => rows.div_ceil(8),
-            DataType::Utf8 => offsets_bytes(array.as_string::<i32>().value_offsets()),
-            DataType::LargeUtf8 => offsets_bytes(array.as_string::<i64>().value_offsets()),
-            DataType::Binary => offsets_bytes(array.as_binary::<i32>().value_offsets()),
-            DataType::LargeBinary => offsets_bytes(array.as_binary::<i64>().value_offsets()),
-            DataType::FixedSizeBinary(width) => rows * usize::try_from(*width).unwrap_or(0),
-            DataType::List(_) => {
-                let list = array.as_list::<i32>();
-                rows * 4 + child_bytes(list.values(), list.value_offsets())
-            }
-            DataType::LargeList(_) => {
-                let list = array.as_list::<i64>();
-                rows * 8 + child_bytes(list.values(), list.value_offsets())
-            }
-            DataType::Map(_, _) => {
-                let map = array.as_map();
-                let entries: ArrayRef = Arc::new(map.entries().clone());
-                rows * 4 + child_bytes(&entries, map.value_offsets())
-            }
-            DataType::FixedSizeList(_, _) => {
-                let list = array.as_fixed_size_list();
-                bytes_of(list.values())
-            }
-            DataType::Struct(_) => array.as_struct().columns().iter().map(bytes_of).sum(),
-            other => match other.primitive_width() {
-                Some(width) => rows * width,
-                None => array.get_array_memory_size(),
-            },
-        }
-}
-
-fn offsets_bytes<O: Copy + Into<OffsetValue>>(offsets: &[O]) -> usize {
-    let (first, last) = ends(offsets);
-    std::mem::size_of_val(offsets) + (last - first)
-}
-
-fn child_bytes<O: Copy + Into<OffsetValue>>(child: &ArrayRef, offsets: &[O]) -> usize {
-    let (first, last) = ends(offsets);
-    bytes_of(&child.slice(first, last - first))
-}
-
-fn ends<O: Copy + Into<OffsetValue>>(offsets: &[O]) -> (usize, usize) {
-    let at = |offset: Option<&O>| offset.map_or(0, |o| usize::try_from((*o).into().0).unwrap_or(0));
-    (at(offsets.first()), at(offsets.last()))
-}
-
-/// An offset of 32 or 64 bits.
-struct OffsetValue(i64);
-
-impl From<i32> for OffsetValue {
-    fn from(offset: i32) -> Self {
-        Self(offset.into())
-    }
-}
-
-impl From<i64> for OffsetValue {
-    fn from(offset: i64) -> Self {
-        Self(offset)
-    }
 }
 
 #[cfg(test)]

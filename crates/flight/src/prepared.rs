@@ -23,7 +23,7 @@ use crate::sign::{Purpose, Signer, fixed};
 /// Bigger texts and parameters stay here instead of travelling in the handle.
 const INLINE_BYTES_MAX: usize = 32 << 10;
 
-type StatementId = [u8; 16];
+pub(crate) type StatementId = [u8; 16];
 
 /// A statement as its handle describes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,10 +32,15 @@ pub(crate) struct PreparedStatement {
     pub params: Option<Vec<ScalarValue>>,
     /// How many parameters the text has.
     pub parameters: u16,
+    pub id: StatementId,
+    /// The trace that it was prepared in, where traces are recorded.
+    pub trace: Option<String>,
 }
 
 #[derive(Default, Clone)]
 struct Kept {
+    /// It was run already, as far as this process knows.
+    ran: bool,
     text: Option<Arc<str>>,
     params: Option<Arc<Vec<ScalarValue>>>,
     params_bytes: usize,
@@ -53,6 +58,7 @@ struct Handle<'a> {
     parameters: u16,
     text: Part<'a>,
     params: Part<'a>,
+    trace: Part<'a>,
 }
 
 pub(crate) struct PreparedStatements {
@@ -82,7 +88,8 @@ impl PreparedStatements {
         }
     }
 
-    pub fn create(&self, principal: &Principal, text: &str, parameters: u16) -> Bytes {
+    /// `trace` is the trace context that it was prepared in.
+    pub fn create(&self, principal: &Principal, text: &str, parameters: u16, trace: Option<&str>) -> Bytes {
         let id: StatementId = rand::random();
         let part = if text.len() <= INLINE_BYTES_MAX {
             Part::Inline(text.as_bytes())
@@ -90,7 +97,8 @@ impl PreparedStatements {
             self.kept.insert(id, Kept { text: Some(text.into()), ..Kept::default() });
             Part::Kept
         };
-        self.seal(principal, &Handle { id, parameters, text: part, params: Part::Nothing })
+        let trace = trace.map_or(Part::Nothing, |trace| Part::Inline(trace.as_bytes()));
+        self.seal(principal, &Handle { id, parameters, text: part, params: Part::Nothing, trace })
     }
 
     pub fn open(&self, principal: &Principal, handle: &[u8]) -> Result<PreparedStatement> {
@@ -108,7 +116,21 @@ impl PreparedStatements {
             Part::Kept => Some(kept.and_then(|k| k.params).ok_or_else(gone)?.as_ref().clone()),
             Part::Nothing => kept.and_then(|k| k.params).map(|p| p.as_ref().clone()),
         };
-        Ok(PreparedStatement { text, params, parameters: handle.parameters })
+        let trace = match handle.trace {
+            Part::Inline(trace) => Some(String::from_utf8_lossy(trace).into_owned()),
+            Part::Kept | Part::Nothing => None,
+        };
+        Ok(PreparedStatement { text, params, parameters: handle.parameters, id: handle.id, trace })
+    }
+
+    /// Whether this is the statement's first run here; the next one isn't.
+    pub fn is_first_run(&self, id: StatementId) -> bool {
+        let kept = self.kept.get(&id).unwrap_or_default();
+        let first = !kept.ran;
+        if first {
+            self.kept.insert(id, Kept { ran: true, ..kept });
+        }
+        first
     }
 
     /// Binds one row, or nothing, and returns the handle that carries it. The handle from before
@@ -159,6 +181,7 @@ impl PreparedStatements {
         payload.extend_from_slice(&handle.parameters.to_be_bytes());
         handle.text.write(&mut payload);
         handle.params.write(&mut payload);
+        handle.trace.write(&mut payload);
         self.signer.seal(Purpose::Prepared, principal, self.config.lifetimes.prepared, &payload).into()
     }
 }
@@ -168,8 +191,10 @@ impl<'a> Handle<'a> {
         let (id, rest) = payload.split_at_checked(16).ok_or_else(malformed)?;
         let (parameters, rest) = rest.split_at_checked(2).ok_or_else(malformed)?;
         let (text, rest) = Part::read(rest)?;
-        let (params, _) = Part::read(rest)?;
-        Ok(Self { id: fixed(id), parameters: u16::from_be_bytes(fixed(parameters)), text, params })
+        let (params, rest) = Part::read(rest)?;
+        // A server of before wrote none.
+        let trace = if rest.is_empty() { Part::Nothing } else { Part::read(rest)?.0 };
+        Ok(Self { id: fixed(id), parameters: u16::from_be_bytes(fixed(parameters)), text, params, trace })
     }
 }
 
@@ -227,7 +252,7 @@ mod tests {
     #[test]
     fn parameters_are_reached_through_the_old_and_the_new_handle() {
         let (statements, ann) = (statements(), Principal::new("ann"));
-        let original = statements.create(&ann, "SELECT ?", 1);
+        let original = statements.create(&ann, "SELECT ?", 1, None);
         assert_eq!(statements.open(&ann, &original).unwrap().params, None);
         let values = vec![ScalarValue::Int64(Some(1))];
         let bound = statements.bind(&ann, &original, Some(values.clone())).unwrap();
@@ -243,24 +268,36 @@ mod tests {
     #[test]
     fn another_replica_serves_a_bound_handle_and_refuses_what_it_cannot_know() {
         let (here, there, ann) = (statements(), statements(), Principal::new("ann"));
-        let bound = here.bind(&ann, &here.create(&ann, "SELECT ?", 1), Some(vec![ScalarValue::Int64(Some(1))])).unwrap();
+        let bound = here.bind(&ann, &here.create(&ann, "SELECT ?", 1, None), Some(vec![ScalarValue::Int64(Some(1))])).unwrap();
         assert_eq!(there.open(&ann, &bound).unwrap().params.unwrap().len(), 1);
 
         let long_text = format!("SELECT '{}'", "x".repeat(INLINE_BYTES_MAX));
-        let long = here.create(&ann, &long_text, 0);
+        let long = here.create(&ann, &long_text, 0, None);
         assert_eq!(here.open(&ann, &long).unwrap().text.as_ref(), long_text);
         assert_eq!(there.open(&ann, &long).unwrap_err().kind(), ErrorKind::NotFound);
 
         let big_value = vec![ScalarValue::Utf8(Some("y".repeat(INLINE_BYTES_MAX)))];
-        let big = here.bind(&ann, &here.create(&ann, "SELECT ?", 1), Some(big_value.clone())).unwrap();
+        let big = here.bind(&ann, &here.create(&ann, "SELECT ?", 1, None), Some(big_value.clone())).unwrap();
         assert_eq!(here.open(&ann, &big).unwrap().params, Some(big_value));
         assert_eq!(there.open(&ann, &big).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]
+    fn its_trace_goes_along_and_its_first_run_is_known() {
+        let (statements, ann) = (statements(), Principal::new("ann"));
+        let original = statements.create(&ann, "SELECT ?", 1, Some("00-aa-bb-01 a=b"));
+        let bound = statements.bind(&ann, &original, Some(vec![ScalarValue::Null])).unwrap();
+        let statement = statements.open(&ann, &bound).unwrap();
+        assert_eq!(statement.trace.as_deref(), Some("00-aa-bb-01 a=b"));
+        assert!(statements.is_first_run(statement.id) && !statements.is_first_run(statement.id));
+        assert!(statements.open(&ann, &original).unwrap().params.is_some(), "what was bound is kept");
+        assert_eq!(statements.open(&ann, &statements.create(&ann, "SELECT 1", 0, None)).unwrap().trace, None);
+    }
+
+    #[test]
     fn a_closed_statement_is_gone_through_every_handle() {
         let (statements, ann) = (statements(), Principal::new("ann"));
-        let original = statements.create(&ann, "SELECT ?", 1);
+        let original = statements.create(&ann, "SELECT ?", 1, None);
         let bound = statements.bind(&ann, &original, Some(vec![ScalarValue::Null])).unwrap();
         statements.close(&ann, &original).unwrap();
         for handle in [&original, &bound] {

@@ -1,5 +1,5 @@
 //! Listening: connections, their limits, TLS, HTTP/2, and the end. Never serves anything but
-//! loopback without authentication.
+//! loopback without authentication, and keeps no connection whose peer says nothing.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,12 +25,13 @@ use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
-use crate::config::{Auth, Config, Tls};
+use crate::config::{Auth, Config, Lifetimes, Tls};
 use crate::door::{Door, Peer};
 use crate::gate::{FLIGHT_PATHS, Gate};
 use crate::open::{Open, OpenConnections};
 use crate::service::Service;
 use crate::session::SessionKey;
+use crate::silence::{Silence, SilenceLimits};
 
 /// Requests are small: statements and bound rows. Results flow by the client's windows.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -80,9 +81,10 @@ pub async fn serve_with(
         .http2_max_header_list_size(config.limits.header_bytes);
     if let Some(tls) = &config.tls {
         choose_cryptography();
-        builder =
-            builder.tls_config(tls_config(tls)).map_err(|e| Error::invalid(format!("TLS certificate, key or client_ca: {}", chain(&e))))?;
+        let tls = tls_config(tls, &config.lifetimes);
+        builder = builder.tls_config(tls).map_err(|e| Error::invalid(format!("TLS certificate, key or client_ca: {}", chain(&e))))?;
     }
+    let silence = silence_limits(&config.lifetimes);
     let (request_bytes, drain, connections) = (config.limits.request_bytes, config.lifetimes.drain, config.limits.connections);
     let open = config.open_connections.clone();
     let door = Door::new(queries, config, neighbours.open_paths)?;
@@ -91,7 +93,7 @@ pub async fn serve_with(
 
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
-    let incoming = Incoming::new(listener, connections, open, cut.clone());
+    let incoming = Incoming::new(listener, connections, silence, open, cut.clone());
     let draining = CancellationToken::new();
     let signal = async {
         shutdown.await;
@@ -166,8 +168,13 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn tls_config(tls: &Tls) -> ServerTlsConfig {
-    let config = ServerTlsConfig::new().identity(Identity::from_pem(&tls.certificate_pem, &tls.key_pem));
+fn silence_limits(lifetimes: &Lifetimes) -> SilenceLimits {
+    SilenceLimits { greeting: lifetimes.greeting, after: lifetimes.http2_keepalive + KEEPALIVE_TIMEOUT }
+}
+
+fn tls_config(tls: &Tls, lifetimes: &Lifetimes) -> ServerTlsConfig {
+    let identity = Identity::from_pem(&tls.certificate_pem, &tls.key_pem);
+    let config = ServerTlsConfig::new().identity(identity).timeout(lifetimes.greeting);
     match &tls.client_ca_pem {
         Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
         None => config,
@@ -178,14 +185,15 @@ fn tls_config(tls: &Tls) -> ServerTlsConfig {
 struct Incoming {
     listener: TcpListener,
     permits: Arc<Semaphore>,
+    silence: SilenceLimits,
     open: OpenConnections,
     cut: CancellationToken,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Incoming {
-    fn new(listener: TcpListener, connections_max: usize, open: OpenConnections, cut: CancellationToken) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(connections_max)), open, cut, pause: None }
+    fn new(listener: TcpListener, connections_max: usize, silence: SilenceLimits, open: OpenConnections, cut: CancellationToken) -> Self {
+        Self { listener, permits: Arc::new(Semaphore::new(connections_max)), silence, open, cut, pause: None }
     }
 }
 
@@ -214,6 +222,7 @@ impl Stream for Incoming {
                         stream,
                         peer,
                         cut,
+                        silence: Some(Silence::new(self.silence)),
                         closing: None,
                         _permit: permit,
                         _open: self.open.enter(),
@@ -233,6 +242,8 @@ struct Connection {
     stream: TcpStream,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until its peer is known to speak.
+    silence: Option<Silence>,
     /// Our side is closed; until then the client's may stay open.
     closing: Option<Pin<Box<tokio::time::Sleep>>>,
     _permit: OwnedSemaphorePermit,
@@ -252,7 +263,18 @@ impl AsyncRead for Connection {
         if self.cut.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let came = buffer.filled().len() - before;
+        match self.silence.as_mut().map(|silence| silence.poll(context, came)) {
+            Some(Poll::Ready(true)) => self.silence = None,
+            Some(Poll::Ready(false)) => {
+                tracing::debug!(address = ?self.peer.address, "connection closed: nobody spoke on it");
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            Some(Poll::Pending) | None => {}
+        }
+        read
     }
 }
 

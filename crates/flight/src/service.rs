@@ -44,9 +44,9 @@ impl Service {
         Self { door }
     }
 
-    fn limits(&self, caller: &Caller) -> OutgoingLimits {
+    fn limits(&self) -> OutgoingLimits {
         let config = &self.door.config;
-        OutgoingLimits::new(&config.limits, config.lifetimes.client_stall, caller.deadline())
+        OutgoingLimits::new(&config.limits, config.lifetimes.client_stall)
     }
 
     async fn info(&self, caller: &Caller, descriptor: FlightDescriptor) -> Result<FlightInfo> {
@@ -81,10 +81,10 @@ impl Service {
         if let Command::TicketStatementQuery(ticket) = &command {
             let (query_id, _) = statement::open_ticket(&self.door, caller, &ticket.statement_handle).map_err(|e| status_of(&e))?;
             let fetched = self.door.queries.fetch(query_id, &caller.principal, caller.deadline()).await;
-            return outgoing::start(fetched.map_err(|e| status_of(&e))?, self.limits(caller)).await;
+            return outgoing::start(fetched.map_err(|e| status_of(&e))?, self.limits()).await;
         }
         match metadata::answer(&self.door, caller, &command).await.map_err(|e| status_of(&e))? {
-            Some(batch) => outgoing::of_batch(batch, self.limits(caller)),
+            Some(batch) => outgoing::of_batch(batch, self.limits()),
             None => Err(status_of(&Error::invalid(format!("a {} isn't a ticket: call GetFlightInfo with it first", command.type_url())))),
         }
     }

@@ -18,6 +18,7 @@ use prost::Message;
 
 use crate::door::{Caller, Door};
 use crate::messages::PreparedStatementResult;
+use crate::prepared::StatementId;
 use crate::sign::{Purpose, fixed};
 use crate::wire;
 
@@ -27,6 +28,8 @@ pub(crate) struct Bound {
     pub params: Option<Vec<ScalarValue>>,
     /// Parameters that a prepared statement is known to have.
     parameters: u16,
+    /// The prepared statement that it is, and the trace that it was prepared in.
+    prepared: Option<(StatementId, String)>,
 }
 
 impl Bound {
@@ -37,7 +40,7 @@ impl Bound {
             let message = format!("the statement has {} MB; at most {} MB are taken", text.len() >> 20, limit >> 20);
             return Err(Error::new(ErrorKind::ResourceExhausted, message));
         }
-        Ok(Self { text, params: None, parameters: 0 })
+        Ok(Self { text, params: None, parameters: 0, prepared: None })
     }
 
     pub fn of_query(door: &Door, command: CommandStatementQuery) -> Result<Self> {
@@ -46,7 +49,8 @@ impl Bound {
 
     pub fn of_handle(door: &Door, caller: &Caller, handle: &[u8]) -> Result<Self> {
         let statement = door.prepared.open(&caller.principal, handle)?;
-        Ok(Self { text: statement.text.to_string(), params: statement.params, parameters: statement.parameters })
+        let prepared = statement.trace.map(|trace| (statement.id, trace));
+        Ok(Self { text: statement.text.to_string(), params: statement.params, parameters: statement.parameters, prepared })
     }
 
     /// To run, every parameter needs a value.
@@ -55,6 +59,20 @@ impl Bound {
             return Err(Error::invalid(format!("the statement has {} parameters and no values are bound", self.parameters)));
         }
         Ok(())
+    }
+
+    /// A request to run it. A client that prepares first and has no trace of its own gets one trace for
+    /// both; later runs of the statement have their own, linked to where it was prepared.
+    fn into_run(mut self, door: &Door, caller: &Caller) -> Request {
+        let prepared = self.prepared.take();
+        let mut request = self.into_request(caller);
+        if let Some((id, trace)) = prepared {
+            match request.traceparent {
+                None if door.prepared.is_first_run(id) => request.traceparent = Some(trace),
+                _ => request.prepared_in = Some(trace),
+            }
+        }
+        request
     }
 
     fn into_request(self, caller: &Caller) -> Request {
@@ -66,6 +84,7 @@ impl Bound {
             token: caller.token.clone(),
             deadline: caller.deadline(),
             traceparent: caller.traceparent.clone(),
+            prepared_in: None,
         }
     }
 }
@@ -73,7 +92,7 @@ impl Bound {
 /// Plans, decides and registers; the answer holds one endpoint, and no location: "where you asked".
 pub(crate) async fn flight_info(door: &Door, caller: &Caller, bound: Bound, descriptor: FlightDescriptor) -> Result<FlightInfo> {
     bound.require_values()?;
-    let submitted = door.queries.submit(bound.into_request(caller)).await?;
+    let submitted = door.queries.submit(bound.into_run(door, caller)).await?;
     let schema = wire::result_schema(&submitted.schema);
     let ticket = TicketStatementQuery { statement_handle: ticket(door, caller, submitted.query_id) };
     let endpoint = endpoint(door, ticket.as_any().encode_to_vec());
@@ -102,7 +121,7 @@ pub(crate) async fn prepare(door: &Door, caller: &Caller, bound: Bound) -> Resul
     let prepared = door.queries.prepare(&request).await?;
     let parameters = u16::try_from(prepared.parameters.fields().len())
         .map_err(|_| Error::invalid(format!("a statement can have at most {} parameters", u16::MAX)))?;
-    let handle = door.prepared.create(&caller.principal, &request.text, parameters);
+    let handle = door.prepared.create(&caller.principal, &request.text, parameters, prepared.trace.as_deref());
     let dataset_schema = if prepared.is_query { schema_bytes(&wire::result_schema(&prepared.schema))? } else { Bytes::new() };
     Ok(PreparedStatementResult {
         prepared_statement_handle: handle,
@@ -121,7 +140,7 @@ const UNKNOWN_COUNT: i64 = -1;
 /// of changed rows.
 pub(crate) async fn update(door: &Door, caller: &Caller, bound: Bound) -> Result<i64> {
     bound.require_values()?;
-    let request = bound.into_request(caller);
+    let request = bound.into_run(door, caller);
     let prepared = door.queries.prepare(&request).await?;
     if prepared.is_query && !prepared.changes_session {
         return Err(Error::invalid("this statement returns rows: execute it as a query, not as an update"));

@@ -149,6 +149,7 @@ fn record(number: u64) -> QueryRecord {
         failovers: Vec::new(),
         usd_actual: None,
         memory_bytes: None,
+        read_bytes: Some(4 << 20),
         statement_id: None,
         warehouse_ms: None,
         reconciled_unix_ms: None,

@@ -96,8 +96,7 @@ macro_rules! impl_query_history {
                 }
                 select.push(format!(" ORDER BY started_unix_ms {order}, query_id {order} LIMIT "));
                 select.push_bind(i64::try_from(request.limit).unwrap_or(i64::MAX));
-                let rows: Vec<crate::rows::QueryRow> =
-                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                let rows: Vec<crate::rows::QueryRow> = ask!(self.readers, "reading", fetch_all, select.build_query_as());
                 rows.into_iter().map(crate::rows::QueryRow::into_record).collect()
             }
 
@@ -112,8 +111,7 @@ macro_rules! impl_query_history {
                 if let Some(principal) = principal {
                     select.push(" AND principal = ").push_bind(principal.to_string());
                 }
-                let row: Option<crate::rows::QueryRow> =
-                    select.build_query_as().fetch_optional(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                let row: Option<crate::rows::QueryRow> = ask!(self.readers, "reading", fetch_optional, select.build_query_as());
                 row.map(crate::rows::QueryRow::into_record).transpose()
             }
 
@@ -141,15 +139,14 @@ macro_rules! impl_query_history {
                     select.push(" WHERE principal = ").push_bind(principal.to_string());
                 }
                 select.push(" GROUP BY started_unix_ms / 86400000 ORDER BY 1 DESC");
-                let rows: Vec<crate::history::SavingsRow> =
-                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                let rows: Vec<crate::history::SavingsRow> = ask!(self.readers, "reading", fetch_all, select.build_query_as());
                 Ok(rows.into_iter().map(|row| row.into_savings(baseline)).collect())
             }
 
             async fn spending(&self, day: i64) -> flightpath_types::Result<Vec<(String, f64)>> {
                 let mut select = sqlx::QueryBuilder::<$database>::new("SELECT profile, usd FROM spending WHERE day = ");
                 select.push_bind(day);
-                select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))
+                Ok(ask!(self.readers, "reading", fetch_all, select.build_query_as()))
             }
 
             async fn unreconciled(
@@ -165,22 +162,22 @@ macro_rules! impl_query_history {
                 );
                 select.push_bind(from_unix_ms).push(" AND started_unix_ms < ").push_bind(until_unix_ms);
                 select.push(" ORDER BY started_unix_ms LIMIT ").push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
-                let rows: Vec<crate::history::UnreconciledRow> =
-                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                let rows: Vec<crate::history::UnreconciledRow> = ask!(self.readers, "reading", fetch_all, select.build_query_as());
                 rows.into_iter().map(crate::history::UnreconciledRow::into_unreconciled).collect()
             }
 
             async fn record_costs(&self, costs: &[flightpath_querylog::Cost]) -> flightpath_types::Result<u64> {
                 let failed = |e: sqlx::Error| crate::database_error("writing", &e);
-                let mut connection = self.pool.acquire().await.map_err(failed)?;
+                let mut lease = crate::lease::Lease::of(&self.pool).await.map_err(failed)?;
                 let written: Result<u64, sqlx::Error> = async {
-                    let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
+                    let mut transaction = sqlx::Connection::begin(&mut *lease).await?;
                     let mut noted = 0;
                     let now = crate::rows::now_unix_ms();
                     let mut spending = crate::spending::Spending::default();
                     for cost in costs {
                         let mut update = sqlx::QueryBuilder::<$database>::new("UPDATE queries SET warehouse_ms = ");
                         update.push_bind(cost.warehouse_ms).push(", reconciled_unix_ms = ").push_bind(now);
+                        update.push(", read_bytes = ").push_bind(cost.read_bytes.map(crate::rows::signed));
                         update.push(" WHERE query_id = ").push_bind(cost.query_id.to_string());
                         update.push(
                             " RETURNING started_unix_ms, CASE WHEN engine IS NULL THEN NULL ELSE profile END, \
@@ -204,18 +201,20 @@ macro_rules! impl_query_history {
                     Ok(noted)
                 }
                 .await;
-                if written.is_err() {
-                    crate::give_up(&mut connection);
-                }
-                written.map_err(failed)
+                let noted = written.map_err(failed)?;
+                lease.give_back();
+                Ok(noted)
             }
 
             async fn delete_before(&self, unix_ms: i64, limit: usize) -> flightpath_types::Result<u64> {
                 let failed = |e: sqlx::Error| crate::database_error("deleting", &e);
                 let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-                let mut connection = self.pool.acquire().await.map_err(failed)?;
-                let written = async {
-                    let mut transaction = sqlx::Connection::begin(&mut *connection).await.map_err(failed)?;
+                let mut lease = crate::lease::Lease::of(&self.pool).await.map_err(failed)?;
+                let written: flightpath_types::Result<u64> = async {
+                    let mut transaction = sqlx::Connection::begin(&mut *lease).await.map_err(failed)?;
+                    if let Some(statement) = Self::MORE_TIME {
+                        sqlx::QueryBuilder::<$database>::new(statement).build().execute(&mut *transaction).await.map_err(failed)?;
+                    }
                     // Candidates go with their queries.
                     let mut queries = sqlx::QueryBuilder::<$database>::new(
                         "DELETE FROM queries WHERE query_id IN (SELECT query_id FROM queries WHERE started_unix_ms < ",
@@ -235,10 +234,9 @@ macro_rules! impl_query_history {
                     Ok(deleted)
                 }
                 .await;
-                if written.is_err() {
-                    crate::give_up(&mut connection);
-                }
-                written
+                let deleted = written?;
+                lease.give_back();
+                Ok(deleted)
             }
         }
     };

@@ -18,7 +18,7 @@ macro_rules! query_columns {
             features: text, decision: text, failovers: text, usd_actual: float8, engine_us: int8, predicted_ms: float8,
             predicted_usd: float8, predicted_bytes: int8, predicted_memory_bytes: int8, databricks_ms: float8,
             databricks_usd: float8, predicted_p95_ms: float8, memory_bytes: int8, statement_id: text, warehouse_ms: float8,
-            reconciled_unix_ms: int8, predicted_usd_p95: float8
+            reconciled_unix_ms: int8, predicted_usd_p95: float8, read_bytes: int8, predicted_p95_bytes: int8
         }
     };
 }
@@ -30,7 +30,7 @@ macro_rules! candidate_columns {
             query_id: text, position: int4, engine: text, eligible: bool, chosen: bool, rank: int4, reason: text,
             predicted_ms: float8, predicted_usd: float8, predicted_bytes: int8, predicted_memory_bytes: int8,
             predicted_p95_ms: float8, predicted_memory_p95_bytes: int8, source: text, observations: int4,
-            predicted_usd_p95: float8
+            predicted_usd_p95: float8, predicted_p95_bytes: int8
         }
     };
 }
@@ -87,6 +87,8 @@ pub(crate) struct NewQuery {
     pub warehouse_ms: Option<f64>,
     pub reconciled_unix_ms: Option<i64>,
     pub predicted_usd_p95: Option<f64>,
+    pub read_bytes: Option<i64>,
+    pub predicted_p95_bytes: Option<i64>,
 }
 
 /// A row of `candidates`.
@@ -108,6 +110,7 @@ pub(crate) struct NewCandidate {
     pub source: String,
     pub observations: i32,
     pub predicted_usd_p95: f64,
+    pub predicted_p95_bytes: i64,
 }
 
 impl NewQuery {
@@ -156,6 +159,8 @@ impl NewQuery {
             warehouse_ms: r.warehouse_ms,
             reconciled_unix_ms: r.reconciled_unix_ms,
             predicted_usd_p95: predicted.map(|n| n.usd_p95),
+            read_bytes: r.read_bytes.map(signed),
+            predicted_p95_bytes: predicted.map(|n| signed(n.scan_bytes_p95)),
         })
     }
 }
@@ -180,6 +185,7 @@ pub(crate) fn candidates(records: &[QueryRecord]) -> Vec<NewCandidate> {
             source: c.source.as_str().to_string(),
             observations: i32::try_from(c.observations).unwrap_or(i32::MAX),
             predicted_usd_p95: c.predicted_usd_p95,
+            predicted_p95_bytes: signed(c.predicted_p95_bytes),
         })
     };
     records.iter().flat_map(of_record).collect()

@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod insert;
+#[macro_use]
+mod lease;
 mod rows;
 #[macro_use]
 mod spending;
@@ -58,13 +60,6 @@ impl From<sqlx::Error> for InsertError {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error)
     }
-}
-
-/// After a failed transaction its connection isn't used again. SQLite ends a transaction by itself
-/// when the disk is full; a connection that doesn't know would begin the next one inside of it, and
-/// what it says is stored would be lost.
-fn give_up<DB: sqlx::Database>(connection: &mut sqlx::pool::PoolConnection<DB>) {
-    connection.close_on_drop();
 }
 
 /// What a database error means for the recorder: connections and locks heal, the rest doesn't.

@@ -7,16 +7,14 @@ macro_rules! impl_model_store {
             async fn load(&self, name: &str) -> flightpath_types::Result<Option<flightpath_querylog::KeptModel>> {
                 let mut select = sqlx::QueryBuilder::<$database>::new("SELECT contents, revision FROM models WHERE name = ");
                 select.push_bind(name.to_string());
-                let row: Option<(Vec<u8>, i64)> =
-                    select.build_query_as().fetch_optional(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                let row: Option<(Vec<u8>, i64)> = ask!(self.readers, "reading", fetch_optional, select.build_query_as());
                 Ok(row.map(|(contents, revision)| flightpath_querylog::KeptModel { contents, revision: revision.unsigned_abs() }))
             }
 
             async fn revision(&self, name: &str) -> flightpath_types::Result<Option<u64>> {
                 let mut select = sqlx::QueryBuilder::<$database>::new("SELECT revision FROM models WHERE name = ");
                 select.push_bind(name.to_string());
-                let row: Option<(i64,)> =
-                    select.build_query_as().fetch_optional(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                let row: Option<(i64,)> = ask!(self.readers, "reading", fetch_optional, select.build_query_as());
                 Ok(row.map(|(revision,)| revision.unsigned_abs()))
             }
 
@@ -43,7 +41,7 @@ macro_rules! impl_model_store {
                         write.push(" WHERE name = ").push_bind(name.to_string()).push(" AND revision = ").push_bind(signed(replaced));
                     }
                 }
-                let written = write.build().execute(&self.pool).await.map_err(|e| crate::database_error("writing", &e))?;
+                let written = ask!(self.pool, "writing", execute, write.build());
                 Ok((written.rows_affected() > 0).then_some(revision))
             }
         }

@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use flightpath_types::{Error, QueryRecord, Result};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Postgres};
 
 use crate::InsertError;
 use crate::insert::{self, NewQuery};
+use crate::lease::Lease;
 use crate::spending::{self, Spent};
 
 /// How long a connection may take; the spool keeps records that have to wait longer.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
-/// What one question may take.
-const READ_MAX_MS: &str = "30000";
+/// What one statement may take. Nobody waits longer for an answer: a server whose client has vanished would
+/// go on with it, and keep what it has locked.
+/// A client that vanished between two statements of a transaction holds its locks no longer either.
+const LIMITS_SQL: &str = "SET statement_timeout = 30000; SET idle_in_transaction_session_timeout = 30000";
 
 pub struct PostgresLog {
     /// For writing. Readers have connections of their own, so that no question keeps a record waiting.
@@ -36,18 +39,17 @@ impl PostgresLog {
         let connected = first.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)).map_err(|e| unreachable(&options, &e))?;
         // Whatever a goodbye may fail for is no concern of the pool.
         let _ = connected.close().await;
-        let pool = PgPoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(CONNECT_MAX)
-            .connect_with(options.clone())
-            .await
-            .map_err(|e| crate::database_error("connecting", &e))?;
-        sqlx::migrate!("migrations/postgres").run(&pool).await.map_err(|e| crate::migration_error(&e))?;
-        let readers = PgPoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(CONNECT_MAX)
-            .connect_lazy_with(options.options([("statement_timeout", READ_MAX_MS)]));
-        Ok(Self { pool, readers })
+        let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT_MAX);
+        // A migration takes the time that it takes.
+        let migrating = pool(1).connect_with(options.clone()).await.map_err(|e| crate::database_error("connecting", &e))?;
+        sqlx::migrate!("migrations/postgres").run(&migrating).await.map_err(|e| crate::migration_error(&e))?;
+        let limited = |connections| {
+            pool(connections).after_connect(|connection, _| {
+                // By a statement: poolers in between refuse such parameters of a connection.
+                Box::pin(async move { connection.execute(LIMITS_SQL).await.map(drop) })
+            })
+        };
+        Ok(Self { pool: limited(2).connect_lazy_with(options.clone()), readers: limited(4).connect_lazy_with(options) })
     }
 }
 
@@ -90,13 +92,14 @@ static INSERT_CANDIDATES: LazyLock<String> = LazyLock::new(|| {
 });
 
 impl PostgresLog {
+    /// What a transaction begins with whose statements may take longer, on a large database.
+    pub(crate) const MORE_TIME: Option<&'static str> = Some("SET LOCAL statement_timeout = 300000");
+
     pub(crate) async fn insert(&self, records: &[QueryRecord]) -> Result<(), InsertError> {
-        let mut connection = self.pool.acquire().await?;
-        let written = write(&mut connection, records).await;
-        if written.is_err() {
-            crate::give_up(&mut connection);
-        }
-        written
+        let mut lease = Lease::of(&self.pool).await?;
+        write(&mut lease, records).await?;
+        lease.give_back();
+        Ok(())
     }
 }
 

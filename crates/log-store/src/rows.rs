@@ -2,7 +2,7 @@
 
 use flightpath_querylog::RecordParts;
 use flightpath_types::{
-    CandidateRecord, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, PredictionSource, QueryId, QueryRecord, Result,
+    CandidateRecord, Error, ErrorKind, Fingerprint, Outcome, PhaseTimes, PredictionSource, QueryId, QueryRecord, Result,
 };
 
 /// What is read of these parts; some of what is written beside them, the decision holds too.
@@ -14,12 +14,13 @@ pub(crate) fn query_columns(parts: RecordParts) -> String {
         "query_id, started_unix_ms, {text}, fingerprint, statement_kind, session_id, principal, catalog, schema_name, dialect, profile, \
          tag, engine, outcome, error_kind, error_message, plan_cache_hit, plan_us, decide_us, queue_us, first_batch_us, stream_us, \
          total_us, result_rows, result_bytes, {features}, {decision}, failovers, usd_actual, engine_us, memory_bytes, statement_id, \
-         warehouse_ms, reconciled_unix_ms"
+         warehouse_ms, reconciled_unix_ms, read_bytes"
     )
 }
 
 pub(crate) const CANDIDATE_COLUMNS: &str = "query_id, position, engine, eligible, chosen, rank, reason, predicted_ms, predicted_usd, \
-     predicted_bytes, predicted_memory_bytes, predicted_p95_ms, predicted_memory_p95_bytes, source, observations, predicted_usd_p95";
+     predicted_bytes, predicted_memory_bytes, predicted_p95_ms, predicted_memory_p95_bytes, source, observations, predicted_usd_p95, \
+     predicted_p95_bytes";
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct QueryRow {
@@ -57,6 +58,7 @@ pub(crate) struct QueryRow {
     statement_id: Option<String>,
     warehouse_ms: Option<f64>,
     reconciled_unix_ms: Option<i64>,
+    read_bytes: Option<i64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -76,6 +78,7 @@ pub(crate) struct CandidateRow {
     source: String,
     observations: i32,
     predicted_usd_p95: f64,
+    predicted_p95_bytes: i64,
 }
 
 /// Databases' integers are signed; a count beyond 2^63 stands as 2^63 - 1.
@@ -90,7 +93,33 @@ pub(crate) fn storable(text: &str) -> String {
 
 pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
     let text = serde_json::to_string(value).map_err(|e| Error::internal(format!("query log: {e}")))?;
-    Ok(text.replace("\\u0000", "\u{FFFD}"))
+    Ok(storable_json(text))
+}
+
+/// An escaped NUL becomes U+FFFD too: the column would take it, Postgres' own JSON functions don't. A text
+/// that only looks like one, its backslash being escaped, stays as it is.
+fn storable_json(json: String) -> String {
+    const NUL: &str = "\\u0000";
+    if !json.contains(NUL) {
+        return json;
+    }
+    let mut kept = String::with_capacity(json.len());
+    let mut rest = json.as_str();
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        kept.push_str(before);
+        if let Some(after) = escape.strip_prefix(NUL) {
+            kept.push('\u{FFFD}');
+            rest = after;
+        } else {
+            // The second character belongs to it, another backslash perhaps.
+            let (pair, after) = escape.split_at(2);
+            kept.push_str(pair);
+            rest = after;
+        }
+    }
+    kept.push_str(rest);
+    kept
 }
 
 pub(crate) fn now_unix_ms() -> i64 {
@@ -124,11 +153,9 @@ impl QueryRow {
             dialect: self.dialect,
             profile: self.profile,
             tag: self.tag,
-            features: match self.features.as_deref() {
-                Some(features) => serde_json::from_str(features).map_err(|_| damaged("features"))?,
-                None => Features::default(),
-            },
-            decision: self.decision.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged("decision"))?,
+            // JSON that is damaged costs its own column, not the page that the row stands on.
+            features: self.features.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default(),
+            decision: self.decision.as_deref().and_then(|json| serde_json::from_str(json).ok()),
             engine: self.engine,
             plan_cache_hit: self.plan_cache_hit,
             times: PhaseTimes {
@@ -148,12 +175,13 @@ impl QueryRow {
                 None => None,
             },
             error_message: self.error_message,
-            failovers: serde_json::from_str(&self.failovers).map_err(|_| damaged("failovers"))?,
+            failovers: serde_json::from_str(&self.failovers).unwrap_or_default(),
             usd_actual: self.usd_actual,
             memory_bytes: self.memory_bytes.map(unsigned),
             statement_id: self.statement_id,
             warehouse_ms: self.warehouse_ms,
             reconciled_unix_ms: self.reconciled_unix_ms,
+            read_bytes: self.read_bytes.map(unsigned),
         })
     }
 }
@@ -176,6 +204,22 @@ impl CandidateRow {
             source: PredictionSource::parse(&self.source).ok_or_else(|| damaged("source"))?,
             observations: u32::try_from(self.observations).unwrap_or(0),
             predicted_usd_p95: self.predicted_usd_p95,
+            predicted_p95_bytes: unsigned(self.predicted_p95_bytes),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nul_in_json_is_replaced_and_a_text_that_looks_like_one_is_kept() {
+        for text in ["\0", "a\0b", "\\u0000", "\\\\u0000", "\\\0", "\\\\\0", "\"\\u0000\0\"\n\u{1}", "Zoë\0\u{1F980}", ""] {
+            let kept: String = serde_json::from_str(&json(&text).unwrap()).unwrap();
+            assert_eq!(kept, storable(text), "{text:?}");
+        }
+        // Nothing is left that Postgres' own JSON functions refuse.
+        assert_eq!(json(&["\0", "\\u0000"]).unwrap(), "[\"\u{FFFD}\",\"\\\\u0000\"]");
     }
 }

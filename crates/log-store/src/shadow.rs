@@ -92,7 +92,8 @@ macro_rules! impl_shadow_log {
                         .push_bind(storable(&r.detail));
                 });
                 insert.push(" ON CONFLICT DO NOTHING");
-                insert.build().execute(&self.pool).await.map(|_| ()).map_err(|e| crate::database_error("writing", &e))
+                ask!(self.pool, "writing", execute, insert.build());
+                Ok(())
             }
 
             async fn shadow_runs(
@@ -128,16 +129,14 @@ macro_rules! impl_shadow_log {
                 }
                 select.push(" ORDER BY ended_unix_ms DESC, query_id DESC, shadow_engine DESC LIMIT ");
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
-                let rows: Vec<crate::shadow::RunRow> =
-                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                let rows: Vec<crate::shadow::RunRow> = ask!(self.readers, "reading", fetch_all, select.build_query_as());
                 rows.into_iter().map(crate::shadow::RunRow::into_run).collect()
             }
 
             async fn quarantine(&self) -> flightpath_types::Result<Vec<flightpath_types::Quarantined>> {
                 let columns = crate::shadow::QUARANTINE_COLUMNS;
                 let mut select = sqlx::QueryBuilder::<$database>::new(format!("SELECT {columns} FROM quarantine ORDER BY since_unix_ms"));
-                let rows: Vec<crate::shadow::QuarantineRow> =
-                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                let rows: Vec<crate::shadow::QuarantineRow> = ask!(self.readers, "reading", fetch_all, select.build_query_as());
                 rows.into_iter().map(crate::shadow::QuarantineRow::into_entry).collect()
             }
 
@@ -153,7 +152,8 @@ macro_rules! impl_shadow_log {
                         .push_bind(storable(&e.reason));
                 });
                 insert.push(" ON CONFLICT DO NOTHING");
-                insert.build().execute(&self.pool).await.map(|_| ()).map_err(|e| crate::database_error("writing", &e))
+                ask!(self.pool, "writing", execute, insert.build());
+                Ok(())
             }
 
             async fn lift_quarantine(
@@ -166,7 +166,7 @@ macro_rules! impl_shadow_log {
                 if let Some(engine) = engine {
                     delete.push(" AND engine = ").push_bind(engine.to_string());
                 }
-                let done = delete.build().execute(&self.pool).await.map_err(|e| crate::database_error("writing", &e))?;
+                let done = ask!(self.pool, "writing", execute, delete.build());
                 Ok(done.rows_affected())
             }
         }

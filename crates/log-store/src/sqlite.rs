@@ -1,6 +1,8 @@
 //! The embedded default: one SQLite file beside the spool.
 
 use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::InsertError;
 use crate::insert::{self, NewQuery};
+use crate::lease::Lease;
 use crate::spending::{self, Spent};
 
 pub struct SqliteLog {
@@ -22,15 +25,20 @@ impl SqliteLog {
     /// Opens or creates the file and brings its schema up to date.
     pub async fn open(path: &Path) -> Result<Self> {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent)
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(parent)
                 .map_err(|e| Error::new(ErrorKind::Unavailable, format!("can't make the query log's folder {}: {e}", parent.display())))?;
         }
+        make_private(path);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // The spool keeps what a power cut takes from the last transactions.
-            .synchronous(SqliteSynchronous::Normal)
+            // A commit is on the disk when it returns: the spool's cursor moves behind it, and a power cut must not
+            // take what no spool holds any more. One sync for up to 500 records.
+            .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));
         // A checkpoint writes each changed page once, however often it changed since the last one.
@@ -48,6 +56,23 @@ impl SqliteLog {
     }
 }
 
+/// The log holds the texts of statements: where it is made here, this process's user alone reads it, and where it
+/// was, whoever its group is, if somebody let that in; nobody else. SQLite makes the files beside it (`-wal`,
+/// `-shm`) as it finds the file itself. Whatever fails here fails in SQLite too, which says so, or is somebody
+/// else's file, which stays as it is.
+fn make_private(path: &Path) {
+    // A file that is there isn't opened: closing it again would drop the locks of all this process's connections.
+    let _ = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
+    for beside in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(beside);
+        let mode = fs::metadata(&file).map_or(0, |m| m.permissions().mode());
+        if mode & 0o007 != 0 {
+            let _ = fs::set_permissions(&file, fs::Permissions::from_mode(mode & 0o770));
+        }
+    }
+}
+
 /// Rows per INSERT: some 40 columns each, under SQLite's limit of bound parameters.
 const ROWS_PER_INSERT: usize = 500;
 
@@ -58,13 +83,14 @@ macro_rules! bind_row {
 }
 
 impl SqliteLog {
+    /// No statement is cut short here.
+    pub(crate) const MORE_TIME: Option<&'static str> = None;
+
     pub(crate) async fn insert(&self, records: &[QueryRecord]) -> Result<(), InsertError> {
-        let mut connection = self.pool.acquire().await?;
-        let written = write(&mut connection, records).await;
-        if written.is_err() {
-            crate::give_up(&mut connection);
-        }
-        written
+        let mut lease = Lease::of(&self.pool).await?;
+        write(&mut lease, records).await?;
+        lease.give_back();
+        Ok(())
     }
 }
 

@@ -19,8 +19,7 @@ macro_rules! impl_log_store {
                 }
                 select.push(" ORDER BY started_unix_ms DESC, query_id DESC LIMIT ");
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
-                let rows: Vec<crate::rows::QueryRow> =
-                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                let rows: Vec<crate::rows::QueryRow> = ask!(self.readers, "reading", fetch_all, select.build_query_as());
                 rows.into_iter().map(crate::rows::QueryRow::into_record).collect()
             }
 
@@ -31,8 +30,7 @@ macro_rules! impl_log_store {
                     crate::rows::CANDIDATE_COLUMNS
                 ));
                 select.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
-                let rows: Vec<crate::rows::CandidateRow> =
-                    select.build_query_as().fetch_all(&self.readers).await.map_err(|e| crate::database_error("reading", &e))?;
+                let rows: Vec<crate::rows::CandidateRow> = ask!(self.readers, "reading", fetch_all, select.build_query_as());
                 rows.into_iter().map(crate::rows::CandidateRow::into_record).collect()
             }
         }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::usage::{Machines, Usage};
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct AdmissionConfig {
     /// Queries waiting per engine; more are refused at once.
     pub queue_max: usize,
@@ -44,8 +44,11 @@ pub(crate) struct Capacity {
 }
 
 impl Capacity {
+    /// Places that other routers' queries have taken aren't there to be given out; but half of them are this
+    /// router's in any case, whatever others do.
     pub fn of(engine: &dyn Engine, facts: &EngineFacts) -> Self {
-        Self { slots: facts.slots, memory_bytes: engine.memory_bytes_total() }
+        let free = facts.slots.saturating_sub(engine.others_running());
+        Self { slots: free.max(facts.slots.div_ceil(2)), memory_bytes: engine.memory_bytes_total() }
     }
 }
 
@@ -59,12 +62,16 @@ pub(crate) struct Demand<'a> {
 
 pub(crate) struct Admission {
     gates: HashMap<EngineId, Arc<Gate>>,
+    /// In front of these, for kinds of queries that an engine has fewer places for.
+    narrow: HashMap<EngineId, Arc<Gate>>,
     config: RwLock<AdmissionConfig>,
 }
 
 impl Admission {
     pub fn new(engines: impl IntoIterator<Item = EngineId>, config: AdmissionConfig) -> Self {
-        Self { gates: engines.into_iter().map(|id| (id, Arc::default())).collect(), config: RwLock::new(config) }
+        let gates: HashMap<EngineId, Arc<Gate>> = engines.into_iter().map(|id| (id, Arc::default())).collect();
+        let narrow = gates.keys().map(|id| (id.clone(), Arc::default())).collect();
+        Self { gates, narrow, config: RwLock::new(config) }
     }
 
     /// New limits, for whoever comes from now on.
@@ -72,9 +79,10 @@ impl Admission {
         *self.config.write() = config;
     }
 
-    /// Queries that wait for this engine now.
+    /// Queries that wait for this engine now, at either gate.
     pub fn waiting(&self, engine: &EngineId) -> u32 {
-        self.gates.get(engine).map_or(0, |gate| u32::try_from(gate.state.lock().queue.len()).unwrap_or(u32::MAX))
+        let at = |gates: &HashMap<EngineId, Arc<Gate>>| gates.get(engine).map_or(0, |gate| gate.state.lock().queue.len());
+        u32::try_from(at(&self.gates) + at(&self.narrow)).unwrap_or(u32::MAX)
     }
 
     /// Queries that ran on each machine at once, on average, of late; `None` until it was watched for a
@@ -116,30 +124,61 @@ impl Admission {
     }
 
     /// Waits for this query's turn. `capacity` is what the engine has now: it may have grown or
-    /// shrunk since the last query.
-    pub async fn admit(&self, engine: &EngineId, capacity: Capacity, demand: Demand<'_>, deadline: Option<Instant>) -> Result<Permit> {
-        let gate = self.gates.get(engine).ok_or_else(|| Error::internal(format!("engine `{engine}` has no slots")))?;
-        let AdmissionConfig { queue_max, wait_max } = self.config.read().clone();
-        let (place, mut turn) = match gate.enter(capacity, demand, queue_max) {
-            Entered::Admitted(permit) => return Ok(permit),
-            Entered::Full => return Err(queue_full(engine, queue_max)),
-            Entered::Waiting(place, turn) => (place, turn),
+    /// shrunk since the last query. A query of a kind that the engine has few places for waits for one of these
+    /// first, so that nobody takes a place of the others' to wait in. Both waits together have one limit.
+    pub async fn admit(
+        &self,
+        engine: &EngineId,
+        narrow_slots: Option<u32>,
+        capacity: Capacity,
+        demand: Demand<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Permit> {
+        let config = *self.config.read();
+        let limit = Limit { until: Instant::now() + config.wait_max, config, deadline };
+        let narrow = match narrow_slots {
+            Some(slots) => {
+                let (capacity, demand) = (Capacity { slots, memory_bytes: 0 }, Demand { memory_bytes: 0, ..demand });
+                Some(pass(&self.narrow, engine, capacity, demand, &limit).await?)
+            }
+            None => None,
         };
-        let limit = Instant::now() + wait_max;
-        let until = deadline.map_or(limit, |d| d.min(limit));
-        let waited = tokio::time::timeout_at(until.into(), &mut turn).await;
-        drop(place);
-        match waited {
-            Ok(Ok(permit)) => Ok(permit),
-            // Its sender is gone: a newcomer took the place.
-            Ok(Err(_)) => Err(queue_full(engine, queue_max)),
-            Err(_) if deadline.is_some_and(|d| d <= limit) => {
-                Err(Error::new(ErrorKind::DeadlineExceeded, format!("the deadline passed while the query waited for engine `{engine}`")))
-            }
-            Err(_) => {
-                Err(Error::new(ErrorKind::ResourceExhausted, format!("engine `{engine}` had no free slot for {} s", wait_max.as_secs())))
-            }
+        Ok(pass(&self.gates, engine, capacity, demand, &limit).await?.behind(narrow))
+    }
+}
+
+/// How long a query may wait.
+struct Limit {
+    config: AdmissionConfig,
+    until: Instant,
+    deadline: Option<Instant>,
+}
+
+async fn pass(
+    gates: &HashMap<EngineId, Arc<Gate>>,
+    engine: &EngineId,
+    capacity: Capacity,
+    demand: Demand<'_>,
+    limit: &Limit,
+) -> Result<Permit> {
+    let gate = gates.get(engine).ok_or_else(|| Error::internal(format!("engine `{engine}` has no slots")))?;
+    let AdmissionConfig { queue_max, wait_max } = limit.config;
+    let (place, mut turn) = match gate.enter(capacity, demand, queue_max) {
+        Entered::Admitted(permit) => return Ok(permit),
+        Entered::Full => return Err(queue_full(engine, queue_max)),
+        Entered::Waiting(place, turn) => (place, turn),
+    };
+    let until = limit.deadline.map_or(limit.until, |d| d.min(limit.until));
+    let waited = tokio::time::timeout_at(until.into(), &mut turn).await;
+    drop(place);
+    match waited {
+        Ok(Ok(permit)) => Ok(permit),
+        // Its sender is gone: a newcomer took the place.
+        Ok(Err(_)) => Err(queue_full(engine, queue_max)),
+        Err(_) if limit.deadline.is_some_and(|d| d <= limit.until) => {
+            Err(Error::new(ErrorKind::DeadlineExceeded, format!("the deadline passed while the query waited for engine `{engine}`")))
         }
+        Err(_) => Err(Error::new(ErrorKind::ResourceExhausted, format!("engine `{engine}` had no free slot for {} s", wait_max.as_secs()))),
     }
 }
 
@@ -158,11 +197,24 @@ pub(crate) struct Permit {
     memory_bytes: u64,
     since: Instant,
     billed: Duration,
+    /// Of the gate in front.
+    narrow: Option<Box<Permit>>,
 }
 
 impl Permit {
     fn new(gate: &Arc<Gate>, principal: Principal, memory_bytes: u64) -> Self {
-        Self { gate: gate.clone(), principal, memory_bytes, since: Instant::now(), billed: Duration::ZERO }
+        Self { gate: gate.clone(), principal, memory_bytes, since: Instant::now(), billed: Duration::ZERO, narrow: None }
+    }
+
+    /// Ends together with the one of the gate in front.
+    pub fn behind(mut self, narrow: Option<Permit>) -> Self {
+        self.narrow = narrow.map(Box::new);
+        self
+    }
+
+    /// Ends it now.
+    pub fn give_back(mut self, billed: Duration) {
+        self.bill(billed);
     }
 
     /// Of the time that the slot was held, the query pays for this much.
@@ -419,181 +471,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-
-    use super::*;
-
-    const ONE: Capacity = Capacity { slots: 1, memory_bytes: 100 };
-
-    fn admission(queue_max: usize, wait_ms: u64) -> (Arc<Admission>, EngineId) {
-        let id = EngineId::new("e");
-        let config = AdmissionConfig { queue_max, wait_max: Duration::from_millis(wait_ms) };
-        (Arc::new(Admission::new([id.clone()], config)), id)
-    }
-
-    /// A query of `who` that waits in the background; its permit comes through the handle.
-    async fn wait_as(admission: &Arc<Admission>, id: &EngineId, who: &str, memory_bytes: u64) -> tokio::task::JoinHandle<Result<Permit>> {
-        let before = admission.waiting(id);
-        let task = tokio::spawn({
-            let (admission, id, who) = (admission.clone(), id.clone(), Principal::new(who));
-            async move { admission.admit(&id, ONE, Demand { principal: &who, memory_bytes }, None).await }
-        });
-        while admission.waiting(id) == before && !task.is_finished() {
-            tokio::task::yield_now().await;
-        }
-        task
-    }
-
-    async fn admit(admission: &Admission, id: &EngineId, capacity: Capacity, who: &str, memory_bytes: u64) -> Result<Permit> {
-        admission.admit(id, capacity, Demand { principal: &Principal::new(who), memory_bytes }, None).await
-    }
-
-    #[tokio::test]
-    async fn the_queue_is_bounded_and_a_freed_slot_is_given_on() {
-        let (admission, id) = admission(1, 60_000);
-        let first = admit(&admission, &id, ONE, "a", 0).await.unwrap();
-        let waiter = wait_as(&admission, &id, "a", 0).await;
-        let refused = admit(&admission, &id, ONE, "a", 0).await.err().unwrap();
-        assert_eq!(refused.kind(), ErrorKind::ResourceExhausted);
-        drop(first);
-        let second = waiter.await.unwrap().unwrap();
-        assert_eq!(admission.waiting(&id), 0);
-        drop(second);
-        assert_eq!(admission.gates[&id].state.lock().slots_used, 0);
-    }
-
-    #[tokio::test]
-    async fn waiting_ends_with_the_deadline_or_the_limit_and_leaves_nothing_behind() {
-        let (admission, id) = admission(4, 5);
-        let held = admit(&admission, &id, ONE, "a", 0).await.unwrap();
-        assert_eq!(admit(&admission, &id, ONE, "a", 0).await.err().unwrap().kind(), ErrorKind::ResourceExhausted);
-        let principal = Principal::new("a");
-        let demand = Demand { principal: &principal, memory_bytes: 0 };
-        let late = admission.admit(&id, ONE, demand, Some(Instant::now())).await;
-        assert_eq!(late.err().unwrap().kind(), ErrorKind::DeadlineExceeded);
-        assert_eq!(admission.waiting(&id), 0);
-        drop(held);
-        admit(&admission, &id, ONE, "a", 0).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_flood_delays_itself_not_the_others() {
-        let (admission, id) = admission(16, 60_000);
-        let running = admit(&admission, &id, ONE, "flood", 0).await.unwrap();
-        let flood = [wait_as(&admission, &id, "flood", 0).await, wait_as(&admission, &id, "flood", 0).await];
-        let other = wait_as(&admission, &id, "other", 0).await;
-        drop(running);
-        let permit = other.await.unwrap().unwrap();
-        assert!(flood.iter().all(|task| !task.is_finished()));
-        drop(permit);
-        for task in flood {
-            drop(task.await.unwrap().unwrap());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_of_one_principal_makes_room_for_another() {
-        let (admission, id) = admission(3, 60_000);
-        let held = admit(&admission, &id, ONE, "flood", 0).await.unwrap();
-        let mut flood = Vec::new();
-        for _ in 0..3 {
-            flood.push(wait_as(&admission, &id, "flood", 0).await);
-        }
-        let other = tokio::spawn({
-            let (admission, id) = (admission.clone(), id.clone());
-            async move { admit(&admission, &id, ONE, "other", 0).await }
-        });
-        let evicted = flood.pop().unwrap().await.unwrap().err().unwrap();
-        assert_eq!(evicted.kind(), ErrorKind::ResourceExhausted);
-        drop(held);
-        drop(other.await.unwrap().unwrap());
-        for task in flood {
-            drop(task.await.unwrap().unwrap());
-        }
-    }
-
-    #[tokio::test]
-    async fn room_that_appears_is_given_to_who_waits() {
-        let (admission, id) = admission(4, 60_000);
-        let _held = admit(&admission, &id, ONE, "a", 0).await.unwrap();
-        let waiter = wait_as(&admission, &id, "b", 0).await;
-        admission.resize(&id, ONE);
-        assert_eq!(admission.waiting(&id), 1);
-        admission.resize(&id, Capacity { slots: 2, ..ONE });
-        drop(waiter.await.unwrap().unwrap());
-    }
-
-    #[tokio::test]
-    async fn memory_is_given_out_too_and_a_query_larger_than_the_engine_runs_alone() {
-        let (admission, id) = admission(4, 60_000);
-        let many = Capacity { slots: 8, memory_bytes: 100 };
-        let large = admit(&admission, &id, many, "a", 1_000).await.unwrap();
-        let small = tokio::spawn({
-            let (admission, id) = (admission.clone(), id.clone());
-            async move { admit(&admission, &id, many, "b", 1).await }
-        });
-        while admission.waiting(&id) == 0 {
-            tokio::task::yield_now().await;
-        }
-        drop(large);
-        let small = small.await.unwrap().unwrap();
-        let beside = admit(&admission, &id, many, "a", 99).await.unwrap();
-        drop((small, beside));
-        assert_eq!(admission.gates[&id].state.lock().memory_used, 0);
-        assert!(admission.gates[&id].state.lock().principals.is_empty());
-    }
-
-    #[tokio::test]
-    async fn what_is_spare_is_given_back_when_a_query_wants_it() {
-        let (admission, id) = admission(4, 60_000);
-        let spare = admission.spare(&id, ONE, 10).await.unwrap();
-        assert!(admission.spare(&id, ONE, 10).now_or_never().is_none(), "there's no other");
-        assert!(spare.wanted().now_or_never().is_none(), "nobody waits yet");
-        let waiter = wait_as(&admission, &id, "a", 0).await;
-        spare.wanted().await;
-        drop(spare);
-        let permit = waiter.await.unwrap().unwrap();
-        // Who waits for something spare gets it when nobody else does, and not before.
-        let background = tokio::spawn({
-            let (admission, id) = (admission.clone(), id.clone());
-            async move { admission.spare(&id, ONE, 10).await }
-        });
-        let next = wait_as(&admission, &id, "b", 0).await;
-        drop(permit);
-        let permit = next.await.unwrap().unwrap();
-        assert!(!background.is_finished());
-        drop(permit);
-        let spare = background.await.unwrap().unwrap();
-        drop(spare);
-        let state = admission.gates[&id].state.lock();
-        assert_eq!((state.slots_used, state.memory_used, state.spares.len()), (0, 0, 0));
-    }
-
-    #[tokio::test]
-    async fn memory_that_is_spare_is_given_back_too() {
-        let (admission, id) = admission(4, 60_000);
-        let many = Capacity { slots: 8, memory_bytes: 100 };
-        let spare = admission.spare(&id, many, 60).await.unwrap();
-        let beside = admit(&admission, &id, many, "a", 40).await.unwrap();
-        assert!(spare.wanted().now_or_never().is_none(), "there was room for both");
-        let waiter = tokio::spawn({
-            let (admission, id) = (admission.clone(), id.clone());
-            async move { admit(&admission, &id, many, "a", 1).await }
-        });
-        spare.wanted().await;
-        drop(spare);
-        drop((waiter.await.unwrap().unwrap(), beside));
-    }
-
-    #[tokio::test]
-    async fn a_waiter_that_gives_up_at_its_turn_passes_it_on() {
-        let (admission, id) = admission(4, 60_000);
-        let held = admit(&admission, &id, ONE, "a", 0).await.unwrap();
-        let gone = wait_as(&admission, &id, "b", 0).await;
-        let next = wait_as(&admission, &id, "c", 0).await;
-        gone.abort();
-        drop(held);
-        next.await.unwrap().unwrap();
-    }
-}
+mod tests;

@@ -34,6 +34,7 @@ impl Caller {
             token: self.token.clone(),
             deadline: self.deadline,
             traceparent: self.traceparent.clone(),
+            prepared_in: None,
         }
     }
 }

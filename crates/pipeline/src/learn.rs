@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use flightpath_engine::Findings;
 use flightpath_plan::PlannedQuery;
-use flightpath_router::{Observation, Observed, Predictor, marginal_usd};
-use flightpath_types::EngineFacts;
+use flightpath_router::{Observation, Observed, Predictor, settled_usd};
+use flightpath_types::{ComputePrice, EngineFacts, WarehouseActivity};
 
 /// One query on one engine, for as long as it runs. Dropped without a word (cancelled, failed), it
 /// teaches nothing.
@@ -22,7 +22,8 @@ pub(crate) struct Lesson {
 }
 
 impl Lesson {
-    /// `None` where the run's time isn't the query's: a warehouse that had to be started first.
+    /// `None` where the run's time isn't the query's, or may not be: a warehouse that had to be started first,
+    /// or that nobody sees.
     pub fn of(
         predictor: &Arc<Predictor>,
         query: &Arc<PlannedQuery>,
@@ -30,41 +31,50 @@ impl Lesson {
         begun: Duration,
         findings: Arc<Findings>,
     ) -> Option<Self> {
+        let unseen = matches!(facts.pricing.compute, ComputePrice::Warehouse { activity: WarehouseActivity::Unknown, .. });
         let waited = facts.pricing.wait_ms() > 0.0;
-        (!waited).then(|| Self { predictor: predictor.clone(), query: query.clone(), facts, begun, findings })
+        (!waited && !unseen).then(|| Self { predictor: predictor.clone(), query: query.clone(), facts, begun, findings })
     }
 
     /// The engine was waited for this long after the beginning, and the answer is whole.
     pub fn finished(self, streamed: Duration) {
-        self.teach(Some(Observed::Exactly(milliseconds(self.begun + streamed))), self.memory(Observed::Exactly));
+        self.teach(
+            Some(Observed::Exactly(milliseconds(self.begun + streamed))),
+            self.memory(Observed::Exactly),
+            self.findings.read_bytes(),
+        );
     }
 
     /// The deadline came first.
     pub fn cut_short(self, streamed: Duration) {
-        self.teach(Some(Observed::AtLeast(milliseconds(self.begun + streamed))), self.memory(Observed::AtLeast));
+        self.teach(Some(Observed::AtLeast(milliseconds(self.begun + streamed))), self.memory(Observed::AtLeast), None);
     }
 
     /// It was taken from the engine for being slow.
     pub fn too_slow(self) {
-        self.teach(Some(Observed::AtLeast(milliseconds(self.begun))), self.memory(Observed::AtLeast));
+        self.teach(Some(Observed::AtLeast(milliseconds(self.begun))), self.memory(Observed::AtLeast), None);
     }
 
-    /// It needed more than the engine has.
+    /// It needed more than was left: at least what it had, where that's known, else its share of what the
+    /// engine has among those that ran there.
     pub fn out_of_memory(self) {
-        self.teach(None, Some(Observed::AtLeast(self.facts.memory_bytes_max as f64)));
+        let share = self.facts.memory_bytes_max / (u64::from(self.facts.running) + 1);
+        let bytes = self.findings.memory_bytes_peak().unwrap_or(share);
+        self.teach(None, Some(Observed::AtLeast(bytes as f64)), None);
     }
 
     fn memory(&self, observed: fn(f64) -> Observed) -> Option<Observed> {
         self.findings.memory_bytes_peak().map(|bytes| observed(bytes as f64))
     }
 
-    fn teach(&self, latency_ms: Option<Observed>, memory_bytes: Option<Observed>) {
+    fn teach(&self, latency_ms: Option<Observed>, memory_bytes: Option<Observed>, read_bytes: Option<u64>) {
         self.predictor.observe(&Observation {
             fingerprint: Some(self.query.fingerprint),
             features: &self.query.features,
             facts: &self.facts,
             latency_ms,
             memory_bytes,
+            read_bytes,
         });
     }
 }
@@ -100,6 +110,7 @@ impl Drop for CutShort {
 pub(crate) struct Bill {
     /// The engine as it was when it took the query.
     pub facts: EngineFacts,
+    /// By the plan, for engines that don't tell what they read.
     pub scan_bytes: u64,
     pub findings: Arc<Findings>,
 }
@@ -110,7 +121,8 @@ impl Bill {
         let waited_ms = self.facts.pricing.wait_ms();
         let run_ms = (engine_us as f64 / 1000.0 - waited_ms).max(0.0);
         let billed = Duration::try_from_secs_f64(run_ms / 1000.0).unwrap_or_default();
-        (marginal_usd(run_ms, self.scan_bytes, result_bytes, &self.facts), billed)
+        let read_bytes = self.findings.read_bytes().unwrap_or(self.scan_bytes);
+        (settled_usd(run_ms, read_bytes, result_bytes, &self.facts), billed)
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use flightpath_engine::Findings;
 use flightpath_querylog::Recorder;
 use flightpath_types::{
-    Candidate, Decision, Dialect, EngineId, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord,
-    RefusalClass, Session,
+    Decision, Dialect, EngineId, Error, ErrorKind, Features, Fingerprint, Outcome, PhaseTimes, QueryId, QueryRecord, Session,
 };
 use tracing::Span;
 
@@ -21,13 +21,11 @@ pub(crate) struct Received;
 /// Planned and decided.
 pub(crate) struct Planned;
 /// Its first batch is there.
-pub(crate) struct Running {
-    first_batch: Instant,
-}
+pub(crate) struct Running;
 
 pub(crate) struct QueryToken<Stage> {
     draft: Draft,
-    stage: Stage,
+    _stage: Stage,
 }
 
 /// Writes itself when dropped.
@@ -41,6 +39,12 @@ struct Draft {
     charge: Option<Charge>,
     /// The decision chose nobody.
     refused: bool,
+    /// What engines raise may hold values that the log's readers may not see.
+    governed: bool,
+    /// Since its first batch was there.
+    first_batch: Option<Instant>,
+    /// Of the engine that answers.
+    findings: Option<Arc<Findings>>,
 }
 
 /// The time that a query waits for engines' slots, counted however each wait ends.
@@ -89,6 +93,8 @@ pub(crate) struct PlanSummary {
     pub plan_us: u64,
     pub decide_us: u64,
     pub decision: Option<Decision>,
+    /// What engines raise may hold values that the log's readers may not see.
+    pub governed: bool,
 }
 
 impl QueryToken<Received> {
@@ -104,7 +110,7 @@ impl QueryToken<Received> {
         let record = QueryRecord {
             query_id,
             started_unix_ms: unix_ms(),
-            text: recorded_text(text),
+            text: shortened(text, TEXT_BYTES_MAX),
             fingerprint: None,
             statement_kind: "unknown".into(),
             session_id: Some(session_id.to_string()),
@@ -130,6 +136,7 @@ impl QueryToken<Received> {
             failovers: Vec::new(),
             usd_actual: None,
             memory_bytes: None,
+            read_bytes: None,
             statement_id: None,
             warehouse_ms: None,
             reconciled_unix_ms: None,
@@ -142,8 +149,11 @@ impl QueryToken<Received> {
             queue: QueueClock::default(),
             charge: None,
             refused: false,
+            governed: false,
+            first_batch: None,
+            findings: None,
         };
-        Self { draft, stage: Received }
+        Self { draft, _stage: Received }
     }
 
     /// It arrived before this record of it was begun.
@@ -166,7 +176,8 @@ impl QueryToken<Received> {
             }
             record.decision = summary.decision;
         }
-        QueryToken { draft: self.draft, stage: Planned }
+        self.draft.governed = summary.governed;
+        QueryToken { draft: self.draft, _stage: Planned }
     }
 }
 
@@ -194,16 +205,19 @@ impl QueryToken<Planned> {
     }
 
     pub fn failed_over(&mut self, engine: &EngineId, error: &Error) {
+        let why = self.draft.recorded(error);
         if let Some(record) = &mut self.draft.record {
-            record.failovers.push(format!("{engine}: {error}"));
+            record.failovers.push(format!("{engine}: {why}"));
         }
     }
 
     /// Planned and decided once more, for the reason that `error` gives.
-    pub fn replanned(&mut self, error: &Error, features: &Features, decision: &Decision) {
+    pub fn replanned(&mut self, error: &Error, features: &Features, decision: &Decision, governed: bool) {
+        self.draft.governed |= governed;
+        let why = self.draft.recorded(error);
         if let Some(record) = &mut self.draft.record {
             let engine = record.engine.as_deref().unwrap_or("?");
-            record.failovers.push(format!("{engine}: {error}; planned again"));
+            record.failovers.push(format!("{engine}: {why}; planned again"));
             record.features = features.clone();
             record.decision = Some(decision.clone());
         }
@@ -217,13 +231,14 @@ impl QueryToken<Planned> {
 
     /// `waited_us`: from the first try to the first batch, waiting for slots excluded; `engine_us`
     /// of it on the engine that answers.
-    pub fn running(mut self, waited_us: u64, engine_us: u64) -> QueryToken<Running> {
+    pub fn running(mut self, waited_us: u64, engine_us: u64, findings: Option<Arc<Findings>>) -> QueryToken<Running> {
         if let Some(record) = &mut self.draft.record {
             record.times.first_batch_us = waited_us;
             record.times.engine_us = engine_us;
             self.draft.trace.streaming(record.engine.as_deref());
         }
-        QueryToken { draft: self.draft, stage: Running { first_batch: Instant::now() } }
+        (self.draft.first_batch, self.draft.findings) = (Some(Instant::now()), findings);
+        QueryToken { draft: self.draft, _stage: Running }
     }
 }
 
@@ -244,15 +259,11 @@ impl QueryToken<Running> {
     /// engine's time that the query pays for.
     pub fn finish(mut self, result: Result<(), &Error>, waited: Duration, bill: Option<Bill>) -> Duration {
         let mut billed = Duration::ZERO;
-        let stream_us = micros(self.stage.first_batch.elapsed());
         if let Some(record) = &mut self.draft.record {
-            record.times.stream_us = stream_us;
             record.times.engine_us = record.times.engine_us.saturating_add(micros(waited));
             if let Some(bill) = bill {
                 let (usd, time) = bill.settle(record.times.engine_us, record.bytes);
                 (record.usd_actual, billed) = (Some(usd), time);
-                record.memory_bytes = bill.findings.memory_bytes_peak();
-                record.statement_id = bill.findings.statement_id().map(str::to_string);
             }
         }
         self.draft.finish(result);
@@ -272,10 +283,38 @@ impl<Stage> QueryToken<Stage> {
 }
 
 impl Draft {
+    /// What is kept of an error. One that an engine gave for a query over governed tables may hold a value that
+    /// its asker may see and the log's readers may not: of it, kind, class and SQL state are kept.
+    fn recorded(&self, error: &Error) -> String {
+        let told_by_engine = match error.kind() {
+            ErrorKind::Raised | ErrorKind::InvalidArgument | ErrorKind::Internal | ErrorKind::DataLoss => true,
+            ErrorKind::NotFound
+            | ErrorKind::NotEligible
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Unauthenticated
+            | ErrorKind::ResourceExhausted
+            | ErrorKind::DeadlineExceeded
+            | ErrorKind::Cancelled
+            | ErrorKind::Unavailable => false,
+        };
+        if !self.governed || !told_by_engine {
+            return shortened(&error.to_string(), ERROR_BYTES_MAX);
+        }
+        let class = error.class().unwrap_or(error.kind().as_str());
+        let state = error.sql_state().map(|state| format!(" SQLSTATE: {state}")).unwrap_or_default();
+        format!("[{class}] the message isn't kept: the query read governed tables{state}")
+    }
+
     fn finish(&mut self, result: Result<(), &Error>) {
         let Some(mut record) = self.record.take() else { return };
         record.times.total_us = micros(self.started.elapsed());
         record.times.queue_us = self.queue.micros();
+        record.times.stream_us = self.first_batch.map_or(0, |at| micros(at.elapsed()));
+        if let Some(findings) = &self.findings {
+            record.memory_bytes = findings.memory_bytes_peak();
+            record.read_bytes = findings.read_bytes();
+            record.statement_id = findings.statement_id().map(str::to_string);
+        }
         if record.engine.is_some() && !self.queue.0.admitted.load(Ordering::Relaxed) {
             // It has waited in vain: nothing ran that anybody pays for.
             record.usd_actual = Some(0.0);
@@ -284,7 +323,7 @@ impl Draft {
             Ok(()) => Outcome::Success,
             Err(error) => {
                 record.error_kind = Some(error.kind());
-                record.error_message = Some(recorded_error(error, record.decision.as_ref()));
+                record.error_message = Some(self.recorded(error));
                 match error.kind() {
                     ErrorKind::NotEligible | ErrorKind::PermissionDenied => Outcome::Refused,
                     // Its profile has nothing left to spend. Where engines are down, that's an error.
@@ -318,28 +357,17 @@ impl Drop for Draft {
     }
 }
 
-/// What is kept of an error. One that a query over governed tables raised may hold a value that its
-/// asker may see and the log's readers may not: of it, class and SQL state are kept.
-fn recorded_error(error: &Error, decision: Option<&Decision>) -> String {
-    let refused_for_rules = |c: &Candidate| c.refusal.as_ref().is_some_and(|r| r.class == RefusalClass::Governance);
-    let governed = decision.is_some_and(|d| d.candidates.iter().any(refused_for_rules));
-    if !governed || error.kind() != ErrorKind::Raised {
-        return error.to_string();
-    }
-    let class = error.class().unwrap_or("error");
-    let state = error.sql_state().map(|state| format!(" SQLSTATE: {state}")).unwrap_or_default();
-    format!("[{class}] the message isn't kept: the query read governed tables{state}")
-}
-
 /// Longer statements are cut in the record; their length is kept.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 
-fn recorded_text(text: &str) -> String {
-    if text.len() <= TEXT_BYTES_MAX {
+/// And errors, which may quote a statement.
+const ERROR_BYTES_MAX: usize = 4 << 10;
+
+fn shortened(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
         return text.to_string();
     }
-    let end = (0..=TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}... ({} bytes in all)", &text[..end], text.len())
+    format!("{}... ({} bytes in all)", &text[..text.floor_char_boundary(bytes_max)], text.len())
 }
 
 /// Now, in milliseconds since the Unix epoch.

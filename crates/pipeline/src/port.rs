@@ -10,9 +10,12 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
 use flightpath_catalog::Catalog;
-use flightpath_types::{Decision, EngineFacts, Error, Features, Fingerprint, Principal, QueryId, Result, SecretToken, Session, SessionId};
+use flightpath_types::{
+    Decision, EngineFacts, Error, ErrorKind, Features, Fingerprint, Principal, QueryId, Result, SecretToken, Session, SessionId,
+};
 use futures::Stream;
 use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
 
 use crate::watch::DecisionWatch;
 
@@ -113,6 +116,8 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// The trace context in which the statement was prepared, where the query isn't a child of that.
+    pub prepared_in: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -124,6 +129,8 @@ pub struct Prepared {
     pub is_query: bool,
     /// `SET` and `USE`: may be executed as an update too.
     pub changes_session: bool,
+    /// The trace context of its planning, for those who run it; `None` where none is recorded.
+    pub trace: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -159,4 +166,32 @@ pub struct Routed {
 pub struct ResultStream {
     pub schema: SchemaRef,
     pub batches: Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>,
+    pub ends: Ends,
+}
+
+/// What ends a result before its time. Its stream looks at these only when it is asked for a batch: whoever
+/// waits for the client meanwhile has to look for itself.
+#[derive(Debug, Clone, Default)]
+pub struct Ends {
+    /// Somebody cancelled the query, or the server's drain is over.
+    pub cancelled: CancellationToken,
+    /// The soonest of what caller, session, profile and server allow.
+    pub deadline: Option<Instant>,
+}
+
+impl Ends {
+    /// Resolves once the result has to end, to the reason.
+    pub async fn reached(&self) -> Error {
+        let deadline = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => Error::new(ErrorKind::Cancelled, "the query was cancelled"),
+            () = deadline => Error::new(ErrorKind::DeadlineExceeded, "the query's deadline passed"),
+        }
+    }
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use flightpath_plan::{PlannedQuery, Statement};
-use flightpath_router::Policy;
-use flightpath_types::{Decision, Error, ErrorKind, QueryId};
+use flightpath_router::{Policy, Restriction};
+use flightpath_types::{Candidate, Decision, Error, ErrorKind, QueryId, Refusal, RefusalClass};
 
 use crate::port::Request;
 use crate::service::Pipeline;
@@ -35,6 +35,7 @@ impl Pipeline {
             token: query.caller_token.clone(),
             deadline: None,
             traceparent: query.traceparent.clone(),
+            prepared_in: None,
         };
         let Statement::Query(renewed) = self.plan(&request).await.ok()?.statement else { return None };
         if versions(&renewed) == versions(planned) || renewed.schema != planned.schema {
@@ -42,12 +43,26 @@ impl Pipeline {
         }
         let profile = self.policies.named(query.decision.as_ref()?.profile.as_deref()?)?;
         // What is set aside for it already pays for this one: it holds as it did.
-        let policy = Policy { profile, pinned: query.settings.engine.clone(), restriction: None, handed_down: None };
+        let restriction = query.decision.as_ref().and_then(as_allowed);
+        let mut profile = profile.as_ref().clone();
+        profile.limits.scan_bytes_max = [profile.limits.scan_bytes_max, query.limits.scan_bytes_max].into_iter().flatten().min();
+        let profile = Arc::new(profile);
+        let policy = Policy { profile, pinned: query.settings.engine.clone(), restriction, handed_down: None };
         let decision = self.decide(query_id, &renewed, &request, &policy).await;
         decision.chosen()?;
         tracing::warn!(%query_id, %error, "files of an older version are gone; the query is planned again");
         Some((renewed, decision))
     }
+}
+
+/// The engines that profile and budget had left to the query, where they had left out any: the profile may be
+/// one that it was handed down to, and what the first one forbids stays forbidden.
+fn as_allowed(decision: &Decision) -> Option<Restriction> {
+    let forbids = |refusal: &Refusal| matches!(refusal.class, RefusalClass::Budget | RefusalClass::Policy);
+    let refusal = |c: &Candidate| c.refusal.clone().filter(forbids);
+    let why = decision.candidates.iter().find_map(refusal)?.reason;
+    let left = decision.candidates.iter().filter(|c| refusal(c).is_none());
+    Some(Restriction { engines: left.map(|c| c.engine.clone()).collect(), why })
 }
 
 fn versions(query: &PlannedQuery) -> Vec<(String, u64)> {

@@ -2,17 +2,17 @@
 //! over, stream), cancel, drain.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use flightpath_catalog::Catalog;
 use flightpath_engine::{Engine, Execution};
-use flightpath_plan::{PlannedQuery, Statement};
+use flightpath_plan::Statement;
 use flightpath_planner::{PlanRequest, Planned as PlannedStatement, Planner};
 use flightpath_querylog::{Recorder, ShadowLog};
-use flightpath_router::{Contender, DEFAULT_PROFILE, Policy, Predictor, Profile, RouteInput, route};
-use flightpath_types::{Decision, EngineFacts, EngineId, Error, ErrorKind, Principal, QueryId, RefusalClass, Result, Session};
+use flightpath_router::{DEFAULT_PROFILE, Predictor};
+use flightpath_types::{EngineFacts, Error, ErrorKind, Principal, QueryId, Result, Session};
 use futures::{StreamExt, stream};
 use parking_lot::RwLock;
 use tracing::Instrument;
@@ -20,39 +20,56 @@ use tracing::Instrument;
 use crate::administrators::Administrators;
 use crate::admission::Admission;
 use crate::config::{DataPrices, LiveConfig, PipelineConfig};
+use crate::decide::{is_governed, refused};
 use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{PlanSummary, Planned, QueryToken, micros};
 use crate::places::Places;
-use crate::policy::{Charge, Policies};
-use crate::port::{Prepared, QueryService, Request, ResultStream, Routed, Submitted};
-use crate::run::{Runner, Started, Tries, wait_for_any};
+use crate::policy::Policies;
+use crate::port::{Ends, Prepared, QueryService, Request, ResultStream, Routed, Submitted};
+use crate::run::{Runner, Started, Tries};
 use crate::shadow::Shadow;
 use crate::stream::{Begun, Registered, Registry, StampedStream};
 use crate::submitted::{SubmittedQueries, SubmittedQuery, describe, local_batches, planned_of};
 use crate::trace;
 use crate::watch::{DecisionHub, DecisionWatch};
 
-/// How often a query is decided on anew because its budget was used up meanwhile.
-const CHARGE_ROUNDS_MAX: u32 = 16;
 /// How long a drain waits for clients to fetch what they have just submitted.
 const FETCH_GRACE: Duration = Duration::from_secs(1);
 
 /// The program behind every front door.
 pub struct Pipeline {
     planner: Planner,
-    runner: Runner,
+    pub(crate) runner: Runner,
     recorder: Recorder,
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) policies: Policies,
-    predictor: Arc<Predictor>,
+    pub(crate) predictor: Arc<Predictor>,
     timeout: RwLock<Option<Duration>>,
     submitted: SubmittedQueries,
     running: Registry,
-    shadow: Arc<Shadow>,
+    pub(crate) shadow: Arc<Shadow>,
     watchers: Arc<DecisionHub>,
     administrators: Arc<Administrators>,
     places: Places,
     draining: AtomicBool,
+    /// Statements that are being planned and decided on.
+    submitting: AtomicUsize,
+}
+
+/// Counts a statement for as long as it is being submitted.
+struct Submitting<'a>(&'a AtomicUsize);
+
+impl<'a> Submitting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Submitting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Pipeline {
@@ -87,6 +104,7 @@ impl Pipeline {
             administrators,
             places: Places::default(),
             draining: AtomicBool::new(false),
+            submitting: AtomicUsize::new(0),
         }
     }
 
@@ -102,16 +120,6 @@ impl Pipeline {
     /// What every engine is now, for `system.engines`.
     pub fn engine_facts(&self) -> Vec<EngineFacts> {
         self.runner.engines.iter().map(|engine| self.runner.facts(engine.as_ref())).collect()
-    }
-
-    /// Whether the profile that these settings ask for may send what changes something to
-    /// Databricks; `None` where the profile leaves it to the server.
-    pub fn profile_writes(&self, settings: &Session) -> Option<bool> {
-        match self.policies.profile(settings) {
-            Ok(profile) => profile.writes,
-            // It isn't known what holds.
-            Err(_) => Some(false),
-        }
     }
 
     /// What the log says every profile has spent on a day (since the epoch, in UTC), by all routers. It has
@@ -141,6 +149,10 @@ impl Pipeline {
         self.shadow.stop();
         self.watchers.close();
         let until = Instant::now() + limit;
+        // What was taken before is planned and answered.
+        while self.submitting.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         // A client between its two calls: its query was taken, and its answer is on the way to be fetched.
         let fetching = (Instant::now() + FETCH_GRACE).min(until);
         while self.submitted.waits_for_fetch(FETCH_GRACE) && Instant::now() < fetching {
@@ -167,6 +179,7 @@ impl Pipeline {
     pub fn look_around(&self) {
         self.submitted.expire();
         self.runner.look();
+        self.runner.health.forget();
     }
 
     /// Brings the quarantine in line with the log's database: what others found, what was lifted.
@@ -181,10 +194,17 @@ impl Pipeline {
         }
     }
 
-    /// The most time that the server may work on a statement of this session.
+    /// The most time that the server may work on a statement of this session: a session may ask for less than
+    /// its profile allows, but for no more.
     fn time_limit(&self, settings: &Session) -> Option<Duration> {
-        let of_profile = || self.policies.profile(settings).ok().and_then(|profile| profile.limits.timeout);
-        settings.timeout().or_else(of_profile).or(*self.timeout.read())
+        let of_profile = self.policies.profile(settings).ok().and_then(|profile| profile.limits.timeout);
+        [settings.timeout(), of_profile].into_iter().flatten().min().or(*self.timeout.read())
+    }
+
+    /// Until when a statement that begins now may be worked on.
+    pub(crate) fn limit_of(&self, request: &Request) -> Option<Instant> {
+        let limit = self.time_limit(&request.settings).and_then(|limit| Instant::now().checked_add(limit));
+        [request.deadline, limit].into_iter().flatten().min()
     }
 
     pub(crate) async fn plan(&self, request: &Request) -> Result<PlannedStatement> {
@@ -195,71 +215,12 @@ impl Pipeline {
             token: request.token.clone(),
         };
         let planning = self.planner.plan(&plan);
-        let limit = self.time_limit(&request.settings).and_then(|limit| Instant::now().checked_add(limit));
-        match [request.deadline, limit].into_iter().flatten().min() {
+        match self.limit_of(request) {
             None => planning.await,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), planning)
                 .await
                 .unwrap_or_else(|_| Err(Error::new(ErrorKind::DeadlineExceeded, "the deadline passed while the query was planned"))),
         }
-    }
-
-    /// The decision on a query that is going to run, and what is set aside for it.
-    async fn decide_and_charge(
-        &self,
-        query_id: QueryId,
-        query: &PlannedQuery,
-        request: &Request,
-        profile: &Arc<Profile>,
-    ) -> (Decision, Option<Charge>) {
-        let mut round = 0;
-        loop {
-            let policy = self.policies.policy(profile, &request.settings);
-            let decision = self.decide(query_id, query, request, &policy).await;
-            let Some(usd) = decision.chosen().map(|chosen| chosen.numbers.usd) else { return (decision, None) };
-            // None: others have used the budget up since, so that another policy holds. Not for ever: settings
-            // may change meanwhile, and then the log's sums alone tell.
-            let charge = self.policies.charge(&policy, usd);
-            round += 1;
-            if charge.is_some() || round == CHARGE_ROUNDS_MAX {
-                return (decision, charge);
-            }
-        }
-    }
-
-    /// The decision on a query, waiting a little for engines that are being restarted when they
-    /// alone could run it.
-    pub(crate) async fn decide(&self, query_id: QueryId, query: &PlannedQuery, request: &Request, policy: &Policy) -> Decision {
-        let decision = self.candidates(query_id, query, &request.settings, policy);
-        let recovering: Vec<EngineId> = decision
-            .candidates
-            .iter()
-            .filter(|c| c.refusal.as_ref().is_some_and(|r| r.class == RefusalClass::Health))
-            .map(|c| c.engine.clone())
-            .collect();
-        if decision.chosen().is_none() && wait_for_any(&self.runner.engines, &recovering, request.deadline).await {
-            return self.candidates(query_id, query, &request.settings, policy);
-        }
-        decision
-    }
-
-    fn candidates(&self, query_id: QueryId, query: &PlannedQuery, settings: &Session, policy: &Policy) -> Decision {
-        let refusal = |engine: &Arc<dyn Engine>| engine.eligible(query).err().or_else(|| self.shadow.refusal(query, engine.id()));
-        let contenders: Vec<Contender> = self
-            .runner
-            .engines
-            .iter()
-            .map(|engine| Contender { facts: self.runner.facts(engine.as_ref()), refusal: refusal(engine) })
-            .collect();
-        route(&RouteInput {
-            features: &query.features,
-            fingerprint: Some(query.fingerprint),
-            query_id,
-            principal: &settings.principal,
-            contenders: &contenders,
-            policy,
-            predictor: &self.predictor,
-        })
     }
 
     async fn start(
@@ -298,7 +259,7 @@ impl Pipeline {
                     };
                     let (mut started, planned, decision) = match (&renewed, run) {
                         (Some((planned, decision)), Err(error)) => {
-                            token.replanned(&error, &planned.features, decision);
+                            token.replanned(&error, &planned.features, decision, is_governed(planned));
                             (self.runner.run(planned, decision, &execution, &mut token, tries, learns).await?, planned, decision)
                         }
                         (_, run) => (run?, planned, decision),
@@ -333,16 +294,27 @@ impl Pipeline {
         };
         let scan_bytes = query.planned().map_or(0, |planned| planned.features.scan_bytes);
         let begun = match started {
-            Ok(Some((started, observed, lesson))) => Ok(Begun {
-                first: started.first,
-                rest: started.rest,
-                permit: Some(started.permit),
-                observed,
-                lesson,
-                bill: Some(Bill { facts: started.facts, scan_bytes, findings: started.findings }),
-                waited_us: started.waited_us,
-                took: started.took,
-            }),
+            Ok(Some((started, observed, lesson))) => {
+                let bill = Bill { facts: started.facts, scan_bytes, findings: started.findings };
+                // An engine that has nothing more to do for it has room for others, however slowly it is read.
+                let permit = match started.ended {
+                    true => {
+                        started.permit.give_back(bill.settle(micros(started.took), 0).1);
+                        None
+                    }
+                    false => Some(started.permit),
+                };
+                Ok(Begun {
+                    first: started.first,
+                    rest: started.rest,
+                    permit,
+                    observed,
+                    lesson,
+                    bill: Some(bill),
+                    waited_us: started.waited_us,
+                    took: started.took,
+                })
+            }
             Ok(None) => local_batches(query).map(Begun::local),
             Err(error) => Err(error),
         };
@@ -353,9 +325,10 @@ impl Pipeline {
                 return Err(error);
             }
         };
-        let token = token.running(begun.waited_us, micros(begun.took));
+        let findings = begun.bill.as_ref().map(|bill| bill.findings.clone());
+        let token = token.running(begun.waited_us, micros(begun.took), findings);
         let batches = StampedStream::new(schema.clone(), begun, token, deadline, registered, query.limits.rows_max);
-        Ok(ResultStream { schema, batches: Box::pin(batches) })
+        Ok(ResultStream { schema, batches: Box::pin(batches), ends: Ends { cancelled, deadline } })
     }
 }
 
@@ -365,7 +338,9 @@ impl QueryService for Pipeline {
         self.check_open()?;
         // A statement that can't be planned is never submitted: its record is written here.
         let (begun, traceparent) = (Instant::now(), request.traceparent.as_deref());
-        let planned = self.plan(request).instrument(trace::prepare(traceparent)).await.inspect_err(|error| {
+        let span = trace::prepare(traceparent);
+        let context = trace::context_of(&span);
+        let planned = self.plan(request).instrument(span).await.inspect_err(|error| {
             let id = QueryId::generate();
             QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings, traceparent)
                 .begun(begun)
@@ -377,15 +352,19 @@ impl QueryService for Pipeline {
             parameters: planned.parameters,
             is_query: !matches!(planned.statement, Statement::Write(_)),
             changes_session,
+            trace: context,
         })
     }
 
     async fn submit(&self, request: Request) -> Result<Submitted> {
+        let _submitting = Submitting::begin(&self.submitting);
+        // Only now: one that is let in is waited for by a drain.
         self.check_open()?;
         let begun = Instant::now();
         let query_id = QueryId::generate();
         let (session_id, traceparent) = (request.session.id.as_str(), request.traceparent.as_deref());
         let token = QueryToken::receive(&self.recorder, query_id, &request.text, session_id, &request.settings, traceparent);
+        trace::prepared_in(token.span(), request.prepared_in.as_deref());
         let planned = match self.plan(&request).instrument(token.span().clone()).await {
             Ok(planned) => planned,
             Err(error) => {
@@ -425,13 +404,14 @@ impl QueryService for Pipeline {
             plan_us: planned.plan_us,
             decide_us: micros(deciding.elapsed()),
             decision: decision.clone(),
+            governed: query.as_ref().is_some_and(|query| is_governed(query)),
         });
         if let (Some(query), Some(decision)) = (&query, &decision) {
             let kind = planned.statement.kind().as_str();
             self.watchers.publish(query_id, &request.text, kind, Some(query.fingerprint), &request.settings, decision);
         }
         token.charged(charge);
-        if let Some(error) = decision.as_ref().filter(|_| runs).and_then(refused) {
+        if let Some(error) = decision.as_ref().filter(|_| runs).and_then(|d| refused(d, request.settings.engine.as_ref())) {
             token.refuse(&error);
             return Err(error);
         }
@@ -582,6 +562,7 @@ impl Pipeline {
             plan_us: 0,
             decide_us: 0,
             decision: query.decision.clone(),
+            governed: planned.is_some_and(|query| is_governed(query)),
         });
         if let Some((decision, chosen)) = query.decision.as_ref().and_then(|d| Some((d, d.chosen()?))) {
             let profile = decision.profile.as_deref().unwrap_or(DEFAULT_PROFILE);
@@ -595,25 +576,6 @@ impl Pipeline {
         }
         Ok((query_id, token))
     }
-}
-
-/// The error of a decision that chose nobody.
-fn refused(decision: &Decision) -> Option<Error> {
-    if decision.chosen().is_some() {
-        return None;
-    }
-    let has = |class| decision.candidates.iter().any(|c| c.refusal.as_ref().is_some_and(|r| r.class == class));
-    let message = format!("not eligible: no engine may run this query: {}", decision.refusals_text());
-    let kind = if has(RefusalClass::Health) {
-        ErrorKind::Unavailable
-    } else if has(RefusalClass::Governance) {
-        ErrorKind::PermissionDenied
-    } else if has(RefusalClass::Budget) {
-        ErrorKind::ResourceExhausted
-    } else {
-        ErrorKind::NotEligible
-    };
-    Some(Error::new(kind, message))
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

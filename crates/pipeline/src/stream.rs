@@ -20,6 +20,7 @@ use crate::learn::{Bill, Lesson};
 use crate::lifecycle::{QueryToken, Running};
 use crate::restamp::restamp;
 use crate::shadow::Observed;
+use crate::size::batch_bytes;
 
 /// Queries that run now, so that they can be cancelled and drained.
 pub(crate) type Registry = Arc<DashMap<QueryId, RunningQuery>>;
@@ -119,6 +120,10 @@ impl StampedStream {
     }
 
     fn end(&mut self, result: Result<()>) -> Poll<Option<Result<RecordBatch>>> {
+        // Up to now the engine was waited for.
+        if let Some(since) = self.waiting_since.take() {
+            self.engine_time += since.elapsed();
+        }
         if let Some((stream, token)) = self.running.take() {
             drop(stream);
             let billed = token.finish(result.as_ref().copied(), self.engine_time, self.bill.take());
@@ -194,7 +199,7 @@ impl Stream for StampedStream {
             Some(Ok(batch)) => match restamp(&batch, &this.schema).and_then(|batch| this.count(batch)) {
                 Ok(batch) => {
                     if let Some((_, token)) = this.running.as_mut() {
-                        token.sent(batch.num_rows() as u64, batch.get_array_memory_size() as u64);
+                        token.sent(batch.num_rows() as u64, batch_bytes(&batch) as u64);
                     }
                     if !this.observed.as_mut().is_none_or(|observed| observed.add(&batch)) {
                         this.observed = None;

@@ -133,6 +133,16 @@ pub(crate) fn prepare(traceparent: Option<&str>) -> Span {
     span
 }
 
+/// What a query that runs the prepared statement continues from; `None` where nothing is recorded.
+pub(crate) fn context_of(prepare: &Span) -> Option<String> {
+    if prepare.is_disabled() { None } else { trace::hand_on(prepare, None) }
+}
+
+/// The statement was prepared in another trace.
+pub(crate) fn prepared_in(query: &Span, context: Option<&str>) {
+    trace::link(query, context);
+}
+
 pub(crate) fn decide(query: &Span) -> Span {
     info_span!(
         target: SPANS,

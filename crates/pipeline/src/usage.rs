@@ -64,7 +64,12 @@ impl Usage {
     /// A query that counted as running for so long is billed for another time: less, where its client was
     /// waited for; nothing, where it wasn't answered.
     pub fn correct(&mut self, held: Duration, billed: Duration) {
-        self.used = (self.used + billed.as_secs_f64() - held.as_secs_f64()).max(0.0);
+        let (held, billed) = (held.as_secs_f64(), billed.as_secs_f64());
+        if held > 0.0 {
+            // What of it hasn't faded since: no more may be taken back.
+            let counts = Self::FADES_SECONDS * (1.0 - (-held / Self::FADES_SECONDS).exp());
+            self.used = (self.used + counts * (billed / held - 1.0)).max(0.0);
+        }
     }
 
     /// Queries that ran on each machine at once, on average; `None` until it was watched for a while.
@@ -122,12 +127,23 @@ mod tests {
     fn a_client_that_reads_slowly_keeps_no_machine_busy() {
         let start = Instant::now();
         let mut usage = Usage::since(start);
-        usage.note(1, start + 1_000 * SECOND);
+        (1..=1_000).for_each(|second| usage.note(1, start + second * SECOND));
         let end = start + 1_000 * SECOND;
         let before = usage.mean(end).unwrap();
         usage.correct(1_000 * SECOND, 100 * SECOND);
-        assert!((usage.mean(end).unwrap() / before - 0.1).abs() < 1e-9);
-        usage.correct(5_000 * SECOND, Duration::ZERO);
+        assert!((usage.mean(end).unwrap() / before - 0.1).abs() < 1e-3);
+        usage.correct(1_000 * SECOND, Duration::ZERO);
         assert_eq!(usage.mean(end), Some(0.0));
+    }
+
+    #[test]
+    fn what_one_query_held_for_hours_in_vain_is_not_taken_from_the_others() {
+        let start = Instant::now();
+        let mut usage = Usage::since(start);
+        let hours = 3 * 3_600;
+        // Two are answered all the time, and a third is never.
+        (1..=hours).for_each(|second| usage.note(3, start + second * SECOND));
+        usage.correct(hours * SECOND, Duration::ZERO);
+        assert!((usage.mean(start + hours * SECOND).unwrap() - 2.0).abs() < 1e-2);
     }
 }

@@ -17,7 +17,7 @@ use crate::ScanId;
 pub enum Statement {
     /// Runs on an engine.
     Query(Arc<PlannedQuery>),
-    /// `EXPLAIN ROUTE <query>`: the pipeline decides and shows the decision.
+    /// `EXPLAIN ROUTE <statement>`: the pipeline decides on it, runs nothing, and shows the decision.
     ExplainRoute(Arc<PlannedQuery>),
     /// Answered by the planner itself: SHOW, DESCRIBE, EXPLAIN.
     Local(LocalResult),
@@ -76,7 +76,7 @@ impl StatementKind {
     }
 }
 
-/// Columns: `engine, eligible, chosen, reason, predicted_ms, predicted_usd, predicted_bytes, rank`.
+/// One row per engine. `strategy` and `profile` are what decided, the same on each; new columns come last.
 pub fn explain_route_schema() -> SchemaRef {
     use arrow::datatypes::{DataType, Field, Schema};
     Arc::new(Schema::new(vec![
@@ -94,6 +94,9 @@ pub fn explain_route_schema() -> SchemaRef {
         Field::new("predicted_memory_p95_bytes", DataType::Int64, true),
         Field::new("source", DataType::Utf8, true),
         Field::new("observations", DataType::Int64, true),
+        Field::new("predicted_p95_bytes", DataType::Int64, true),
+        Field::new("strategy", DataType::Utf8, false),
+        Field::new("profile", DataType::Utf8, true),
     ]))
 }
 

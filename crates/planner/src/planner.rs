@@ -216,10 +216,10 @@ impl Planner {
             Command::ExplainRoute(start) => {
                 let inner = self.plan_explained(inner(start), request).await?;
                 match inner.statement {
-                    Statement::Query(query) | Statement::PassThrough(query) => {
+                    Statement::Query(query) | Statement::PassThrough(query) | Statement::Write(query) => {
                         Ok(Outcome { statement: Statement::ExplainRoute(query), ..inner })
                     }
-                    _ => Err(Error::invalid("EXPLAIN ROUTE takes a query")),
+                    _ => Err(Error::invalid("EXPLAIN ROUTE takes a query, or a statement that changes something")),
                 }
             }
             Command::Explain { extended, query } => {
@@ -240,7 +240,7 @@ impl Planner {
         }
     }
 
-    /// The query that EXPLAIN ROUTE is about, one that only Databricks understands included.
+    /// The statement that EXPLAIN ROUTE is about, one that only Databricks understands included.
     async fn plan_explained(&self, text: Arc<str>, request: &PlanRequest) -> Result<Outcome> {
         let explained = PlanRequest { text: text.clone(), ..request.clone() };
         match self.plan_inner(text, request).await {
@@ -408,7 +408,9 @@ impl Planner {
         let (Some(warehouse), session) = (&self.remote, &request.session) else { return Err(why) };
         let sort = remote::sort_of(&request.text);
         match sort {
-            remote::Sort::Query | remote::Sort::Listing => {}
+            remote::Sort::Query | remote::Sort::Listing => {
+                warehouse.may_ask(session).map_err(|refused| remote::not_asked(&why, refused))?;
+            }
             remote::Sort::Write if warehouse.writes_allowed(session) => {}
             remote::Sort::Write => return Err(remote::write_refused(&why)),
         }

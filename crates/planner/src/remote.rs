@@ -32,6 +32,11 @@ pub trait RemoteDescriber: Send + Sync {
     /// Whether statements that change something may be sent.
     fn writes_allowed(&self, session: &Session) -> bool;
 
+    /// Whether the warehouse may be asked about a statement of this session, which may start it; why not.
+    fn may_ask(&self, _session: &Session) -> Result<()> {
+        Ok(())
+    }
+
     /// The columns of a query.
     async fn describe(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef>;
 
@@ -70,6 +75,16 @@ pub(crate) fn write_refused(why: &Error) -> Error {
     Error::not_eligible(format!(
         "{what}; the settings don't let it be sent to Databricks (`databricks.writes`, or `writes` of your profile)"
     ))
+}
+
+/// Why the warehouse isn't asked about a statement that it alone may understand, with what the planner said
+/// of it. What is wrong with the session itself is said alone.
+pub(crate) fn not_asked(why: &Error, refused: Error) -> Error {
+    if refused.kind() != ErrorKind::NotEligible {
+        return refused;
+    }
+    let [what, reason] = [why, &refused].map(|error| error.message().trim_start_matches("not eligible: "));
+    Error::not_eligible(format!("{what}; Databricks may understand it and isn't asked: {reason}"))
 }
 
 /// What a statement that isn't a query answers with.

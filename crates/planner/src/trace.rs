@@ -9,7 +9,15 @@ use crate::planner::Planned;
 
 /// Part of the current span.
 pub(crate) fn plan() -> Span {
-    info_span!(target: SPANS, "plan", flightpath.statement = Empty, flightpath.plan_cache_hit = Empty, error.type = Empty)
+    info_span!(
+        target: SPANS,
+        "plan",
+        flightpath.statement = Empty,
+        flightpath.plan_cache_hit = Empty,
+        error.type = Empty,
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+    )
 }
 
 pub(crate) fn planned(span: &Span, planned: &flightpath_types::Result<Planned>) {
@@ -19,7 +27,8 @@ pub(crate) fn planned(span: &Span, planned: &flightpath_types::Result<Planned>) 
             span.record("flightpath.plan_cache_hit", planned.cache_hit);
         }
         Err(error) => {
-            span.record("error.type", error.kind().as_str());
+            let kind = error.kind().as_str();
+            span.record("error.type", kind).record("otel.status_code", "ERROR").record("otel.status_description", kind);
         }
     }
 }

@@ -127,6 +127,8 @@ pub struct Cost {
     pub usd: Option<f64>,
     /// Milliseconds that the warehouse worked on it.
     pub warehouse_ms: Option<f64>,
+    /// Bytes that it read.
+    pub read_bytes: Option<u64>,
 }
 
 /// The record as it is asked by consoles and services.

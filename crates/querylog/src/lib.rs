@@ -16,9 +16,10 @@ use flightpath_types::{CandidateRecord, QueryRecord, Result};
 
 pub use history::{Baseline, Cost, DaySavings, HistoryFilter, PageKey, PageRequest, QueryHistory, RecordParts, Unreconciled};
 pub use models::{KeptModel, MODEL_BYTES_MAX, ModelStore};
-pub use recorder::{RecordObserver, Recorder, RecorderConfig, RecorderStats};
+pub use recorder::{RecordObserver, Recorder, RecorderConfig, RecorderStats, drain_left};
 pub use retention::{RetentionConfig, forget, keep_retention};
 pub use shadow::{ShadowFilter, ShadowKey, ShadowLog, Store};
+pub use spool::holds_records;
 
 /// Where records end up.
 #[async_trait]

@@ -1,6 +1,6 @@
 //! Takes records from queries and brings them to the store, at its pace.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +11,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::LogStore;
-use crate::spool::{self, AppendError, Cursor, Spool, SpoolReader};
+use crate::spool::{self, AppendError, Cursor, Spool};
+
+/// Records per write to the store.
+const BATCH_RECORDS_MAX: usize = 500;
 
 #[derive(Debug, Clone)]
 pub struct RecorderConfig {
@@ -31,7 +34,7 @@ impl RecorderConfig {
         Self {
             spool_dir,
             spool_bytes_max: 512 << 20,
-            batch_records_max: 500,
+            batch_records_max: BATCH_RECORDS_MAX,
             retry_pause: Duration::from_millis(100),
             retry_pause_max: Duration::from_secs(10),
         }
@@ -71,21 +74,36 @@ struct Shared {
     dropped: AtomicU64,
 }
 
-impl Recorder {
-    /// Opens the spool (records of an earlier run are brought to the store first) and starts the
-    /// task that drains it. Must be called inside a tokio runtime.
-    pub fn start(store: Arc<dyn LogStore>, config: RecorderConfig) -> Result<Self> {
-        let spool = Spool::open(&config.spool_dir, config.spool_bytes_max).map_err(|e| {
-            Error::new(ErrorKind::Unavailable, format!("can't open the query log's spool in {}: {e}", config.spool_dir.display()))
-        })?;
-        let shared = Arc::new(Shared {
+impl Shared {
+    fn open(spool_dir: &Path, spool_bytes_max: u64) -> Result<Self> {
+        let spool = Spool::open(spool_dir, spool_bytes_max)
+            .map_err(|e| Error::new(ErrorKind::Unavailable, format!("can't open the query log's spool in {}: {e}", spool_dir.display())))?;
+        Ok(Self {
             spool: Mutex::new(spool),
             appended: Notify::new(),
             advanced: Notify::new(),
             taken: AtomicU64::new(0),
             stored: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-        });
+        })
+    }
+
+    /// Reading goes on from `cursor`, which was kept. Counted only now: before, the same records may be
+    /// read and stored once more.
+    fn advance(&self, cursor: Cursor, stored: u64, dropped: u64) -> std::io::Result<()> {
+        let mut spool = self.spool.lock();
+        spool.advance(cursor)?;
+        self.stored.fetch_add(stored, Ordering::Relaxed);
+        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Recorder {
+    /// Opens the spool (records of an earlier run are brought to the store first) and starts the
+    /// task that drains it. Must be called inside a tokio runtime.
+    pub fn start(store: Arc<dyn LogStore>, config: RecorderConfig) -> Result<Self> {
+        let shared = Arc::new(Shared::open(&config.spool_dir, config.spool_bytes_max)?);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(drain(shared.clone(), store, config, stopped));
         Ok(Self { shared, drain: Arc::new(Mutex::new(Some(task))), stop: Arc::new(stop), observer: None })
@@ -164,33 +182,38 @@ impl Recorder {
     }
 }
 
+/// What becomes of lines that aren't records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    PassOver,
+    /// A newer server may have written them, and may read them yet.
+    LeaveIt,
+}
+
+/// Brings what a recorder that is gone has left in `spool_dir` to the store; the number of records stored.
+/// The folder must be the caller's alone until this ends. What isn't stored stays there, also when this is
+/// dropped midway.
+pub async fn drain_left(store: &dyn LogStore, spool_dir: &Path) -> Result<u64> {
+    // Nothing is taken here: there's nothing to bound.
+    let shared = Shared::open(spool_dir, u64::MAX)?;
+    while bring(&shared, store, BATCH_RECORDS_MAX, Damage::LeaveIt).await? {}
+    Ok(shared.stored.load(Ordering::Relaxed))
+}
+
 async fn drain(shared: Arc<Shared>, store: Arc<dyn LogStore>, config: RecorderConfig, mut stopped: watch::Receiver<bool>) {
     let mut pause = config.retry_pause;
     loop {
-        let reader = shared.spool.lock().reader();
-        let batch = reader.read(config.batch_records_max);
-        let outcome = match batch {
-            Ok((records, _, 0)) if records.is_empty() => {
+        match bring(&shared, store.as_ref(), config.batch_records_max, Damage::PassOver).await {
+            Ok(true) => {
+                shared.advanced.notify_waiters();
+                pause = config.retry_pause;
+            }
+            Ok(false) => {
                 shared.advanced.notify_waiters();
                 tokio::select! {
                     () = shared.appended.notified() => {}
                     _ = stopped.changed() => return,
                 }
-                continue;
-            }
-            Ok((records, cursor, damaged)) => {
-                if damaged > 0 {
-                    tracing::warn!(damaged, "the query log's spool held lines that aren't records; passed over");
-                    shared.dropped.fetch_add(damaged as u64, Ordering::Relaxed);
-                }
-                store_batch(&shared, store.as_ref(), &records, &reader, cursor).await
-            }
-            Err(error) => Err(Error::unavailable(format!("the spool can't be read: {error}"))),
-        };
-        match outcome {
-            Ok(()) => {
-                shared.advanced.notify_waiters();
-                pause = config.retry_pause;
             }
             Err(error) => {
                 tracing::warn!(%error, "the query log can't be written; its records stay in the spool");
@@ -204,29 +227,46 @@ async fn drain(shared: Arc<Shared>, store: Arc<dyn LogStore>, config: RecorderCo
     }
 }
 
-/// One write. When the store says that a record itself is the trouble, the records are tried one
-/// by one, so that one bad record can't block all behind it.
-async fn store_batch(shared: &Shared, store: &dyn LogStore, records: &[QueryRecord], reader: &SpoolReader, cursor: Cursor) -> Result<()> {
-    let mut stored = records.len() as u64;
+/// Brings the next records to the store; false when there are none.
+async fn bring(shared: &Shared, store: &dyn LogStore, records_max: usize, damage: Damage) -> Result<bool> {
+    let reader = shared.spool.lock().reader();
+    let (records, cursor, damaged) = reader.read(records_max).map_err(|e| Error::unavailable(format!("the spool can't be read: {e}")))?;
+    if records.is_empty() && damaged == 0 {
+        return Ok(false);
+    }
+    if damaged > 0 && damage == Damage::LeaveIt {
+        return Err(Error::new(ErrorKind::DataLoss, "a spool holds lines that this server can't read as records"));
+    }
+    let refused = store_batch(store, &records).await?;
+    let (stored, dropped) = (records.len() as u64 - refused, damaged as u64 + refused);
+    // The files are written and deleted without the lock, which queries wait for.
+    let kept = reader.keep(cursor).and_then(|()| shared.advance(cursor, stored, dropped));
+    let cleared = kept.and_then(|()| reader.delete_before(cursor));
+    cleared.map_err(|e| Error::unavailable(format!("the spool's cursor can't be written: {e}")))?;
+    if damaged > 0 {
+        tracing::warn!(damaged, "the query log's spool held lines that aren't records; passed over");
+    }
+    Ok(true)
+}
+
+/// One write; the number of records that the store will never take. When it says that a record itself is
+/// the trouble, the records are tried one by one, so that one bad record can't block all behind it.
+async fn store_batch(store: &dyn LogStore, records: &[QueryRecord]) -> Result<u64> {
     match store.append(records).await {
-        Ok(()) => {}
+        Ok(()) => return Ok(0),
         Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
-        Err(_) => {
-            for record in records {
-                match store.append(std::slice::from_ref(record)).await {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
-                    Err(error) => {
-                        tracing::warn!(query_id = %record.query_id, %error, "a query's record can't be stored; dropped");
-                        shared.dropped.fetch_add(1, Ordering::Relaxed);
-                        stored -= 1;
-                    }
-                }
+        Err(_) => {}
+    }
+    let mut refused = 0;
+    for record in records {
+        match store.append(std::slice::from_ref(record)).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+            Err(error) => {
+                tracing::warn!(query_id = %record.query_id, %error, "a query's record can't be stored; dropped");
+                refused += 1;
             }
         }
     }
-    shared.stored.fetch_add(stored, Ordering::Relaxed);
-    // The files are written and deleted without the lock, which queries wait for.
-    let kept = reader.keep(cursor).and_then(|()| shared.spool.lock().advance(cursor)).and_then(|()| reader.delete_before(cursor));
-    kept.map_err(|e| Error::unavailable(format!("the spool's cursor can't be written: {e}")))
+    Ok(refused)
 }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use flightpath_types::QueryRecord;
@@ -14,6 +15,9 @@ const READ_BYTES_MAX: u64 = 4 << 20;
 /// A new segment starts beyond this.
 const SEGMENT_BYTES_MAX: u64 = 8 << 20;
 const CURSOR_FILE: &str = "cursor";
+/// Records hold the texts of statements: what is made here is for this process's user alone.
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 /// Where reading stands: everything before it is in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +49,7 @@ pub(crate) enum AppendError {
 impl Spool {
     /// Opens or creates the spool in `dir`, which belongs to it alone.
     pub fn open(dir: &Path, bytes_max: u64) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+        fs::DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)?;
         let mut segments = list_segments(dir)?;
         let cursor = read_cursor(dir, segments.first().copied().unwrap_or(0));
         for old in segments.iter().filter(|s| **s < cursor.segment) {
@@ -53,7 +57,7 @@ impl Spool {
         }
         segments.retain(|s| *s >= cursor.segment);
         let last = segments.last().copied().unwrap_or(cursor.segment);
-        let writer = OpenOptions::new().create(true).append(true).read(true).open(segment_path(dir, last))?;
+        let writer = open_segment(dir, last)?;
         let length = whole_lines_length(&writer)?;
         writer.set_len(length)?;
         let middle_bytes = segments
@@ -138,7 +142,7 @@ impl Spool {
 
     fn rotate(&mut self) -> io::Result<()> {
         let next = self.end.segment + 1;
-        let writer = OpenOptions::new().create(true).append(true).read(true).open(segment_path(&self.dir, next))?;
+        let writer = open_segment(&self.dir, next)?;
         if self.end.segment != self.cursor.segment {
             self.middle_bytes += self.end.offset;
         }
@@ -160,7 +164,8 @@ impl SpoolReader {
     /// it are deleted once the spool has advanced, by [`SpoolReader::delete_before`].
     pub fn keep(&self, cursor: Cursor) -> io::Result<()> {
         let temporary = self.dir.join("cursor.new");
-        fs::write(&temporary, format!("{} {}", cursor.segment, cursor.offset))?;
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(&temporary)?;
+        file.write_all(format!("{} {}", cursor.segment, cursor.offset).as_bytes())?;
         fs::rename(&temporary, self.dir.join(CURSOR_FILE))
     }
 
@@ -211,6 +216,16 @@ impl SpoolReader {
     }
 }
 
+/// Whether a spool that nobody has open holds something that isn't in the database. Changes nothing.
+pub fn holds_records(dir: &Path) -> bool {
+    let segments = list_segments(dir).unwrap_or_default();
+    let cursor = read_cursor(dir, segments.first().copied().unwrap_or(0));
+    segments.iter().filter(|s| **s >= cursor.segment).any(|s| {
+        let stored = if *s == cursor.segment { cursor.offset } else { 0 };
+        fs::metadata(segment_path(dir, *s)).is_ok_and(|m| m.len() > stored)
+    })
+}
+
 /// A record as the spool keeps it.
 pub(crate) fn line(record: &QueryRecord) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
@@ -220,6 +235,10 @@ pub(crate) fn line(record: &QueryRecord) -> io::Result<Vec<u8>> {
 
 fn segment_path(dir: &Path, segment: u64) -> PathBuf {
     dir.join(format!("records-{segment:010}.jsonl"))
+}
+
+fn open_segment(dir: &Path, segment: u64) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).read(true).mode(FILE_MODE).open(segment_path(dir, segment))
 }
 
 fn list_segments(dir: &Path) -> io::Result<Vec<u64>> {

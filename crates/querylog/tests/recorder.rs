@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use flightpath_querylog::{LogStore, Recorder, RecorderConfig};
+use flightpath_querylog::{LogStore, Recorder, RecorderConfig, drain_left, holds_records};
 use flightpath_types::{CandidateRecord, Error, ErrorKind, Outcome, QueryId, QueryRecord, Result};
 use parking_lot::Mutex;
 
@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 struct FakeStore {
     rows: Mutex<BTreeMap<QueryId, QueryRecord>>,
     down: AtomicBool,
+    /// Writes that were asked for.
+    writes: AtomicUsize,
     refuses_text: Option<&'static str>,
     /// Who takes another record for each write.
     busy: Mutex<Option<Recorder>>,
@@ -24,6 +26,7 @@ struct FakeStore {
 #[async_trait]
 impl LogStore for FakeStore {
     async fn append(&self, records: &[QueryRecord]) -> Result<()> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
         if self.down.load(Ordering::SeqCst) {
             return Err(Error::unavailable("the database is down"));
         }
@@ -76,6 +79,7 @@ fn record(text: &str) -> QueryRecord {
         failovers: Vec::new(),
         usd_actual: None,
         memory_bytes: None,
+        read_bytes: None,
         statement_id: None,
         warehouse_ms: None,
         reconciled_unix_ms: None,
@@ -166,7 +170,7 @@ async fn an_observer_is_told_of_every_record_also_of_those_that_are_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(FakeStore::default());
     store.down.store(true, Ordering::SeqCst);
-    let seen = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = Arc::new(AtomicUsize::new(0));
     let told = seen.clone();
     let recorder = Recorder::start(store, RecorderConfig { spool_bytes_max: 10_000, ..config(dir.path()) }).unwrap();
     let recorder = recorder.observed_by(Arc::new(move |record| {
@@ -207,4 +211,80 @@ async fn segments_are_deleted_once_stored() {
     let segments =
         std::fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "jsonl")).count();
     assert_eq!(segments, 1);
+}
+
+/// As a server leaves it that is killed while its database is down.
+async fn left(dir: &Path, texts: &[&str]) {
+    let down = Arc::new(FakeStore::default());
+    down.down.store(true, Ordering::SeqCst);
+    let recorder = Recorder::start(down, config(dir)).unwrap();
+    for text in texts {
+        recorder.record(&record(text));
+    }
+    assert!(!recorder.shutdown(Duration::ZERO).await);
+}
+
+#[tokio::test]
+async fn what_was_left_is_brought_to_the_store_once_and_stays_until_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().join("spool");
+    assert!(!holds_records(&spool));
+    left(&spool, &["a", "bad", "b"]).await;
+    assert!(holds_records(&spool));
+    let store = FakeStore { refuses_text: Some("bad"), ..Default::default() };
+    store.down.store(true, Ordering::SeqCst);
+    assert_eq!(drain_left(&store, &spool).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(holds_records(&spool) && store.rows.lock().is_empty());
+    store.down.store(false, Ordering::SeqCst);
+    assert_eq!(drain_left(&store, &spool).await.unwrap(), 2);
+    assert!(!holds_records(&spool));
+    assert_eq!(drain_left(&store, &spool).await.unwrap(), 0);
+    assert_eq!(store.rows.lock().len(), 2);
+    // Whoever takes the folder next goes on behind it.
+    left(&spool, &["c"]).await;
+    assert_eq!(drain_left(&store, &spool).await.unwrap(), 1);
+    assert_eq!(store.rows.lock().len(), 3);
+}
+
+#[tokio::test]
+async fn records_count_once_however_often_the_cursor_cant_be_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing can be written where a folder is, by root neither.
+    let in_the_way = dir.path().join("cursor.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let store = Arc::new(FakeStore { refuses_text: Some("bad"), ..Default::default() });
+    let recorder = Recorder::start(store.clone(), config(dir.path())).unwrap();
+    for text in ["a", "bad", "b"] {
+        recorder.record(&record(text));
+    }
+    while store.writes.load(Ordering::SeqCst) < 20 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((recorder.stats().stored, recorder.stats().dropped), (0, 0));
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert!(recorder.flush(LIMIT).await);
+    let stats = recorder.stats();
+    assert_eq!((stats.taken, stats.stored, stats.dropped), (3, 2, 1));
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_the_spool() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let spool = dir.path().join("slot/spool");
+    let recorder = Recorder::start(Arc::new(FakeStore::default()), config(&spool)).unwrap();
+    // Beyond one segment.
+    let long = "x".repeat(1 << 20);
+    for _ in 0..10 {
+        recorder.record(&record(&long));
+    }
+    assert!(recorder.flush(LIMIT).await);
+    let files = std::fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen: Vec<_> = files.chain([spool.clone(), dir.path().join("slot")]).collect();
+    seen.sort();
+    assert!(seen.len() >= 4, "{seen:?}");
+    for path in seen {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+    }
 }

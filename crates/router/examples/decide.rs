@@ -92,6 +92,7 @@ fn main() -> Result<(), String> {
                 facts: &contender.facts,
                 latency_ms: Some(Observed::Exactly(ms)),
                 memory_bytes: Some(Observed::Exactly(ms * 1e6)),
+                read_bytes: Some(features.scan_bytes),
             });
         }
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use flightpath_types::{EngineFacts, EngineId, Features, Fingerprint, Principal, QueryId, Refusal};
 
 pub use ab::{AbOutcome, AbReport, Interval, Method, compare};
-pub use money::marginal_usd;
+pub use money::{marginal_usd, settled_usd};
 pub use predict::{
     ESCALATE_FACTOR, ESCALATE_MS_MIN, ModelState, Observation, Observed, Predictor, PredictorConfig, PredictorSnapshot, Restored,
     ShapeState, escalate_after_ms,

@@ -269,7 +269,7 @@ impl Profiles {
                             Some(before) => format!("{before}; {why}"),
                             None => why,
                         });
-                        policy.profile = next.clone();
+                        policy.profile = Arc::new(narrowed(next, &policy.profile));
                         continue;
                     }
                     None => Vec::new(),
@@ -282,6 +282,15 @@ impl Profiles {
         }
         policy
     }
+}
+
+/// A profile for the queries of one that has spent its budget: what that one forbids stays forbidden, but
+/// for engines that the next one names itself.
+fn narrowed(next: &Profile, from: &Profile) -> Profile {
+    let mut narrowed = next.clone();
+    narrowed.engines = next.engines.clone().or_else(|| from.engines.clone());
+    narrowed.limits.scan_bytes_max = [next.limits.scan_bytes_max, from.limits.scan_bytes_max].into_iter().flatten().min();
+    narrowed
 }
 
 #[cfg(test)]
@@ -339,6 +348,23 @@ mod tests {
         assert_eq!(policy("poor", 6.0).restriction.map(|r| r.engines), Some(local));
         let refused = policy("strict", f64::NAN).restriction.unwrap();
         assert!(refused.engines.is_empty() && refused.why.contains("5.00 dollars"), "{}", refused.why);
+    }
+
+    #[test]
+    fn what_a_profile_forbids_stays_forbidden_when_its_money_is_spent() {
+        let local = Some(vec![EngineId::new("duckdb")]);
+        let mut small = with_budget("small", OverBudget::Profile("frugal".into()));
+        small.engines = local.clone();
+        small.limits.scan_bytes_max = Some(10);
+        let mut moved = with_budget("moved", OverBudget::Profile("elsewhere".into()));
+        moved.engines = local;
+        let elsewhere = Profile { engines: Some(vec![EngineId::new("datafusion")]), ..Profile::named("elsewhere") };
+        let profiles = Profiles::new(vec![small, moved, elsewhere], ProfileAssignments::default()).unwrap();
+        let holds = |name: &str| profiles.policy(profiles.get(name).unwrap(), None, |_| 9.0).profile;
+        let frugal = holds("small");
+        assert_eq!((frugal.name.as_str(), frugal.limits.scan_bytes_max), ("frugal", Some(10)));
+        assert_eq!(frugal.engines, Some(vec![EngineId::new("duckdb")]));
+        assert_eq!(holds("moved").engines, Some(vec![EngineId::new("datafusion")]));
     }
 
     #[test]

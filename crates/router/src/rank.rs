@@ -14,7 +14,7 @@ const SMALL_SCAN_BYTES: u64 = 4 << 20;
 const SIMPLE_JOINS_MAX: u32 = 1;
 /// A query that may take this long is big...
 const BIG_MS: f64 = 60_000.0;
-/// ...and with fewer runs behind the prediction than this, too uncertain for a small engine.
+/// ...and, where it never ran, with fewer runs of others behind the prediction than this, too uncertain for a small engine.
 const SURE_OBSERVATIONS: u32 = 3;
 /// Strata of a log-normal distribution: how far from the median, in distances of the 95th percentile
 /// from it, and how much of the distribution lies there. In pairs, so that more spread is never less
@@ -125,7 +125,9 @@ fn key<'a>(strategy: &Strategy, profile: &Profile, features: &Features, contesta
 
 fn uncertain(numbers: &CandidateNumbers) -> bool {
     match numbers.source {
-        PredictionSource::Shape | PredictionSource::Model => numbers.observations < SURE_OBSERVATIONS,
+        // It ran there: what it took, or at least took, is known.
+        PredictionSource::Shape => false,
+        PredictionSource::Model => numbers.observations < SURE_OBSERVATIONS,
         PredictionSource::Prior => true,
     }
 }

@@ -47,7 +47,8 @@ pub fn route(input: &RouteInput<'_>) -> Decision {
         reason: String::new(),
         profile: Some(policy.profile.name.clone()),
         propensity,
-        arm: drawn.other.is_some().then(|| drawn.strategy.to_string()),
+        // A pin decides, and neither side of a test.
+        arm: (drawn.other.is_some() && policy.pinned.is_none()).then(|| drawn.strategy.to_string()),
     };
     decision.reason = match decision.chosen() {
         Some(chosen) => match &policy.handed_down {
@@ -82,11 +83,13 @@ fn propensity(input: &RouteInput<'_>, candidates: &[Candidate], drawn: &Drawn<'_
 fn hard_rules(input: &RouteInput<'_>, contender: &Contender, numbers: &CandidateNumbers) -> Option<Refusal> {
     let (facts, policy) = (&contender.facts, input.policy);
     let by_policy = |reason: String| Some(Refusal::new(RefusalClass::Policy, reason));
-    if let Some(pinned) = policy.pinned.as_ref().filter(|pinned| **pinned != facts.id) {
-        return by_policy(format!("the session pins engine `{pinned}`"));
-    }
+    // What it can't do at all comes first: it holds whatever the session wants, and the record tells by it
+    // what could have run where.
     if let Some(refusal) = &contender.refusal {
         return Some(refusal.clone());
+    }
+    if let Some(pinned) = policy.pinned.as_ref().filter(|pinned| **pinned != facts.id) {
+        return by_policy(format!("the session pins engine `{pinned}`"));
     }
     let profile = &policy.profile;
     if let Some(restriction) = policy.restriction.as_ref().filter(|r| !r.engines.contains(&facts.id)) {

@@ -143,7 +143,14 @@ fn a_busy_warehouse_takes_what_would_be_late_on_a_worker() {
     for _ in 0..5 {
         let latency_ms = Some(Observed::Exactly(50_000.0));
         let fingerprint = Some(Fingerprint::from_u64(1));
-        predictor.observe(&Observation { fingerprint, features: &features, facts: &learned, latency_ms, memory_bytes: None });
+        predictor.observe(&Observation {
+            fingerprint,
+            features: &features,
+            facts: &learned,
+            latency_ms,
+            memory_bytes: None,
+            read_bytes: None,
+        });
     }
     let input = |policy, contenders| RouteInput {
         features: &features,
@@ -170,6 +177,65 @@ fn what_is_big_and_unknown_goes_where_there_is_room() {
     assert!(decision.candidates[1].reason.contains("little known"), "{}", decision.candidates[1].reason);
     // Alone, the worker has to do.
     assert_eq!(chosen(&decide(&scan(60_000_000_000), &engines[..1], &policy("cost"))), "duckdb");
+}
+
+/// Having run there is no reason to trust an engine less.
+#[test]
+fn a_big_query_that_ran_somewhere_once_goes_there_again() {
+    let engines = vec![two_engines().remove(1), warehouse(WarehouseActivity::Asleep)];
+    let features = scan(40_000_000_000);
+    let predictor = Predictor::default();
+    let see = |shape: u64, features: &Features, ms: f64| {
+        predictor.observe(&Observation {
+            fingerprint: Some(Fingerprint::from_u64(shape)),
+            features,
+            facts: &engines[0].facts,
+            latency_ms: Some(Observed::Exactly(ms)),
+            memory_bytes: None,
+            read_bytes: None,
+        })
+    };
+    (100..400).for_each(|shape| see(shape, &scan(shape * 200_000_000), shape as f64 * 250.0));
+    let (policy, principal) = (policy("cost(late=0.0003,slo=300s)"), Principal::new("ana"));
+    let decide = || {
+        route(&RouteInput {
+            features: &features,
+            fingerprint: Some(Fingerprint::from_u64(1)),
+            query_id: QueryId::from_bytes([7; 16]),
+            principal: &principal,
+            contenders: &engines,
+            policy: &policy,
+            predictor: &predictor,
+        })
+    };
+    let before = decide();
+    assert_eq!(chosen(&before), "duckdb", "{}", before.reason);
+    see(1, &features, 50_000.0);
+    let after = decide();
+    assert_eq!(after.candidates[0].numbers.observations, 1);
+    assert_eq!(chosen(&after), "duckdb", "{}", after.reason);
+    assert!(after.candidates[0].numbers.latency_p95_ms > 60_000.0, "it may take over a minute: {after:?}");
+}
+
+#[test]
+fn who_waits_here_for_a_warehouse_waits() {
+    let mut engines = vec![warehouse(WarehouseActivity::Busy)];
+    let alone = decide(&scan(1 << 30), &engines, &policy("cost")).candidates[0].numbers;
+    (engines[0].facts.running, engines[0].facts.queued) = (engines[0].facts.slots, 40);
+    let behind = decide(&scan(1 << 30), &engines, &policy("cost")).candidates[0].numbers;
+    assert_eq!(alone.wait_ms, 0.0);
+    assert!(behind.wait_ms > 2.0 * alone.latency_ms, "{behind:?}");
+}
+
+#[test]
+fn a_pin_decides_for_no_side_of_a_test_and_hides_no_reason() {
+    let mut engines = two_engines();
+    engines[1].refusal = Some(Refusal::new(RefusalClass::Semantics, "it can't"));
+    let pinned = Policy { pinned: Some(EngineId::new("datafusion")), ..policy("ab:rules|latency") };
+    let decision = decide(&scan(1 << 20), &engines, &pinned);
+    assert_eq!((decision.arm.as_deref(), decision.propensity), (None, Some(1.0)));
+    let refused = |id: &str| decision.candidates.iter().find(|c| c.engine.as_str() == id).and_then(|c| c.refusal.clone());
+    assert_eq!(refused("duckdb").map(|r| r.class), Some(RefusalClass::Semantics));
 }
 
 #[test]

@@ -15,18 +15,19 @@ use flightpath_querylog::{Recorder, RecorderConfig, ShadowLog, Store};
 use flightpath_router::Predictor;
 use flightpath_telemetry::Telemetry;
 use flightpath_types::{Error, Result};
+use tokio::task::JoinSet;
 
 use crate::databricks::{self, Callers};
 use crate::describe::DuckdbDescriber;
 use crate::lazy_log::LazyLog;
 use crate::learned::Learned;
 use crate::settings::{EngineSettings, Settings};
-use crate::state::StateDir;
+use crate::state::{self, StateDir};
 use crate::system_tables::{self, LogSource};
 use crate::telemetry::{self, CountedCatalog, CountedShadowLog, Lookups, Now};
 
 /// The catalog of local folders.
-const LOCAL_CATALOG: &str = "lake";
+pub(crate) const LOCAL_CATALOG: &str = "lake";
 
 /// A running program without its front door.
 pub(crate) struct Parts {
@@ -49,6 +50,8 @@ pub(crate) struct Parts {
     pub learned: Arc<Learned>,
     /// Keeps the folder locked until the end.
     pub _state: StateDir,
+    /// Looks after the folder's other slots until the end.
+    pub _slots: JoinSet<()>,
 }
 
 pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Result<Parts> {
@@ -59,6 +62,7 @@ pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Resul
     let workspace = databricks::open(settings, &administrators)?;
     engines.extend(workspace.iter().map(|w| w.engine.clone() as Arc<dyn Engine>));
 
+    state.note_log(&log_url(settings, &state))?;
     let store = open_log(settings, &state).await;
     let spool = RecorderConfig { spool_bytes_max: settings.log_spool_bytes_max, ..RecorderConfig::new(state.spool()) };
     let mut recorder = Recorder::start(store.clone(), spool)?;
@@ -110,6 +114,8 @@ pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Resul
     let tokens = workspace.as_ref().and_then(|w| w.tokens.clone()).map(|tokens| tokens as Arc<dyn TokenCheck>);
     let databricks = workspace.as_ref().map(|w| w.engine.clone());
     let callers = workspace.map(|w| w.callers);
+    let mut slots = JoinSet::new();
+    slots.spawn(state::keep_slots_drained(settings.state_dir.clone(), log_url(settings, &state), store.clone()));
     Ok(Parts {
         pipeline,
         engines,
@@ -124,6 +130,7 @@ pub(crate) async fn compose(settings: &Settings, telemetry: &Telemetry) -> Resul
         tokens,
         learned,
         _state: state,
+        _slots: slots,
     })
 }
 
@@ -184,10 +191,14 @@ pub(crate) fn duckdb_config(settings: &Settings, program: std::path::PathBuf, te
     let own = &settings.duckdb;
     let workers = settings.fleet.local_workers.max(1);
     let memory = (own.memory_bytes / workers).max(flightpath_engine_duckdb::Config::MEMORY_BYTES_MIN);
+    let slots = count(own.slots.div_ceil(workers));
+    let defaults = flightpath_engine_duckdb::Config::new(program, memory, count((own.threads / workers).max(1)));
     flightpath_engine_duckdb::Config {
         workers: count(settings.fleet.local_workers),
         workers_max: count(settings.fleet.workers_max),
-        slots: count(own.slots.div_ceil(workers)),
+        slots,
+        // No more than all of them.
+        user_slots: defaults.user_slots.min(slots),
         queue_max: count(settings.queue_max),
         queue_wait_max: settings.queue_wait,
         temp_dir: temporary.to_path_buf(),
@@ -195,7 +206,7 @@ pub(crate) fn duckdb_config(settings: &Settings, program: std::path::PathBuf, te
         drain_max: settings.drain,
         silence_down: crate::fleet::LEASE,
         usd_per_hour: worker_usd_per_hour(settings),
-        ..flightpath_engine_duckdb::Config::new(program, memory, count((own.threads / workers).max(1)))
+        ..defaults
     }
 }
 
@@ -213,11 +224,14 @@ pub(crate) fn pipeline_config(settings: &Settings) -> Result<PipelineConfig> {
     })
 }
 
+fn log_url(settings: &Settings, state: &StateDir) -> String {
+    settings.log_url.clone().unwrap_or_else(|| state.log_file().display().to_string())
+}
+
 /// The log's database, opened now if it can be, so that migrations run at the start; if not, the
 /// server starts all the same and the records wait.
 async fn open_log(settings: &Settings, state: &StateDir) -> Arc<dyn Store> {
-    let url = settings.log_url.clone().unwrap_or_else(|| state.log_file().display().to_string());
-    let log = LazyLog::new(url);
+    let log = LazyLog::new(log_url(settings, state));
     if let Err(error) = log.store().await {
         tracing::warn!(%error, "the query log's database can't be opened; records wait in the spool until it can");
     }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use dashmap::DashMap;
 use flightpath_catalog_unity::{Identities, UnityCatalog};
 use flightpath_databricks::{Auth, Client, ClientConfig, Identity};
+use flightpath_engine::Engine;
 use flightpath_engine_databricks::{DatabricksEngine, MonitorAccess, Prices};
 use flightpath_flight::TokenCheck;
 use flightpath_pipeline::{Administrators, Pipeline};
@@ -16,11 +17,15 @@ use flightpath_plan::DatabricksText;
 use flightpath_planner::RemoteDescriber;
 use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session};
 use secrecy::SecretString;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::settings::{DatabricksSettings, Settings};
 
 /// How long learning a statement's columns may take; a sleeping warehouse starts within it.
 const DESCRIBE_MAX: Duration = Duration::from_secs(300);
+/// Statements whose columns are learned at once: they take the warehouse's places beside queries, and
+/// nobody admits them as those are.
+const DESCRIBED_AT_ONCE: usize = 16;
 const CHECK_MAX: Duration = Duration::from_secs(20);
 /// How long a call waits to learn whose its token is.
 const TOKEN_CHECK_MAX: Duration = Duration::from_secs(10);
@@ -35,6 +40,14 @@ pub(crate) struct Databricks {
     pub describer: Arc<WarehouseDescriber>,
     /// Where bearer tokens that settings don't list are asked about.
     pub tokens: Option<Arc<WorkspaceTokens>>,
+}
+
+/// Whose token it is, where the workspace goes by its users' own rights; `None` where one principal asks for
+/// everybody.
+pub(crate) async fn user_of(settings: &Settings, token: &SecretToken) -> Result<Option<Principal>> {
+    let Some(own) = settings.databricks.configured().filter(|own| own.auth.is_per_user()) else { return Ok(None) };
+    let client = Arc::new(Client::new(ClientConfig::new(own.host.clone(), own.auth.clone()))?);
+    WorkspaceTokens { client, administrators: Arc::default(), admin_groups: Vec::new() }.principal(token).await.map(Some)
 }
 
 /// `None` where no workspace is configured.
@@ -69,6 +82,7 @@ pub(crate) fn open(settings: &Settings, administrators: &Arc<Administrators>) ->
         callers: callers.clone(),
         catalogs: settings.databricks.catalogs.clone(),
         writes: settings.databricks.writes,
+        turns: Turns(Semaphore::new(DESCRIBED_AT_ONCE)),
         pipeline: OnceLock::new(),
     });
     Ok(Some(Databricks { engine, catalog, callers, describer, tokens }))
@@ -190,14 +204,33 @@ pub(crate) struct WarehouseDescriber {
     callers: Arc<Callers>,
     catalogs: Vec<String>,
     writes: bool,
+    turns: Turns,
     /// Knows the profiles; set once it is there.
     pipeline: OnceLock<Weak<Pipeline>>,
+}
+
+/// So many ask at once; the others wait for their turn.
+struct Turns(Semaphore);
+
+impl Turns {
+    async fn take(&self, deadline: Option<Instant>) -> Result<SemaphorePermit<'_>> {
+        let turn = async { self.0.acquire().await.map_err(|_| Error::internal("no more turns to ask Databricks are given")) };
+        let Some(deadline) = deadline else { return turn.await };
+        tokio::time::timeout_at(deadline.into(), turn).await.unwrap_or_else(|_| {
+            let message = "too many statements that only Databricks understands wait for it to tell their columns; try again later";
+            Err(Error::classed(ErrorKind::ResourceExhausted, "TOO_MANY_REQUESTS", "53400", message))
+        })
+    }
 }
 
 impl WarehouseDescriber {
     pub fn with_profiles_of(&self, pipeline: &Arc<Pipeline>) {
         // Set twice by nobody.
         let _ = self.pipeline.set(Arc::downgrade(pipeline));
+    }
+
+    fn pipeline(&self) -> Option<Arc<Pipeline>> {
+        self.pipeline.get().and_then(Weak::upgrade)
     }
 }
 
@@ -208,17 +241,40 @@ impl RemoteDescriber for WarehouseDescriber {
     }
 
     fn writes_allowed(&self, session: &Session) -> bool {
-        let Some(pipeline) = self.pipeline.get().and_then(Weak::upgrade) else { return false };
+        let Some(pipeline) = self.pipeline() else { return false };
         pipeline.profile_writes(session).unwrap_or(self.writes)
     }
 
+    fn may_ask(&self, session: &Session) -> Result<()> {
+        // It isn't known what holds.
+        let pipeline = self.pipeline().ok_or_else(|| Error::unavailable("the server is starting or shutting down"))?;
+        pipeline.profile_uses(session, self.engine.id())
+    }
+
     async fn describe(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {
-        let who = self.callers.identity_with(&session.principal, token);
-        self.engine.describe(text, who, Instant::now().checked_add(DESCRIBE_MAX)).await
+        let deadline = Instant::now().checked_add(DESCRIBE_MAX);
+        let _turn = self.turns.take(deadline).await?;
+        self.engine.describe(text, self.callers.identity_with(&session.principal, token), deadline).await
     }
 
     async fn try_out(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {
-        let who = self.callers.identity_with(&session.principal, token);
-        self.engine.try_out(text, who, Instant::now().checked_add(DESCRIBE_MAX)).await
+        let deadline = Instant::now().checked_add(DESCRIBE_MAX);
+        let _turn = self.turns.take(deadline).await?;
+        self.engine.try_out(text, self.callers.identity_with(&session.principal, token), deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_are_waited_for_until_the_deadline() {
+        let turns = Turns(Semaphore::new(1));
+        let first = turns.take(None).await.unwrap();
+        let late = turns.take(Some(Instant::now())).await.err().unwrap();
+        assert_eq!((late.kind(), late.class()), (ErrorKind::ResourceExhausted, Some("TOO_MANY_REQUESTS")));
+        let (second, ()) = tokio::join!(turns.take(Instant::now().checked_add(DESCRIBE_MAX)), async { drop(first) });
+        assert!(second.is_ok());
     }
 }

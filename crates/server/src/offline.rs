@@ -1,27 +1,37 @@
 //! Decisions without a server: the same planner and router over the same tables, engines as the
-//! settings describe them, all of them idle.
+//! settings describe them, those of this machine idle. A workspace that the settings name is asked
+//! about its tables and its warehouse's state; nothing is sent to the warehouse, and it isn't woken.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use flightpath_catalog::Catalog;
+use async_trait::async_trait;
+use flightpath_catalog::{Catalog, CatalogSet};
 use flightpath_engine::Engine;
+use flightpath_engine_databricks::DatabricksEngine;
 use flightpath_engine_datafusion::DataFusionEngine;
 use flightpath_pipeline::explain_route_rows;
-use flightpath_plan::{PlannedQuery, Statement};
-use flightpath_planner::{PlanRequest, Planner};
+use flightpath_plan::{DatabricksText, PlannedQuery, Statement};
+use flightpath_planner::{PlanRequest, Planner, RemoteDescriber};
 use flightpath_router::{Contender, Predictor, Profiles, RouteInput, route};
 use flightpath_types::{
-    CandidateNumbers, ComputePrice, Decision, EngineFacts, EngineId, EngineState, Error, Pricing, Principal, QueryId, Result, Session,
-    WarehouseActivity, WarehouseKind, WarehouseSize,
+    CandidateNumbers, ComputePrice, Decision, EngineFacts, EngineId, EngineState, Error, Pricing, Principal, QueryId, Result, SecretToken,
+    Session, WarehouseActivity, WarehouseKind, WarehouseSize,
 };
 
-use crate::compose::{datafusion_config, duckdb_config, open_catalog};
+use crate::compose::{LOCAL_CATALOG, datafusion_config, duckdb_config, open_catalog};
+use crate::databricks;
 use crate::settings::Settings;
 
-/// What `EXPLAIN ROUTE` would answer on an idle server with these settings.
-pub async fn explain_offline(settings: Settings, query: &str, engine: Option<&str>) -> Result<RecordBatch> {
-    let mut router = OfflineRouter::open(settings, &[("engine", engine.unwrap_or_default())]).await?;
+/// How long the first look at a warehouse is waited for; without it, its list prices hold.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// What `EXPLAIN ROUTE` would answer on an idle server with these settings. A workspace that goes by
+/// its users' own rights is asked with `token`.
+pub async fn explain_offline(settings: Settings, query: &str, engine: Option<&str>, token: Option<SecretToken>) -> Result<RecordBatch> {
+    let mut router = OfflineRouter::open(settings, &[("engine", engine.unwrap_or_default())], token).await?;
     match router.decide(query).await? {
         Offline::Decided { decision, .. } => explain_route_rows(&decision),
         Offline::SessionChanged | Offline::Local => {
@@ -48,18 +58,24 @@ pub struct OfflineRouter {
     settings: Settings,
     planner: Planner,
     session: Session,
+    token: Option<SecretToken>,
     datafusion: Option<DataFusionEngine>,
-    profiles: Profiles,
+    databricks: Option<Arc<DatabricksEngine>>,
+    profiles: Arc<Profiles>,
     /// Nothing was learned here: priors.
     predictor: Predictor,
     warehouse_size: Option<String>,
 }
 
 impl OfflineRouter {
-    /// `session` are settings by the names of `SET`.
-    pub async fn open(settings: Settings, session: &[(&str, &str)]) -> Result<Self> {
-        let catalog: Arc<dyn Catalog> = open_catalog(&settings).await?;
-        let mut of_caller = Session::new(Principal::new("anonymous"));
+    /// `session` are settings by the names of `SET`; `token` is the user's own in the workspace.
+    pub async fn open(settings: Settings, session: &[(&str, &str)], token: Option<SecretToken>) -> Result<Self> {
+        let mut catalog: Arc<dyn Catalog> = open_catalog(&settings).await?;
+        let user = match &token {
+            Some(token) => databricks::user_of(&settings, token).await?,
+            None => None,
+        };
+        let mut of_caller = Session::new(user.unwrap_or_else(|| Principal::new("anonymous")));
         for (name, value) in session {
             of_caller.set(name, value)?;
         }
@@ -67,9 +83,33 @@ impl OfflineRouter {
             true => Some(DataFusionEngine::new(datafusion_config(&settings.datafusion, &std::env::temp_dir()))?),
             false => None,
         };
-        let profiles = settings.live().map_err(|mistakes| Error::invalid(mistakes.to_string()))?.profiles;
-        let planner = Planner::new(catalog, Default::default());
-        Ok(Self { settings, planner, session: of_caller, datafusion, profiles, predictor: Predictor::default(), warehouse_size: None })
+        let profiles = Arc::new(settings.live().map_err(|mistakes| Error::invalid(mistakes.to_string()))?.profiles);
+        let workspace = databricks::open(&settings, &Default::default())?;
+        if let Some(workspace) = &workspace {
+            if let Some(token) = &token {
+                workspace.callers.seen(&of_caller.principal, token);
+            }
+            let names = workspace.catalog.names().iter();
+            let remote = names.map(|name| (name.clone(), workspace.catalog.clone() as Arc<dyn Catalog>));
+            catalog = Arc::new(CatalogSet::new(std::iter::once((LOCAL_CATALOG.to_string(), catalog)).chain(remote).collect())?);
+        }
+        let mut planner = Planner::new(catalog, Default::default());
+        if workspace.is_some() {
+            let (catalogs, writes) = (settings.databricks.catalogs.clone(), settings.databricks.writes);
+            planner = planner.with_remote(Arc::new(NotAsked { catalogs, writes, profiles: profiles.clone() }));
+        }
+        let databricks = workspace.map(|workspace| workspace.engine);
+        if let Some(engine) = databricks.as_ref().filter(|engine| engine.is_watched()) {
+            let seen = async {
+                while !engine.was_seen() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            // A warehouse that can't be looked at is taken to be asleep, as by a server.
+            let _ = tokio::time::timeout(LOOK_MAX, seen).await;
+        }
+        let (predictor, session) = (Predictor::default(), of_caller);
+        Ok(Self { settings, planner, session, token, datafusion, databricks, profiles, predictor, warehouse_size: None })
     }
 
     /// Predicts each query on a warehouse of this size too, for comparison.
@@ -80,7 +120,7 @@ impl OfflineRouter {
     }
 
     pub async fn decide(&mut self, statement: &str) -> Result<Offline> {
-        let request = PlanRequest { text: statement.into(), session: self.session.clone(), params: None, token: None };
+        let request = PlanRequest { text: statement.into(), session: self.session.clone(), params: None, token: self.token.clone() };
         match self.planner.plan(&request).await?.statement {
             Statement::Query(query) | Statement::ExplainRoute(query) | Statement::PassThrough(query) | Statement::Write(query) => {
                 let contenders = self.contenders(&query);
@@ -118,6 +158,9 @@ impl OfflineRouter {
             let facts = flightpath_engine_duckdb::facts(&config, EngineState::Ready, 0);
             contenders.push(Contender { facts, refusal: flightpath_engine_duckdb::eligible(&config, query).err() });
         }
+        if let Some(engine) = &self.databricks {
+            contenders.push(Contender { facts: engine.facts(), refusal: engine.eligible(query).err() });
+        }
         contenders
     }
 
@@ -148,6 +191,33 @@ impl OfflineRouter {
             ..contenders.first()?.facts.clone()
         };
         Some(self.predictor.predict(Some(query.fingerprint), &query.features, &facts))
+    }
+}
+
+/// Knows what goes to a warehouse, and asks none: describing a statement could wake it.
+struct NotAsked {
+    catalogs: Vec<String>,
+    writes: bool,
+    profiles: Arc<Profiles>,
+}
+
+#[async_trait]
+impl RemoteDescriber for NotAsked {
+    fn has_catalog(&self, catalog: &str) -> bool {
+        self.catalogs.iter().any(|known| known.eq_ignore_ascii_case(catalog))
+    }
+
+    fn writes_allowed(&self, session: &Session) -> bool {
+        let profile = self.profiles.choose(session.profile.as_deref(), &session.principal, session.tag.as_deref());
+        profile.is_ok_and(|profile| profile.writes.unwrap_or(self.writes))
+    }
+
+    async fn describe(&self, _text: &DatabricksText, _session: &Session, _token: Option<&SecretToken>) -> Result<SchemaRef> {
+        Err(Error::not_eligible("only Databricks understands this statement, and offline nothing is sent to a warehouse; ask a server"))
+    }
+
+    async fn try_out(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {
+        self.describe(text, session, token).await
     }
 }
 

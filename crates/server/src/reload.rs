@@ -82,13 +82,19 @@ impl Live {
     pub async fn on_signal(mut self, mut hangup: Signal, load: Load, started: Settings) {
         let mut current = started.clone();
         while hangup.recv().await.is_some() {
-            let (load, outside) = (load.clone(), self.outside_tokens.clone());
-            match tokio::task::spawn_blocking(move || check(&load, outside.as_ref())).await {
+            let (load, outside, engines) = (load.clone(), self.outside_tokens.clone(), self.engines());
+            match tokio::task::spawn_blocking(move || check(&load, outside.as_ref(), &engines)).await {
                 Ok(Ok(checked)) => current = self.take(checked, &current, &started),
                 Ok(Err(mistakes)) => tracing::error!(%mistakes, "the settings stay as they were"),
                 Err(error) => tracing::error!(%error, "the settings can't be read; they stay as they were"),
             }
         }
+    }
+
+    /// Those that run.
+    fn engines(&self) -> Vec<&'static str> {
+        let all = [("datafusion", self.datafusion.is_some()), ("duckdb", self.duckdb.is_some()), ("databricks", self.databricks.is_some())];
+        all.into_iter().filter(|(_, runs)| *runs).map(|(name, _)| name).collect()
     }
 
     fn take(&mut self, checked: Checked, current: &Settings, started: &Settings) -> Settings {
@@ -121,8 +127,9 @@ impl Live {
     }
 }
 
-fn check(load: &Load, outside: Option<&OutsideTokens>) -> Result<Checked, Mistakes> {
+fn check(load: &Load, outside: Option<&OutsideTokens>, engines: &[&str]) -> Result<Checked, Mistakes> {
     let settings = load()?;
+    settings.name_only(engines)?;
     let live = settings.live()?;
     let mistake = |e: flightpath_types::Error| Mistakes(vec![Mistake { place: "auth".into(), message: e.to_string() }]);
     let auth = CheckedAuth::new(&auth(&settings), outside).map_err(mistake)?;

@@ -1,4 +1,4 @@
-//! `flightpath serve`: start, wait for a signal, drain.
+//! `flightpath serve`: start, wait for a signal, let clients notice, drain.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use flightpath_pipeline::Pipeline;
 use flightpath_telemetry::Role;
 use flightpath_types::{Error, Result};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::compose::{Parts, compose};
@@ -70,7 +70,7 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
         config.outside_tokens = Some(OutsideTokens { check, lifetime: settings.databricks.access_lifetime });
     }
     let live = Live::new(&parts, &settings, telemetry.clone(), config.live_auth.clone(), config.outside_tokens.clone());
-    let Api { routes, health } = flightpath_api::api(parts.pipeline.clone(), parts.store.clone(), parts.recorder.clone()).await?;
+    let Api { routes, health } = flightpath_api::api(parts.pipeline.clone(), parts.store.clone(), parts.recorder.clone())?;
     let neighbours = Neighbours { routes, open_paths: flightpath_api::OPEN_PATHS.to_vec() };
     let ended = stop.clone().cancelled_owned();
     let door = tokio::spawn(flightpath_flight::serve_with(listener, parts.pipeline.clone(), neighbours, config, ended));
@@ -90,6 +90,10 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
     };
+    if ended.is_none() {
+        health.draining();
+        delay_drain(settings.drain_delay, &mut terminate, &mut interrupt).await;
+    }
     sweeper.abort();
     quarantine.abort();
     reload.abort();
@@ -100,11 +104,11 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
         Some(Err(e)) => Err(Error::internal(format!("the server's front door failed: {e}"))),
         None => {
             tracing::info!("draining: no new queries; running ones may finish");
-            health.draining().await;
             let finished = parts.pipeline.drain(settings.drain).await;
             if !finished {
                 tracing::warn!("some queries did not finish in time and were cancelled");
             }
+            health.over();
             stop.cancel();
             // Connections are closed by now or by the front door's own limit.
             match tokio::time::timeout(settings.drain + Duration::from_secs(5), door).await {
@@ -117,6 +121,20 @@ pub async fn serve(settings: Settings, load: Load) -> Result<()> {
     drop(taking_in);
     telemetry.shutdown().await;
     result
+}
+
+/// Health says NOT_SERVING by now. Statements are still taken for a while, so that whoever goes by health has
+/// time to notice. A second signal ends it.
+async fn delay_drain(delay: Duration, terminate: &mut Signal, interrupt: &mut Signal) {
+    if delay.is_zero() {
+        return;
+    }
+    tracing::info!(seconds = delay.as_secs_f64(), "shutting down: health says so, and new queries are still taken");
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 /// Where workers from elsewhere register, until what is returned is dropped. Prints `workers register

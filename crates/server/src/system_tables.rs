@@ -158,6 +158,9 @@ impl SystemTable for Queries {
             ("predicted_p95_ms", Float64, true),
             ("predicted_usd_p95", Float64, true),
             ("predicted_memory_p95_bytes", Int64, true),
+            ("predicted_bytes", Int64, true),
+            ("predicted_p95_bytes", Int64, true),
+            ("read_bytes", Int64, true),
         ])
     }
 
@@ -179,6 +182,8 @@ impl SystemTable for Queries {
                 "predicted_p95_ms",
                 "predicted_usd_p95",
                 "predicted_memory_p95_bytes",
+                "predicted_bytes",
+                "predicted_p95_bytes",
             ]),
         };
         let filter = records::filter(&wanted.conditions, &schema);
@@ -240,6 +245,9 @@ impl Queries {
             maybe_double(rows, |r| r.predicted().map(|n| n.latency_p95_ms)),
             maybe_double(rows, |r| r.predicted().map(|n| n.usd_p95)),
             long(rows, |r| r.predicted().map(|n| n.memory_p95_bytes)),
+            long(rows, |r| r.predicted().map(|n| n.scan_bytes)),
+            long(rows, |r| r.predicted().map(|n| n.scan_bytes_p95)),
+            long(rows, |r| r.read_bytes),
         ];
         one_batch(self.schema(), columns)
     }
@@ -279,6 +287,7 @@ impl SystemTable for Decisions {
             ("observations", Int64, false),
             ("predicted_usd_p95", Float64, false),
             ("predicted_memory_p95_bytes", Int64, false),
+            ("predicted_p95_bytes", Int64, false),
         ])
     }
 
@@ -312,6 +321,7 @@ impl Decisions {
             long(&rows, |r| Some(u64::from(r.observations))),
             double(&rows, |r| r.predicted_usd_p95),
             long(&rows, |r| Some(r.predicted_memory_p95_bytes)),
+            long(&rows, |r| Some(r.predicted_p95_bytes)),
         ];
         one_batch(self.schema(), columns)
     }

@@ -28,7 +28,8 @@ pub async fn run_supervised_worker() -> Result<()> {
 }
 
 /// A worker that a person started. Prints `listening on ADDRESS` when routers can connect; registers
-/// with the routers that its settings name. SIGTERM drains it.
+/// with the routers that its settings name. SIGTERM drains it. A query that doesn't hear that it was told to
+/// end drains it too, and is an error: whoever started it is to start it again.
 pub async fn run_worker(settings: Settings, listen: &str) -> Result<()> {
     let telemetry = crate::telemetry::start(&settings, Role::Worker).await?;
     let result = run_traced(settings, listen).await;
@@ -44,12 +45,17 @@ async fn run_traced(settings: Settings, listen: &str) -> Result<()> {
     let threads = u32::try_from(own.threads).unwrap_or(u32::MAX);
     let tls = serve::read_tls(&settings)?.map(|t| Tls { certificate_pem: t.certificate_pem, key_pem: t.key_pem });
     let encrypted = tls.is_some();
+    let key = if registers { None } else { Some(own_key()?) };
+    let defaults = Config::new(key, state.temporary(), own.memory_bytes, threads);
+    let slots = u32::try_from(own.slots).unwrap_or(u32::MAX);
     let config = Config {
-        slots: u32::try_from(own.slots).unwrap_or(u32::MAX),
+        slots,
+        // No more than all of them.
+        user_slots: defaults.user_slots.min(slots),
         temp_bytes_max: own.temp_bytes,
         drain_max: settings.drain,
         tls,
-        ..Config::new(if registers { None } else { Some(own_key()?) }, state.temporary(), own.memory_bytes, threads)
+        ..defaults
     };
     let listener = if encrypted { Listener::bind_for_tls(listen).await? } else { Listener::bind(listen).await? };
     let address = listener.address()?;

@@ -36,16 +36,22 @@ pub(crate) fn not_traced<S>() -> impl layer::Filter<S> {
 }
 
 pub(crate) fn install(query_text: bool) {
-    trace::install(Propagation { continue_from, context_of, query_text });
+    trace::install(Propagation { continue_from, link, context_of, query_text });
 }
 
 fn continue_from(span: &Span, from: &TraceContext, state: &str) {
-    let flags = if from.sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
-    let trace_id = TraceId::from_bytes(from.trace_id.to_be_bytes());
-    let remote =
-        SpanContext::new(trace_id, SpanId::from_bytes(from.span_id.to_be_bytes()), flags, true, state.parse().unwrap_or(TraceState::NONE));
     // It fails where no spans are taken, and then there's nothing to continue.
-    let _ = span.set_parent(Context::new().with_remote_span_context(remote));
+    let _ = span.set_parent(Context::new().with_remote_span_context(remote(from, state)));
+}
+
+fn link(span: &Span, to: &TraceContext, state: &str) {
+    span.add_link(remote(to, state));
+}
+
+fn remote(context: &TraceContext, state: &str) -> SpanContext {
+    let flags = if context.sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
+    let (trace_id, span_id) = (TraceId::from_bytes(context.trace_id.to_be_bytes()), SpanId::from_bytes(context.span_id.to_be_bytes()));
+    SpanContext::new(trace_id, span_id, flags, true, state.parse().unwrap_or(TraceState::NONE))
 }
 
 fn context_of(span: &Span) -> Option<(TraceContext, String)> {

@@ -97,6 +97,7 @@ fn record(engine: &str, outcome: Outcome) -> QueryRecord {
         failovers: vec!["duckdb: it: died".into()],
         usd_actual: Some(0.5),
         memory_bytes: Some(1 << 20),
+        read_bytes: Some(99),
         statement_id: None,
         warehouse_ms: None,
         reconciled_unix_ms: None,

@@ -137,7 +137,10 @@ pub struct CandidateNumbers {
     /// Median of the peak.
     pub memory_bytes: u64,
     pub memory_p95_bytes: u64,
+    /// Bytes to be read of files, by what the files say of themselves.
     pub scan_bytes: u64,
+    /// 95 of 100 such queries should read no more.
+    pub scan_bytes_p95: u64,
     /// What running it there adds to the bill, in US dollars.
     pub usd: f64,
     /// The same if it takes as long as its 95th percentile.

@@ -85,6 +85,9 @@ pub struct QueryRecord {
     /// Peak of the memory that the engine held for it, in bytes; `None` where the engine doesn't say.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
+    /// What the engine really read of tables' files, caches' not counted, in bytes; `None` where that isn't known.
+    #[serde(default)]
+    pub read_bytes: Option<u64>,
     /// What a warehouse calls the statement.
     #[serde(default)]
     pub statement_id: Option<String>,
@@ -112,6 +115,7 @@ pub struct CandidateRecord {
     pub predicted_p95_ms: f64,
     pub predicted_memory_p95_bytes: u64,
     pub predicted_usd_p95: f64,
+    pub predicted_p95_bytes: u64,
     pub source: PredictionSource,
     /// Runs that the prediction rests on.
     pub observations: u32,
@@ -161,6 +165,7 @@ impl QueryRecord {
                 predicted_p95_ms: c.numbers.latency_p95_ms,
                 predicted_memory_p95_bytes: c.numbers.memory_p95_bytes,
                 predicted_usd_p95: c.numbers.usd_p95,
+                predicted_p95_bytes: c.numbers.scan_bytes_p95,
                 source: c.numbers.source,
                 observations: c.numbers.observations,
             })

@@ -84,6 +84,8 @@ fn hex(text: &str, digits: usize) -> Option<u128> {
 pub struct Propagation {
     /// Makes a span that hasn't been entered yet a child of a span elsewhere, with its `tracestate`.
     pub continue_from: fn(&Span, &TraceContext, &str),
+    /// Makes a span point to a span elsewhere that it isn't a child of.
+    pub link: fn(&Span, &TraceContext, &str),
     /// A span's own context, which another process can continue from, and its `tracestate`.
     pub context_of: fn(&Span) -> Option<(TraceContext, String)>,
     /// Whether statements' texts, which may hold data, belong in spans.
@@ -104,6 +106,16 @@ pub fn continue_from(span: &Span, context: Option<&str>) {
         && let Some(context) = TraceContext::parse(text)
     {
         (installed.continue_from)(span, &context, parts(text).1);
+    }
+}
+
+/// Makes `span` point to the span that the context names, if it names one.
+pub fn link(span: &Span, context: Option<&str>) {
+    if let Some(installed) = PROPAGATION.get().filter(|_| !span.is_disabled())
+        && let Some(text) = context
+        && let Some(context) = TraceContext::parse(text)
+    {
+        (installed.link)(span, &context, parts(text).1);
     }
 }
 

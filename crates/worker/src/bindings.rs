@@ -7,6 +7,7 @@
 use flightpath_proto::v1::{ColumnBinding, FileBinding, PartitionValue, TableBinding};
 use flightpath_types::{Error, Result};
 
+use crate::cancel::Cancel;
 use crate::duck::{Connection, DuckError};
 use crate::error;
 use crate::type_text::{TypeText, quote_name, quote_text};
@@ -15,6 +16,8 @@ use crate::type_text::{TypeText, quote_name, quote_text};
 const INLINE_FILES_MAX: usize = 128;
 /// A physical column that no file has, for relations of which no column is read from the files.
 const NO_COLUMN: &str = "__flightpath_no_column";
+/// Rows that are appended to a table between two looks whether anybody still wants it.
+const ROWS_UNCHECKED: usize = 64 << 10;
 
 /// How the instance treats paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,14 @@ pub const MEMORY: Place = Place { create: "CREATE TABLE", catalog: "memory", sch
 
 /// The SELECT that reads a binding. Makes tables of partition values and deleted rows as needed,
 /// named after `index`.
-pub fn relation(connection: &Connection, table: &TableBinding, index: usize, place: Place, paths: Paths) -> Result<String> {
+pub fn relation(
+    connection: &Connection,
+    table: &TableBinding,
+    index: usize,
+    place: Place,
+    paths: Paths,
+    cancel: &Cancel,
+) -> Result<String> {
     let columns = table.columns.iter().map(Column::new).collect::<Result<Vec<_>>>()?;
     if table.files.is_empty() {
         return Ok(empty(&columns));
@@ -51,7 +61,7 @@ pub fn relation(connection: &Connection, table: &TableBinding, index: usize, pla
     for (files, name) in [(whole, format!("fp_{index}_w")), (holed, format!("fp_{index}_d"))] {
         if !files.is_empty() {
             let table_rows = table.table_rows;
-            parts.push(scan(&Scan { connection, columns: &columns, files: &files, name: &name, table_rows, place, paths })?);
+            parts.push(scan(&Scan { connection, columns: &columns, files: &files, name: &name, table_rows, place, paths, cancel })?);
         }
     }
     Ok(parts.join(" UNION ALL "))
@@ -91,6 +101,7 @@ struct Scan<'a> {
     table_rows: Option<u64>,
     place: Place,
     paths: Paths,
+    cancel: &'a Cancel,
 }
 
 fn scan(scan: &Scan<'_>) -> Result<String> {
@@ -245,6 +256,7 @@ fn partition_table(scan: &Scan<'_>, joined: &[(usize, &Column<'_>)]) -> Result<S
     create_table(scan, &name, &format!("f UBIGINT, {}", definition.join(", ")))?;
     let mut appender = scan.connection.appender(scan.place.catalog, scan.place.schema, &name).map_err(failed)?;
     for (f, file) in scan.files.iter().enumerate() {
+        check_wanted(scan, f)?;
         appender.u64(f as u64).map_err(failed)?;
         for (index, _) in joined {
             appender.text(file.partition_values[*index].text.as_deref()).map_err(failed)?;
@@ -260,14 +272,22 @@ fn deleted_rows_table(scan: &Scan<'_>) -> Result<String> {
     let name = format!("{}_v", scan.name);
     create_table(scan, &name, "f UBIGINT, r UBIGINT")?;
     let mut appender = scan.connection.appender(scan.place.catalog, scan.place.schema, &name).map_err(failed)?;
+    let mut rows = 0;
     for (f, file) in scan.files.iter().enumerate() {
         for row in DeletedRows::new(&file.deleted_rows) {
+            check_wanted(scan, rows)?;
+            rows += 1;
             let row = row.map_err(|()| Error::invalid(format!("the deleted rows of {} are malformed", file.path)))?;
             appender.u64(f as u64).and_then(|()| appender.u64(row)).and_then(|()| appender.end_row()).map_err(failed)?;
         }
     }
     appender.finish().map_err(failed)?;
     Ok(qualified(scan, &name))
+}
+
+/// An interrupt doesn't reach what is appended row by row.
+fn check_wanted(scan: &Scan<'_>, rows: usize) -> Result<()> {
+    if rows.is_multiple_of(ROWS_UNCHECKED) { scan.cancel.check() } else { Ok(()) }
 }
 
 fn create_table(scan: &Scan<'_>, name: &str, columns: &str) -> Result<()> {

@@ -7,6 +7,10 @@ use flightpath_proto::v1::WorkerLaunch;
 use flightpath_types::{Error, Result};
 use prost::Message;
 
+/// The worker has ended two seconds after a cancel that isn't heard, if nothing else runs there: less than
+/// that, as ending takes its time.
+const CANCEL_MAX: Duration = Duration::from_millis(1500);
+
 /// The key that router and worker share. Never printed.
 #[derive(Clone)]
 pub struct Key(Vec<u8>);
@@ -71,6 +75,9 @@ pub struct Config {
     pub files_max: u32,
     /// How long running queries may go on once a shutdown was asked for.
     pub drain_max: Duration,
+    /// How long a query may go on once it was told to end. After that the worker takes no more queries,
+    /// finishes the others, and ends with an error: nothing else ends such a query.
+    pub cancel_max: Duration,
 }
 
 impl Config {
@@ -90,6 +97,7 @@ impl Config {
             ticket_bytes_max: 64 << 20,
             files_max: 50_000,
             drain_max: Duration::from_secs(20),
+            cancel_max: CANCEL_MAX,
         }
     }
 
@@ -143,6 +151,7 @@ pub(crate) fn decode_launch(line: &str) -> Result<(Config, String)> {
         ticket_bytes_max: launch.ticket_bytes_max,
         files_max: launch.files_max,
         drain_max: Duration::from_millis(launch.drain_ms_max),
+        cancel_max: CANCEL_MAX,
     };
     config.validate()?;
     Ok((config, launch.listen))

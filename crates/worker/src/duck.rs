@@ -118,8 +118,9 @@ struct Handle {
 pub struct Interrupter(Arc<Handle>);
 
 impl Interrupter {
+    /// Never waits: a connection that is being closed may wait itself for work that hears no interrupt.
     pub fn interrupt(&self) {
-        if let Some(raw) = &*self.0.raw.lock() {
+        if let Some(raw) = self.0.raw.try_lock().as_deref().and_then(Option::as_ref) {
             // SAFETY: the lock keeps the connection open during the call.
             unsafe { ffi::duckdb_interrupt(raw.0) }
         }

@@ -16,6 +16,11 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 const STATUS_TEXT_BYTES_MAX: usize = 512;
 /// Files that are looked at to tell why a query failed.
 const FILES_CHECKED_MAX: usize = 10_000;
+/// Databricks' classes for files that can't be read: it isn't there, or something else keeps it from being
+/// looked at. Either may be this worker's trouble alone, so the router asks another one.
+const FILE_MISSING: &str = "FAILED_READ_FILE.FILE_NOT_EXIST";
+const FILE_UNREADABLE: &str = "FAILED_READ_FILE.NO_HINT";
+const FILE_STATE: &str = "KD001";
 
 /// Whether the instance can't be used any more after such an error.
 pub fn invalidates(error: &DuckError) -> bool {
@@ -152,35 +157,48 @@ pub fn may_be_damage(error: &DuckError) -> bool {
     )
 }
 
-/// What is wrong with the first damaged file, if any: gone, unreadable, cut short or replaced.
-pub fn damage<'a>(files: impl Iterator<Item = &'a FileBinding>) -> Option<Error> {
-    files.take(FILES_CHECKED_MAX).find_map(file_damage)
+/// What is wrong with the first file that isn't as its table says, if any: gone, cut short, replaced, or out
+/// of this worker's reach. Looks until nobody wants to know any more.
+pub fn damage<'a>(files: impl Iterator<Item = &'a FileBinding>, unwanted: impl Fn() -> bool) -> Option<Error> {
+    files.take(FILES_CHECKED_MAX).take_while(|_| !unwanted()).find_map(file_damage)
 }
 
 fn file_damage(binding: &FileBinding) -> Option<Error> {
     let path = &binding.path;
-    let lost = |what: String| Some(Error::new(ErrorKind::DataLoss, format!("data file {path} {what}")));
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == IoErrorKind::NotFound => return lost("is missing".into()),
-        Err(e) if e.kind() == IoErrorKind::PermissionDenied => {
-            return Some(Error::new(ErrorKind::PermissionDenied, format!("the worker may not read data file {path}")));
+    match flaw(binding) {
+        Ok(flaw) => flaw.map(|flaw| Error::new(ErrorKind::DataLoss, format!("data file {path} {flaw}"))),
+        Err(e) if e.kind() == IoErrorKind::NotFound => {
+            Some(Error::classed(ErrorKind::DataLoss, FILE_MISSING, FILE_STATE, format!("data file {path} is missing")))
         }
-        Err(e) => return lost(format!("can't be opened: {e}")),
-    };
-    let size = match file.metadata() {
-        Ok(metadata) => metadata.len(),
-        Err(e) => return lost(format!("can't be read: {e}")),
-    };
+        // Rights that this worker's user lacks, too many open files, a mount that has gone stale: others may read it,
+        // while this one won't a moment later, as one that is unavailable might.
+        Err(e) => {
+            let message = format!("the worker can't read data file {path}: {e}");
+            Some(Error::classed(ErrorKind::Internal, FILE_UNREADABLE, FILE_STATE, message))
+        }
+    }
+}
+
+/// What is wrong with a file that can be looked at.
+fn flaw(binding: &FileBinding) -> std::io::Result<Option<String>> {
+    let no_parquet = || Some("isn't a whole Parquet file".to_string());
+    let mut file = File::open(&binding.path)?;
+    let size = file.metadata()?.len();
     if binding.size_bytes != 0 && size != binding.size_bytes {
-        return lost(format!("has {size} bytes instead of the {} its table says: cut short or overwritten", binding.size_bytes));
+        return Ok(Some(format!("has {size} bytes instead of the {} its table says: cut short or overwritten", binding.size_bytes)));
     }
     let mut tail = [0u8; 4];
-    let read = file.seek(SeekFrom::End(-4)).and_then(|_| file.read_exact(&mut tail));
-    if read.is_err() || &tail != b"PAR1" {
-        return lost("isn't a whole Parquet file".into());
+    if size < tail.len() as u64 {
+        return Ok(no_parquet());
     }
-    None
+    file.seek(SeekFrom::End(-4))?;
+    match file.read_exact(&mut tail) {
+        Ok(()) if &tail == b"PAR1" => Ok(None),
+        Ok(()) => Ok(no_parquet()),
+        // Cut short meanwhile.
+        Err(e) if e.kind() == IoErrorKind::UnexpectedEof => Ok(no_parquet()),
+        Err(e) => Err(e),
+    }
 }
 
 /// The status with the whole error in its details, so that nobody has to read its text.
@@ -191,26 +209,58 @@ pub fn status(error: &Error) -> Status {
         sql_state: error.sql_state().unwrap_or_default().into(),
         message: cut(error.message(), MESSAGE_BYTES_MAX).into(),
     };
-    Status::with_details(code(error.kind()), cut(error.message(), STATUS_TEXT_BYTES_MAX), details.encode_to_vec().into())
+    Status::with_details(code(error.kind()).0, cut(error.message(), STATUS_TEXT_BYTES_MAX), details.encode_to_vec().into())
 }
 
-fn code(kind: ErrorKind) -> Code {
+/// The name of an error's status, as traces have it.
+pub fn code_name(kind: ErrorKind) -> &'static str {
+    code(kind).1
+}
+
+fn code(kind: ErrorKind) -> (Code, &'static str) {
     match kind {
-        ErrorKind::InvalidArgument => Code::InvalidArgument,
-        ErrorKind::NotFound => Code::NotFound,
-        ErrorKind::NotEligible => Code::Unimplemented,
-        ErrorKind::PermissionDenied => Code::PermissionDenied,
-        ErrorKind::Unauthenticated => Code::Unauthenticated,
-        ErrorKind::Raised => Code::InvalidArgument,
-        ErrorKind::ResourceExhausted => Code::ResourceExhausted,
-        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
-        ErrorKind::Cancelled => Code::Cancelled,
-        ErrorKind::Unavailable => Code::Unavailable,
-        ErrorKind::DataLoss => Code::DataLoss,
-        ErrorKind::Internal => Code::Internal,
+        ErrorKind::InvalidArgument | ErrorKind::Raised => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        ErrorKind::NotFound => (Code::NotFound, "NOT_FOUND"),
+        ErrorKind::NotEligible => (Code::Unimplemented, "UNIMPLEMENTED"),
+        ErrorKind::PermissionDenied => (Code::PermissionDenied, "PERMISSION_DENIED"),
+        ErrorKind::Unauthenticated => (Code::Unauthenticated, "UNAUTHENTICATED"),
+        ErrorKind::ResourceExhausted => (Code::ResourceExhausted, "RESOURCE_EXHAUSTED"),
+        ErrorKind::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        ErrorKind::Cancelled => (Code::Cancelled, "CANCELLED"),
+        ErrorKind::Unavailable => (Code::Unavailable, "UNAVAILABLE"),
+        ErrorKind::DataLoss => (Code::DataLoss, "DATA_LOSS"),
+        ErrorKind::Internal => (Code::Internal, "INTERNAL"),
     }
 }
 
 fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_or_cut_short_is_lost_and_one_out_of_reach_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            FileBinding { path: path.to_str().unwrap().into(), size_bytes: bytes.len() as u64, ..FileBinding::default() }
+        };
+        let whole = file("whole.parquet", b"PAR1 and so on PAR1");
+        let short = FileBinding { size_bytes: 100, ..whole.clone() };
+        // Nobody can look below a file.
+        let unreachable = FileBinding { path: format!("{}/f.parquet", whole.path), ..whole.clone() };
+        let missing = FileBinding { path: format!("{}.gone", whole.path), ..whole.clone() };
+        let found = |binding: &FileBinding| damage([binding].into_iter(), || false).map(|e| (e.kind(), e.class().map(str::to_string)));
+        assert_eq!(found(&whole), None);
+        for lost in [&short, &file("tail.parquet", b"PAR1 and so on"), &file("tiny.parquet", b"PAR"), &file("empty.parquet", b"")] {
+            assert_eq!(found(lost), Some((ErrorKind::DataLoss, None)), "{}", lost.path);
+        }
+        assert_eq!(found(&missing), Some((ErrorKind::DataLoss, Some(FILE_MISSING.into()))));
+        assert_eq!(found(&unreachable), Some((ErrorKind::Internal, Some(FILE_UNREADABLE.into()))));
+        assert!(damage([&missing].into_iter(), || true).is_none(), "nobody looks for a query that was cancelled");
+    }
 }

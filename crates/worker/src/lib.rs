@@ -11,6 +11,7 @@
 //! | `service` | the Flight endpoint, slots, the queue |
 //! | `ticket` | signatures, expiry, limits |
 //! | `query` | one query on its thread |
+//! | `cancel` | ending a query, and giving up one that doesn't hear of it |
 //! | `sql_check`, `bindings` | what a statement may name, and what that is |
 //! | `sandbox` | what the kernel lets DuckDB's threads do |
 //! | `checks` | verdicts on compiled SQL that are known already |

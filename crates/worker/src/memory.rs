@@ -1,12 +1,16 @@
 //! How much memory a query holds at its peak. DuckDB counts memory by instance, not by query, and
 //! its own profiling counts cached files in; so an instance is asked now and then, from a thread
-//! beside the queries, while one query runs on it alone.
+//! beside the queries, while one query runs on it alone. And how much it reads: DuckDB's own count
+//! leaves most reads of local files out, the system's is by process; so it is known of a query that
+//! runs in the process alone.
 //!
 //! Never asked in a query's own time, never for queries that share their instance, whose shares
 //! nobody knows, and ever more rarely the longer a query runs. What wasn't seen is unknown.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray};
@@ -48,6 +52,10 @@ struct Entry {
     began: Instant,
     /// No other query has run on its instance meanwhile.
     alone: AtomicBool,
+    /// No other query has run in the process meanwhile.
+    only: AtomicBool,
+    /// What the process had read before.
+    read_before: Option<u64>,
     /// One more than the peak; 0: never seen.
     peak: AtomicU64,
     next: Mutex<Instant>,
@@ -74,13 +82,23 @@ impl MemoryWatch {
         let began = Instant::now();
         let instance = Arc::downgrade(instance);
         let mut state = self.shared.state.lock();
-        let mut alone = true;
-        for other in state.queries.iter().filter(|other| other.instance.ptr_eq(&instance)) {
-            other.alone.store(false, Ordering::Relaxed);
-            alone = false;
+        let (mut alone, only) = (true, state.queries.is_empty());
+        for other in &state.queries {
+            other.only.store(false, Ordering::Relaxed);
+            if other.instance.ptr_eq(&instance) {
+                other.alone.store(false, Ordering::Relaxed);
+                alone = false;
+            }
         }
-        let entry = Entry { instance, began, alone: AtomicBool::new(alone), peak: AtomicU64::new(0), next: Mutex::new(began + PAUSE_MIN) };
-        let entry = Arc::new(entry);
+        let entry = Arc::new(Entry {
+            instance,
+            began,
+            alone: AtomicBool::new(alone),
+            only: AtomicBool::new(only),
+            read_before: if only { process_read_bytes() } else { None },
+            peak: AtomicU64::new(0),
+            next: Mutex::new(began + PAUSE_MIN),
+        });
         state.queries.push(entry.clone());
         if state.resting {
             self.shared.wake.notify_one();
@@ -101,6 +119,15 @@ impl Watched {
     pub fn peak(&self) -> Option<u64> {
         let alone = self.entry.alone.load(Ordering::Relaxed);
         self.entry.peak.load(Ordering::Relaxed).checked_sub(1).filter(|_| alone)
+    }
+
+    /// Bytes that it has read of files until now, what it had spilled included, whether from a disk or from the
+    /// system's cache; `None` where it can't be told.
+    pub fn read_bytes(&self) -> Option<u64> {
+        let now = process_read_bytes()?;
+        // Looked at last: a query that has begun meanwhile counts.
+        let read = now.checked_sub(self.entry.read_before?);
+        read.filter(|_| self.entry.only.load(Ordering::Relaxed))
     }
 }
 
@@ -149,6 +176,23 @@ impl Entry {
     }
 }
 
+static PROCESS_IO: OnceLock<Option<File>> = OnceLock::new();
+
+/// Opens what [`Watched::read_bytes`] looks at. To be called before the process gives up its rights to look at
+/// itself; without it, or where the system has no such file, what is read isn't known.
+pub fn open_process_io() {
+    PROCESS_IO.get_or_init(|| File::open("/proc/self/io").ok());
+}
+
+/// What this process has read by `read` and the like: files, but no sockets.
+fn process_read_bytes() -> Option<u64> {
+    open_process_io();
+    let mut text = [0; 1024];
+    let length = PROCESS_IO.get()?.as_ref()?.read_at(&mut text, 0).ok()?;
+    let text = std::str::from_utf8(&text[..length]).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("rchar:"))?.trim().parse().ok()
+}
+
 fn held_bytes(instance: &Instance) -> Option<u64> {
     let connection = instance.connect().ok()?;
     let prepared = connection.prepare_select(HELD_SQL).ok()?;
@@ -189,11 +233,28 @@ mod tests {
         until("the sort's memory isn't seen", || watched.peak().is_some_and(|bytes| bytes > 8_000_000));
         let second = memory.enter(&instance);
         assert_eq!((watched.peak(), second.peak()), (None, None));
+        assert_eq!((watched.read_bytes(), second.read_bytes()), (None, None));
         // Elsewhere it is alone.
         let private = instances.private().unwrap();
         let third = memory.enter(&private);
         until("an instance of its own isn't seen", || third.peak().is_some());
         drop((watched, second, third));
         assert!(memory.shared.state.lock().queries.is_empty());
+    }
+
+    #[test]
+    fn what_a_query_reads_is_known_where_it_is_the_only_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("read.bin");
+        std::fs::write(&file, vec![7; 300_000]).unwrap();
+        let instances = Instances::open(&Config::new(Key::new(vec![7; 32]).unwrap(), folder.path().into(), 1 << 30, 2)).unwrap();
+        let (memory, instance) = (MemoryWatch::start(), instances.shared().unwrap());
+        let watched = memory.enter(&instance);
+        assert_eq!(std::fs::read(&file).unwrap().len(), 300_000);
+        // Other tests of this process read, too.
+        assert!(watched.read_bytes().unwrap() >= 300_000);
+        let private = instances.private().unwrap();
+        let second = memory.enter(&private);
+        assert_eq!((watched.read_bytes(), second.read_bytes()), (None, None));
     }
 }

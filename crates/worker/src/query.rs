@@ -39,6 +39,7 @@ pub struct Ended {
     pub rows: u64,
     /// The most that the query was seen to hold, in bytes, where that can be told.
     pub memory_bytes_peak: Option<u64>,
+    pub read_bytes: Option<u64>,
 }
 
 pub struct Query {
@@ -89,26 +90,35 @@ impl Query {
 
     fn execute(&self, outlet: &Outlet) -> Result<Ended> {
         self.cancel.check()?;
-        match self.ticket.origin() {
-            SqlOrigin::User => {
-                let instance = self.instances.private()?;
-                let connection = self.connect(&instance)?;
-                let outcome = self
-                    .set_up_private(&instance, &connection)
-                    .and_then(|()| self.select(&instance, &connection, &self.ticket.sql, outlet));
-                drop(connection);
-                drop(instance);
-                // After the answer is out, so that nobody waits for it.
-                outcome.inspect(|_| self.instances.refill())
-            }
-            SqlOrigin::Compiled => {
-                let instance = self.instances.shared()?;
-                let connection = self.connect(&instance)?;
-                let sql = self.bind_shared(&instance, &connection)?;
-                self.select(&instance, &connection, &sql, outlet)
-            }
-            SqlOrigin::Unspecified => Err(Error::invalid("the ticket doesn't say where its SQL comes from")),
+        let (instance, private) = match self.ticket.origin() {
+            SqlOrigin::User => (self.instances.private()?, true),
+            SqlOrigin::Compiled => (self.instances.shared()?, false),
+            SqlOrigin::Unspecified => return Err(Error::invalid("the ticket doesn't say where its SQL comes from")),
+        };
+        let outcome = self.execute_on(&instance, private, outlet);
+        // With its connection closed nothing of the query runs any more: what follows is tidying up.
+        self.cancel.detach();
+        drop(instance);
+        if private && outcome.is_ok() {
+            // After the rows are out, so that nobody waits for it.
+            self.instances.refill();
         }
+        outcome
+    }
+
+    /// Closes its connection in the end, which waits for whatever of the query DuckDB's own threads still run.
+    fn execute_on(&self, instance: &Arc<Instance>, private: bool, outlet: &Outlet) -> Result<Ended> {
+        let connection = self.connect(instance)?;
+        let ended = if private {
+            self.set_up_private(instance, &connection)?;
+            self.select(instance, &connection, &self.ticket.sql, outlet)?
+        } else {
+            let sql = self.bind_shared(instance, &connection)?;
+            self.select(instance, &connection, &sql, outlet)?
+        };
+        // A result that was read to its end leaves nothing running.
+        self.cancel.detach();
+        Ok(ended)
     }
 
     fn connect(&self, instance: &Instance) -> Result<Connection> {
@@ -126,7 +136,7 @@ impl Query {
         let mut definitions = Vec::with_capacity(self.ticket.tables.len());
         for (index, table) in self.ticket.tables.iter().enumerate() {
             self.cancel.check()?;
-            let select = bindings::relation(connection, table, index, TEMP, Paths::Escaped).map_err(|e| self.explain(e))?;
+            let select = bindings::relation(connection, table, index, TEMP, Paths::Escaped, &self.cancel).map_err(|e| self.explain(e))?;
             definitions.push((quote_name(&table.name), select));
         }
         if definitions.is_empty() {
@@ -155,7 +165,7 @@ impl Query {
         let mut made = HashSet::new();
         for (index, table) in self.ticket.tables.iter().enumerate() {
             self.cancel.check()?;
-            let select = bindings::relation(connection, table, index, MEMORY, Paths::Literal).map_err(|e| self.explain(e))?;
+            let select = bindings::relation(connection, table, index, MEMORY, Paths::Literal, &self.cancel).map_err(|e| self.explain(e))?;
             let (catalog, schema) = (or(&table.catalog, "memory"), or(&table.schema, "main"));
             make_schema(connection, &mut made, catalog, schema).map_err(failed)?;
             let name = format!("{}.{}.{}", quote_name(catalog), quote_name(schema), quote_name(&table.name));
@@ -214,14 +224,16 @@ impl Query {
         let prepared: Prepared<'_> = connection.prepare_select(sql).map_err(failed)?;
         let schema = prepared.schema().map_err(failed)?;
         if self.describe {
+            // Its reader leaves with the schema; nothing runs.
+            self.cancel.detach();
             outlet.send(Output::Schema(schema), &self.cancel)?;
-            return Ok(Ended { rows: 0, memory_bytes_peak: None });
+            return Ok(Ended { rows: 0, memory_bytes_peak: None, read_bytes: None });
         }
-        let memory = self.instances.watch(instance);
+        let watched = self.instances.watch(instance);
         let mut rows = 0;
         let streamed = self.stream(&prepared, &schema, outlet, &mut rows);
         match streamed {
-            Ok(()) => Ok(Ended { rows, memory_bytes_peak: memory.peak() }),
+            Ok(()) => Ok(Ended { rows, memory_bytes_peak: watched.peak(), read_bytes: watched.read_bytes() }),
             Err(Stopped::Outlet(error)) => Err(error),
             Err(Stopped::Duck(error)) if error.kind == ErrorType::Interrupt && self.cancel.reason().is_none() => {
                 Err(self.masked(instance, connection, sql, schema.fields().len()))
@@ -271,7 +283,7 @@ impl Query {
         }
         if (meaning.kind() != ErrorKind::Raised || error.kind != ErrorType::InvalidInput)
             && error::may_be_damage(error)
-            && let Some(damage) = error::damage(self.files())
+            && let Some(damage) = error::damage(self.files(), || self.cancel.reason().is_some())
         {
             return damage;
         }

@@ -5,7 +5,7 @@ use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use flightpath_proto::v1::WorkerStatus;
@@ -24,7 +24,7 @@ use crate::{Config, Key};
 const FRAME_BYTES: u32 = 1 << 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long open connections may stay once no query runs any more.
+/// How long open connections may stay in any case once no query runs any more, and nobody is behind with reading.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// A launch line longer than this isn't one.
 const LAUNCH_BYTES_MAX: u64 = 64 << 10;
@@ -81,12 +81,13 @@ pub struct Endpoint {
     worker: Arc<Worker>,
     tls: Option<Tls>,
     ticket_bytes_max: usize,
+    drain_max: Duration,
 }
 
 impl Endpoint {
     pub fn new(config: Config) -> Result<Self> {
-        let (tls, ticket_bytes_max) = (config.tls.clone(), config.ticket_bytes_max as usize);
-        Ok(Self { worker: Worker::new(config)?, tls, ticket_bytes_max })
+        let (tls, ticket_bytes_max, drain_max) = (config.tls.clone(), config.ticket_bytes_max as usize, config.drain_max);
+        Ok(Self { worker: Worker::new(config)?, tls, ticket_bytes_max, drain_max })
     }
 
     pub fn status(&self) -> WorkerStatus {
@@ -103,7 +104,8 @@ impl Endpoint {
         self.worker.draining()
     }
 
-    /// Serves until `shutdown` completes, then lets running queries finish within the configured limit.
+    /// Serves until `shutdown` completes, then lets running queries finish within the configured limit. A
+    /// query that doesn't hear that it was told to end has the same effect, and is an error.
     pub async fn serve(self, listener: Listener, shutdown: impl Future<Output = ()>) -> Result<()> {
         serve_worker(self, listener, shutdown).await
     }
@@ -115,7 +117,7 @@ pub async fn serve(config: Config, listener: Listener, shutdown: impl Future<Out
 }
 
 async fn serve_worker(endpoint: Endpoint, listener: Listener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let Endpoint { worker, tls, ticket_bytes_max } = endpoint;
+    let Endpoint { worker, tls, ticket_bytes_max, drain_max } = endpoint;
     let service = FlightServiceServer::new(Service(worker.clone()))
         .max_decoding_message_size(ticket_bytes_max.saturating_add(4096))
         .max_encoding_message_size(usize::MAX);
@@ -146,19 +148,24 @@ async fn serve_worker(endpoint: Endpoint, listener: Listener, shutdown: impl Fut
     };
     tokio::pin!(serving);
     let failed = |e: tonic::transport::Error| Error::unavailable(format!("the worker's endpoint failed: {e}"));
-    tokio::select! {
+    let why = tokio::select! {
         ended = &mut serving => return ended.map_err(failed),
-        () = shutdown => {}
-    }
+        () = shutdown => Ok(()),
+        error = worker.given_up() => Err(error),
+    };
+    let began = Instant::now();
     let drained = async {
         worker.drain().await;
         let _ = close.send(());
-        tokio::time::sleep(CLOSE_MAX).await;
+        // Told to close, connections end as soon as nothing is left to be sent. What an answer's reader is behind
+        // with is buffered where nobody here sees it; but one that has never said a word doesn't end either.
+        let left = if worker.may_be_behind(began) { drain_max.saturating_sub(began.elapsed()) } else { Duration::ZERO };
+        tokio::time::sleep(left.max(CLOSE_MAX)).await;
     };
     // Queries that are being finished need the endpoint to go on meanwhile.
     tokio::select! {
-        ended = &mut serving => ended.map_err(failed),
-        () = drained => Ok(()),
+        ended = &mut serving => ended.map_err(failed).and(why),
+        () = drained => why,
     }
 }
 
@@ -238,6 +245,7 @@ fn choose_cryptography() {
 pub fn harden() {
     use nix::sys::prctl;
     use nix::sys::resource::{Resource, setrlimit};
+    crate::memory::open_process_io();
     // Each is a second line of defence; a kernel without one doesn't keep the worker from running.
     let _ = prctl::set_dumpable(false);
     let _ = prctl::set_no_new_privs();

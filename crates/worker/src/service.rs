@@ -4,8 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::IpcWriteOptions;
@@ -18,15 +18,16 @@ use arrow_flight::{
 };
 use flightpath_proto::v1::{CancelAnswer, DescribeAnswer, ResultEnd, SqlOrigin, WorkerStatus, WorkerTicket};
 use flightpath_types::{Error, ErrorKind, Result};
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
-use crate::cancel::{Cancel, Reason};
+use crate::cancel::{Cancel, Reason, Watchdog};
 use crate::duck;
 use crate::error::status;
 use crate::instance::Instances;
@@ -41,6 +42,10 @@ use crate::{Config, Key};
 const CHANNEL_BATCHES: usize = 2;
 /// Larger batches are split; a row can be larger still.
 const MESSAGE_BYTES: usize = 4 << 20;
+/// What any reader's window has room for. Of a larger answer the rest may still be buffered for its connection
+/// after it has ended here, for how long is up to its reader.
+const WINDOW_BYTES: usize = 32 << 10;
+const BUFFERED_MAX: Duration = Duration::from_secs(30);
 /// Tables that are remembered as read lately, and how long the name of one may be.
 const RECENT_TABLES_MAX: usize = 64;
 const CACHE_KEY_BYTES_MAX: usize = 512;
@@ -55,32 +60,49 @@ pub struct Worker {
     user_slots: Arc<Semaphore>,
     waiting: AtomicU32,
     running: Arc<Running>,
+    watchdog: Arc<Watchdog>,
     draining: watch::Sender<bool>,
+    /// Ends the answers that are left when a drain is over.
+    over: CancellationToken,
     queries_total: AtomicU64,
     recent: Mutex<Recent>,
 }
 
-/// The queries that hold a slot.
+/// The queries that hold a slot, and the answers on their way.
 #[derive(Default)]
 struct Running {
-    queries: Mutex<HashMap<u64, (String, Arc<Cancel>)>>,
+    queries: Mutex<HashMap<u64, Arc<Cancel>>>,
     next: AtomicU64,
+    /// Answers that haven't ended: a reader may be far behind its query's thread.
+    answers: AtomicUsize,
+    /// When the latest one ended that its reader may not have got yet.
+    large_ended: Mutex<Option<Instant>>,
     ended: tokio::sync::Notify,
 }
 
 impl Running {
-    fn add(self: &Arc<Self>, query_id: &str, cancel: &Arc<Cancel>) -> Entry {
+    fn add(self: &Arc<Self>, cancel: &Arc<Cancel>) -> Entry {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.queries.lock().insert(number, (query_id.to_string(), cancel.clone()));
+        self.queries.lock().insert(number, cancel.clone());
         Entry { running: self.clone(), number }
+    }
+
+    fn answer(self: &Arc<Self>) -> Open {
+        self.answers.fetch_add(1, Ordering::AcqRel);
+        Open { running: self.clone(), bytes: 0 }
     }
 
     fn len(&self) -> usize {
         self.queries.lock().len()
     }
 
+    /// Whether a drain has nothing to wait for. A query that was given up ends with the process.
+    fn is_done(&self) -> bool {
+        self.answers.load(Ordering::Acquire) == 0 && self.queries.lock().values().all(|cancel| cancel.is_stuck())
+    }
+
     fn cancel(&self, reason: Reason, which: impl Fn(&str) -> bool) -> bool {
-        let chosen: Vec<Arc<Cancel>> = self.queries.lock().values().filter(|(id, _)| which(id)).map(|(_, cancel)| cancel.clone()).collect();
+        let chosen: Vec<Arc<Cancel>> = self.queries.lock().values().filter(|cancel| which(cancel.query_id())).cloned().collect();
         for cancel in &chosen {
             cancel.cancel(reason);
         }
@@ -100,6 +122,28 @@ impl Drop for Entry {
     }
 }
 
+/// An answer that hasn't ended.
+struct Open {
+    running: Arc<Running>,
+    bytes: usize,
+}
+
+impl Open {
+    fn sent(&mut self, data: &FlightData) {
+        self.bytes = self.bytes.saturating_add(data.data_body.len());
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.bytes > WINDOW_BYTES {
+            *self.running.large_ended.lock() = Some(Instant::now());
+        }
+        self.running.answers.fetch_sub(1, Ordering::AcqRel);
+        self.running.ended.notify_waiters();
+    }
+}
+
 /// Cancels the query when its reader goes away, wherever that happens.
 struct ReaderGuard(Arc<Cancel>);
 
@@ -111,9 +155,14 @@ impl Drop for ReaderGuard {
 
 /// What the reader's side of a query is made of.
 struct Started {
+    reading: Reading,
+    schema: SchemaRef,
+    open: Open,
+}
+
+struct Reading {
     outputs: mpsc::Receiver<Output>,
     guard: ReaderGuard,
-    schema: SchemaRef,
     trace: Trace,
 }
 
@@ -128,7 +177,9 @@ impl Worker {
             user_slots: Arc::new(Semaphore::new(config.user_slots as usize)),
             waiting: AtomicU32::new(0),
             running: Arc::default(),
+            watchdog: Watchdog::new(config.cancel_max),
             draining: watch::Sender::new(false),
+            over: CancellationToken::new(),
             queries_total: AtomicU64::new(0),
             recent: Mutex::default(),
             config,
@@ -149,19 +200,40 @@ impl Worker {
         }
     }
 
-    /// Ends all queries at once.
+    /// Ends all queries at once, and the answers whose queries have ended before.
     pub fn end_all(&self) {
         self.draining.send_replace(true);
         self.running.cancel(Reason::Shutdown, |_| true);
+        self.over.cancel();
+    }
+
+    /// Whether a reader may be behind with an answer that hadn't ended, or had only just, when the drain began.
+    pub fn may_be_behind(&self, drain_began: Instant) -> bool {
+        let ended = *self.running.large_ended.lock();
+        ended.is_some_and(|ended| ended + BUFFERED_MAX > drain_began)
     }
 
     async fn idle(&self) {
+        let mut given_up = self.watchdog.subscribe();
         loop {
             let ended = self.running.ended.notified();
-            if self.running.len() == 0 {
+            given_up.borrow_and_update();
+            if self.running.is_done() {
                 return;
             }
-            ended.await;
+            tokio::select! {
+                () = ended => {}
+                _ = given_up.changed() => {}
+            }
+        }
+    }
+
+    /// Completes, with what its process ends with, once a query doesn't hear that it was told to end.
+    pub fn given_up(&self) -> impl Future<Output = Error> + Send + 'static {
+        let bitten = self.watchdog.bitten();
+        async move {
+            bitten.await;
+            Error::unavailable("a query went on after it was told to end; only another process can take this worker's place")
         }
     }
 
@@ -185,9 +257,9 @@ impl Worker {
     async fn start(&self, ticket: WorkerTicket, describe: bool) -> Result<Started> {
         let mut trace = Trace::begin(&ticket);
         let started = self.start_traced(ticket, describe, &trace).await;
-        let (outputs, guard, schema) = started.inspect_err(|error| trace.fail(error))?;
+        let (outputs, guard, schema, open) = started.inspect_err(|error| trace.fail(error))?;
         trace.streaming();
-        Ok(Started { outputs, guard, schema, trace })
+        Ok(Started { reading: Reading { outputs, guard, trace }, schema, open })
     }
 
     async fn start_traced(
@@ -195,19 +267,18 @@ impl Worker {
         ticket: WorkerTicket,
         describe: bool,
         trace: &Trace,
-    ) -> Result<(mpsc::Receiver<Output>, ReaderGuard, SchemaRef)> {
+    ) -> Result<(mpsc::Receiver<Output>, ReaderGuard, SchemaRef, Open)> {
         self.check_open()?;
-        let deadline = match ticket.deadline_unix_ms {
-            0 => None,
-            at => Some(tokio::time::Instant::now() + Duration::from_millis(at.saturating_sub(unix_ms()))),
-        };
+        let deadline = deadline(&ticket);
         let permits = self.permits(ticket.origin(), deadline).instrument(trace.queue()).await?;
         // What waited for its slot until now runs elsewhere sooner.
         self.check_open()?;
         self.recent.lock().add(&ticket);
-        let cancel = Arc::new(Cancel::default());
+        let cancel = Arc::new(Cancel::new(&ticket.query_id, self.watchdog.clone()));
         let guard = ReaderGuard(cancel.clone());
-        let entry = self.running.add(&ticket.query_id, &cancel);
+        // Its answer may outlive its thread, never the other way round.
+        let open = self.running.answer();
+        let entry = self.running.add(&cancel);
         self.queries_total.fetch_add(1, Ordering::Relaxed);
         let mut alarm = None;
         if let Some(deadline) = deadline {
@@ -229,7 +300,7 @@ impl Worker {
             span.in_scope(|| query.run(&outlet));
         })?;
         match next(&mut outputs, &guard).instrument(trace.execute()).await {
-            Output::Schema(schema) => Ok((outputs, guard, schema)),
+            Output::Schema(schema) => Ok((outputs, guard, schema, open)),
             Output::Failed(error) => Err(error),
             Output::Batch(_) | Output::End(_) => Err(Error::internal("a query's thread sent rows before their schema")),
         }
@@ -271,7 +342,12 @@ impl Worker {
         }
         let _waiting = Waiting(&self.waiting);
         let until = deadline.map_or(give_up, |d| d.min(give_up));
-        match tokio::time::timeout_at(until, slots.clone().acquire_owned()).await {
+        let acquired = tokio::select! {
+            acquired = tokio::time::timeout_at(until, slots.clone().acquire_owned()) => acquired,
+            // Whoever has the slots may never give them back.
+            () = self.draining() => return Err(Reason::Shutdown.error()),
+        };
+        match acquired {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Reason::Shutdown.error()),
             Err(_) if deadline.is_some_and(|d| d <= give_up) => Err(Reason::Deadline.error()),
@@ -324,7 +400,7 @@ impl Recent {
 }
 
 /// Memory of this process; 0 where the system doesn't tell.
-fn resident_bytes() -> u64 {
+pub(crate) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
@@ -338,32 +414,57 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The next output. A thread that ends without its last word was cancelled, or has panicked.
-async fn next(outputs: &mut mpsc::Receiver<Output>, guard: &ReaderGuard) -> Output {
-    match outputs.recv().await {
-        Some(output) => output,
-        None => Output::Failed(guard.0.reason().map_or_else(|| Error::internal("a query's thread ended without an answer"), Reason::error)),
-    }
+/// When a ticket's query is to be interrupted: counted from now, so that the clocks of router and worker
+/// needn't agree. Routers of before tell an instant alone.
+fn deadline(ticket: &WorkerTicket) -> Option<tokio::time::Instant> {
+    let left_ms = match (ticket.time_left_ms, ticket.deadline_unix_ms) {
+        (Some(left), _) => left,
+        (None, 0) => return None,
+        (None, at) => at.saturating_sub(unix_ms()),
+    };
+    // What lies beyond all clocks never comes.
+    tokio::time::Instant::now().checked_add(Duration::from_millis(left_ms))
 }
 
-/// Schema, batches and the end's mark, or an error; the query is cancelled when it's dropped.
-fn flight_data(started: Started) -> BoxStream<'static, Result<FlightData, Status>> {
-    let schema = started.schema.clone();
+/// The next output. A thread that ends without its last word was cancelled, or has panicked; one that was
+/// given up may never say it.
+async fn next(outputs: &mut mpsc::Receiver<Output>, guard: &ReaderGuard) -> Output {
+    let output = tokio::select! {
+        biased;
+        output = outputs.recv() => output,
+        () = guard.0.stuck() => None,
+    };
+    output.unwrap_or_else(|| {
+        let error = guard.0.reason().map_or_else(|| Error::internal("a query's thread ended without an answer"), Reason::error);
+        Output::Failed(error)
+    })
+}
+
+/// Schema, batches and the end's mark, or an error, as once it is `over`; the query is cancelled when it's
+/// dropped.
+fn flight_data(started: Started, over: CancellationToken) -> BoxStream<'static, Result<FlightData, Status>> {
+    let Started { reading, schema, mut open } = started;
     let end = Arc::<Mutex<ResultEnd>>::default();
     let end_seen = end.clone();
-    let batches = stream::unfold(Some(started), move |state| {
-        let end = end.clone();
+    let batches = stream::unfold(Some(reading), move |state| {
+        let (end, over) = (end.clone(), over.clone());
         async move {
-            let mut started = state?;
-            match next(&mut started.outputs, &started.guard).await {
-                Output::Batch(batch) => Some((Ok(batch), Some(started))),
-                Output::End(Ended { rows, memory_bytes_peak }) => {
-                    started.trace.finish(rows);
-                    *end.lock() = ResultEnd { rows, complete: true, memory_bytes_peak };
+            let mut reading = state?;
+            let output = tokio::select! {
+                biased;
+                // First, however much is here already: else a slow reader would never hear of it.
+                () = over.cancelled() => Output::Failed(Reason::Shutdown.error()),
+                output = next(&mut reading.outputs, &reading.guard) => output,
+            };
+            match output {
+                Output::Batch(batch) => Some((Ok(batch), Some(reading))),
+                Output::End(Ended { rows, memory_bytes_peak, read_bytes }) => {
+                    reading.trace.finish(rows);
+                    *end.lock() = ResultEnd { rows, complete: true, memory_bytes_peak, read_bytes };
                     None
                 }
                 Output::Failed(error) => {
-                    started.trace.fail(&error);
+                    reading.trace.fail(&error);
                     Some((Err(FlightError::Tonic(Box::new(status(&error)))), None))
                 }
                 Output::Schema(_) => Some((Err(FlightError::protocol("a query's thread sent a second schema")), None)),
@@ -372,7 +473,7 @@ fn flight_data(started: Started) -> BoxStream<'static, Result<FlightData, Status
     });
     let encoded = FlightDataEncoderBuilder::new().with_schema(schema).with_max_flight_data_size(MESSAGE_BYTES).build(batches);
     // The mark follows only what ended well: after an error the stream is over.
-    stream::unfold(Some((encoded, end_seen)), |state| async move {
+    let data = stream::unfold(Some((encoded, end_seen)), |state| async move {
         let (mut encoded, end) = state?;
         match encoded.next().await {
             Some(Ok(data)) => Some((Ok(data), Some((encoded, end)))),
@@ -382,8 +483,9 @@ fn flight_data(started: Started) -> BoxStream<'static, Result<FlightData, Status
                 Some((Ok(FlightData { app_metadata: mark.into(), ..FlightData::default() }), None))
             }
         }
-    })
-    .boxed()
+    });
+    // Counts until the network is done with it.
+    data.inspect_ok(move |data| open.sent(data)).boxed()
 }
 
 fn flight_status(error: FlightError) -> Status {
@@ -417,7 +519,7 @@ impl FlightService for Service {
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let ticket = self.0.gate.ticket(PURPOSE_QUERY, &request.into_inner().ticket).map_err(|e| status(&e))?;
         let started = self.0.start(ticket, false).await.map_err(|e| status(&e))?;
-        Ok(Response::new(flight_data(started)))
+        Ok(Response::new(flight_data(started, self.0.over.clone())))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {

@@ -7,6 +7,8 @@ use flightpath_types::trace::{self, SPANS, number};
 use tracing::field::Empty;
 use tracing::{Span, info_span};
 
+use crate::error::code_name;
+
 /// From the ticket's arrival until the last row is handed to the network. Dropped before its end:
 /// the reader is gone, and the query was cancelled.
 pub(crate) struct Trace {
@@ -27,9 +29,9 @@ impl Trace {
             otel.kind = "server",
             otel.status_code = Empty,
             otel.status_description = Empty,
-            rpc.system = "grpc",
-            rpc.service = "arrow.flight.protocol.FlightService",
-            rpc.method = "DoGet",
+            rpc.system.name = "grpc",
+            rpc.method = "arrow.flight.protocol.FlightService/DoGet",
+            rpc.response.status_code = Empty,
             db.system.name = "duckdb",
             db.response.returned_rows = Empty,
             error.type = Empty,
@@ -63,18 +65,18 @@ impl Trace {
     pub fn finish(&mut self, rows: u64) {
         self.call.record("db.response.returned_rows", number(rows));
         self.stream.record("flightpath.rows", number(rows));
-        self.end("success");
+        self.end("success", "OK");
     }
 
     pub fn fail(&mut self, error: &Error) {
         let kind = error.kind().as_str();
         self.call.record("error.type", kind).record("otel.status_code", "ERROR").record("otel.status_description", kind);
-        self.end("error");
+        self.end("error", code_name(error.kind()));
     }
 
-    fn end(&mut self, outcome: &'static str) {
+    fn end(&mut self, outcome: &'static str, code: &'static str) {
         self.ended = true;
-        self.call.record("flightpath.outcome", outcome);
+        self.call.record("flightpath.outcome", outcome).record("rpc.response.status_code", code);
         // A span's end is the last time it was entered.
         self.stream.in_scope(|| ());
         self.call.in_scope(|| ());
@@ -84,7 +86,7 @@ impl Trace {
 impl Drop for Trace {
     fn drop(&mut self) {
         if !self.ended {
-            self.end("cancelled");
+            self.end("cancelled", "CANCELLED");
         }
     }
 }

@@ -1,22 +1,25 @@
 //! The endpoint as strangers see it: without the key nothing is answered, and a ticket is good for
 //! one use, one purpose and a short while.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{Action, Ticket};
+use arrow_flight::{Action, FlightData, Ticket};
 use flightpath_proto::v1::{
     FileBinding, PartitionValue, SignedTicket, SqlOrigin, StatusRequest, TableBinding, WorkerError, WorkerStatus, WorkerTicket,
 };
+use flightpath_types::ErrorKind;
 use flightpath_worker::{Config, Endpoint, Key, Listener, TICKET_VERSION, serve};
 use futures::StreamExt;
 use hmac::{Hmac, KeyInit, Mac};
 use prost::Message;
 use sha2::Sha256;
 use tonic::transport::{Channel, Endpoint as Address};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 const KEY: [u8; 32] = [7; 32];
+/// Enough for a loaded machine; nothing waits that long unless it fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Client = FlightServiceClient<Channel>;
 
@@ -45,13 +48,26 @@ fn ticket(nonce: u8) -> WorkerTicket {
 }
 
 async fn get(client: &mut Client, bytes: Vec<u8>) -> Result<usize, Status> {
-    let mut stream = client.do_get(Ticket { ticket: bytes.into() }).await?.into_inner();
+    let stream = client.do_get(Ticket { ticket: bytes.into() }).await?.into_inner();
+    rest(stream).await
+}
+
+/// How many messages are still to come.
+async fn rest(mut stream: Streaming<FlightData>) -> Result<usize, Status> {
     let mut messages = 0;
     while let Some(message) = stream.next().await {
         message?;
         messages += 1;
     }
     Ok(messages)
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn action(client: &mut Client, name: &str, body: Vec<u8>) -> Result<Vec<u8>, Status> {
@@ -122,6 +138,7 @@ async fn tickets_beyond_the_limits_are_refused() {
     with_worker(async |mut client| {
         let file = |path: &str| FileBinding { path: path.into(), ..FileBinding::default() };
         let tables = |files: Vec<FileBinding>| vec![TableBinding { name: "s0".into(), files, ..TableBinding::default() }];
+        let endless = "SELECT count(*) FROM range(1000000000000) t(i) WHERE sin(i) > 2";
         let valued = FileBinding { partition_values: vec![PartitionValue { text: None }], ..file("/a") };
         for (what, ticket, code) in [
             ("version", WorkerTicket { version: 2, ..ticket(1) }, Code::InvalidArgument),
@@ -132,18 +149,20 @@ async fn tickets_beyond_the_limits_are_refused() {
             ("remote", WorkerTicket { tables: tables(vec![file("http://host/a.parquet")]), ..ticket(6) }, Code::Unimplemented),
             ("relative", WorkerTicket { tables: tables(vec![file("a.parquet")]), ..ticket(7) }, Code::Unimplemented),
             ("partition values", WorkerTicket { tables: tables(vec![valued]), ..ticket(8) }, Code::InvalidArgument),
+            ("passed", WorkerTicket { deadline_unix_ms: 1, sql: endless.into(), ..ticket(9) }, Code::DeadlineExceeded),
             (
-                "passed",
-                WorkerTicket {
-                    deadline_unix_ms: 1,
-                    sql: "SELECT count(*) FROM range(1000000000000) t(i) WHERE sin(i) > 2".into(),
-                    ..ticket(9)
-                },
+                "no time left, though this clock is behind",
+                WorkerTicket { deadline_unix_ms: u64::MAX, time_left_ms: Some(0), sql: endless.into(), ..ticket(10) },
                 Code::DeadlineExceeded,
             ),
         ] {
             let status = get(&mut client, sign(&KEY, "query", ticket.encode_to_vec())).await.unwrap_err();
             assert_eq!(status.code(), code, "{what}: {status}");
+        }
+        // Time is left, though this clock says otherwise, and no time is too long to count.
+        for (nonce, left) in [(11, 60_000), (12, u64::MAX)] {
+            let ahead = WorkerTicket { deadline_unix_ms: 1, time_left_ms: Some(left), ..ticket(nonce) };
+            assert_eq!(get(&mut client, sign(&KEY, "query", ahead.encode_to_vec())).await.unwrap(), 3);
         }
         // Far larger than any ticket: the transport refuses it before it is a ticket.
         assert!(get(&mut client, vec![0; 1 << 20]).await.is_err());
@@ -190,6 +209,111 @@ async fn a_granted_key_counts_as_long_as_its_grant_and_a_drain_is_a_typed_refusa
     drop(held);
     serving.await.unwrap().unwrap();
     drop(second);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_for_an_answer_that_is_read_slowly() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { drain_max: PATIENCE, ..Config::new(Key::new(KEY.to_vec()).unwrap(), folder.path().into(), 256 << 20, 1) };
+    let endpoint = Endpoint::new(config).unwrap();
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.address().unwrap().strip_prefix("tcp:").unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(endpoint.clone().serve(listener, async {
+        let _ = stopped.await;
+    }));
+    // Most of the answer has no room on its way.
+    let address = Address::from_shared(uri).unwrap().initial_stream_window_size(65_535u32).initial_connection_window_size(65_535u32);
+    let mut client = FlightServiceClient::new(address.connect().await.unwrap());
+    // One chunk, and so one batch: its thread is done with it before anybody reads it.
+    let large = WorkerTicket { sql: "SELECT repeat('x', 1000) || i AS t FROM range(2000) t(i)".into(), ..ticket(0) };
+    let answer = client.do_get(Ticket { ticket: sign(&KEY, "query", large.encode_to_vec()).into() }).await.unwrap().into_inner();
+    until("its thread is done", || endpoint.status().running == 0).await;
+    stop.send(()).unwrap();
+    endpoint.draining().await;
+    // Longer than connections may stay once nothing runs.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!serving.is_finished(), "the worker has ended under its reader");
+    assert_eq!(rest(answer).await.unwrap(), 3, "schema, batch, end");
+    drop(client);
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_left_when_a_drain_is_over_ends_with_a_typed_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::new(Key::new(KEY.to_vec()).unwrap(), folder.path().into(), 256 << 20, 1);
+    let endpoint = Endpoint::new(Config { drain_max: Duration::from_millis(200), ..config }).unwrap();
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.address().unwrap().strip_prefix("tcp:").unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(endpoint.clone().serve(listener, async {
+        let _ = stopped.await;
+    }));
+    let address = Address::from_shared(uri).unwrap().initial_stream_window_size(65_535u32).initial_connection_window_size(65_535u32);
+    let mut client = FlightServiceClient::new(address.connect().await.unwrap());
+    // Two chunks of more than two MiB, each a batch: the second one waits, with the end behind it.
+    let large = WorkerTicket { sql: "SELECT repeat('x', 1200) || i AS t FROM range(4000) t(i)".into(), ..ticket(0) };
+    let answer = client.do_get(Ticket { ticket: sign(&KEY, "query", large.encode_to_vec()).into() }).await.unwrap().into_inner();
+    until("its thread is done", || endpoint.status().running == 0).await;
+    stop.send(()).unwrap();
+    endpoint.draining().await;
+    // Longer than the drain, and shorter than what follows it.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let status = rest(answer).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(WorkerError::decode(status.details()).unwrap().message.contains("shutting down"));
+    drop(client);
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_does_not_wait_for_a_connection_that_has_never_said_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::new(Key::new(KEY.to_vec()).unwrap(), folder.path().into(), 256 << 20, 1);
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let host_port = listener.address().unwrap().strip_prefix("tcp:").unwrap().to_string();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(serve(Config { drain_max: PATIENCE * 10, ..config }, listener, async {
+        let _ = stopped.await;
+    }));
+    let silent = tokio::net::TcpStream::connect(&host_port).await.unwrap();
+    let mut client = FlightServiceClient::new(Address::from_shared(format!("http://{host_port}")).unwrap().connect().await.unwrap());
+    assert_eq!(get(&mut client, sign(&KEY, "query", ticket(0).encode_to_vec())).await.unwrap(), 3);
+    stop.send(()).unwrap();
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap();
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_gives_its_place_up_for_a_query_that_hears_no_interrupt_once_the_others_are_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::new(Key::new(KEY.to_vec()).unwrap(), folder.path().into(), 256 << 20, 1);
+    let endpoint = Endpoint::new(Config { cancel_max: Duration::from_millis(100), drain_max: PATIENCE, ..config }).unwrap();
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.address().unwrap().strip_prefix("tcp:").unwrap());
+    let serving = tokio::spawn(endpoint.clone().serve(listener, std::future::pending()));
+    let mut client = FlightServiceClient::new(Address::from_shared(uri).unwrap().connect().await.unwrap());
+    let asking = |nonce: u8, sql: &str| {
+        let ticket = WorkerTicket { sql: sql.into(), ..ticket(nonce) };
+        Ticket { ticket: sign(&KEY, "query", ticket.encode_to_vec()).into() }
+    };
+    let other = client.do_get(asking(0, "SELECT i FROM range(1000000) t(i)")).await.unwrap().into_inner();
+    // DuckDB looks for an interrupt between vectors: this is one row that takes seconds.
+    let deaf = "SELECT levenshtein(repeat('a', 40000 + i), repeat('b', 40000 + i)) AS d FROM range(1) t(i)";
+    for nonce in 1..=20 {
+        // The call is dropped, which cancels its query; that may not have begun yet, and ends at once then.
+        let _ = tokio::time::timeout(Duration::from_millis(300), client.do_get(asking(nonce, deaf))).await;
+        if tokio::time::timeout(Duration::from_secs(1), endpoint.draining()).await.is_ok() {
+            break;
+        }
+    }
+    assert!(endpoint.status().draining, "nobody noticed the query that goes on");
+    assert_eq!(client.do_get(asking(100, "SELECT 1 AS one")).await.unwrap_err().code(), Code::Unavailable);
+    assert!(!serving.is_finished(), "the other query isn't done");
+    assert!(rest(other).await.unwrap() > 3);
+    let error = tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 """What the faults have in common: a fleet, questions with known answers, and who is busy with them."""
 
+import collections
 import contextlib
 import random
 import threading
 import time
 
 import adbc_driver_manager
-from conftest import wait_until
+from conftest import cpu_seconds, wait_until
 
 CROSS = "FROM lineitem a CROSS JOIN (SELECT o_orderkey FROM orders WHERE o_orderkey <= {}) b"
 # Computes for a while before its one row.
@@ -77,11 +78,17 @@ def busy(fleet, seconds=20):
     found = []
 
     def looked():
-        found[:] = [name for name, row in fleet.router.workers().items() if row["running"] > 0]
+        found[:] = [worker] if (worker := busy_now(fleet)) else []
         return found
 
     with contextlib.suppress(AssertionError):
         wait_until(looked, seconds, "a busy worker")
+    return found[0] if found else None
+
+
+def busy_now(fleet):
+    """The worker that runs something at this moment, or None."""
+    found = [name for name, row in fleet.router.workers().items() if row["running"] > 0]
     return fleet.workers[found[0]] if found else None
 
 
@@ -98,7 +105,35 @@ def seen_after(fleet, began, condition, seconds, what):
 
 
 def all_idle(workers):
+    """By the router's own count."""
     return all(row["running"] == 0 for row in workers.values())
+
+
+def all_free(workers):
+    """By what the workers themselves told last, which is up to a second old."""
+    return all(row["running_there"] == 0 for row in workers.values())
+
+
+# One tick of the system's clock of processor time, and a little: what a heartbeat may take.
+TICK_SECONDS = 0.015
+# For so long a worker that computes gets more than that, however busy the machine is.
+QUIET_SECONDS = 0.3
+
+
+def off_after(worker, began, seconds=30):
+    """Seconds from `began` until the worker's process computes no more, by its own processor time; None when it has ended instead."""
+    samples = collections.deque()
+    while time.monotonic() - began < seconds:
+        if worker.process.poll() is not None:
+            return None
+        samples.append((time.monotonic(), cpu_seconds(worker.pid)))
+        at, used = samples[0]
+        if samples[-1][0] - at >= QUIET_SECONDS:
+            if samples[-1][1] - used <= TICK_SECONDS:
+                return at - began
+            samples.popleft()
+        time.sleep(0.01)
+    raise AssertionError(f"{worker.name} still computes after {seconds} s")
 
 
 def pause(seconds):

@@ -10,10 +10,29 @@ from conftest import cpu_seconds, wait_until
 from fleet import Load, with_answers
 
 from .report import Row
-from .scene import ENDLESS, FLOOD, LONG, SLOW, TRICKLE, Asked, Known, all_idle, busy, kill, no_longer_ready, pause, seen_after, tries_again
+from .scene import (
+    ENDLESS,
+    FLOOD,
+    LONG,
+    SLOW,
+    TRICKLE,
+    Asked,
+    Known,
+    all_free,
+    all_idle,
+    busy,
+    busy_now,
+    kill,
+    no_longer_ready,
+    off_after,
+    pause,
+    seen_after,
+    tries_again,
+)
 
 NOTICE_SECONDS = 1.0
 CANCEL_SECONDS = 0.5
+RECYCLE_SECONDS = 2.0
 
 
 def killed_before_the_first_byte(fleet, trials):
@@ -120,7 +139,7 @@ def _ended(worker, until):
 
 def cancelled(fleet, trials):
     row = Row("cancel at a random point")
-    took = []
+    took, recycled = [], []
     for _ in row.attempts(trials):
         row.queries += 1
         with fleet.router.connect("duckdb") as connection, connection.cursor() as cursor:
@@ -128,12 +147,17 @@ def cancelled(fleet, trials):
             thread = threading.Thread(target=endless, args=(cursor, failure), daemon=True)
             thread.start()
             pause(0.5)
-            computing = not all_idle(fleet.router.workers())
+            worker = busy_now(fleet)
             cancelled_at = time.monotonic()
             cursor.adbc_cancel()
-            if computing:
+            if worker:
                 row.injected += 1
-                took.append(seen_after(fleet, cancelled_at, all_idle, 30, "a worker without the query"))
+                off = off_after(worker, cancelled_at)
+                if off is None:
+                    # The query didn't leave it, and it gave its place up.
+                    recycled.append(time.monotonic() - cancelled_at)
+                else:
+                    took.append(off)
             # A cancel that came before the driver had begun says nothing to anybody: again, then.
             while thread.is_alive():
                 cursor.adbc_cancel()
@@ -142,8 +166,14 @@ def cancelled(fleet, trials):
                 row.wrong_answer("a cancelled endless query gave an answer")
             elif "cancel" not in str(failure[0]).lower():
                 row.client_error(failure[0])
-        seen_after(fleet, time.monotonic(), all_idle, 30, "a worker without the query")
-    row.within("workers without the query after", took, CANCEL_SECONDS)
+        if recycled:
+            fleet.heal()
+        seen_after(fleet, time.monotonic(), all_idle, 30, "a router that gives the query up")
+        seen_after(fleet, time.monotonic(), all_free, 30, "workers without the query")
+    if took or not recycled:
+        row.within("processors without the query after", took, CANCEL_SECONDS)
+    if recycled:
+        row.within("workers that didn't hear of it gone after", recycled, RECYCLE_SECONDS, share=1.0)
     wait_until(lambda: idle(fleet), 10, "idle processors")
     row.promise(True, "processors idle")
     return row

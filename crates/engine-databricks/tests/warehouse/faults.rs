@@ -28,6 +28,15 @@ async fn an_execution_that_was_turned_away_is_sent_again_and_run_once() {
 }
 
 #[tokio::test]
+async fn an_api_that_stays_busy_is_no_want_of_memory() {
+    let plan = Plan { execute_faults: [Fault::RetryAfter(429); 5].into(), ..Default::default() };
+    let fake = Fake::start(plan).await;
+    let failed = failure(&engine(&fake), query()).await;
+    assert_eq!((failed.kind(), failed.class()), (ErrorKind::ResourceExhausted, Some("TOO_MANY_REQUESTS")));
+    assert_eq!(fake.executed(), 0);
+}
+
+#[tokio::test]
 async fn an_execution_that_may_have_happened_is_never_sent_again() {
     for fault in [Fault::Status(500), Fault::Status(503), Fault::Status(504), Fault::Drop, Fault::DoneThenDrop] {
         let fake = Fake::start(Plan { execute_faults: [fault].into(), ..Default::default() }).await;
@@ -105,14 +114,15 @@ async fn expired_links_are_renewed() {
 
 #[tokio::test]
 async fn results_that_do_not_add_up_are_errors() {
-    for (plan, kind) in [
-        (Plan { truncated: true, ..Default::default() }, ErrorKind::ResourceExhausted),
-        (Plan { rows_off: 1, ..Default::default() }, ErrorKind::Unavailable),
-        (Plan { no_result: true, ..Default::default() }, ErrorKind::Unavailable),
-        (Plan { state: "MEDITATING", polls: 0, ..Default::default() }, ErrorKind::Unavailable),
+    for (plan, kind, class) in [
+        (Plan { truncated: true, ..Default::default() }, ErrorKind::ResourceExhausted, Some("RESULT_TOO_LARGE")),
+        (Plan { rows_off: 1, ..Default::default() }, ErrorKind::Unavailable, None),
+        (Plan { no_result: true, ..Default::default() }, ErrorKind::Unavailable, None),
+        (Plan { state: "MEDITATING", polls: 0, ..Default::default() }, ErrorKind::Unavailable, None),
     ] {
         let fake = Fake::start(plan).await;
-        assert_eq!(failure(&engine(&fake), query()).await.kind(), kind);
+        let failed = failure(&engine(&fake), query()).await;
+        assert_eq!((failed.kind(), failed.class()), (kind, class));
     }
 }
 

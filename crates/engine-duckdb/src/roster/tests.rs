@@ -1,10 +1,13 @@
 use flightpath_proto::v1::WorkerError;
+use futures::{StreamExt, stream};
 use prost::Message;
 use tonic::{Code, Status};
 
 use super::*;
-use crate::client::Client;
+use crate::client::{Client, is_out_of_sight};
+use crate::guarded::{Doubted, watched};
 use crate::ticket::Signer;
+use crate::trace::Call;
 
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -19,7 +22,7 @@ fn candidate(name: &str, slots: u32) -> Candidate {
 }
 
 fn need(table: &str) -> Need<'_> {
-    Need { query_id: None, table, files: 1, user: false }
+    Need { query_id: None, table, files: 1, user: false, not_on: None }
 }
 
 fn join(roster: &Arc<Roster>, names: &[&str], now: Instant) -> Vec<Seat> {
@@ -28,6 +31,16 @@ fn join(roster: &Arc<Roster>, names: &[&str], now: Instant) -> Vec<Seat> {
 
 fn unavailable() -> Error {
     Error::unavailable("gone")
+}
+
+fn state_of(roster: &Roster, name: &str, now: Instant) -> &'static str {
+    roster.facts(now).iter().find(|w| w.name == name).unwrap().state
+}
+
+/// What a worker tells of a failure, as the client understands it.
+fn told(attempt: &Attempt, kind: &str, class: &str) -> Error {
+    let error = WorkerError { kind: kind.into(), class: class.into(), message: "so it is".into(), ..WorkerError::default() };
+    attempt.spoke().error_of(&Status::with_details(Code::Unknown, "x", error.encode_to_vec().into()))
 }
 
 #[test]
@@ -135,7 +148,7 @@ fn a_query_that_failed_is_tried_elsewhere_and_a_failing_worker_rests() {
 fn the_querys_own_errors_say_nothing_against_the_worker() {
     let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
     let _seats = join(&roster, &["a"], now);
-    for kind in [ErrorKind::Raised, ErrorKind::Internal, ErrorKind::ResourceExhausted, ErrorKind::Cancelled] {
+    for kind in [ErrorKind::Raised, ErrorKind::Internal, ErrorKind::ResourceExhausted, ErrorKind::Cancelled, ErrorKind::DataLoss] {
         for _ in 0..10 {
             roster.begin(&need("t"), now).unwrap().failed(&Error::new(kind, "x"), now);
         }
@@ -148,14 +161,14 @@ fn the_querys_own_errors_say_nothing_against_the_worker() {
 fn a_worker_that_says_what_is_wrong_stays_in_service_and_the_query_goes_elsewhere() {
     let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
     let _seats = join(&roster, &["a", "b"], now);
-    let told = WorkerError { kind: "unavailable".into(), message: "a file can't be read".into(), ..WorkerError::default() };
+    let told = WorkerError { kind: "unavailable".into(), message: "it shuts down".into(), ..WorkerError::default() };
     let status = Status::with_details(Code::Unavailable, "x", told.encode_to_vec().into());
     for _ in 0..10 {
         let query = Need { query_id: Some(QueryId::generate()), ..need("t") };
         let mut attempt = roster.begin(&query, now).unwrap();
         let first = attempt.member().name.clone();
         let error = attempt.spoke().error_of(&status);
-        assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "a file can't be read"));
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "it shuts down"));
         attempt.failed(&error, now);
         drop(attempt);
         assert_ne!(roster.begin(&query, now).unwrap().member().name, first);
@@ -164,6 +177,131 @@ fn a_worker_that_says_what_is_wrong_stays_in_service_and_the_query_goes_elsewher
     let attempt = roster.begin(&need("t"), now).unwrap();
     let error = attempt.spoke().error_of(&Status::new(Code::Unknown, "broken pipe"));
     assert_eq!((error.kind(), attempt.spoke().heard()), (ErrorKind::Unavailable, false));
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_read_what_another_reads_to_the_end_rests() {
+    let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
+    let _seats = join(&roster, &["a", "b"], now);
+    let fails = || {
+        let mut first = roster.begin(&need("t"), now).unwrap();
+        let error = told(&first, "internal", "FAILED_READ_FILE.NO_HINT");
+        assert!(is_out_of_sight(&error));
+        first.failed(&error, now);
+        (first.member().name.clone(), Doubted::new(first, error))
+    };
+    let read = async |doubted: Doubted, end: Option<Error>| {
+        assert_eq!(roster.in_flight(), 0, "it has answered");
+        let second = roster.begin(&Need { not_on: Some(doubted.epoch()), ..need("t") }, now).unwrap();
+        let rest = stream::iter(end.map(Err)).boxed();
+        watched(rest, second, Call::begin("x", None), Some(doubted)).count().await
+    };
+    let (first, _) = fails();
+    // A file that nobody can read, or that has gone meanwhile, leaves both where they are.
+    for _ in 0..4 {
+        let (name, doubted) = fails();
+        assert_eq!(name, first);
+        assert_eq!(read(doubted, Some(Error::new(ErrorKind::DataLoss, "gone"))).await, 1);
+        assert!(fails().0 == first && roster.facts(now).iter().all(|w| w.state == "ready"));
+    }
+    for _ in 0..3 {
+        assert_eq!(read(fails().1, None).await, 0);
+    }
+    assert_eq!(state_of(&roster, &first, now), "failing");
+    assert_ne!(fails().0, first);
+}
+
+#[test]
+fn files_that_are_gone_say_neither_good_nor_ill_of_a_worker() {
+    let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
+    let _seats = join(&roster, &["a"], now);
+    let asked = || roster.begin(&need("t"), now).unwrap();
+    for _ in 0..10 {
+        let mut attempt = asked();
+        let error = told(&attempt, "data_loss", "FAILED_READ_FILE.FILE_NOT_EXIST");
+        assert!(is_out_of_sight(&error));
+        attempt.failed(&error, now);
+    }
+    assert_eq!(state_of(&roster, "a", now), "ready");
+    // Between failures they don't make it look well.
+    for _ in 0..3 {
+        asked().failed(&unavailable(), now);
+        if roster.state(now) == EngineState::Ready {
+            asked().failed(&Error::new(ErrorKind::DataLoss, "gone"), now);
+        }
+    }
+    assert_eq!(state_of(&roster, "a", now), "failing");
+}
+
+#[test]
+fn another_worker_is_really_another_or_nobody() {
+    let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
+    let seats = join(&roster, &["a", "b"], now);
+    let first = roster.begin(&need("t"), now).unwrap();
+    let elsewhere = Need { not_on: Some(first.member().epoch), ..need("t") };
+    // As often as it takes: what is saved for deaths isn't touched.
+    for _ in 0..2 * RETRIES.saved_max as u32 {
+        assert_ne!(roster.begin(&elsewhere, now).unwrap().member().epoch, first.member().epoch);
+    }
+    for seat in &seats {
+        if seat.member.epoch != first.member().epoch {
+            seat.report(&WorkerStatus { draining: true, ..status(8) }, now);
+        }
+    }
+    assert!(roster.begin(&elsewhere, now).is_err());
+}
+
+#[test]
+fn a_worker_that_is_lost_under_a_query_is_told_as_that_and_nothing_else_is() {
+    let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
+    let _seats = join(&roster, &["a", "b"], now);
+    let died = |has_ticket: bool, speaks: bool, error: &Error| {
+        let mut attempt = roster.begin(&need("t"), now).unwrap();
+        let findings = Arc::<Findings>::default();
+        attempt.tell(findings.clone());
+        attempt.spoke().mark_sent(has_ticket);
+        if speaks {
+            told(&attempt, "unavailable", "");
+        }
+        attempt.failed(error, now);
+        attempt.succeeded();
+        findings.has_died()
+    };
+    assert!(died(true, false, &unavailable()));
+    assert!(!died(false, false, &unavailable()), "it couldn't be reached");
+    assert!(!died(true, true, &unavailable()), "it said that it drains");
+    assert!(!died(true, false, &Error::new(ErrorKind::DeadlineExceeded, "late")));
+}
+
+#[test]
+fn an_answer_counts_at_its_end_and_a_worker_that_comes_back_is_no_better_than_before() {
+    let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
+    let seat = roster.join(candidate("a", 8), now).unwrap();
+    let fail = |now: Instant| roster.begin(&need("t"), now).unwrap().failed(&unavailable(), now);
+    fail(now);
+    fail(now);
+    // It answers, and its reader leaves before the end.
+    drop(roster.begin(&need("t"), now).unwrap());
+    drop(seat);
+    let seat = roster.join(candidate("a", 8), now).unwrap();
+    assert_eq!(state_of(&roster, "a", now), "ready");
+    fail(now);
+    assert_eq!(state_of(&roster, "a", now), "failing");
+    drop(seat);
+    let seat = roster.join(candidate("a", 8), now).unwrap();
+    assert_eq!(state_of(&roster, "a", now), "failing");
+    let later = now + Duration::from_secs(1);
+    roster.begin(&need("t"), later).unwrap().succeeded();
+    assert_eq!(state_of(&roster, "a", later), "ready");
+    // Those of this router's own have a supervisor that waits, and what was long ago is forgotten.
+    (0..3).for_each(|_| fail(later));
+    drop(seat);
+    let own = roster.join(Candidate { shared: false, ..candidate("a", 8) }, later).unwrap();
+    assert_eq!(state_of(&roster, "a", later), "ready");
+    drop(own);
+    let long_after = Instant::now() + LEFT_KEPT * 2;
+    let _seat = roster.join(candidate("a", 8), long_after).unwrap();
+    assert_eq!(state_of(&roster, "a", long_after), "ready");
 }
 
 #[test]
@@ -191,9 +329,13 @@ fn load_of_other_routers_counts_and_totals_are_those_of_the_ready() {
     let attempt = roster.begin(&need("t"), now).unwrap();
     assert_eq!(attempt.member().name, "b", "a has the table, and others' work");
     let totals = roster.totals(now).unwrap();
-    assert_eq!(totals, Totals { slots: 16, running: 8, cores_min: 2, cores: 6, memory_bytes_min: 1 << 30, memory_bytes: 2 << 30 });
+    assert_eq!(
+        totals,
+        Totals { slots: 16, user_slots: 2, running: 8, cores_min: 2, cores: 6, memory_bytes_min: 1 << 30, memory_bytes: 2 << 30 }
+    );
     let facts = roster.facts(now);
     assert_eq!((facts[0].name.as_str(), facts[0].running, facts[0].cached_tables), ("a", 7, 1));
+    assert_eq!(facts[0].running_there, 6);
     // What it told of may have ended since: that's nobody else's.
     drop(attempt);
     seats[1].report(&WorkerStatus { running: 1, ..status(8) }, now);

@@ -71,8 +71,10 @@ fn facts_are_the_fleets_and_load_and_cache_place_queries() {
         }
         assert_eq!(busy(&engine).len(), 3);
         assert_eq!(engine.facts().running, 3);
+        eventually("each has told of its query", async || engine.workers().iter().all(|w| w.running_there == 1)).await;
         drop(streams);
         eventually("nothing runs", async || engine.facts().running == 0).await;
+        eventually("each has told so", async || engine.workers().iter().all(|w| w.running_there == 0)).await;
         // One table's queries stay where it was read.
         let folder = tempfile::tempdir().unwrap();
         for _ in 0..20 {
@@ -99,7 +101,8 @@ fn a_query_whose_worker_is_killed_succeeds_on_another() {
         for _ in 0..3 {
             eventually("both are ready", async || ready(&engine) == 2).await;
             let execution = execution();
-            let again = Execution { ..execution.clone() };
+            let findings = execution.findings.clone();
+            let again = Execution { findings: Default::default(), ..execution.clone() };
             let mut running = Box::pin(engine.execute(query(ENDLESS, vec![]), execution));
             let killed = async {
                 eventually("it runs", async || busy(&engine).len() == 1).await;
@@ -110,12 +113,42 @@ fn a_query_whose_worker_is_killed_succeeds_on_another() {
             };
             let (outcome, name) = tokio::join!(&mut running, killed);
             assert_eq!(outcome.err().unwrap().kind(), ErrorKind::Unavailable);
+            assert!(findings.has_died(), "the query may be why");
             // The same query again, at once: elsewhere.
             let mut stream = engine.execute(query(LARGE, vec![]), again).await.unwrap();
             stream.next().await.unwrap().unwrap();
             assert!(!busy(&engine).contains(&name));
             assert_eq!(engine.facts().state, EngineState::Ready);
         }
+        engine.shutdown().await;
+    });
+}
+
+#[test]
+fn a_file_that_one_worker_cannot_read_is_tried_by_another_and_nobody_is_to_blame_when_none_can() {
+    runtime().block_on(async {
+        let engine = fleet(2, Duration::from_secs(30)).await;
+        let folder = tempfile::tempdir().unwrap();
+        let scans: Vec<ScanBinding> = (0..5).map(|_| named_table(folder.path(), "gone")).collect();
+        std::fs::remove_file(folder.path().join("gone.parquet")).unwrap();
+        for scan in scans {
+            let execution = execution();
+            let findings = execution.findings.clone();
+            let error = engine.execute(query("SELECT sum(i)::BIGINT AS s FROM s0", vec![scan]), execution).await.err().unwrap();
+            assert_eq!((error.kind(), error.class()), (ErrorKind::DataLoss, Some("FAILED_READ_FILE.FILE_NOT_EXIST")), "{error}");
+            assert!(!findings.has_died());
+        }
+        // What nobody can read (there is nothing below a file) is no worker's fault, and no reason to ask again.
+        let scan = named_table(folder.path(), "file");
+        let mut below = (*scan.files[0]).clone();
+        below.path = format!("{}/f.parquet", below.path).as_str().into();
+        for _ in 0..5 {
+            let scan = table(scan.snapshot.schema.as_ref().clone(), vec![], vec![below.clone()]);
+            let error = run(&engine, query("SELECT sum(i)::BIGINT AS s FROM s0", vec![scan])).await.unwrap_err();
+            assert_eq!((error.kind(), error.class()), (ErrorKind::Internal, Some("FAILED_READ_FILE.NO_HINT")), "{error}");
+        }
+        eventually("both have told that they were asked", async || engine.workers().iter().all(|w| w.cached_tables > 0)).await;
+        assert_eq!(ready(&engine), 2);
         engine.shutdown().await;
     });
 }

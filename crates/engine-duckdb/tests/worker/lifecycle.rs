@@ -136,6 +136,22 @@ fn a_deadline_ends_the_query_before_and_after_its_first_row() {
 }
 
 #[test]
+fn a_query_that_hears_no_interrupt_costs_its_worker_and_another_takes_its_place() {
+    runtime().block_on(async {
+        let engine = start(config()).await;
+        let pid = engine.pid().unwrap();
+        // DuckDB looks for an interrupt between vectors: this is one row that takes far longer than anybody waits.
+        let deaf = "SELECT levenshtein(repeat('a', 150000 + i), repeat('b', 150000 + i)) AS d FROM range(1) t(i)";
+        let soon = Execution { deadline: Some(Instant::now() + Duration::from_secs(3)), ..execution() };
+        let error = engine.execute(query(deaf, vec![]), soon).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+        eventually("another worker answers", async || engine.pid().is_some_and(|p| p != pid) && answers(&engine).await).await;
+        assert!(!exists(pid));
+        engine.shutdown().await;
+    });
+}
+
+#[test]
 fn a_killed_worker_is_a_typed_error_and_is_replaced() {
     runtime().block_on(async {
         let engine = start(config()).await;
@@ -259,6 +275,15 @@ fn damaged_files_are_data_loss_and_harm_no_other_table() {
         ] {
             let error = run(&engine, query).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DataLoss, "{error:?}");
+            harmless().await;
+        }
+        // Nobody can look below a file: what is there isn't known. No error that goes away by asking again.
+        let mut unreachable = good.clone();
+        unreachable.path = format!("{}/f.parquet", good.path).as_str().into();
+        for _ in 0..4 {
+            let scan = table(schema.clone(), vec![], vec![unreachable.clone()]);
+            let error = run(&engine, query("SELECT count(*) AS n FROM s0", vec![scan])).await.unwrap_err();
+            assert_eq!((error.kind(), error.class()), (ErrorKind::Internal, Some("FAILED_READ_FILE.NO_HINT")), "{error:?}");
             harmless().await;
         }
         engine.shutdown().await;

@@ -1,25 +1,22 @@
-use arrow::array::{Int64Array, ListArray, StringArray};
-use arrow::datatypes::Int64Type;
+use std::time::Instant;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, StringArray};
+use arrow::datatypes::{DataType, Int64Type};
 use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use futures::TryStreamExt;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::*;
 
 fn limits() -> OutgoingLimits {
-    OutgoingLimits {
-        message_rows: 64 << 10,
-        message_bytes: 2 << 20,
-        row_bytes: 64 << 20,
-        client_stall: Duration::from_secs(60),
-        deadline: None,
-    }
+    OutgoingLimits { message_rows: 64 << 10, message_bytes: 2 << 20, row_bytes: 64 << 20, client_stall: Duration::from_secs(60) }
 }
 
 fn result_of(batches: Vec<Result<RecordBatch>>, schema: SchemaRef) -> ResultStream {
-    ResultStream { schema, batches: futures::stream::iter(batches).boxed() }
+    ResultStream { schema, batches: futures::stream::iter(batches).boxed(), ends: Ends::default() }
 }
 
 fn texts(lengths: impl IntoIterator<Item = usize>) -> RecordBatch {
@@ -78,7 +75,7 @@ async fn an_error_before_the_first_batch_is_the_calls_and_one_later_ends_the_str
 async fn a_panicking_source_is_an_error_not_an_end() {
     let schema = texts([]).schema();
     let batches = futures::stream::iter([1, 2]).map(|n| if n == 1 { Ok(texts([1])) } else { panic!("a defect in a source") }).boxed();
-    let stream = start(ResultStream { schema, batches }, limits()).await.unwrap();
+    let stream = start(ResultStream { schema, batches, ends: Ends::default() }, limits()).await.unwrap();
     let failed = received(stream).await;
     assert_eq!(failed.unwrap_err().code(), Code::Internal);
 }
@@ -104,7 +101,7 @@ async fn a_client_that_reads_nothing_holds_few_batches_and_loses_the_result() {
         *counter.lock() += 1;
         Ok(texts([1000]))
     });
-    let result = ResultStream { schema: texts([]).schema(), batches: batches.boxed() };
+    let result = ResultStream { schema: texts([]).schema(), batches: batches.boxed(), ends: Ends::default() };
     let mut stream = start(result, OutgoingLimits { client_stall: Duration::from_millis(50), ..limits() }).await.unwrap();
     // Nobody reads: the encoder gives up and lets go of the query.
     let gone = tokio::time::timeout(Duration::from_secs(30), source_dropped).await.expect("the query is dropped");
@@ -128,7 +125,7 @@ async fn dropping_the_stream_drops_a_query_that_waits() {
         Poll::Pending
     });
     let batches = futures::stream::iter([Ok(texts([1]))]).chain(waiting).boxed();
-    let stream = start(ResultStream { schema: texts([]).schema(), batches }, limits()).await.unwrap();
+    let stream = start(ResultStream { schema: texts([]).schema(), batches, ends: Ends::default() }, limits()).await.unwrap();
     drop(stream);
     let gone = tokio::time::timeout(Duration::from_secs(30), source_dropped).await.expect("the query is dropped");
     assert!(gone.is_err());
@@ -138,18 +135,46 @@ async fn dropping_the_stream_drops_a_query_that_waits() {
 async fn the_deadline_ends_a_result_in_mid_stream() {
     let deadline = Instant::now() + Duration::from_millis(50);
     let pending = futures::stream::iter([Ok(texts([1]))]).chain(futures::stream::pending()).boxed();
-    let result = ResultStream { schema: texts([]).schema(), batches: pending };
-    let stream = start(result, OutgoingLimits { deadline: Some(deadline), ..limits() }).await.unwrap();
+    let ends = Ends { deadline: Some(deadline), ..Ends::default() };
+    let stream = start(ResultStream { schema: texts([]).schema(), batches: pending, ends }, limits()).await.unwrap();
     let failed = received(stream).await;
     assert_eq!(failed.unwrap_err().code(), Code::DeadlineExceeded);
 }
 
-#[test]
-fn estimates_count_what_a_slice_reaches() {
-    let ints: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
-    assert_eq!(bytes_of(&ints.slice(10, 100)), 800);
-    let text = texts((0..1000).map(|_| 100));
-    assert_eq!(bytes_of(&text.column(0).slice(0, 10)), 10 * 100 + 11 * 4);
+/// Long before the client's stall would end it.
+#[tokio::test]
+async fn a_cancel_and_a_time_limit_end_a_result_whose_client_reads_nothing() {
+    let cancelled = CancellationToken::new();
+    let by_cancel = Ends { cancelled: cancelled.clone(), ..Ends::default() };
+    let by_time = Ends { deadline: Some(Instant::now() + Duration::from_millis(50)), ..Ends::default() };
+    for (ends, code) in [(by_cancel, Code::Cancelled), (by_time, Code::DeadlineExceeded)] {
+        let (dropped, source_dropped) = tokio::sync::oneshot::channel::<()>();
+        let batches = futures::stream::repeat_with(move || {
+            let _lives_in_the_source = &dropped;
+            Ok(texts([1000]))
+        });
+        let result = ResultStream { schema: texts([]).schema(), batches: batches.boxed(), ends };
+        let stream = start(result, limits()).await.unwrap();
+        cancelled.cancel();
+        let gone = tokio::time::timeout(Duration::from_secs(30), source_dropped).await.expect("the query is dropped");
+        assert!(gone.is_err());
+        assert_eq!(received(stream).await.unwrap_err().code(), code);
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_knows_of_its_cancel_says_how_it_ended() {
+    let cancelled = CancellationToken::new();
+    let seen = cancelled.clone();
+    let batches = futures::stream::repeat_with(move || match seen.is_cancelled() {
+        true => Err(Error::new(ErrorKind::Cancelled, "as the record says")),
+        false => Ok(texts([1000])),
+    });
+    let ends = Ends { cancelled: cancelled.clone(), ..Ends::default() };
+    let stream = start(ResultStream { schema: texts([]).schema(), batches: batches.boxed(), ends }, limits()).await.unwrap();
+    cancelled.cancel();
+    let status = received(stream).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Cancelled, "as the record says"));
 }
 
 #[tokio::test]

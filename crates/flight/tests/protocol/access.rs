@@ -13,7 +13,8 @@ use flightpath_flight::{Auth, Config, Lifetimes, Limits, OutsideTokens, StaticUs
 use flightpath_types::{Error, ErrorKind, Principal, SecretToken};
 use futures::TryStreamExt;
 use prost::Message;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
@@ -244,6 +245,36 @@ async fn connections_over_the_limit_are_refused_and_room_comes_back() {
         }
     });
     again.await.expect("room for a connection");
+}
+
+#[tokio::test]
+async fn connections_on_which_nobody_speaks_are_closed() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let tls = Tls { certificate_pem: made.cert.pem(), key_pem: made.signing_key.serialize_pem(), client_ca_pem: None };
+    for tls in [None, Some(tls)] {
+        let lifetimes = Lifetimes { greeting: Duration::from_millis(100), ..Lifetimes::default() };
+        let server = TestServer::start(Config { lifetimes, tls, ..Config::default() }).await;
+        for said in ["", "PRI * HTTP"] {
+            let mut silent = TcpStream::connect(server.address).await.unwrap();
+            silent.write_all(said.as_bytes()).await.unwrap();
+            let mut answered = Vec::new();
+            // It ends one way or the other.
+            let ended = tokio::time::timeout(Duration::from_secs(20), silent.read_to_end(&mut answered)).await;
+            assert!(ended.is_ok(), "said: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_greeted_may_be_idle() {
+    let lifetimes = Lifetimes { greeting: Duration::from_millis(500), ..Lifetimes::default() };
+    let server = TestServer::start(Config { lifetimes, ..Config::default() }).await;
+    let mut client = server.client().await;
+    query(&mut client, "SET tag = mine").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    query(&mut client, "SELECT 1").await.unwrap();
+    // The session is the connection's: it's the same one.
+    assert_eq!(server.queries.last_settings.lock().as_ref().unwrap().get("tag").unwrap(), "mine");
 }
 
 #[tokio::test]

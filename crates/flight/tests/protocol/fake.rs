@@ -14,7 +14,7 @@ use datafusion::common::ScalarValue;
 use flightpath_catalog::{
     AccessRules, AsOf, Catalog, Column, CommitInfo, Home, TableContents, TableFormat, TableKind, TableName, TableSnapshot, TableSummary,
 };
-use flightpath_pipeline::{Prepared, QueryService, Request, ResultStream, Submitted};
+use flightpath_pipeline::{Ends, Prepared, QueryService, Request, ResultStream, Submitted};
 use flightpath_types::{Error, ErrorKind, Principal, QueryId, Result, SecretToken, Session};
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -124,6 +124,7 @@ impl QueryService for FakeQueries {
             parameters: Arc::new(parameters),
             is_query: !matches!(fake, Fake::Set(..)),
             changes_session: matches!(fake, Fake::Set(..)),
+            trace: None,
         })
     }
 
@@ -175,7 +176,7 @@ impl QueryService for FakeQueries {
             }
             polled
         });
-        Ok(ResultStream { schema, batches: batches.boxed() })
+        Ok(ResultStream { schema, batches: batches.boxed(), ends: Ends { deadline, ..Ends::default() } })
     }
 
     async fn cancel(&self, query_id: QueryId, principal: &Principal) -> Result<bool> {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::record_batch::RecordBatch;
 use futures::TryStreamExt;
@@ -15,7 +15,8 @@ use crate::{Failure, commands};
 pub struct Args {
     #[command(flatten)]
     connection: Connection,
-    /// Plan and decide in this process, without a server; needs --data or --config.
+    /// Plan and decide in this process, without a server; needs --data or --config. A workspace in the
+    /// settings is asked about tables and its warehouse's state, with FLIGHTPATH_TOKEN where it goes by users' rights.
     #[arg(long)]
     offline: bool,
     /// Folder of tables, with --offline.
@@ -35,8 +36,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let batches = if args.offline {
         let settings = commands::serve::load_settings(args.config.as_deref(), None, &args.data)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let explained = runtime.block_on(flightpath_server::explain_offline(settings, &args.query, args.engine.as_deref()));
-        vec![explained.map_err(|e| Failure { code: if is_refusal(&e) { 4 } else { 1 }, message: e.to_string() })?]
+        let explained = runtime.block_on(flightpath_server::explain_offline(
+            settings,
+            &args.query,
+            args.engine.as_deref(),
+            commands::workspace_token(),
+        ));
+        vec![explained.map_err(|e| Failure { code: if commands::is_refusal(&e) { 4 } else { 1 }, message: e.to_string() })?]
     } else {
         let settings: Vec<(&str, &str)> = args.engine.as_deref().map(|v| ("engine", v)).into_iter().collect();
         commands::block_on(async {
@@ -53,16 +59,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_refusal(error: &flightpath_types::Error) -> bool {
-    matches!(error.kind(), flightpath_types::ErrorKind::NotEligible | flightpath_types::ErrorKind::PermissionDenied)
-}
-
-/// One engine a line: the chosen one marked, then the others in order, then who refused and why.
+/// One engine a line: the chosen one marked, then the others in order, then who refused and why. In the end,
+/// what decided.
 fn print(out: &mut impl Write, batch: &RecordBatch) -> Result<(), Failure> {
     let column =
         |name: &str| batch.column_by_name(name).cloned().ok_or_else(|| Failure::failed(format!("the server's answer lacks `{name}`")));
     let (engine, eligible, chosen, reason) = (column("engine")?, column("eligible")?, column("chosen")?, column("reason")?);
-    let (ms, usd, bytes) = (column("predicted_ms")?, column("predicted_usd")?, column("predicted_bytes")?);
+    let (ms, p95, usd) = (column("predicted_ms")?, column("predicted_p95_ms")?, column("predicted_usd")?);
+    let bytes = column("predicted_bytes")?;
+    let number = |column: &ArrayRef, row| column.as_primitive::<Float64Type>().value(row);
     let (engine, reason) = (engine.as_string::<i32>(), reason.as_string::<i32>());
     let width = engine.iter().flatten().map(str::len).max().unwrap_or(0);
     for row in 0..batch.num_rows() {
@@ -75,19 +80,65 @@ fn print(out: &mut impl Write, batch: &RecordBatch) -> Result<(), Failure> {
         };
         write!(out, "{mark} {:<width$}  ", engine.value(row))?;
         if eligible.as_boolean().value(row) && !ms.is_null(row) {
-            let usd = usd.as_primitive::<Float64Type>().value(row);
-            write!(
-                out,
-                "{:>9.1} ms  ${usd:<11.9}  {:>9}  ",
-                ms.as_primitive::<Float64Type>().value(row),
-                megabytes(bytes.as_primitive::<Int64Type>().value(row))
-            )?;
+            let (ms, p95, usd) = (number(&ms, row), format!("(95%: {:.1})", number(&p95, row)), number(&usd, row));
+            let bytes = megabytes(bytes.as_primitive::<Int64Type>().value(row));
+            write!(out, "{ms:>9.1} ms {p95:<14}  ${usd:<11.9}  {bytes:>9}  ")?;
         }
         writeln!(out, "{}", reason.value(row))?;
+    }
+    if let Some(decided) = decided(batch) {
+        writeln!(out, "{decided}")?;
     }
     Ok(())
 }
 
+/// `None` for a server of before, which didn't say.
+fn decided(batch: &RecordBatch) -> Option<String> {
+    let said = |name: &str| {
+        let column = batch.column_by_name(name)?.as_string_opt::<i32>()?;
+        (!column.is_empty() && column.is_valid(0)).then(|| column.value(0).to_string())
+    };
+    let strategy = said("strategy")?;
+    let profile = said("profile").map(|profile| format!(" of profile `{profile}`")).unwrap_or_default();
+    Some(format!("decided by strategy `{strategy}`{profile}"))
+}
+
 fn megabytes(bytes: i64) -> String {
     format!("{:.2} MB", bytes as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{BooleanArray, Float64Array, Int64Array, StringArray};
+
+    use super::*;
+
+    fn printed(columns: Vec<(&str, ArrayRef)>) -> String {
+        let columns = columns.into_iter().map(|(name, column)| (name, column, true));
+        let mut out = Vec::new();
+        assert!(print(&mut out, &RecordBatch::try_from_iter_with_nullable(columns).unwrap()).is_ok());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_engine_has_a_line_and_the_last_one_says_what_decided() {
+        let text = |values: [&str; 2]| Arc::new(StringArray::from_iter_values(values)) as ArrayRef;
+        let number = |value: f64| Arc::new(Float64Array::from(vec![Some(value), None])) as ArrayRef;
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
+            ("engine", text(["duckdb", "datafusion"])),
+            ("eligible", Arc::new(BooleanArray::from(vec![true, false]))),
+            ("chosen", Arc::new(BooleanArray::from(vec![true, false]))),
+            ("reason", text(["fastest scan", "isn't used"])),
+            ("predicted_ms", number(12.34)),
+            ("predicted_p95_ms", number(40.06)),
+            ("predicted_usd", number(0.000000377)),
+            ("predicted_bytes", Arc::new(Int64Array::from(vec![Some(5_290_000), None]))),
+        ];
+        let engines = "→ duckdb           12.3 ms (95%: 40.1)     $0.000000377    5.29 MB  fastest scan\n✗ datafusion  isn't used\n";
+        assert_eq!(printed(columns.clone()), engines);
+        columns.extend([("strategy", text(["cost", "cost"])), ("profile", text(["interactive", "interactive"]))]);
+        assert_eq!(printed(columns), format!("{engines}decided by strategy `cost` of profile `interactive`\n"));
+    }
 }

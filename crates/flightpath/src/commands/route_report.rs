@@ -28,7 +28,8 @@ const DATABRICKS: &str = "databricks";
 pub struct Args {
     #[command(flatten)]
     connection: Connection,
-    /// Plan and decide in this process, without a server; needs --data or --config.
+    /// Plan and decide in this process, without a server; needs --data or --config. A workspace in the
+    /// settings is asked about tables and its warehouse's state, with FLIGHTPATH_TOKEN where it goes by users' rights.
     #[arg(long)]
     offline: bool,
     /// Folder of tables, with --offline.
@@ -149,7 +150,7 @@ async fn decided_here(
     warehouse: &str,
     files: &[(String, Vec<Statement<'_>>)],
 ) -> Result<Vec<Row>, Failure> {
-    let router = OfflineRouter::open(loaded, session).await.map_err(Failure::failed)?;
+    let router = OfflineRouter::open(loaded, session, commands::workspace_token()).await.map_err(Failure::failed)?;
     let mut router = router.warehouse(warehouse);
     let mut rows = Vec::new();
     for (file, statements) in files {
@@ -161,6 +162,7 @@ async fn decided_here(
                 }
                 Ok(Offline::SessionChanged) => (Outcome::Local, "holds for the statements behind it".to_string(), None),
                 Ok(Offline::Local) => (Outcome::Local, "answered by the router itself".to_string(), None),
+                Err(error) if commands::is_refusal(&error) => (Outcome::Refused, error.to_string(), None),
                 Err(error) => (Outcome::Failed, error.to_string(), None),
             };
             rows.push(row(file, statement, outcome, reason, databricks));
@@ -192,6 +194,7 @@ async fn decided_by_server(
                 Ok(answer) => answer,
                 // Nobody will answer the rest either.
                 Err(failure) if failure.code == 3 => return Err(failure),
+                Err(failure) if failure.code == 4 => (Outcome::Refused, failure.message, None),
                 Err(failure) => (Outcome::Failed, failure.message, None),
             };
             rows.push(row(file, statement, outcome, reason, databricks));

@@ -145,7 +145,7 @@ async fn savings_are_by_day_and_count_what_was_paid(store: &dyn Store) {
     ];
     store.append(&records).await.unwrap();
     let last = records.last().unwrap().query_id;
-    let cost = |query_id, usd| Cost { query_id, usd: Some(usd), warehouse_ms: Some(120_000.0) };
+    let cost = |query_id, usd| Cost { query_id, usd: Some(usd), warehouse_ms: Some(120_000.0), read_bytes: None };
     let costs = [cost(last, 1.0), cost(QueryId::generate(), 9.0)];
     assert_eq!(store.record_costs(&costs).await.unwrap(), 1);
     assert_eq!(store.query(last, None).await.unwrap().unwrap().usd_actual, Some(1.0));
@@ -198,7 +198,7 @@ async fn spending_is_added_up_once_for_each_query(store: &dyn Store) {
     };
     assert_eq!(spending(day).await, [("batch".to_string(), 2.25), ("frugal".to_string(), 0.5)]);
     assert_eq!(spending(day - 1).await, [("batch".to_string(), 8.0)]);
-    let cost = |record: &QueryRecord, usd| Cost { query_id: record.query_id, usd, warehouse_ms: None };
+    let cost = |record: &QueryRecord, usd| Cost { query_id: record.query_id, usd, warehouse_ms: None, read_bytes: None };
     let costs = [cost(&records[0], Some(1.0)), cost(&records[0], Some(1.5)), cost(&records[1], None), cost(&records[3], Some(7.0))];
     assert_eq!(store.record_costs(&costs).await.unwrap(), 4);
     assert_eq!(spending(day).await, [("batch".to_string(), 3.5), ("frugal".to_string(), 0.5)]);
@@ -218,14 +218,15 @@ async fn what_isnt_reconciled_is_found_until_it_is(store: &dyn Store) {
     let ids = |found: &[Unreconciled]| found.iter().map(|q| (q.query_id, q.statement_id.clone())).collect::<Vec<_>>();
     assert_eq!(ids(&found), [(first.query_id, None), (second.query_id, Some("01ef".into()))]);
     assert_eq!(store.unreconciled(from, from + 2, 1).await.unwrap().len(), 1);
-    let cost = Cost { query_id: first.query_id, usd: Some(0.25), warehouse_ms: Some(1_500.0) };
+    let cost = Cost { query_id: first.query_id, usd: Some(0.25), warehouse_ms: Some(1_500.0), read_bytes: Some(4_096) };
     assert_eq!(store.record_costs(&[cost]).await.unwrap(), 1);
     assert_eq!(ids(&store.unreconciled(from, from + 2, 10).await.unwrap()), [(second.query_id, Some("01ef".into()))]);
     let checked = store.query(first.query_id, None).await.unwrap().unwrap();
     assert_eq!((checked.usd_actual, checked.warehouse_ms), (Some(0.25), Some(1_500.0)));
     assert!(checked.reconciled_unix_ms.is_some());
+    assert_eq!(checked.read_bytes, Some(4_096));
     // What the warehouse doesn't know keeps the cost that it had.
-    let unknown = Cost { query_id: first.query_id, usd: None, warehouse_ms: None };
+    let unknown = Cost { query_id: first.query_id, usd: None, warehouse_ms: None, read_bytes: None };
     assert_eq!(store.record_costs(&[unknown]).await.unwrap(), 1);
     let kept = store.query(first.query_id, None).await.unwrap().unwrap();
     assert_eq!((kept.usd_actual, kept.warehouse_ms), (Some(0.25), None));

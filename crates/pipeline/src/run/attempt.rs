@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flightpath_catalog::TableContents;
 use flightpath_engine::{Engine, Execution, Findings};
-use flightpath_plan::PlannedQuery;
+use flightpath_plan::{BoundTable, PlannedQuery};
 use flightpath_types::{CandidateNumbers, EngineFacts, Error, ErrorKind, Result};
 
 use tracing::Instrument;
@@ -73,10 +74,12 @@ impl<'a> Attempts<'a> {
         others: bool,
         queued: &QueueClock,
     ) -> Result<Answer, Failed> {
-        let facts = runner.facts(self.engine.as_ref());
-        let capacity = Capacity::of(self.engine.as_ref(), &facts);
-        let demand = Demand { principal: &execution.principal, memory_bytes: self.memory_bytes };
-        let admitting = runner.admission.admit(self.engine.id(), capacity, demand, execution.deadline);
+        let capacity = Capacity::of(self.engine.as_ref(), &self.engine.facts());
+        // An engine that is paid by the query has no memory that queries here would share.
+        let memory_bytes = if self.engine.is_metered() { 0 } else { self.memory_bytes };
+        let demand = Demand { principal: &execution.principal, memory_bytes };
+        let id = self.engine.id();
+        let admitting = runner.admission.admit(id, self.engine.narrow_slots(query), capacity, demand, execution.deadline);
         let waiting = queued.begin();
         let admitted = admitting.instrument(trace::queue(self.engine.id())).await;
         drop(waiting);
@@ -90,6 +93,8 @@ impl<'a> Attempts<'a> {
                 return Err(Failed { error, out_of_memory: false, too_slow: false });
             }
         };
+        // As it is now: others may have woken it meanwhile.
+        let facts = runner.facts(self.engine.as_ref());
         let begun = Instant::now();
         let mut reached = false;
         let span = trace::execute(self.engine.id());
@@ -124,14 +129,27 @@ impl<'a> Attempts<'a> {
         trace::executed(&span, outcome.as_ref());
         drop(span);
         match outcome {
-            Some(Ok(held)) => Ok(Answer { held, permit, facts, took: begun.elapsed(), findings }),
+            Some(Ok(held)) => {
+                runner.health.answered(self.engine.id(), query.fingerprint);
+                Ok(Answer { held, permit, facts, took: begun.elapsed(), findings })
+            }
             Some(Err(error)) => {
-                self.deaths += u32::from(reached);
+                let died = error.kind() == ErrorKind::Unavailable && (reached || findings.has_died());
+                self.deaths += u32::from(died);
+                if findings.has_died() {
+                    runner.health.lost(self.engine.id(), query.fingerprint, Instant::now());
+                }
+                // A table that is read where it lies may be what didn't answer, or the log's database.
+                let elsewhere =
+                    |table: &BoundTable| table.snapshot.storage.is_some() || matches!(table.snapshot.contents, TableContents::System(_));
+                if error.kind() == ErrorKind::Internal || !query.tables.iter().any(elsewhere) {
+                    runner.health.failed(self.engine.id(), query.fingerprint, &error);
+                }
                 // Only an engine that was down or died may be alive again; out of memory stays out of memory.
                 // What costs money by itself may have been carried out and isn't carried out twice.
                 self.may_retry = error.kind() == ErrorKind::Unavailable && self.deaths < DEATHS_MAX && !self.engine.is_metered();
                 // With a class it is something else that ran out: places in a worker's queue, files.
-                let out_of_memory = error.kind() == ErrorKind::ResourceExhausted && error.class().is_none();
+                let out_of_memory = error.kind() == ErrorKind::ResourceExhausted && error.class().is_none() && !self.engine.is_metered();
                 if out_of_memory && let Some(lesson) = lesson(facts, begun.elapsed()) {
                     lesson.out_of_memory();
                 }

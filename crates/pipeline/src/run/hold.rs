@@ -10,6 +10,8 @@ use flightpath_types::Result;
 use futures::{StreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::size::batch_bytes;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldConfig {
     /// Of one result, in bytes of Arrow data.
@@ -36,6 +38,8 @@ pub(crate) struct Holds {
 pub(crate) struct Held {
     pub first: Option<RecordBatch>,
     pub rest: BatchStream,
+    /// All of it is held: the engine has nothing to do with it any more.
+    pub ended: bool,
 }
 
 impl Holds {
@@ -51,14 +55,17 @@ impl Holds {
     pub async fn hold(&self, mut source: BatchStream) -> Result<Held> {
         let (mut held, mut bytes) = (Vec::new(), 0);
         let mut taken: Option<OwnedSemaphorePermit> = None;
+        let mut ended = false;
         loop {
             let Some(batch) = source.next().await else {
                 // A stream that has ended may not be polled again.
                 source = stream::empty().boxed();
+                ended = true;
                 break;
             };
             let batch = batch?;
-            let size = batch.get_array_memory_size();
+            // A batch takes something, if its rows don't.
+            let size = batch_bytes(&batch).max(UNIT_BYTES);
             bytes += size;
             held.push(batch);
             if bytes >= self.bytes_max || !self.take(size, &mut taken) {
@@ -72,7 +79,7 @@ impl Holds {
             let _kept = &taken;
             Ok(batch)
         }));
-        Ok(Held { first, rest: held.chain(source).boxed() })
+        Ok(Held { first, rest: held.chain(source).boxed(), ended })
     }
 
     fn take(&self, bytes: usize, taken: &mut Option<OwnedSemaphorePermit>) -> bool {
@@ -112,7 +119,9 @@ mod tests {
     async fn an_error_within_the_held_part_is_an_error_before_the_first_batch() {
         let holds = Holds::new(HoldConfig { bytes_max: 1 << 20, total_bytes_max: 1 << 20 });
         assert!(holds.hold(source(3, Some(Error::unavailable("died")))).await.is_err());
-        assert_eq!(rows(holds.hold(source(3, None)).await.unwrap()).await, 3_000);
+        let whole = holds.hold(source(3, None)).await.unwrap();
+        assert!(whole.ended);
+        assert_eq!(rows(whole).await, 3_000);
         assert_eq!(holds.total.available_permits(), 1 << 10);
     }
 
@@ -120,6 +129,7 @@ mod tests {
     async fn a_larger_result_leaves_with_what_is_held_and_its_error_behind_it() {
         let holds = Holds::new(HoldConfig { bytes_max: 20_000, total_bytes_max: 1 << 20 });
         let held = holds.hold(source(5, Some(Error::unavailable("died")))).await.unwrap();
+        assert!(!held.ended);
         let rest: Vec<_> = held.rest.collect().await;
         assert!(held.first.is_some() && rest.last().unwrap().is_err());
         assert_eq!(rest.len(), 5);

@@ -5,6 +5,7 @@
 //! much longer than predicted (escalation).
 
 mod attempt;
+mod health;
 mod hold;
 mod recovery;
 
@@ -15,7 +16,7 @@ use arrow::record_batch::RecordBatch;
 use flightpath_engine::{BatchStream, Engine, Execution, Findings, RetryBudget, RetryRates};
 use flightpath_plan::PlannedQuery;
 use flightpath_router::{ESCALATE_FACTOR, ESCALATE_MS_MIN, Predictor};
-use flightpath_types::{Decision, EngineFacts, EngineId, Error, ErrorKind, Result};
+use flightpath_types::{Decision, EngineFacts, EngineId, EngineState, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 
 use crate::admission::{Admission, AdmissionConfig, Capacity, Permit};
@@ -23,8 +24,9 @@ use crate::config::DataPrices;
 use crate::lifecycle::{Planned, QueryToken, micros};
 use crate::usage::Machines;
 use attempt::{Answer, Attempts, Failed};
+use health::Health;
 pub use hold::HoldConfig;
-use hold::Holds;
+use hold::{Held, Holds};
 
 /// How often the whole list is gone through again when every candidate died under the query.
 const ROUNDS_MAX: u32 = 8;
@@ -77,6 +79,8 @@ pub(crate) enum Tries {
 pub(crate) struct Started {
     pub first: Option<RecordBatch>,
     pub rest: BatchStream,
+    /// The whole result is here.
+    pub ended: bool,
     pub permit: Permit,
     /// Who answers, as it was when it took the query.
     pub facts: EngineFacts,
@@ -97,6 +101,7 @@ pub(crate) struct Runner {
     prices: RwLock<DataPrices>,
     /// What may yet move for being slow.
     escalations: Mutex<RetryBudget>,
+    pub health: Health,
 }
 
 impl Runner {
@@ -110,7 +115,8 @@ impl Runner {
     ) -> Self {
         let escalations = Mutex::new(RetryBudget::new(escalation.rates(), Instant::now()));
         let (holds, escalation, prices) = (Holds::new(hold), RwLock::new(escalation), RwLock::new(prices));
-        Self { engines, admission, holds, predictor, escalation, prices, escalations }
+        let health = Health::new(engines.iter().filter(|engine| !engine.guards_itself()).map(|engine| engine.id().clone()));
+        Self { engines, admission, holds, predictor, escalation, prices, escalations, health }
     }
 
     /// New limits and prices, for whoever comes from now on.
@@ -132,7 +138,11 @@ impl Runner {
             Some(measured) => pricing.with_utilisation(measured),
             None => pricing,
         };
-        EngineFacts { queued, pricing, ..facts }
+        let state = match facts.state {
+            EngineState::Ready => self.health.state(engine.id(), Instant::now()),
+            down => down,
+        };
+        EngineFacts { state, queued, pricing, ..facts }
     }
 
     pub fn data_prices(&self) -> DataPrices {
@@ -180,7 +190,8 @@ impl Runner {
                 let failed = match candidate.try_once(self, query, execution, others, token.queue_clock()).await {
                     Ok(Answer { held, permit, facts, took, findings }) => {
                         let waited_us = micros(begun.elapsed()).saturating_sub(token.queue_clock().micros().saturating_sub(waited_before));
-                        return Ok(Started { first: held.first, rest: held.rest, permit, facts, waited_us, took, findings });
+                        let Held { first, rest, ended } = held;
+                        return Ok(Started { first, rest, ended, permit, facts, waited_us, took, findings });
                     }
                     Err(failed) => failed,
                 };
@@ -256,8 +267,6 @@ fn graver(before: Error, now: Error) -> Error {
         _ => now,
     }
 }
-
-pub(crate) use recovery::wait_for_any;
 
 #[cfg(test)]
 mod tests;

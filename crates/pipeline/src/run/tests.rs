@@ -18,6 +18,8 @@ enum Step {
     /// Some rows, then this error.
     Break(usize, ErrorKind),
     Fail(ErrorKind),
+    /// It is lost with the query.
+    Die,
     /// After more time than the limit.
     Late(i64),
     Stall,
@@ -51,7 +53,7 @@ impl Engine for Scripted {
         self.metered
     }
 
-    async fn execute(&self, query: Arc<PlannedQuery>, _execution: Execution) -> Result<BatchStream> {
+    async fn execute(&self, query: Arc<PlannedQuery>, execution: Execution) -> Result<BatchStream> {
         let step = self.steps.lock().pop_front();
         let failed = |kind| Error::new(kind, "as the script says");
         match step.expect("a query more than the script knows") {
@@ -65,6 +67,10 @@ impl Engine for Scripted {
                 Ok(stream::iter([Ok(rows(&query, vec![n]))]).boxed())
             }
             Step::Fail(kind) => Err(failed(kind)),
+            Step::Die => {
+                execution.findings.died();
+                Err(failed(ErrorKind::Unavailable))
+            }
             Step::Stall => Ok(stream::pending().boxed()),
         }
     }
@@ -75,6 +81,8 @@ struct Ran {
     outcome: Result<Vec<i64>, (ErrorKind, usize)>,
     engine: Option<String>,
     failovers: Vec<String>,
+    /// Engines that were lost under the query.
+    lost: Vec<String>,
 }
 
 async fn run(engines: Vec<Arc<dyn Engine>>) -> Ran {
@@ -101,11 +109,13 @@ async fn run_with_share(engines: Vec<Arc<dyn Engine>>, share: f64) -> Ran {
         plan_us: 0,
         decide_us: 0,
         decision: None,
+        governed: false,
     });
     let started = runner.run(&query, &decision, &execution, &mut token, Tries::UntilAnswered, true).await;
     let failovers = token.failovers().to_vec();
+    let lost = ids.iter().filter(|id| runner.health.losses(id, query.fingerprint) > 0).map(ToString::to_string).collect();
     match started {
-        Err(error) => Ran { outcome: Err((error.kind(), 0)), engine: None, failovers },
+        Err(error) => Ran { outcome: Err((error.kind(), 0)), engine: None, failovers, lost },
         Ok(started) => {
             let engine = Some(started.facts.id.to_string());
             let batches: Vec<Result<RecordBatch>> = stream::iter(started.first.map(Ok)).chain(started.rest).collect().await;
@@ -114,10 +124,10 @@ async fn run_with_share(engines: Vec<Arc<dyn Engine>>, share: f64) -> Ran {
                 match batch {
                     Ok(batch) => values
                         .extend_from_slice(arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(batch.column(0)).values()),
-                    Err(error) => return Ran { outcome: Err((error.kind(), at)), engine, failovers },
+                    Err(error) => return Ran { outcome: Err((error.kind(), at)), engine, failovers, lost },
                 }
             }
-            Ran { outcome: Ok(values), engine, failovers }
+            Ran { outcome: Ok(values), engine, failovers, lost }
         }
     }
 }
@@ -165,6 +175,21 @@ async fn a_death_within_the_held_part_is_invisible_and_beyond_it_an_error() {
     assert_eq!(within.outcome, Ok(vec![4]));
     let beyond = run(vec![engine("a", [Step::Break(20, ErrorKind::Unavailable)]), engine("b", [Step::Answer(4)])]).await;
     assert_eq!(beyond.outcome, Err((ErrorKind::Unavailable, 20)));
+}
+
+/// What may be the query's doing is noted; that an engine doesn't answer isn't.
+#[tokio::test]
+async fn only_an_engine_that_was_lost_under_the_query_counts_as_lost() {
+    let ran = run(vec![engine("a", [Step::Die]), engine("b", [Step::Answer(5)])]).await;
+    assert_eq!((ran.outcome, ran.lost), (Ok(vec![5]), vec!["a".to_string()]));
+    let steps = [Step::Break(1, ErrorKind::Unavailable), Step::Fail(ErrorKind::Unavailable)];
+    for step in steps {
+        let ran = run(vec![engine("a", [step]), engine("b", [Step::Answer(5)])]).await;
+        assert_eq!((ran.outcome, ran.lost), (Ok(vec![5]), vec![]));
+    }
+    // Alone it is asked again, but not for ever.
+    let ran = run(vec![engine("a", [Step::Die, Step::Die, Step::Die])]).await;
+    assert_eq!((ran.outcome, ran.lost), (Err((ErrorKind::Unavailable, 0)), vec!["a".to_string()]));
 }
 
 #[tokio::test]

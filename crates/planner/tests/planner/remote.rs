@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use flightpath_plan::{DatabricksText, Statement};
 use flightpath_planner::{Planner, RemoteDescriber};
-use flightpath_types::{ErrorKind, Result, SecretToken, Session};
+use flightpath_types::{Error, ErrorKind, Result, SecretToken, Session};
 use parking_lot::Mutex;
 
 use crate::catalog::FakeCatalog;
@@ -16,6 +16,8 @@ use crate::{failure, plan, planner};
 #[derive(Default)]
 struct Warehouse {
     asked: Mutex<Vec<(&'static str, String)>>,
+    /// Why it may not be asked.
+    closed: Mutex<Option<Error>>,
 }
 
 impl Warehouse {
@@ -34,6 +36,10 @@ impl RemoteDescriber for Warehouse {
 
     fn writes_allowed(&self, _: &Session) -> bool {
         false
+    }
+
+    fn may_ask(&self, _: &Session) -> Result<()> {
+        self.closed.lock().clone().map_or(Ok(()), Err)
     }
 
     async fn describe(&self, text: &DatabricksText, _: &Session, _: Option<&SecretToken>) -> Result<SchemaRef> {
@@ -66,6 +72,27 @@ async fn listings_that_are_not_ours_are_tried_out_once_and_run_there() {
     // What is answered here isn't asked there.
     plan(&planner, "SHOW TABLES").await;
     assert!(warehouse.asked.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_warehouse_that_may_not_be_used_is_asked_nothing() {
+    let (warehouse, planner) = remote();
+    *warehouse.closed.lock() = Some(Error::not_eligible("profile `local` doesn't use it"));
+    let sampled = "SELECT * FROM sales TABLESAMPLE (5 PERCENT)";
+    for text in [sampled, "SHOW GRANTS ON TABLE sales", &format!("EXPLAIN ROUTE {sampled}")] {
+        let refused = failure(&planner, text).await;
+        assert_eq!(refused.kind(), ErrorKind::NotEligible);
+        let said = refused.to_string();
+        assert!(said.starts_with("not eligible: ") && said.ends_with("isn't asked: profile `local` doesn't use it"), "{said}");
+    }
+    *warehouse.closed.lock() = Some(Error::invalid("there is no profile `x`"));
+    assert_eq!(failure(&planner, sampled).await.to_string(), "there is no profile `x`");
+    assert!(warehouse.asked.lock().is_empty());
+    // What is understood here needs nobody's leave.
+    plan(&planner, "SELECT * FROM sales").await;
+    *warehouse.closed.lock() = None;
+    plan(&planner, sampled).await;
+    assert_eq!(warehouse.asked.lock().len(), 1);
 }
 
 #[tokio::test]

@@ -133,5 +133,28 @@ fn print_predictions(matrix: &Matrix, plays: &[Play]) {
     for engine in 0..matrix.engines.len() {
         let simulated = if matrix.engines[engine].simulated { " (simulated)" } else { "" };
         line(&format!("Predictions for {}{simulated}", matrix.name(engine)), &|_, of| of == engine);
+        print_memory(matrix, plays, engine);
+    }
+}
+
+/// The same for the peaks of memory that were measured.
+fn print_memory(matrix: &Matrix, plays: &[Play], engine: usize) {
+    let (mut errors, mut under) = (Vec::new(), 0u32);
+    for play in plays {
+        let Some(actual) = matrix.runs(play.query, engine).and_then(|runs| runs.memory_bytes) else { continue };
+        for (_, numbers) in play.predicted.iter().filter(|(of, _)| *of == engine) {
+            under += u32::from(actual <= numbers.memory_p95_bytes);
+            let (predicted, actual) = (numbers.memory_bytes.max(1) as f64, actual.max(1) as f64);
+            errors.push((predicted / actual).max(actual / predicted));
+        }
+    }
+    if !errors.is_empty() {
+        println!(
+            "Memory on {}: q-error p50 {:.2}, p95 {:.2}; {:.1}% of the peaks under the predicted p95.",
+            matrix.name(engine),
+            quantile(&errors, 0.5),
+            quantile(&errors, 0.95),
+            f64::from(under) / errors.len() as f64 * 100.0
+        );
     }
 }

@@ -55,6 +55,17 @@ fn a_busy_warehouse_costs_one_of_its_places() {
 }
 
 #[test]
+fn a_place_is_one_of_the_clusters_that_run_whatever_is_sent_there() {
+    let three = |slots| EngineFacts { slots, cores_total: 24, ..small(WarehouseActivity::Busy, TEN_MINUTES) };
+    for slots in [30, 40] {
+        assert_usd(marginal_usd(6_000.0, 0, 0, &three(slots)), 6.0 / 3_600.0 * 8.40 / 30.0);
+    }
+    // Alone on it: the whole warehouse. Older facts don't know how many cores there are together.
+    assert_usd(marginal_usd(6_000.0, 0, 0, &three(1)), 0.014);
+    assert_usd(marginal_usd(6_000.0, 0, 0, &EngineFacts { cores_total: 0, ..three(40) }), 0.0014);
+}
+
+#[test]
 fn an_idle_warehouse_stops_later() {
     // Idle for 4 min, then a run of 6 s: it would have stopped after 6 more minutes, now it stops
     // 10 min after the run: 246 s more, at $8.40 an hour.
@@ -78,6 +89,26 @@ fn a_sleeping_warehouse_costs_start_run_and_tail() {
 }
 
 #[test]
+fn a_start_that_nobody_saw_is_in_the_time_that_was_measured() {
+    // 4 s of start and 6 s of run were measured, and it stays up for 600 s: 610 s at $8.40 an hour.
+    assert_usd(settled_usd(10_000.0, 0, 0, &small(WarehouseActivity::Unknown, TEN_MINUTES)), 610.0 / 3_600.0 * 8.40);
+    assert_usd(settled_usd(10_000.0, 0, 0, &small(WarehouseActivity::Unknown, None)), 3_610.0 / 3_600.0 * 8.40);
+    // All other waiting is told, and left out of what was measured.
+    let seen = [
+        WarehouseActivity::Asleep,
+        WarehouseActivity::Starting { remaining_ms: 2_000.0 },
+        WarehouseActivity::Queued { wait_ms: 5_000.0 },
+        WarehouseActivity::Busy,
+        WarehouseActivity::Idle { idle_ms: 240_000.0 },
+    ];
+    let mut engines = seen.map(|activity| small(activity, TEN_MINUTES)).to_vec();
+    engines.push(facts(ComputePrice::Hourly { usd_per_hour: 0.20, utilisation: 0.3 }));
+    for engine in engines {
+        assert_usd(settled_usd(6_000.0, 7, 8, &engine), marginal_usd(6_000.0, 7, 8, &engine));
+    }
+}
+
+#[test]
 fn bytes_read_and_sent_cost_too() {
     let mut worker = facts(ComputePrice::Hourly { usd_per_hour: 0.0, utilisation: 1.0 });
     (worker.pricing.storage_usd_per_gb, worker.pricing.egress_usd_per_gb) = (0.02, 0.09);
@@ -98,8 +129,9 @@ fn nothing_that_comes_in_makes_it_other_than_a_finite_number() {
             small(WarehouseActivity::Asleep, Some(bad)),
         ] {
             (engine.pricing.storage_usd_per_gb, engine.pricing.egress_usd_per_gb, engine.slots) = (bad, bad, 0);
-            let usd = marginal_usd(bad, u64::MAX, u64::MAX, &engine);
-            assert!(usd.is_finite() && usd >= 0.0, "{usd} of {engine:?}");
+            for usd in [marginal_usd(bad, u64::MAX, u64::MAX, &engine), settled_usd(bad, u64::MAX, u64::MAX, &engine)] {
+                assert!(usd.is_finite() && usd >= 0.0, "{usd} of {engine:?}");
+            }
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct Observation<'a> {
     pub latency_ms: Option<Observed>,
     /// Peak, in bytes.
     pub memory_bytes: Option<Observed>,
+    /// Of files, whatever the plan thought.
+    pub read_bytes: Option<u64>,
 }
 
 /// Everything learned. Shared between threads; reading takes no exclusive lock.
@@ -145,8 +147,10 @@ impl Predictor {
         let load = prior::load_factor(facts);
         let wait_ms = self.wait_ms(engine, run_ms, facts);
         let result_bytes = features.result_rows.unwrap_or(0).saturating_mul(RESULT_ROW_BYTES);
+        let reach = self.models.read().get(engine).map_or(model::BYTES_REACH, Model::bytes_reach);
+        let scan_bytes_p95 = saturating_u64(features.scan_bytes as f64 * reach.exp()).max(features.scan_bytes);
         // By the time that it takes beside others, as it's billed.
-        let usd = |run_ms: f64| marginal_usd(bounded_ms(run_ms * load), features.scan_bytes, result_bytes, facts);
+        let usd = |run_ms: f64, scan_bytes: u64| marginal_usd(bounded_ms(run_ms * load), scan_bytes, result_bytes, facts);
         CandidateNumbers {
             latency_ms: bounded_ms(run_ms * load + wait_ms),
             latency_p95_ms: bounded_ms(run_p95_ms * load + wait_ms),
@@ -154,8 +158,9 @@ impl Predictor {
             memory_bytes: saturating_u64(memory.ln_p50.exp()),
             memory_p95_bytes: saturating_u64(memory.ln_p95.max(memory.ln_p50).exp()),
             scan_bytes: features.scan_bytes,
-            usd: usd(run_ms),
-            usd_p95: usd(run_p95_ms),
+            scan_bytes_p95,
+            usd: usd(run_ms, features.scan_bytes),
+            usd_p95: usd(run_p95_ms, scan_bytes_p95),
             source: latency.source,
             observations: latency.observations,
         }
@@ -194,21 +199,26 @@ impl Predictor {
         Estimate { ln_p50: estimate.ln_p50.min(ln_limit), ln_p95: estimate.ln_p95.min(ln_limit), ..estimate }
     }
 
-    /// For a warehouse's start or queue; for a place on a worker, as long as its usual queries take.
+    /// For a warehouse's start or queue; for a place, as long as the engine's usual queries take.
     fn wait_ms(&self, engine: u64, run_ms: f64, facts: &EngineFacts) -> f64 {
         let told = clamped(facts.pricing.wait_ms(), 0.0, LATENCY_MS_MAX);
-        let ahead = match facts.pricing.compute {
-            ComputePrice::Hourly { .. } => {
-                (u64::from(facts.queued) + u64::from(facts.running) + 1).saturating_sub(u64::from(facts.slots.max(1)))
-            }
-            // Told by the warehouse itself.
-            ComputePrice::Warehouse { .. } => 0,
-        };
+        // A warehouse with nobody waiting runs what it runs, however much that is.
+        if facts.queued == 0 && matches!(facts.pricing.compute, ComputePrice::Warehouse { .. }) {
+            return told;
+        }
+        let ahead = (u64::from(facts.queued) + u64::from(facts.running) + 1).saturating_sub(u64::from(facts.slots.max(1)));
         if ahead == 0 {
             return told;
         }
         let usual_ms = self.models.read().get(engine).and_then(|model| model.usual_ms()).unwrap_or(run_ms);
-        clamped(told + ahead as f64 / f64::from(facts.slots.max(1)) * usual_ms, 0.0, LATENCY_MS_MAX)
+        // They run beside others, as this one will.
+        let queued_ms = ahead as f64 / f64::from(facts.slots.max(1)) * usual_ms * prior::load_factor(facts);
+        let wait_ms = match facts.pricing.compute {
+            ComputePrice::Hourly { .. } => told + queued_ms,
+            // A warehouse tells of its own queue; who waits here is in front of it.
+            ComputePrice::Warehouse { .. } => told.max(queued_ms),
+        };
+        clamped(wait_ms, 0.0, LATENCY_MS_MAX)
     }
 
     /// With what probability a run on `ran` should be repeated in the background on `other`, for
@@ -239,6 +249,10 @@ impl Predictor {
         let engine = engine_key(observation.facts);
         self.observe_latency(engine, tick, observation);
         self.observe_memory(engine, tick, observation);
+        if let Some(read) = observation.read_bytes.filter(|_| observation.features.scan_bytes > 0) {
+            let ln_ratio = ((read as f64).max(1.0) / observation.features.scan_bytes as f64).ln();
+            self.models.write().of(engine, observation.facts, tick).learn_bytes(ln_ratio);
+        }
     }
 
     fn observe_latency(&self, engine: u64, tick: u64, observation: &Observation<'_>) {

@@ -8,6 +8,7 @@ use super::regression::{Regression, Z_MAX, Z_MIN, calibrated};
 use super::snapshot::ModelState;
 use super::vector::vector;
 use super::{Estimate, Z_95, named_key};
+use crate::number::clamped;
 
 /// Runs before a model has a say of its own; until then its correction of the prior is slight, and of
 /// memory, where too much means another engine, there is none.
@@ -16,6 +17,11 @@ const SEEN_MIN: u32 = 5;
 const WEIGHT_MIN: f64 = 0.02;
 /// How fast the usual time of a query follows.
 const USUAL_SHARE: f64 = 0.05;
+/// By what factor, as a logarithm, more is read than files say, at the 95th percentile: at first, at most, and
+/// how fast it follows.
+pub(crate) const BYTES_REACH: f64 = 0.2;
+const BYTES_REACH_MAX: f64 = 4.0;
+const BYTES_STEP: f64 = 0.1;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Model {
@@ -27,6 +33,7 @@ pub(crate) struct Model {
     /// For shapes that were seen before: see [`calibrated`].
     shape_z: f64,
     ln_usual_ms: Option<f64>,
+    bytes_reach: f64,
     base: Base,
 }
 
@@ -52,6 +59,17 @@ impl Model {
         self.ln_usual_ms.map(f64::exp)
     }
 
+    /// How much more than files say is read in 95 of 100 cases at most, as a logarithm.
+    pub fn bytes_reach(&self) -> f64 {
+        self.bytes_reach
+    }
+
+    /// As for times: moves until 5 of 100 queries read more.
+    pub fn learn_bytes(&mut self, ln_ratio: f64) {
+        let step = if ln_ratio > self.bytes_reach { BYTES_STEP * 0.95 } else { -BYTES_STEP * 0.05 };
+        self.bytes_reach = clamped(self.bytes_reach + step, 0.0, BYTES_REACH_MAX);
+    }
+
     pub fn latency(&self, features: &Features, ln_prior: f64) -> Option<Estimate> {
         estimate(&self.latency, features, ln_prior)
     }
@@ -75,8 +93,10 @@ impl Model {
         let (own, others) = (self.latency.seen > self.base.latency.seen, kept.latency.seen > self.base.latency.seen);
         if !own {
             (self.shape_z, self.ln_usual_ms) = (kept.shape_z, kept.ln_usual_ms.or(self.ln_usual_ms));
+            self.bytes_reach = kept.bytes_reach;
         } else if others {
             self.shape_z = (self.shape_z + kept.shape_z) / 2.0;
+            self.bytes_reach = (self.bytes_reach + kept.bytes_reach) / 2.0;
             self.ln_usual_ms = match (self.ln_usual_ms, kept.ln_usual_ms) {
                 (Some(own), Some(kept)) => Some((own + kept) / 2.0),
                 (own, kept) => own.or(kept),
@@ -139,6 +159,7 @@ impl Models {
             memory: Regression::default(),
             shape_z: Z_95,
             ln_usual_ms: None,
+            bytes_reach: BYTES_REACH,
             base: Base::default(),
         });
         model.tick = tick;
@@ -161,6 +182,7 @@ impl Models {
             memory: model.memory.export(),
             shape_z: model.shape_z,
             ln_usual_ms: model.ln_usual_ms,
+            bytes_reach: model.bytes_reach,
         };
         let mut all: Vec<ModelState> = self.by_engine.values().map(state).collect();
         all.sort_by(|a, b| (&a.engine, &a.shape).cmp(&(&b.engine, &b.shape)));
@@ -170,7 +192,9 @@ impl Models {
     /// Takes in what the database has: what was learned here since the last time is added to it. False for
     /// an entry that is damaged.
     pub fn rebase(&mut self, state: &ModelState) -> bool {
-        let sound = (Z_MIN..=Z_MAX).contains(&state.shape_z) && state.ln_usual_ms.is_none_or(|ln| ln.abs() < 100.0);
+        let sound = (Z_MIN..=Z_MAX).contains(&state.shape_z)
+            && state.ln_usual_ms.is_none_or(|ln| ln.abs() < 100.0)
+            && (0.0..=BYTES_REACH_MAX).contains(&state.bytes_reach);
         let (Some(latency), Some(memory), true) = (Regression::restore(&state.latency), Regression::restore(&state.memory), sound) else {
             return false;
         };
@@ -187,6 +211,7 @@ impl Models {
             memory,
             shape_z: state.shape_z,
             ln_usual_ms: state.ln_usual_ms,
+            bytes_reach: state.bytes_reach,
         };
         if let Some(model) = self.by_engine.get_mut(&key) {
             model.rebase(kept);

@@ -61,6 +61,12 @@ pub struct ModelState {
     pub(crate) memory: RegressionState,
     pub(crate) shape_z: f64,
     pub(crate) ln_usual_ms: Option<f64>,
+    #[serde(default = "bytes_reach")]
+    pub(crate) bytes_reach: f64,
+}
+
+fn bytes_reach() -> f64 {
+    super::model::BYTES_REACH
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ fn shape(number: u64) -> Option<Fingerprint> {
 }
 
 fn see(predictor: &Predictor, fingerprint: Option<Fingerprint>, features: &Features, facts: &EngineFacts, latency: Observed) {
-    predictor.observe(&Observation { fingerprint, features, facts, latency_ms: Some(latency), memory_bytes: None });
+    predictor.observe(&Observation { fingerprint, features, facts, latency_ms: Some(latency), memory_bytes: None, read_bytes: None });
 }
 
 fn close(actual: f64, expected: f64, factor: f64) -> bool {
@@ -161,6 +161,7 @@ fn memory_is_learned_beside_time() {
             facts: &engine,
             latency_ms: None,
             memory_bytes: Some(Observed::Exactly(10.0 * prior::memory_bytes(&features) as f64)),
+            read_bytes: None,
         });
     }
     let numbers = predictor.predict(shape(1), &mixed(1), &engine);
@@ -168,6 +169,33 @@ fn memory_is_learned_beside_time() {
     let unseen = predictor.predict(None, &mixed(999), &engine);
     assert!(close(unseen.memory_bytes as f64, 10.0 * prior::memory_bytes(&mixed(999)) as f64, 1.5), "{unseen:?}");
     assert_eq!(unseen.source, PredictionSource::Prior, "no time was seen");
+}
+
+#[test]
+fn bytes_are_what_files_say_and_their_95th_percentile_follows_what_is_read() {
+    let predictor = Predictor::default();
+    let (engine, other) = (facts("datafusion", "2c"), facts("duckdb", "2c"));
+    let features = scan(1_000_000);
+    let bytes = |engine: &EngineFacts| {
+        let numbers = predictor.predict(None, &features, engine);
+        assert_eq!(numbers.scan_bytes, 1_000_000);
+        numbers.scan_bytes_p95
+    };
+    let first = bytes(&engine);
+    assert!((1_100_000..1_500_000).contains(&first), "{first}");
+    let read = |engine: &EngineFacts, read_bytes| {
+        let (fingerprint, features) = (shape(1), &features);
+        predictor.observe(&Observation { fingerprint, features, facts: engine, latency_ms: None, memory_bytes: None, read_bytes });
+    };
+    // Every tenth query reads three times as much.
+    (0..400).for_each(|number| read(&engine, Some(if number % 10 == 0 { 3_000_000 } else { 900_000 })));
+    assert!((2_000_000..4_000_000).contains(&bytes(&engine)), "{}", bytes(&engine));
+    assert_eq!(bytes(&other), first, "another engine's reads say nothing of it");
+    // What comes from a cache isn't read: the bound comes down to what files say, and no lower.
+    (0..400).for_each(|_| read(&engine, Some(0)));
+    assert_eq!(bytes(&engine), 1_000_000);
+    let none = predictor.predict(None, &scan(0), &engine);
+    assert_eq!((none.scan_bytes, none.scan_bytes_p95), (0, 0));
 }
 
 #[test]
@@ -181,7 +209,7 @@ fn a_full_engine_makes_a_query_wait_as_long_as_its_queries_take() {
     (engine.running, engine.queued) = (4, 7);
     // Eight ahead of it for four places.
     let numbers = predictor.predict(shape(1), &features, &engine);
-    assert!(close(numbers.wait_ms, 2_000.0, 1.01), "{numbers:?}");
+    assert!(close(numbers.wait_ms, 6_000.0, 1.01), "each takes three times as long beside the others: {numbers:?}");
     assert!(numbers.latency_ms > 5_000.0, "two cores for five queries: {numbers:?}");
 }
 
@@ -209,6 +237,7 @@ fn what_was_learned_survives_a_restart() {
             facts: &engine,
             latency_ms: Some(Observed::Exactly(truth(&features))),
             memory_bytes: Some(Observed::Exactly(1e8)),
+            read_bytes: Some(3 * features.scan_bytes),
         });
     }
     let kept = serde_json::to_string(&predictor.export()).unwrap();
@@ -219,6 +248,7 @@ fn what_was_learned_survives_a_restart() {
         let (a, b) = (predictor.predict(shape(number), &mixed(number), &engine), again.predict(shape(number), &mixed(number), &engine));
         assert_eq!((a.source, a.observations), (b.source, b.observations));
         assert!(close(a.latency_ms, b.latency_ms, 1.000_001) && close(a.latency_p95_ms, b.latency_p95_ms, 1.000_001), "{a:?} {b:?}");
+        assert_eq!(a.scan_bytes_p95, b.scan_bytes_p95);
     }
 }
 
@@ -313,7 +343,7 @@ fn one_observation_moves_another_shape_by_at_most_twofold() {
 
 fn see_memory(predictor: &Predictor, number: u64, features: &Features, engine: &EngineFacts, memory: Observed) {
     let (fingerprint, memory_bytes) = (shape(number), Some(memory));
-    predictor.observe(&Observation { fingerprint, features, facts: engine, latency_ms: None, memory_bytes });
+    predictor.observe(&Observation { fingerprint, features, facts: engine, latency_ms: None, memory_bytes, read_bytes: None });
 }
 
 #[test]

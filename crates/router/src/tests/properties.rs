@@ -137,6 +137,7 @@ fn taught(history: &[(usize, u64, Features, Observed, Option<Observed>)], conten
             facts: &contenders[*engine % contenders.len()].facts,
             latency_ms: Some(*latency),
             memory_bytes: *memory_bytes,
+            read_bytes: None,
         });
     }
     predictor
@@ -204,6 +205,7 @@ fn any_numbers() -> BoxedStrategy<CandidateNumbers> {
             observations,
             source: flightpath_types::PredictionSource::Model,
             scan_bytes: 0,
+            scan_bytes_p95: 0,
         })
         .boxed()
 }

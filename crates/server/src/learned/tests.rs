@@ -58,6 +58,7 @@ fn see(predictor: &Predictor, shapes: std::ops::Range<u64>) {
             facts: &facts,
             latency_ms: Some(Observed::Exactly(10.0)),
             memory_bytes: None,
+            read_bytes: None,
         });
     }
 }

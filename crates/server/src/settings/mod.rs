@@ -116,6 +116,7 @@ pub struct Settings {
     pub queue_max: u64,
     pub queue_wait: Duration,
     pub drain: Duration,
+    pub drain_delay: Duration,
     pub connections_max: u64,
 
     pub catalog_refresh: Duration,
@@ -189,6 +190,7 @@ impl Default for Settings {
             queue_max: 256,
             queue_wait: Duration::from_secs(60),
             drain: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
             connections_max: 1024,
             catalog_refresh: Duration::from_secs(1),
             partition_time_zone: None,
@@ -296,7 +298,12 @@ impl Settings {
     /// The profiles that there are, with whom they are for.
     fn routing(&self) -> Result<Profiles, Vec<About>> {
         let (assignments, mut mistakes) = profiles::assignments(&self.profiles, self.default_profile.clone());
-        let mut own: Vec<Profile> = self.profiles.iter().map(|setting| setting.profile.clone()).collect();
+        let strategy = |setting: &ProfileSetting| match setting.decides || setting.profile.name != DEFAULT_PROFILE {
+            true => setting.profile.strategy.clone(),
+            false => self.strategy.clone(),
+        };
+        let mut own: Vec<Profile> =
+            self.profiles.iter().map(|setting| Profile { strategy: strategy(setting), ..setting.profile.clone() }).collect();
         if own.iter().all(|profile| profile.name != DEFAULT_PROFILE) {
             own.push(Profile { strategy: self.strategy.clone(), ..Profile::named(DEFAULT_PROFILE) });
         }
@@ -348,9 +355,18 @@ impl Settings {
         all.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
     }
 
+    /// What of these settings names an engine that doesn't run: one that was switched on since, and comes with
+    /// the next start.
+    pub fn name_only(&self, running: &[&str]) -> Result<(), Mistakes> {
+        let missing = self.unknown_engines(running);
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Mistakes(missing.into_iter().map(|(place, message)| Mistake { place, message }).collect())),
+        }
+    }
+
     /// Engines that strategies and profiles name and that aren't there.
-    fn unknown_engines(&self) -> Vec<About> {
-        let engines = self.engines();
+    fn unknown_engines(&self, engines: &[&str]) -> Vec<About> {
         let mut named: Vec<(String, EngineId)> =
             self.strategy.engines().into_iter().map(|engine| ("routing.strategy".to_string(), engine.clone())).collect();
         for ProfileSetting { profile, .. } in &self.profiles {
@@ -407,7 +423,7 @@ impl Settings {
                 wrong("data", format!("there is no folder {}", path.display()));
             }
         }
-        for (path, mistake) in self.routing().err().unwrap_or_default().into_iter().chain(self.unknown_engines()) {
+        for (path, mistake) in self.routing().err().unwrap_or_default().into_iter().chain(self.unknown_engines(&self.engines())) {
             wrong(&path, mistake);
         }
         for setting in self.profiles.iter().filter(|setting| setting.profile.writes == Some(true) && self.databricks.host.is_none()) {

@@ -17,6 +17,8 @@ use super::value::Given;
 #[derive(Debug, Clone)]
 pub struct ProfileSetting {
     pub profile: Profile,
+    /// It says by itself, or by its base, how it decides.
+    pub decides: bool,
     /// Who gets it when the session names none.
     pub users: Vec<String>,
     pub tags: Vec<String>,
@@ -112,7 +114,8 @@ impl<'a> Section<'a, '_> {
         profile.budget = self.budget().or(profile.budget);
         profile.writes = self.given("writes", |v| v.boolean()).or(profile.writes);
         profile.binding = self.given("binding", |v| v.boolean()).unwrap_or(profile.binding);
-        ProfileSetting { profile, users: self.list("users").unwrap_or_default(), tags: self.list("tags").unwrap_or_default() }
+        let decides = base.is_some() || self.table.contains_key("strategy");
+        ProfileSetting { profile, decides, users: self.list("users").unwrap_or_default(), tags: self.list("tags").unwrap_or_default() }
     }
 
     fn budget(&mut self) -> Option<Budget> {
@@ -172,7 +175,7 @@ fn over_budget(over: Option<&str>, to_profile: Option<String>, to_engines: Optio
 pub(super) fn assignments(settings: &[ProfileSetting], default: Option<String>) -> (ProfileAssignments, Vec<About>) {
     let mut assignments = ProfileAssignments { default, ..Default::default() };
     let mut mistakes = Vec::new();
-    for ProfileSetting { profile, users, tags } in settings {
+    for ProfileSetting { profile, users, tags, .. } in settings {
         let lists = [("user", users, &mut assignments.by_principal), ("tag", tags, &mut assignments.by_tag)];
         for (what, names, known) in lists {
             for name in names {

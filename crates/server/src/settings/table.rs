@@ -253,6 +253,14 @@ const BASE: &[Setting] = &[
         },
     },
     Setting {
+        path: "limits.drain_delay_seconds",
+        help: "how long new queries are still taken at shutdown, while health says NOT_SERVING already",
+        set: |s, v| {
+            s.drain_delay = v.seconds(0.0, DAY_SECONDS)?;
+            Ok(())
+        },
+    },
+    Setting {
         path: "limits.connections_max",
         help: "client connections at once",
         set: |s, v| {

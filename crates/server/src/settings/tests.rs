@@ -29,6 +29,7 @@ strategy = "always:duckdb"
 [limits]
 timeout_seconds = 1.5
 queue_max = 7
+drain_delay_seconds = 2.5
 [engines.duckdb]
 memory = "2GB"
 threads = 3
@@ -47,7 +48,7 @@ token_sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
     assert_eq!(settings.listen.port(), 0);
     assert_eq!(settings.log_spool_bytes_max, 1 << 30);
     assert_eq!(settings.strategy, Strategy::Always(flightpath_types::EngineId::new("duckdb")));
-    assert_eq!(settings.timeout, Some(Duration::from_millis(1500)));
+    assert_eq!((settings.timeout, settings.drain_delay), (Some(Duration::from_millis(1500)), Duration::from_millis(2500)));
     assert_eq!((settings.duckdb.memory_bytes, settings.duckdb.threads), (2_000_000_000, 5));
     assert!(!settings.datafusion.enabled);
     assert_eq!((settings.users.len(), settings.tokens.len()), (1, 1));

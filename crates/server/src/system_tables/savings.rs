@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use flightpath_catalog::SystemTable;
 use flightpath_engine::Engine;
 use flightpath_querylog::Baseline;
-use flightpath_types::{EngineFacts, Principal, QUERIES_PER_CLUSTER, Result};
+use flightpath_types::{EngineFacts, Principal, Result};
 
 use super::{CATCH_UP_MAX, LogSource, batch, double, long, schema};
 
@@ -34,7 +34,7 @@ const DAY_MS: i64 = 86_400_000;
 /// One cluster's price: what is told is that of all that happen to run now.
 fn baseline(facts: &EngineFacts) -> Option<Baseline> {
     let baseline = Baseline::of(&facts.pricing)?;
-    let clusters = (facts.slots / QUERIES_PER_CLUSTER).max(1);
+    let clusters = (facts.cores_total / facts.cores.max(1)).max(1);
     Some(Baseline { usd_per_hour: baseline.usd_per_hour / f64::from(clusters), ..baseline })
 }
 
@@ -79,27 +79,27 @@ mod tests {
 
     #[test]
     fn the_baseline_is_one_cluster_however_many_run_now() {
-        let facts = |compute, slots| EngineFacts {
+        let facts = |compute, clusters: u32| EngineFacts {
             id: EngineId::new("databricks"),
             state: EngineState::Ready,
             shape: String::new(),
             memory_bytes_max: 1 << 40,
-            slots,
+            slots: 10,
             running: 0,
             queued: 0,
             cores: 8,
-            cores_total: 8,
+            cores_total: 8 * clusters,
             overhead_ms: 250.0,
             scan_bytes_per_second_per_core: 1e8,
             pricing: Pricing { compute, ..Pricing::default() },
         };
         let (activity, start_ms) = (WarehouseActivity::Busy, 4_000.0);
         let three = ComputePrice::Warehouse { usd_per_hour: 8.4, activity, start_ms, auto_stop_ms: Some(600_000.0) };
-        let found = baseline(&facts(three, 3 * QUERIES_PER_CLUSTER)).unwrap();
+        let found = baseline(&facts(three, 3)).unwrap();
         assert!((found.usd_per_hour - 2.8).abs() < 1e-9 && found.auto_stop_ms == 600_000.0, "{found:?}");
         let never = ComputePrice::Warehouse { usd_per_hour: 2.8, activity, start_ms, auto_stop_ms: None };
         assert!(baseline(&facts(never, 0)).is_some_and(|b| b.usd_per_hour == 2.8 && b.auto_stop_ms > 0.0));
         let nan = ComputePrice::Warehouse { usd_per_hour: f64::NAN, activity, start_ms, auto_stop_ms: None };
-        assert!(baseline(&facts(nan, 10)).is_none() && baseline(&facts(ComputePrice::default(), 10)).is_none());
+        assert!(baseline(&facts(nan, 1)).is_none() && baseline(&facts(ComputePrice::default(), 1)).is_none());
     }
 }

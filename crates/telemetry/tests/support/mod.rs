@@ -127,6 +127,7 @@ pub async fn collector(listener: TcpListener) -> Received {
     received
 }
 
+#[allow(dead_code)]
 pub async fn start(config: Config) -> Telemetry {
     start_at("info", config).await
 }
