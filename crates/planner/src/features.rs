@@ -178,8 +178,9 @@ impl Counter<'_> {
                 self.features.joins += 1;
                 let (left, right) = (input?, inputs.get(1).copied().flatten()?);
                 let keyed = !join.on.is_empty();
+                let pairs = crossed(&join.left, left) * crossed(&join.right, right);
                 if !keyed {
-                    self.produce(left * right);
+                    self.produce(pairs);
                     if matches!(join.join_type, JoinType::Inner) {
                         self.features.cross_joins += 1;
                     }
@@ -188,7 +189,7 @@ impl Counter<'_> {
                     JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => left,
                     JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => right,
                     JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full if keyed => left.max(right),
-                    JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => left * right,
+                    JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => pairs,
                 })
             }
             LogicalPlan::Union(_) => {
@@ -262,6 +263,18 @@ impl Counter<'_> {
             Ok(TreeNodeRecursion::Jump)
         });
         self.features.subqueries += found;
+    }
+}
+
+/// The rows of an input that is joined without keys. How many groups there are nobody knows, but who pairs each
+/// group with everything has few of them: a guess that is linear on both sides would be off by its square.
+fn crossed(input: &LogicalPlan, rows: f64) -> f64 {
+    match input {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => rows.min(rows.sqrt()),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Sort(_) => {
+            input.inputs().first().map_or(rows, |below| crossed(below, rows))
+        }
+        _ => rows,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use flightpath_types::{CandidateNumbers, ComputePrice, EngineFacts, EngineId, Features, PredictionSource};
+use flightpath_types::{CandidateNumbers, ComputePrice, EngineFacts, EngineId, Features, PredictionSource, WarehouseActivity};
 
 use crate::number::{bytes_text, millis_text, usd_text};
 use crate::{Profile, Strategy};
@@ -45,9 +45,9 @@ pub(crate) struct Ranked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Risk {
     None,
-    /// Big, and little is known of how it goes there.
+    /// Big, perhaps, and little is known of how it goes there.
     Uncertain,
-    /// May need more memory than there is.
+    /// Needs more memory than there is.
     Memory,
 }
 
@@ -66,8 +66,9 @@ impl Key<'_> {
 }
 
 pub(crate) fn rank(strategy: &Strategy, profile: &Profile, features: &Features, contestants: &[Contestant<'_>]) -> Vec<Ranked> {
+    let awake = contestants.iter().any(|contestant| is_awake(contestant.facts));
     let mut keyed: Vec<(Key<'_>, &Contestant<'_>)> =
-        contestants.iter().map(|contestant| (key(strategy, profile, features, contestant), contestant)).collect();
+        contestants.iter().map(|contestant| (key(strategy, profile, features, contestant, awake), contestant)).collect();
     keyed.sort_by(|(a, _), (b, _)| a.compare(b));
     let what = describe(features);
     let alone = keyed.len() == 1;
@@ -83,8 +84,8 @@ pub(crate) fn rank(strategy: &Strategy, profile: &Profile, features: &Features, 
                     millis_text(contestant.numbers.latency_p95_ms)
                 ),
                 (Risk::Memory, _) => format!(
-                    "would spill: may need {}, has {}",
-                    bytes_text(contestant.numbers.memory_p95_bytes),
+                    "would spill: needs about {}, has {}",
+                    bytes_text(contestant.numbers.memory_bytes),
                     bytes_text(contestant.facts.memory_bytes_max)
                 ),
             };
@@ -94,11 +95,15 @@ pub(crate) fn rank(strategy: &Strategy, profile: &Profile, features: &Features, 
         .collect()
 }
 
-fn key<'a>(strategy: &Strategy, profile: &Profile, features: &Features, contestant: &'a Contestant<'_>) -> Key<'a> {
+/// `awake`: a warehouse is up, for which a query that may turn out big is little trouble. One that sleeps isn't
+/// woken for what probably isn't. Memory counts by its median in any case: what needs more than that spills, or
+/// moves on before anything has reached the client, and 95th percentiles of memory are a wide guess.
+fn key<'a>(strategy: &Strategy, profile: &Profile, features: &Features, contestant: &'a Contestant<'_>, awake: bool) -> Key<'a> {
     let (numbers, facts) = (&contestant.numbers, contestant.facts);
-    let risk = if numbers.memory_p95_bytes > facts.memory_bytes_max {
+    let latency_ms = if awake { numbers.latency_p95_ms } else { numbers.latency_ms };
+    let risk = if numbers.memory_bytes > facts.memory_bytes_max {
         Risk::Memory
-    } else if numbers.latency_p95_ms >= BIG_MS && uncertain(numbers) && !scales(facts) {
+    } else if latency_ms >= BIG_MS && uncertain(numbers) && !scales(facts) {
         Risk::Uncertain
     } else {
         Risk::None
@@ -129,6 +134,14 @@ fn uncertain(numbers: &CandidateNumbers) -> bool {
         PredictionSource::Shape => false,
         PredictionSource::Model => numbers.observations < SURE_OBSERVATIONS,
         PredictionSource::Prior => true,
+    }
+}
+
+/// It is paid for in any case, or nearly.
+fn is_awake(facts: &EngineFacts) -> bool {
+    match facts.pricing.compute {
+        ComputePrice::Warehouse { activity, .. } => !matches!(activity, WarehouseActivity::Asleep | WarehouseActivity::Unknown),
+        ComputePrice::Hourly { .. } => false,
     }
 }
 

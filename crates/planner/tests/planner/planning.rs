@@ -133,6 +133,9 @@ async fn features_tell_of_rows_that_are_made() {
     let compared = of("SELECT count(*) FROM sales a JOIN sales b ON a.id < b.id").await;
     assert_eq!(compared.produced_rows, each * each);
     assert_eq!(of("SELECT count(*) FROM sales a JOIN sales b ON a.id = b.id").await.produced_rows, 0);
+    let groups = "(SELECT id, count(*) AS n FROM sales GROUP BY id)";
+    let crossed = of(&format!("SELECT a.n, b.n FROM {groups} a CROSS JOIN {groups} b")).await;
+    assert!(crossed.cross_joins == 1 && (1..=each).contains(&crossed.produced_rows), "{crossed:?}");
     for text in ["SELECT count(*) FROM (SELECT explode(sequence(1, 100000000)) AS n)", "SELECT explode(sequence(200000000, 2, -2))"] {
         let made = of(text).await;
         assert_eq!((made.generators, made.produced_rows, made.array_elements), (1, 100_000_000, 100_000_000), "{text}: {made:?}");

@@ -137,6 +137,9 @@ fn print_predictions(matrix: &Matrix, plays: &[Play]) {
     }
 }
 
+/// Less is as good as nothing, however many times more was predicted.
+const MEMORY_MIN: u64 = 16 << 20;
+
 /// The same for the peaks of memory that were measured.
 fn print_memory(matrix: &Matrix, plays: &[Play], engine: usize) {
     let (mut errors, mut under) = (Vec::new(), 0u32);
@@ -144,7 +147,7 @@ fn print_memory(matrix: &Matrix, plays: &[Play], engine: usize) {
         let Some(actual) = matrix.runs(play.query, engine).and_then(|runs| runs.memory_bytes) else { continue };
         for (_, numbers) in play.predicted.iter().filter(|(of, _)| *of == engine) {
             under += u32::from(actual <= numbers.memory_p95_bytes);
-            let (predicted, actual) = (numbers.memory_bytes.max(1) as f64, actual.max(1) as f64);
+            let (predicted, actual) = (numbers.memory_bytes.max(MEMORY_MIN) as f64, actual.max(MEMORY_MIN) as f64);
             errors.push((predicted / actual).max(actual / predicted));
         }
     }
