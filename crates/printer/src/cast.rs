@@ -3,8 +3,8 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-use crate::expr::Sql;
 use crate::relation::{same_type, type_name};
+use crate::sql::Sql;
 use crate::{Printed, refuse};
 
 pub(crate) fn lossless(value: Sql, to: &DataType) -> Printed<Sql> {

@@ -8,8 +8,8 @@ use flightpath_functions::fold::{Unfolded, fold};
 
 use crate::Printed;
 use crate::block::{Block, Cell, FromItem};
-use crate::expr::Sql;
 use crate::relation::{Printer, type_name};
+use crate::sql::Sql;
 
 /// More values are left to an engine.
 const CELLS_MAX: usize = 4_096;

@@ -7,7 +7,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::logical_plan::Join;
 
 use crate::block::{Block, Cell, CellKind, FromItem, Stage};
-use crate::expr::check_comparable;
+use crate::operator::check_comparable;
 use crate::relation::{Env, Printer, has_subquery};
 use crate::{Printed, refuse};
 

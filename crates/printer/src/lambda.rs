@@ -12,8 +12,9 @@ use flightpath_functions::lambda::{DuckHigher, DuckLambda, FpHigher, Lambda, cap
 use flightpath_functions::lazy;
 
 use crate::block::Cell;
-use crate::expr::{Arguments, Sql, by_rule};
+use crate::expr::{Arguments, by_rule};
 use crate::relation::{Env, Printer};
+use crate::sql::Sql;
 use crate::{Printed, check_size, refuse};
 
 impl Printer {

@@ -9,8 +9,9 @@ use datafusion::logical_expr::{Distinct, Expr, FetchType, LogicalPlan, Subquery}
 use flightpath_functions::duckdb;
 
 use crate::block::{Block, Cell, CellKind, Stage};
-use crate::expr::{Sql, check_comparable};
+use crate::operator::check_comparable;
 use crate::relation::{Env, Printer};
+use crate::sql::Sql;
 use crate::{Printed, refuse};
 
 impl Printer {

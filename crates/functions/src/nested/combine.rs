@@ -204,7 +204,7 @@ fn set_operation_duckdb(c: &DuckCall<'_>, op: SetOp) -> Result<String, String> {
             SetOp::Intersect => format!("list_filter({l}, lambda fp_y: list_position({r}, fp_y) IS NOT NULL)"),
             SetOp::Except => format!("list_filter({l}, lambda fp_y: list_position({r}, fp_y) IS NULL)"),
         };
-        format!("CASE WHEN {l} IS NULL OR {r} IS NULL THEN NULL ELSE {} END", super::arrays::distinct_duckdb(&kept))
+        format!("CASE WHEN {l} IS NULL OR {r} IS NULL THEN NULL ELSE {} END", super::sort::distinct_duckdb(&kept))
     }))
 }
 

@@ -199,7 +199,7 @@ fn mask_duckdb(c: &DuckCall<'_>) -> Result<String, String> {
 /// Functions that cast nothing to a STRING by themselves.
 pub(super) fn text_only(name: &str, args: &[Typed], or_binary: bool) -> Result<()> {
     match args.first().map(|a| &a.ty) {
-        Some(ty) if !matches!(ty, Utf8 | DataType::Null) && !(or_binary && *ty == Binary) => {
+        Some(ty) if !(matches!(ty, Utf8 | DataType::Null) || or_binary && *ty == Binary) => {
             Err(sig::unexpected_input(name, 0, "STRING", ty))
         }
         _ => Ok(()),

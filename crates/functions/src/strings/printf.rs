@@ -188,7 +188,7 @@ impl Spec {
                 let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
                 self.signed(v.is_sign_negative(), whole.to_string(), fraction)
             }
-            ('f' | 'e' | 'g', Value::Double(v)) if !v.is_finite() && !(upper && self.conversion == 'F') => self.not_finite(*v),
+            ('f' | 'e' | 'g', Value::Double(v)) if !(v.is_finite() || upper && self.conversion == 'F') => self.not_finite(*v),
             ('e', Value::Double(v)) if !self.flags.group => self.scientific(*v, self.precision.unwrap_or(6)),
             ('g', Value::Double(v)) => self.general(*v),
             // Java's formatter doesn't know Databricks' decimals.

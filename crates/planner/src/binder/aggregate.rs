@@ -1,4 +1,4 @@
-//! Grouping: what is grouped by, the aggregate calls, and expressions over them. An expression over
+//! Grouping: the aggregate calls of one SELECT, and the aggregation that computes them. An expression over
 //! a grouped query is first typed over the query's input, then rewritten over the groups.
 
 use std::cell::{Cell, RefCell};
@@ -6,22 +6,18 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::expr::{Case, Cast, Exists, InList, InSubquery, Placeholder, Sort};
-use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, GroupingSet, LogicalPlan, Operator, Subquery};
-use datafusion::sql::sqlparser::ast;
+use datafusion::logical_expr::expr::{Case, Cast, InList, Sort};
+use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, GroupingSet, LogicalPlan, Operator};
+use flightpath_functions::Typed;
 use flightpath_functions::ops::{self, canonical_float};
-use flightpath_functions::{Typed, types};
 use flightpath_types::{Error, Result};
 
-use super::cte::Ctes;
 use super::error::{self, built};
-use super::place::Place;
+use super::group_by::{Grouped, Sets};
 use super::query::State;
-use super::scope::Scope;
-use super::select::Item;
+use super::rebase::{Rewriter, alike};
 
 /// The aggregate calls of one SELECT, each once.
 #[derive(Debug, Default)]
@@ -57,6 +53,11 @@ impl Aggregates {
         self.known.borrow_mut().insert(call.clone(), calls.len());
         calls.push((call, column.clone()));
         column
+    }
+
+    /// The columns that hold the calls' results.
+    pub fn columns(&self) -> HashSet<Column> {
+        self.calls.borrow().iter().map(|(_, c)| c.clone()).collect()
     }
 
     pub fn set_order(&self, keys: Vec<(Typed, Sort)>) {
@@ -132,277 +133,7 @@ impl GroupingIds {
     }
 }
 
-fn not_grouped() -> Error {
-    error::classed("UNSUPPORTED_GROUPING_EXPRESSION", "42K0E", "grouping()/grouping_id() can only be used with GroupingSets/Cube/Rollup.")
-}
-
-fn long(value: i64) -> Expr {
-    Expr::Literal(ScalarValue::Int64(Some(value)), None)
-}
-
-fn choose(whens: Vec<(Expr, Expr)>, otherwise: Expr) -> Expr {
-    let when_then_expr = whens.into_iter().map(|(w, t)| (Box::new(w), Box::new(t))).collect();
-    Expr::Case(Case { expr: None, when_then_expr, else_expr: Some(Box::new(otherwise)) })
-}
-
-/// GROUPING SETS, ROLLUP and CUBE, written out as sets of expressions.
-#[derive(Debug, Clone)]
-pub(super) struct Sets {
-    exprs: Vec<Typed>,
-    sets: Vec<Vec<usize>>,
-}
-
-/// Sets one GROUP BY may come to.
-const SETS_MAX: usize = 4096;
-
-impl Sets {
-    pub fn keys(&self) -> HashSet<Expr> {
-        self.exprs.iter().map(|t| t.expr.clone()).collect()
-    }
-
-    /// What some set leaves out.
-    pub fn nulled(&self) -> HashSet<Expr> {
-        let left_out = |i: usize| self.sets.iter().any(|s| !s.contains(&i));
-        self.exprs.iter().enumerate().filter(|(i, _)| left_out(*i)).map(|(_, t)| t.expr.clone()).collect()
-    }
-
-    fn index(&mut self, t: Typed) -> usize {
-        match self.exprs.iter().position(|e| e.expr == t.expr) {
-            Some(i) => i,
-            None => {
-                self.exprs.push(t);
-                self.exprs.len() - 1
-            }
-        }
-    }
-
-    /// Each set joined with each of `others`.
-    fn cross(&mut self, others: Vec<Vec<usize>>) -> Result<()> {
-        let mut sets = Vec::new();
-        for set in &self.sets {
-            for other in &others {
-                let mut joined = set.clone();
-                joined.extend(other.iter().filter(|i| !set.contains(i)));
-                sets.push(joined);
-            }
-        }
-        if sets.len() > SETS_MAX {
-            return Err(Error::invalid(format!("GROUP BY comes to {} grouping sets; the limit is {SETS_MAX}", sets.len())));
-        }
-        self.sets = sets;
-        Ok(())
-    }
-}
-
-/// What a SELECT groups by.
-pub(super) enum Grouped {
-    Plain(Vec<Typed>),
-    Sets(Sets),
-}
-
-impl Grouped {
-    pub fn check(&self) -> Result<()> {
-        let keys = match self {
-            Grouped::Plain(keys) => keys,
-            Grouped::Sets(sets) => &sets.exprs,
-        };
-        match keys.iter().any(|t| types::holds_map(&t.ty)) {
-            true => Err(Error::not_eligible("grouping by a MAP isn't supported; group by map_entries of it")),
-            false => Ok(()),
-        }
-    }
-
-    pub fn new(sets: Sets) -> Self {
-        Grouped::Sets(sets)
-    }
-}
-
 impl State<'_> {
-    /// The grouping sets of a SELECT that has some.
-    pub fn grouping_sets(&mut self, select: &ast::Select, scope: &Scope<'_>, ctes: &Ctes<'_>) -> Result<Option<Sets>> {
-        let ast::GroupByExpr::Expressions(exprs, modifiers) = &select.group_by else { return Ok(None) };
-        let is_set = |e: &ast::Expr| matches!(e, ast::Expr::GroupingSets(_) | ast::Expr::Rollup(_) | ast::Expr::Cube(_));
-        if modifiers.is_empty() && !exprs.iter().any(is_set) {
-            return Ok(None);
-        }
-        let place = Place::new(scope, ctes, "GROUP BY");
-        let mut sets = Sets { exprs: Vec::new(), sets: vec![Vec::new()] };
-        let mut plain = Vec::new();
-        for e in exprs {
-            let groups = match e {
-                ast::Expr::GroupingSets(sets) | ast::Expr::Rollup(sets) | ast::Expr::Cube(sets) => Some(sets),
-                _ => None,
-            };
-            let Some(groups) = groups else {
-                let t = self.group_key(&place, e, select)?;
-                let i = sets.index(t);
-                plain.push(i);
-                sets.cross(vec![vec![i]])?;
-                continue;
-            };
-            let mut members: Vec<Vec<usize>> = Vec::with_capacity(groups.len());
-            for group in groups {
-                members.extend(self.grouping_members(&place, group, select, &mut sets)?);
-            }
-            let expanded = match e {
-                ast::Expr::Rollup(_) => rollup(&members),
-                ast::Expr::Cube(_) => cube(&members)?,
-                _ => members,
-            };
-            sets.cross(expanded)?;
-        }
-        for modifier in modifiers {
-            let members: Vec<Vec<usize>> = plain.iter().map(|i| vec![*i]).collect();
-            sets.sets = match modifier {
-                ast::GroupByWithModifier::Rollup => rollup(&members),
-                ast::GroupByWithModifier::Cube => cube(&members)?,
-                ast::GroupByWithModifier::Totals => return Err(Error::not_eligible("WITH TOTALS isn't part of Databricks SQL")),
-                ast::GroupByWithModifier::GroupingSets(ast::Expr::GroupingSets(groups)) => {
-                    let mut members = Vec::with_capacity(groups.len());
-                    for group in groups {
-                        members.extend(self.grouping_members(&place, group, select, &mut sets)?);
-                    }
-                    members
-                }
-                ast::GroupByWithModifier::GroupingSets(other) => {
-                    return Err(Error::not_eligible(format!("GROUP BY ... {other} isn't supported")));
-                }
-            };
-        }
-        if sets.exprs.len() > 60 {
-            return Err(Error::invalid("grouping sets over more than 60 columns aren't supported"));
-        }
-        Ok(Some(sets))
-    }
-
-    /// One element of GROUPING SETS: a set, or the sets that a ROLLUP or CUBE inside comes to.
-    fn grouping_members(
-        &mut self,
-        place: &Place<'_>,
-        group: &[ast::Expr],
-        select: &ast::Select,
-        sets: &mut Sets,
-    ) -> Result<Vec<Vec<usize>>> {
-        if let [ast::Expr::Function(f)] = group
-            && let Ok((name, _)) = super::call::function_name(f)
-            && let ("rollup" | "cube", ast::FunctionArguments::List(list)) = (name.as_str(), &f.args)
-        {
-            let mut members = Vec::with_capacity(list.args.len());
-            for arg in &list.args {
-                let ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(e)) = arg else {
-                    return Err(Error::invalid(format!("{name} takes expressions, not `{arg}`")));
-                };
-                let keys = match e {
-                    ast::Expr::Tuple(keys) => keys.as_slice(),
-                    e => std::slice::from_ref(e),
-                };
-                let indices: Result<Vec<usize>> = keys.iter().map(|e| Ok(sets.index(self.group_key(place, e, select)?))).collect();
-                members.push(indices?);
-            }
-            return if name == "rollup" { Ok(rollup(&members)) } else { cube(&members) };
-        }
-        let indices: Result<Vec<usize>> = group.iter().map(|e| Ok(sets.index(self.group_key(place, e, select)?))).collect();
-        Ok(vec![indices?])
-    }
-
-    /// One GROUP BY expression: an ordinal, an input expression, or a select alias.
-    fn group_key(&mut self, place: &Place<'_>, e: &ast::Expr, select: &ast::Select) -> Result<Typed> {
-        if let ast::Expr::Nested(inner) = e {
-            return self.group_key(place, inner, select);
-        }
-        if let ast::Expr::Value(v) = e
-            && let ast::Value::Number(text, _) = &v.value
-            && let Ok(n) = text.parse::<usize>()
-        {
-            let item = n.checked_sub(1).and_then(|n| select.projection.get(n));
-            return match item {
-                Some(ast::SelectItem::UnnamedExpr(e) | ast::SelectItem::ExprWithAlias { expr: e, .. }) => Ok(self.expr(place, e)?.t),
-                _ => Err(error::classed(
-                    "GROUP_BY_POS_OUT_OF_RANGE",
-                    "42805",
-                    format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", select.projection.len()),
-                )),
-            };
-        }
-        if let ast::Expr::Identifier(ident) = e
-            && place.scope.find(std::slice::from_ref(ident))?.is_none()
-        {
-            let aliased = select.projection.iter().find_map(|item| match item {
-                ast::SelectItem::ExprWithAlias { expr, alias } if alias.value.eq_ignore_ascii_case(&ident.value) => Some(expr),
-                _ => None,
-            });
-            if let Some(expr) = aliased {
-                return Ok(self.expr(place, expr)?.t);
-            }
-        }
-        Ok(self.expr(place, e)?.t)
-    }
-
-    /// What the GROUP BY of a SELECT without grouping sets says; `None` where there is none.
-    pub fn grouping_keys(&mut self, select: &ast::Select, base: &Place<'_>, items: &[Item]) -> Result<Option<Vec<Typed>>> {
-        let keys = match &select.group_by {
-            ast::GroupByExpr::All(modifiers) if !modifiers.is_empty() => {
-                return Err(Error::not_eligible("GROUP BY ALL WITH ... isn't supported"));
-            }
-            // Every item that holds no aggregate.
-            ast::GroupByExpr::All(_) => {
-                let aggregates: HashSet<Column> =
-                    base.aggregates.map(|a| a.calls.borrow().iter().map(|(_, c)| c.clone()).collect()).unwrap_or_default();
-                let plain: Vec<Typed> =
-                    items.iter().filter(|i| !mentions(&i.t.expr, &aggregates) && !has_window(&i.t.expr)).map(|i| i.t.clone()).collect();
-                return Ok(Some(plain));
-            }
-            ast::GroupByExpr::Expressions(exprs, _) => exprs,
-        };
-        if keys.is_empty() {
-            return Ok(None);
-        }
-        let place =
-            Place { aggregates: None, windows: None, aliases: None, nulled: None, clause: "GROUP BY", variables: Vec::new(), ..*base };
-        let mut typed = Vec::with_capacity(keys.len());
-        for e in keys {
-            // Ordinals count the columns that stars have become.
-            if let ast::Expr::Value(v) = e
-                && let ast::Value::Number(text, _) = &v.value
-                && let Ok(n) = text.parse::<usize>()
-            {
-                let Some(item) = n.checked_sub(1).and_then(|n| items.get(n)) else {
-                    return Err(error::classed(
-                        "GROUP_BY_POS_OUT_OF_RANGE",
-                        "42805",
-                        format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", items.len()),
-                    ));
-                };
-                let aggregates: HashSet<Column> =
-                    base.aggregates.map(|a| a.calls.borrow().iter().map(|(_, c)| c.clone()).collect()).unwrap_or_default();
-                if mentions(&item.t.expr, &aggregates) || has_window(&item.t.expr) {
-                    return Err(error::classed(
-                        "GROUP_BY_POS_AGGREGATE",
-                        "42903",
-                        format!(
-                            "GROUP BY {n} refers to an expression that contains an aggregate function. Aggregate functions are not allowed in GROUP BY."
-                        ),
-                    ));
-                }
-                typed.push(item.t.clone());
-                continue;
-            }
-            if let Some(n) = super::order::negative_ordinal(e) {
-                return Err(error::classed(
-                    "GROUP_BY_POS_OUT_OF_RANGE",
-                    "42805",
-                    format!("GROUP BY position {n} is not in select list (valid range is [1, {}]).", items.len()),
-                ));
-            }
-            // `GROUP BY ()` groups everything into one.
-            if matches!(e, ast::Expr::Tuple(values) if values.is_empty()) {
-                continue;
-            }
-            typed.push(self.group_key(&place, e, select)?);
-        }
-        Ok(Some(typed))
-    }
-
     /// The aggregation, and what rewrites expressions over its input into expressions over its output.
     pub fn aggregate(&mut self, input: LogicalPlan, grouped: Grouped, aggregates: &Aggregates) -> Result<(LogicalPlan, Rewriter)> {
         let mut calls = aggregates.calls.take();
@@ -551,6 +282,19 @@ impl State<'_> {
     }
 }
 
+fn not_grouped() -> Error {
+    error::classed("UNSUPPORTED_GROUPING_EXPRESSION", "42K0E", "grouping()/grouping_id() can only be used with GroupingSets/Cube/Rollup.")
+}
+
+fn long(value: i64) -> Expr {
+    Expr::Literal(ScalarValue::Int64(Some(value)), None)
+}
+
+fn choose(whens: Vec<(Expr, Expr)>, otherwise: Expr) -> Expr {
+    let when_then_expr = whens.into_iter().map(|(w, t)| (Box::new(w), Box::new(t))).collect();
+    Expr::Case(Case { expr: None, when_then_expr, else_expr: Some(Box::new(otherwise)) })
+}
+
 fn positive(count: Column) -> Expr {
     Expr::BinaryExpr(BinaryExpr::new(Box::new(Expr::Column(count)), Operator::Gt, Box::new(long(0))))
 }
@@ -572,127 +316,6 @@ fn distinct_order(sets: &[Vec<usize>]) -> Vec<usize> {
     order
 }
 
-/// All prefixes, the longest first.
-fn rollup(members: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    (0..=members.len()).rev().map(|n| members[..n].iter().flatten().copied().collect()).collect()
-}
-
-/// All subsets, the fullest first.
-fn cube(members: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
-    if members.len() > 12 {
-        return Err(Error::invalid("CUBE of more than 12 columns isn't supported"));
-    }
-    let n = members.len();
-    Ok((0..1usize << n)
-        .map(|left_out| (0..n).filter(|i| left_out >> (n - 1 - i) & 1 == 0).flat_map(|i| members[i].iter().copied()).collect())
-        .collect())
-}
-
 fn holds_subquery(expr: &Expr) -> bool {
     expr.exists(|e| Ok(matches!(e, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)))).unwrap_or(true)
-}
-
-/// Whether an expression uses a window call's result.
-fn has_window(expr: &Expr) -> bool {
-    expr.exists(|e| Ok(matches!(e, Expr::Column(c) if c.relation.is_none() && c.name.starts_with(super::window::PREFIX)))).unwrap_or(true)
-}
-
-/// Whether an expression uses one of the columns.
-fn mentions(expr: &Expr, columns: &HashSet<Column>) -> bool {
-    expr.exists(|e| Ok(matches!(e, Expr::Column(c) if columns.contains(c)))).unwrap_or(true)
-}
-
-/// The expression with its open parameters made one; `None` without any.
-fn any_parameters(expr: &Expr) -> Option<Expr> {
-    let made = expr.clone().transform_up(|e| match e {
-        Expr::Placeholder(Placeholder { id: _, field }) => Ok(Transformed::yes(Expr::Placeholder(Placeholder { id: "$0".into(), field }))),
-        other => Ok(Transformed::no(other)),
-    });
-    made.ok().and_then(|made| made.transformed.then_some(made.data))
-}
-
-/// Whether two expressions are one, or may be once open parameters have values.
-pub(super) fn alike(a: &Expr, b: &Expr) -> bool {
-    a == b || any_parameters(a).is_some_and(|a| any_parameters(b) == Some(a))
-}
-
-/// Expressions over an aggregation's input, made expressions over its output.
-pub(super) struct Rewriter {
-    groups: HashMap<Expr, Column>,
-    /// Keys with open parameters, of which any two may turn out equal: `SELECT n + ? ... GROUP BY n + ?`.
-    /// Only types are asked of such a plan; the statement is bound again once values are known.
-    open: HashMap<Expr, Column>,
-    /// Columns that come out of the aggregation, or of the windows above it.
-    kept: HashSet<Column>,
-}
-
-impl Rewriter {
-    fn new(groups: HashMap<Expr, Column>, kept: HashSet<Column>) -> Self {
-        let open = groups.iter().filter_map(|(key, column)| Some((any_parameters(key)?, column.clone()))).collect();
-        Self { groups, open, kept }
-    }
-
-    fn group(&self, e: &Expr) -> Option<&Column> {
-        self.groups.get(e).or_else(|| if self.open.is_empty() { None } else { self.open.get(&any_parameters(e)?) })
-    }
-
-    pub fn rewrite(&self, expr: Expr) -> Result<Expr> {
-        let mut missing = None;
-        let rewritten = expr.transform_down(|e| {
-            if let Some(column) = self.group(&e) {
-                return Ok(Transformed::new(Expr::Column(column.clone()), true, TreeNodeRecursion::Jump));
-            }
-            match e {
-                Expr::Column(c) if c.relation.is_none() && (self.kept.contains(&c) || self.is_window(&c)) => {
-                    Ok(Transformed::no(Expr::Column(c)))
-                }
-                Expr::Column(c) => {
-                    missing = Some(c.name.clone());
-                    Err(DataFusionError::Plan("missing aggregation".into()))
-                }
-                Expr::ScalarSubquery(s) => Ok(Transformed::yes(Expr::ScalarSubquery(self.subquery(s, &mut missing)?))),
-                Expr::Exists(Exists { subquery, negated }) => {
-                    let subquery = self.subquery(subquery, &mut missing)?;
-                    Ok(Transformed::yes(Expr::Exists(Exists { subquery, negated })))
-                }
-                Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
-                    let subquery = self.subquery(subquery, &mut missing)?;
-                    Ok(Transformed::yes(Expr::InSubquery(InSubquery { expr, subquery, negated })))
-                }
-                other => Ok(Transformed::no(other)),
-            }
-        });
-        match (rewritten, missing) {
-            (Ok(t), _) => Ok(t.data),
-            (Err(_), Some(name)) => Err(error::missing_aggregation(&format!("\"{name}\""))),
-            (Err(e), None) => built(Err(e)),
-        }
-    }
-
-    /// Window columns aren't of the input: they are made above the aggregation.
-    fn is_window(&self, column: &Column) -> bool {
-        column.name.starts_with(super::window::PREFIX)
-    }
-
-    /// A subquery's references to this query's input become references to its groups.
-    fn subquery(&self, s: Subquery, missing: &mut Option<String>) -> datafusion::error::Result<Subquery> {
-        let plan = Arc::unwrap_or_clone(s.subquery).transform_down(|node| {
-            node.map_expressions(|e| {
-                e.transform_down(|e| match e {
-                    Expr::OuterReferenceColumn(field, column) => match self.groups.get(&Expr::Column(column.clone())) {
-                        Some(group) => Ok(Transformed::yes(Expr::OuterReferenceColumn(field, group.clone()))),
-                        None if self.kept.contains(&column) => Ok(Transformed::no(Expr::OuterReferenceColumn(field, column))),
-                        None => {
-                            *missing = Some(column.name.clone());
-                            Err(DataFusionError::Plan("missing aggregation".into()))
-                        }
-                    },
-                    other => Ok(Transformed::no(other)),
-                })
-            })
-        })?;
-        let plan = plan.data;
-        let outer_ref_columns = plan.all_out_ref_exprs();
-        Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: s.spans })
-    }
 }

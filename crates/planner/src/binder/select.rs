@@ -11,16 +11,18 @@ use flightpath_functions::ops::{canonical_float, comparable_float};
 use flightpath_functions::{Typed, lazy, types};
 use flightpath_types::{Error, Result};
 
-use super::aggregate::{Aggregates, Grouped, alike};
+use super::aggregate::Aggregates;
 use super::cte::Ctes;
 use super::error::{self, built};
 use super::expr::Bound;
 use super::generator::OWN as GENERATED;
+use super::group_by::Grouped;
 use super::input_order;
 use super::order::SortKey;
 use super::pipes::aggregates;
 use super::place::{Alias, Aliases, Names, Place};
 use super::query::State;
+use super::rebase::alike;
 use super::scope::{Col, Relation, Scope};
 use super::window::Windows;
 

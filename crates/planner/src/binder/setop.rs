@@ -163,7 +163,6 @@ impl State<'_> {
         let join =
             built(Join::try_new(Arc::new(left), Arc::new(right), on, None, kind, JoinConstraint::On, NullEquality::NullEqualsNull, false))?;
         let mut plan = LogicalPlan::Join(join);
-        let mut cols = cols;
         if all {
             let (projected, columns) = self.project(plan, left_columns.into_iter().map(Expr::Column).collect())?;
             plan = projected;
