@@ -163,6 +163,21 @@ def test_who_may_not_use_the_warehouse_does_not_wake_it_by_asking_what_only_it_u
     assert simulation.counters()["warehouses"]["simulated"]["starts"] == 1
 
 
+def test_who_wakes_the_warehouse_by_asking_what_only_it_understands_pays_for_it(workspace):
+    profiles = '[profiles.poor]\nbudget_usd_per_day = 0.001\n'
+    server, simulation = workspace(warehouse={"running": False, "start_delay_ms": 0}, extra=profiles)
+    sampled = "SELECT * FROM main.default.nation TABLESAMPLE (5 PERCENT)"
+    with connect(server, ANA, profile="poor") as connection, connection.cursor() as cursor:
+        cursor.adbc_prepare(sampled)
+    assert simulation.counters()["warehouses"]["simulated"]["starts"] == 1
+    # Nothing was executed that could have paid.
+    for sql in ("SELECT count(*) AS n FROM main.default.customer", "SHOW GRANTS ON TABLE main.default.nation"):
+        message = error(server, sql, profile="poor")
+        assert "poor" in message and "has spent" in message, message
+    # Everybody else goes on.
+    assert rows(server, "SELECT count(*) AS n FROM main.default.customer")[0]["n"] > 0
+
+
 def test_queries_beyond_the_warehouses_places_wait_and_all_are_answered(workspace):
     server, simulation = workspace(warehouse={"concurrency_per_cluster": 2, "base_latency_ms": 200})
     sql = "SELECT count(*) AS n, {} AS k FROM main.default.customer"

@@ -24,10 +24,11 @@ use crate::describe;
 use crate::download::Storage;
 use crate::history::{self, Past, PastRun};
 use crate::links::Links;
-use crate::monitor::{Monitor, WarehouseState};
+use crate::monitor::Monitor;
 use crate::result::{Reader, SharedMemory};
 use crate::run::{Finished, Runner, Work, lost};
 use crate::statement::StatementRequest;
+use crate::warehouse::WarehouseState;
 use crate::wire::Manifest;
 
 pub struct DatabricksEngine {
@@ -106,20 +107,33 @@ impl DatabricksEngine {
         facts
     }
 
-    /// The columns of a query that is only sent to be described; nothing of it is run.
-    pub async fn describe(&self, text: &DatabricksText, who: Identity, deadline: Option<Instant>) -> Result<SchemaRef> {
+    /// The columns of a query that is only sent to be described; nothing of it is run. `taken` is set while the
+    /// warehouse has it, or may have: that costs money, whatever comes of it.
+    pub async fn describe(
+        &self,
+        text: &DatabricksText,
+        who: Identity,
+        deadline: Option<Instant>,
+        taken: Arc<AtomicBool>,
+    ) -> Result<SchemaRef> {
         let mut statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
         statement.sql = describe::statement(&statement.sql).into();
-        let work = Work { statement, who, query_id: QueryId::generate(), trace_id: None, deadline, returns_rows: true };
+        let work = Work { statement, who, query_id: QueryId::generate(), trace_id: None, deadline, returns_rows: true, taken };
         let batches: Vec<_> = self.start(work, Shape::AsIs, &Findings::default()).await?.try_collect().await?;
         describe::schema(&batches)
     }
 
     /// The columns of a statement that shows something and changes nothing: it is run for them, and
-    /// its rows are left alone.
-    pub async fn try_out(&self, text: &DatabricksText, who: Identity, deadline: Option<Instant>) -> Result<SchemaRef> {
+    /// its rows are left alone. `taken` as in [`describe`](Self::describe).
+    pub async fn try_out(
+        &self,
+        text: &DatabricksText,
+        who: Identity,
+        deadline: Option<Instant>,
+        taken: Arc<AtomicBool>,
+    ) -> Result<SchemaRef> {
         let statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
-        let work = Work { statement, who, query_id: QueryId::generate(), deadline, trace_id: None, returns_rows: true };
+        let work = Work { statement, who, query_id: QueryId::generate(), trace_id: None, deadline, returns_rows: true, taken };
         let finished = self.run(work).await?;
         describe::announced(&finished.answer.manifest.unwrap_or_default())
     }
@@ -131,8 +145,7 @@ impl DatabricksEngine {
         }
         let _sent = self.monitor.sent();
         let finished = self.runner.run(work).await;
-        // A statement that raised was run, too.
-        if finished.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Raised) {
+        if finished.as_ref().err().is_none_or(is_of_warehouse) {
             self.monitor.answered();
         }
         finished
@@ -161,6 +174,23 @@ impl DatabricksEngine {
             return Ok(stream);
         }
         Ok(Box::pin(stream.map_err(move |e| lost(&work, e))))
+    }
+}
+
+/// Whether a warehouse that was up says so. One that raises has run the statement; what a statement lacks or
+/// mustn't do has a class when the warehouse found it, and none when it was turned away at the door.
+fn is_of_warehouse(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Raised => true,
+        ErrorKind::InvalidArgument | ErrorKind::NotFound | ErrorKind::PermissionDenied => error.class().is_some(),
+        ErrorKind::NotEligible
+        | ErrorKind::Unauthenticated
+        | ErrorKind::ResourceExhausted
+        | ErrorKind::DeadlineExceeded
+        | ErrorKind::Cancelled
+        | ErrorKind::Unavailable
+        | ErrorKind::DataLoss
+        | ErrorKind::Internal => false,
     }
 }
 
@@ -254,6 +284,7 @@ impl Engine for DatabricksEngine {
             trace_id: execution.traceparent.as_deref().and_then(TraceContext::parse).map(|context| context.trace_id_text()),
             deadline: execution.deadline,
             returns_rows: text.returns_rows,
+            taken: Arc::default(),
         };
         self.start(work, shape, &execution.findings).await
     }

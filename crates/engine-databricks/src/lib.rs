@@ -25,11 +25,12 @@ mod run;
 mod sql_error;
 mod statement;
 mod type_text;
+mod warehouse;
 mod wire;
 
 pub use config::{Config, MonitorAccess, MonitorConfig, Prices};
 pub use engine::DatabricksEngine;
 pub use history::{Past, PastRun, PastStatement, runs};
-pub use monitor::{WarehousePhase, WarehouseState};
 pub use statement::{StatementParameter, StatementRequest};
 pub use type_text::parse as parse_type_text;
+pub use warehouse::{WarehousePhase, WarehouseState};

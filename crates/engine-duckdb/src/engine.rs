@@ -309,8 +309,11 @@ impl Engine for DuckdbEngine {
 
     /// Users' own SQL runs on few places of each worker. Where nobody runs any, the worker's refusal tells.
     fn narrow_slots(&self, query: &PlannedQuery) -> Option<u32> {
-        let user = query.session.dialect == flightpath_types::Dialect::Duckdb;
-        self.roster.totals(Instant::now()).filter(|_| user).map(|totals| totals.user_slots.max(1))
+        if query.session.dialect == flightpath_types::Dialect::Duckdb { self.narrow_slots_total() } else { None }
+    }
+
+    fn narrow_slots_total(&self) -> Option<u32> {
+        self.roster.totals(Instant::now()).map(|totals| totals.user_slots.max(1))
     }
 
     /// Each worker has a breaker.

@@ -20,6 +20,7 @@ pub async fn answer<T>(attempt: &mut Attempt, call: impl Future<Output = Result<
         outcome = call => outcome.map_err(known),
         () = member.lost() => Err(silent(&member)),
     };
+    let outcome = outcome.map_err(|error| attempt.explained(error));
     if let Err(error) = &outcome {
         attempt.failed(error, Instant::now());
     }
@@ -94,6 +95,7 @@ impl Watched {
             next = self.batches.next() => next.map(|batch| batch.map_err(known)),
             () = stalled(&member, self.last, self.attempt.lease()) => Some(Err(silent(&member))),
         };
+        let next = next.map(|batch| batch.map_err(|error| self.attempt.explained(error)));
         self.last = Instant::now();
         match &next {
             Some(Ok(_)) => {}

@@ -152,6 +152,11 @@ impl Member {
         *self.lost.borrow()
     }
 
+    /// Whether it has told that it takes no more queries, and is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.now.lock().status.draining
+    }
+
     pub fn load(&self, condition: &Condition) -> u32 {
         self.in_flight().saturating_add(condition.others)
     }

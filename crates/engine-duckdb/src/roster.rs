@@ -432,12 +432,22 @@ impl Attempt {
         self.member.breaker.lock().failure(now);
     }
 
+    /// The error as it is told. A worker that drains takes what is left of its answers with it, and a reader who
+    /// is behind may never get to its last word: that is no lost connection, and nobody's crash.
+    pub fn explained(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Unavailable || self.spoke.heard() || !self.member.is_draining() {
+            return error;
+        }
+        let name = &self.member.name;
+        Error::unavailable(format!("the DuckDB worker `{name}` was shutting down, and ended before its answer did: {}", error.message()))
+    }
+
     /// What this failure says of the worker.
     pub fn failed(&mut self, error: &Error, now: Instant) {
         match error.kind() {
             ErrorKind::Unavailable => {
-                let lost = !self.spoke.heard();
-                // One that says what's wrong (it drains, say) is alive.
+                let lost = !self.spoke.heard() && !self.member.is_draining();
+                // One that says what's wrong is alive, and one that drains ends in any case.
                 if lost {
                     self.at_fault(now);
                 }

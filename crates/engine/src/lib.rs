@@ -79,6 +79,11 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// How many such places there are now, whoever asks; `None` where there are none, or nobody knows how many.
+    fn narrow_slots_total(&self) -> Option<u32> {
+        None
+    }
+
     /// Whether it keeps queries away by itself from parts of it that fail, and tells so in its facts.
     fn guards_itself(&self) -> bool {
         false

@@ -41,6 +41,8 @@ impl Default for AdmissionConfig {
 pub(crate) struct Capacity {
     pub slots: u32,
     pub memory_bytes: u64,
+    /// Of the kind that it has fewer places for; `None` where it has none such, or can't tell how many.
+    pub narrow_slots: Option<u32>,
 }
 
 impl Capacity {
@@ -48,7 +50,16 @@ impl Capacity {
     /// router's in any case, whatever others do.
     pub fn of(engine: &dyn Engine, facts: &EngineFacts) -> Self {
         let free = facts.slots.saturating_sub(engine.others_running());
-        Self { slots: free.max(facts.slots.div_ceil(2)), memory_bytes: engine.memory_bytes_total() }
+        Self {
+            slots: free.max(facts.slots.div_ceil(2)),
+            memory_bytes: engine.memory_bytes_total(),
+            narrow_slots: engine.narrow_slots_total(),
+        }
+    }
+
+    /// Of the gate in front, which knows no memory.
+    fn in_front(slots: u32) -> Self {
+        Self { slots, memory_bytes: 0, narrow_slots: None }
     }
 }
 
@@ -95,15 +106,13 @@ impl Admission {
         state.usage.mean(now)
     }
 
-    /// The engine has this now: who waits is let in where it has grown.
+    /// The engine has this now: who waits at either gate is let in where it has grown.
     pub fn resize(&self, engine: &EngineId, capacity: Capacity) {
         if let Some(gate) = self.gates.get(engine) {
-            let turns = {
-                let mut state = gate.state.lock();
-                state.resize(capacity);
-                state.next_turns()
-            };
-            gate.give(turns);
+            gate.resize(capacity);
+        }
+        if let (Some(gate), Some(slots)) = (self.narrow.get(engine), capacity.narrow_slots) {
+            gate.resize(Capacity::in_front(slots));
         }
     }
 
@@ -124,13 +133,13 @@ impl Admission {
     }
 
     /// Waits for this query's turn. `capacity` is what the engine has now: it may have grown or
-    /// shrunk since the last query. A query of a kind that the engine has few places for waits for one of these
+    /// shrunk since the last query, and while this one waited in front. A query of a kind that the engine has few places for waits for one of these
     /// first, so that nobody takes a place of the others' to wait in. Both waits together have one limit.
     pub async fn admit(
         &self,
         engine: &EngineId,
         narrow_slots: Option<u32>,
-        capacity: Capacity,
+        capacity: impl Fn() -> Capacity,
         demand: Demand<'_>,
         deadline: Option<Instant>,
     ) -> Result<Permit> {
@@ -138,12 +147,12 @@ impl Admission {
         let limit = Limit { until: Instant::now() + config.wait_max, config, deadline };
         let narrow = match narrow_slots {
             Some(slots) => {
-                let (capacity, demand) = (Capacity { slots, memory_bytes: 0 }, Demand { memory_bytes: 0, ..demand });
-                Some(pass(&self.narrow, engine, capacity, demand, &limit).await?)
+                let demand = Demand { memory_bytes: 0, ..demand };
+                Some(pass(&self.narrow, engine, Capacity::in_front(slots), demand, &limit).await?)
             }
             None => None,
         };
-        Ok(pass(&self.gates, engine, capacity, demand, &limit).await?.behind(narrow))
+        Ok(pass(&self.gates, engine, capacity(), demand, &limit).await?.behind(narrow))
     }
 }
 
@@ -354,6 +363,15 @@ impl Gate {
         drop(state);
         self.give(turns);
         entered
+    }
+
+    fn resize(self: &Arc<Self>, capacity: Capacity) {
+        let turns = {
+            let mut state = self.state.lock();
+            state.resize(capacity);
+            state.next_turns()
+        };
+        self.give(turns);
     }
 
     /// Outside the lock: a permit whose receiver has gone is dropped here and takes it again.

@@ -14,7 +14,7 @@ use crate::port::Request;
 use crate::service::Pipeline;
 
 /// How often a query is decided on anew because its budget was used up meanwhile.
-const CHARGE_ROUNDS_MAX: u32 = 16;
+pub(crate) const CHARGE_ROUNDS_MAX: u32 = 16;
 
 impl Pipeline {
     /// Whether the profile that these settings ask for may send what changes something to
@@ -30,22 +30,7 @@ impl Pipeline {
     /// Whether these settings and their profile, with what it has spent, let an engine be used at all. For
     /// whoever has to ask the engine before there's a query to decide on.
     pub fn profile_uses(&self, settings: &Session, engine: &EngineId) -> Result<()> {
-        let policy = self.policies.policy(&self.policies.profile(settings)?, settings);
-        let profile = &policy.profile;
-        let why = if let Some(pinned) = policy.pinned.as_ref().filter(|pinned| *pinned != engine) {
-            format!("the session pins engine `{pinned}`")
-        } else if let Some(restriction) = policy.restriction.as_ref().filter(|r| !r.engines.contains(engine)) {
-            restriction.why.clone()
-        } else if profile.engines.as_ref().is_some_and(|allowed| !allowed.contains(engine)) {
-            format!("profile `{}` doesn't use engine `{engine}`", profile.name)
-        } else if let (Strategy::Always(only), None) = (&profile.strategy, &policy.pinned)
-            && only != engine
-        {
-            format!("strategy {} allows `{only}` only", profile.strategy)
-        } else {
-            return Ok(());
-        };
-        Err(Error::not_eligible(why))
+        uses(&self.policies.policy(&self.policies.profile(settings)?, settings), engine)
     }
 
     /// The decision on a query that is going to run, and what is set aside for it.
@@ -111,6 +96,25 @@ impl Pipeline {
             predictor: &self.predictor,
         })
     }
+}
+
+/// Whether a policy lets an engine be used at all.
+pub(crate) fn uses(policy: &Policy, engine: &EngineId) -> Result<()> {
+    let profile = &policy.profile;
+    let why = if let Some(pinned) = policy.pinned.as_ref().filter(|pinned| *pinned != engine) {
+        format!("the session pins engine `{pinned}`")
+    } else if let Some(restriction) = policy.restriction.as_ref().filter(|r| !r.engines.contains(engine)) {
+        restriction.why.clone()
+    } else if profile.engines.as_ref().is_some_and(|allowed| !allowed.contains(engine)) {
+        format!("profile `{}` doesn't use engine `{engine}`", profile.name)
+    } else if let (Strategy::Always(only), None) = (&profile.strategy, &policy.pinned)
+        && only != engine
+    {
+        format!("strategy {} allows `{only}` only", profile.strategy)
+    } else {
+        return Ok(());
+    };
+    Err(Error::not_eligible(why))
 }
 
 /// Whether it reads what not everybody may see: tables under rules, tables that only Databricks reads, and

@@ -352,9 +352,14 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if self.record.is_some() {
-            self.finish(Err(&Error::new(ErrorKind::Cancelled, "the client went away")));
+            self.finish(Err(&client_gone()));
         }
     }
+}
+
+/// How a query ends whose client has left.
+pub(crate) fn client_gone() -> Error {
+    Error::new(ErrorKind::Cancelled, "the client went away")
 }
 
 /// Longer statements are cut in the record; their length is kept.

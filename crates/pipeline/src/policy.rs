@@ -46,6 +46,8 @@ struct Spent {
     ended: usize,
     /// With so many more is it worth going through all of them again.
     fold_at: usize,
+    /// By what has no record in any log. This router alone knows of it, for as long as it runs.
+    unrecorded: f64,
 }
 
 #[derive(Debug)]
@@ -181,6 +183,18 @@ impl Charge {
         }
     }
 
+    /// The same for what leaves no record: no sum of the log's will ever take its place.
+    pub fn settle_unrecorded(self, usd: f64) {
+        if usd.is_finite() {
+            self.change(|spent, number| {
+                if let Some(own) = spent.own.remove(&number) {
+                    spent.own_usd -= own.usd;
+                    spent.unrecorded += usd.max(0.0);
+                }
+            });
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&mut Spent, u64)) {
         let mut spending = self.spending.lock();
         if spending.day == self.day
@@ -205,7 +219,7 @@ impl Drop for Charge {
 
 impl Spent {
     fn usd(&self) -> f64 {
-        self.logged + self.own_usd.max(0.0)
+        self.logged + self.own_usd.max(0.0) + self.unrecorded
     }
 
     fn count(&mut self) {
@@ -340,6 +354,18 @@ mod tests {
         policies.learn(today(), [("small".to_string(), 0.55)], None);
         assert!((policies.spending.lock().by_profile["small"].usd() - 0.55).abs() < 1e-9);
         policies.learn(today(), [("small".to_string(), 1.5)], None);
+        assert!(restricted(&policies));
+    }
+
+    #[test]
+    fn what_leaves_no_record_counts_beside_what_the_log_says() {
+        let policies = policies();
+        charge(&policies, 0.3).unwrap().settle_unrecorded(0.4);
+        for recorded in [Some(Instant::now()), None] {
+            policies.learn(today(), [("small".to_string(), 0.5)], recorded);
+            assert!((policies.spending.lock().by_profile["small"].usd() - 0.9).abs() < 1e-9);
+        }
+        charge(&policies, 0.0).unwrap().settle_unrecorded(0.2);
         assert!(restricted(&policies));
     }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::admission::Permit;
 use crate::learn::{Bill, Lesson};
-use crate::lifecycle::{QueryToken, Running};
+use crate::lifecycle::{QueryToken, Running, client_gone};
 use crate::restamp::restamp;
 use crate::shadow::Observed;
 use crate::size::batch_bytes;
@@ -164,6 +164,21 @@ impl StampedStream {
     }
 }
 
+impl Drop for StampedStream {
+    /// Its client has left. The run costs what it took until now, however little of it was read.
+    fn drop(&mut self) {
+        let Some((rest, token)) = self.running.take() else { return };
+        drop(rest);
+        if let Some(since) = self.waiting_since.take() {
+            self.engine_time += since.elapsed();
+        }
+        let billed = token.finish(Err(&client_gone()), self.engine_time, self.bill.take());
+        if let Some(permit) = &mut self.permit {
+            permit.bill(billed);
+        }
+    }
+}
+
 impl Stream for StampedStream {
     type Item = Result<RecordBatch>;
 
@@ -209,5 +224,60 @@ impl Stream for StampedStream {
                 Err(error) => this.end(Err(error)),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flightpath_querylog::{Recorder, RecorderConfig};
+    use flightpath_router::Predictor;
+    use flightpath_types::{CandidateNumbers, EngineFacts, EngineId, Features, Outcome, Pricing};
+
+    use super::*;
+    use crate::fixtures::{self, MemoryLog};
+    use crate::lifecycle::{PlanSummary, micros};
+
+    #[tokio::test]
+    async fn whoever_leaves_a_result_that_is_held_whole_has_cancelled_it_and_pays_for_its_run() {
+        let (dir, log) = (tempfile::tempdir().unwrap(), Arc::new(MemoryLog::default()));
+        let recorder = Recorder::start(log.clone(), RecorderConfig::new(dir.path().into())).unwrap();
+        let (query, engine, query_id) = (fixtures::query(), EngineId::new("duckdb"), QueryId::generate());
+        let predicted = CandidateNumbers { usd: 5.0, ..CandidateNumbers::default() };
+        let mut token = QueryToken::receive(&recorder, query_id, "SELECT n", "s", &query.session, None).planned(PlanSummary {
+            statement_kind: "query",
+            fingerprint: Some(query.fingerprint),
+            features: Features::default(),
+            cache_hit: false,
+            plan_us: 0,
+            decide_us: 0,
+            decision: Some(fixtures::decision([&engine], predicted)),
+            governed: false,
+        });
+        token.trying(&engine);
+        token.queue_clock().admitted();
+        let facts = EngineFacts { pricing: Pricing::hourly(3.6), ..fixtures::facts(&engine) };
+        let (predictor, took) = (Arc::<Predictor>::default(), Duration::from_secs(1));
+        let batch = || fixtures::rows(&query, vec![1, 2]);
+        let begun = Begun {
+            first: Some(batch()),
+            rest: stream::iter([Ok(batch())]).boxed(),
+            permit: None,
+            observed: None,
+            lesson: Lesson::of(&predictor, &query, facts.clone(), took, Arc::default()),
+            bill: Some(Bill { facts, scan_bytes: 0, findings: Arc::default() }),
+            waited_us: 0,
+            took,
+        };
+        let token = token.running(0, micros(took), None);
+        let registered = Registered::enter(&Registry::default(), query_id, query_id, query.session.principal.clone());
+        let mut batches = StampedStream::new(query.schema.clone(), begun, token, None, registered, None);
+        assert_eq!(batches.next().await.unwrap().unwrap().num_rows(), 2);
+        drop(batches);
+        assert!(recorder.shutdown(Duration::from_secs(60)).await);
+        let records = log.0.lock();
+        assert_eq!((records.len(), records[0].outcome, records[0].rows), (1, Outcome::Cancelled, 2));
+        // A second of a machine at 3.60 dollars an hour.
+        assert!(records[0].usd_actual.is_some_and(|usd| usd > 0.0 && usd < 0.1), "{:?}", records[0].usd_actual);
+        assert!(predictor.is_empty(), "nothing is learned of what wasn't read to its end");
     }
 }

@@ -12,7 +12,7 @@ use flightpath_databricks::{Auth, Client, ClientConfig, Identity};
 use flightpath_engine::Engine;
 use flightpath_engine_databricks::{DatabricksEngine, MonitorAccess, Prices};
 use flightpath_flight::TokenCheck;
-use flightpath_pipeline::{Administrators, Pipeline};
+use flightpath_pipeline::{Administrators, Pipeline, Question};
 use flightpath_plan::DatabricksText;
 use flightpath_planner::RemoteDescriber;
 use flightpath_types::{Error, ErrorKind, Principal, Result, SecretToken, Session};
@@ -232,6 +232,16 @@ impl WarehouseDescriber {
     fn pipeline(&self) -> Option<Arc<Pipeline>> {
         self.pipeline.get().and_then(Weak::upgrade)
     }
+
+    /// It isn't known what holds while the pipeline isn't there.
+    fn open(&self) -> Result<Arc<Pipeline>> {
+        self.pipeline().ok_or_else(|| Error::unavailable("the server is starting or shutting down"))
+    }
+
+    /// Once it's this question's turn: whoever wakes the warehouse by it pays.
+    fn question(&self, session: &Session) -> Result<Question> {
+        self.open()?.question(session, self.engine.id())
+    }
 }
 
 #[async_trait]
@@ -246,21 +256,23 @@ impl RemoteDescriber for WarehouseDescriber {
     }
 
     fn may_ask(&self, session: &Session) -> Result<()> {
-        // It isn't known what holds.
-        let pipeline = self.pipeline().ok_or_else(|| Error::unavailable("the server is starting or shutting down"))?;
-        pipeline.profile_uses(session, self.engine.id())
+        self.open()?.profile_uses(session, self.engine.id())
     }
 
     async fn describe(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {
         let deadline = Instant::now().checked_add(DESCRIBE_MAX);
         let _turn = self.turns.take(deadline).await?;
-        self.engine.describe(text, self.callers.identity_with(&session.principal, token), deadline).await
+        let question = self.question(session)?;
+        let who = self.callers.identity_with(&session.principal, token);
+        self.engine.describe(text, who, deadline, question.taken()).await
     }
 
     async fn try_out(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {
         let deadline = Instant::now().checked_add(DESCRIBE_MAX);
         let _turn = self.turns.take(deadline).await?;
-        self.engine.try_out(text, self.callers.identity_with(&session.principal, token), deadline).await
+        let question = self.question(session)?;
+        let who = self.callers.identity_with(&session.principal, token);
+        self.engine.try_out(text, who, deadline, question.taken()).await
     }
 }
 

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use flightpath_types::{Error, Result};
 use parking_lot::Mutex;
@@ -27,6 +28,14 @@ pub struct Instance {
 impl Instance {
     pub fn connect(&self) -> std::result::Result<Connection, DuckError> {
         self.database.connect()
+    }
+
+    /// When DuckDB last began or ended a file that it spills to; `None` while it has one, or where that can't be
+    /// told. The same before and after: nothing was spilled between.
+    pub fn last_spilled(&self) -> Option<SystemTime> {
+        let spills = std::fs::read_dir(&self.temp).ok()?.next().is_some();
+        let changed = std::fs::metadata(&self.temp).ok()?.modified().ok()?;
+        (!spills).then_some(changed)
     }
 
     /// Takes the instance out of use; true for the first who says so.

@@ -2,7 +2,7 @@
 //! its own profiling counts cached files in; so an instance is asked now and then, from a thread
 //! beside the queries, while one query runs on it alone. And how much it reads: DuckDB's own count
 //! leaves most reads of local files out, the system's is by process; so it is known of a query that
-//! runs in the process alone.
+//! runs in the process alone, unless it has spilled: what it then reads back can't be told apart.
 //!
 //! Never asked in a query's own time, never for queries that share their instance, whose shares
 //! nobody knows, and ever more rarely the longer a query runs. What wasn't seen is unknown.
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
@@ -56,6 +56,8 @@ struct Entry {
     only: AtomicBool,
     /// What the process had read before.
     read_before: Option<u64>,
+    /// When the instance had last spilled before.
+    spilled_before: Option<SystemTime>,
     /// One more than the peak; 0: never seen.
     peak: AtomicU64,
     next: Mutex<Instant>,
@@ -80,22 +82,25 @@ impl MemoryWatch {
 
     pub fn enter(&self, instance: &Arc<Instance>) -> Watched {
         let began = Instant::now();
-        let instance = Arc::downgrade(instance);
+        let known = Arc::downgrade(instance);
+        // Before the lock: it looks at files.
+        let spilled_before = instance.last_spilled();
         let mut state = self.shared.state.lock();
         let (mut alone, only) = (true, state.queries.is_empty());
         for other in &state.queries {
             other.only.store(false, Ordering::Relaxed);
-            if other.instance.ptr_eq(&instance) {
+            if other.instance.ptr_eq(&known) {
                 other.alone.store(false, Ordering::Relaxed);
                 alone = false;
             }
         }
         let entry = Arc::new(Entry {
-            instance,
+            instance: known,
             began,
             alone: AtomicBool::new(alone),
             only: AtomicBool::new(only),
             read_before: if only { process_read_bytes() } else { None },
+            spilled_before: spilled_before.filter(|_| only),
             peak: AtomicU64::new(0),
             next: Mutex::new(began + PAUSE_MIN),
         });
@@ -121,9 +126,13 @@ impl Watched {
         self.entry.peak.load(Ordering::Relaxed).checked_sub(1).filter(|_| alone)
     }
 
-    /// Bytes that it has read of files until now, what it had spilled included, whether from a disk or from the
-    /// system's cache; `None` where it can't be told.
+    /// Bytes that it has read of files until now, whether from a disk or from the system's cache; `None` where it
+    /// can't be told.
     pub fn read_bytes(&self) -> Option<u64> {
+        let spilled_before = self.entry.spilled_before?;
+        if self.entry.instance.upgrade()?.last_spilled() != Some(spilled_before) {
+            return None;
+        }
         let now = process_read_bytes()?;
         // Looked at last: a query that has begun meanwhile counts.
         let read = now.checked_sub(self.entry.read_before?);
@@ -256,5 +265,28 @@ mod tests {
         let private = instances.private().unwrap();
         let second = memory.enter(&private);
         assert_eq!((watched.read_bytes(), second.read_bytes()), (None, None));
+    }
+
+    #[test]
+    fn what_a_query_reads_is_not_known_once_it_has_spilled() {
+        let folder = tempfile::tempdir().unwrap();
+        // Of these, three quarters are for such queries: less than what is sorted.
+        let config = Config::new(Key::new(vec![7; 32]).unwrap(), folder.path().into(), 128 << 20, 2);
+        let instances = Instances::open(&config).unwrap();
+        let (memory, instance) = (MemoryWatch::start(), instances.shared().unwrap());
+        let connection = instance.connect().unwrap();
+        let run = |sql: &str| {
+            let watched = memory.enter(&instance);
+            let prepared = connection.prepare_select(sql).unwrap();
+            let mut rows = prepared.stream(prepared.schema().unwrap(), || false).unwrap();
+            while rows.next_chunk().unwrap().is_some() {}
+            drop(rows);
+            drop(prepared);
+            watched.read_bytes()
+        };
+        assert!(run("SELECT 1 AS one").is_some());
+        assert_eq!(run("SELECT range AS i FROM range(10000000) ORDER BY hash(range)"), None);
+        // What others spilled before it is their own.
+        until("the next query's reads aren't known", || run("SELECT 1 AS one").is_some());
     }
 }

@@ -299,7 +299,13 @@ impl Worker {
             let _held = (permits, entry, alarm);
             span.in_scope(|| query.run(&outlet));
         })?;
-        match next(&mut outputs, &guard).instrument(trace.execute()).await {
+        let first = tokio::select! {
+            biased;
+            first = next(&mut outputs, &guard).instrument(trace.execute()) => first,
+            // What doesn't hear that it was told to end would keep its caller waiting until the process is gone.
+            () = self.over.cancelled() => Output::Failed(Reason::Shutdown.error()),
+        };
+        match first {
             Output::Schema(schema) => Ok((outputs, guard, schema, open)),
             Output::Failed(error) => Err(error),
             Output::Batch(_) | Output::End(_) => Err(Error::internal("a query's thread sent rows before their schema")),

@@ -268,6 +268,31 @@ async fn an_answer_that_is_left_when_a_drain_is_over_ends_with_a_typed_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_without_a_row_when_a_drain_is_over_ends_with_a_typed_error_however_deaf_its_query() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::new(Key::new(KEY.to_vec()).unwrap(), folder.path().into(), 256 << 20, 1);
+    let endpoint = Endpoint::new(Config { drain_max: Duration::from_secs(1), ..config }).unwrap();
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.address().unwrap().strip_prefix("tcp:").unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(endpoint.clone().serve(listener, async {
+        let _ = stopped.await;
+    }));
+    let mut client = FlightServiceClient::new(Address::from_shared(uri).unwrap().connect().await.unwrap());
+    // DuckDB looks for an interrupt between vectors: this is one row that takes seconds.
+    let deaf = "SELECT levenshtein(repeat('a', 50000 + i), repeat('b', 50000 + i)) AS d FROM range(1) t(i)";
+    let ticket = WorkerTicket { sql: deaf.into(), ..ticket(0) };
+    let call = tokio::spawn(async move { client.do_get(Ticket { ticket: sign(&KEY, "query", ticket.encode_to_vec()).into() }).await });
+    until("it runs", || endpoint.status().running == 1).await;
+    stop.send(()).unwrap();
+    let status = call.await.unwrap().err().unwrap();
+    assert_eq!(endpoint.status().running, 1, "its query still goes on");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(WorkerError::decode(status.details()).unwrap().message.contains("shutting down"));
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_does_not_wait_for_a_connection_that_has_never_said_a_word() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config::new(Key::new(KEY.to_vec()).unwrap(), folder.path().into(), 256 << 20, 1);

@@ -147,7 +147,7 @@ async fn a_query_is_described_without_being_run() {
     let chunk = vec![RecordBatch::try_from_iter(described).unwrap()];
     let fake = Fake::start(Plan { chunks: vec![chunk], inline: true, ..Default::default() }).await;
     let who = Identity::new(Principal::new("ann"), Some(TOKEN.into()));
-    let schema = engine(&fake).describe(&text("SELECT a, b FROM t;", true), who, None).await.unwrap();
+    let schema = engine(&fake).describe(&text("SELECT a, b FROM t;", true), who, None, Arc::default()).await.unwrap();
     assert_eq!(schema.field(0).data_type(), &DataType::Decimal128(10, 2));
     assert!(matches!(schema.field(1).data_type(), DataType::List(item) if item.name() == "element"));
     assert_eq!(fake.bodies.lock()[0]["statement"], "DESCRIBE QUERY\nSELECT a, b FROM t");

@@ -273,6 +273,28 @@ fn a_worker_that_is_lost_under_a_query_is_told_as_that_and_nothing_else_is() {
     assert!(!died(true, false, &Error::new(ErrorKind::DeadlineExceeded, "late")));
 }
 
+#[tokio::test]
+async fn an_answer_that_goes_with_a_worker_that_drains_is_its_end_and_not_its_death() {
+    let (roster, now) = (Roster::new(LEASE, 8), Instant::now());
+    let seats = join(&roster, &["a"], now);
+    let findings = Arc::<Findings>::default();
+    let attempts: Vec<Attempt> = (0..4).map(|_| roster.begin(&need("t"), now).unwrap()).collect();
+    seats[0].report(&WorkerStatus { draining: true, ..status(8) }, now);
+    for mut attempt in attempts {
+        attempt.tell(findings.clone());
+        attempt.spoke().mark_sent(true);
+        let lost = attempt.spoke().error_of(&Status::new(Code::Unknown, "broken pipe"));
+        let mut answer = watched(stream::iter([Err(lost)]).boxed(), attempt, Call::begin("x", None), None);
+        let error = answer.next().await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.message().contains("`a` was shutting down"), "{error}");
+        assert!(answer.next().await.is_none());
+    }
+    assert!(!findings.has_died());
+    seats[0].report(&status(8), now);
+    assert_eq!(state_of(&roster, "a", now), "ready", "its breaker heard of nothing");
+}
+
 #[test]
 fn an_answer_counts_at_its_end_and_a_worker_that_comes_back_is_no_better_than_before() {
     let (roster, now) = (Roster::new(LEASE, 8), Instant::now());

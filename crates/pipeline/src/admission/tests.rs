@@ -2,7 +2,7 @@ use futures::FutureExt;
 
 use super::*;
 
-const ONE: Capacity = Capacity { slots: 1, memory_bytes: 100 };
+const ONE: Capacity = Capacity { slots: 1, memory_bytes: 100, narrow_slots: None };
 
 fn admission(queue_max: usize, wait_ms: u64) -> (Arc<Admission>, EngineId) {
     let id = EngineId::new("e");
@@ -15,7 +15,7 @@ async fn wait_as(admission: &Arc<Admission>, id: &EngineId, who: &str, memory_by
     let before = admission.waiting(id);
     let task = tokio::spawn({
         let (admission, id, who) = (admission.clone(), id.clone(), Principal::new(who));
-        async move { admission.admit(&id, None, ONE, Demand { principal: &who, memory_bytes }, None).await }
+        async move { admission.admit(&id, None, || ONE, Demand { principal: &who, memory_bytes }, None).await }
     });
     while admission.waiting(id) == before && !task.is_finished() {
         tokio::task::yield_now().await;
@@ -24,7 +24,7 @@ async fn wait_as(admission: &Arc<Admission>, id: &EngineId, who: &str, memory_by
 }
 
 async fn admit(admission: &Admission, id: &EngineId, capacity: Capacity, who: &str, memory_bytes: u64) -> Result<Permit> {
-    admission.admit(id, None, capacity, Demand { principal: &Principal::new(who), memory_bytes }, None).await
+    admission.admit(id, None, || capacity, Demand { principal: &Principal::new(who), memory_bytes }, None).await
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn waiting_ends_with_the_deadline_or_the_limit_and_leaves_nothing_behind()
     assert_eq!(admit(&admission, &id, ONE, "a", 0).await.err().unwrap().kind(), ErrorKind::ResourceExhausted);
     let principal = Principal::new("a");
     let demand = Demand { principal: &principal, memory_bytes: 0 };
-    let late = admission.admit(&id, None, ONE, demand, Some(Instant::now())).await;
+    let late = admission.admit(&id, None, || ONE, demand, Some(Instant::now())).await;
     assert_eq!(late.err().unwrap().kind(), ErrorKind::DeadlineExceeded);
     assert_eq!(admission.waiting(&id), 0);
     drop(held);
@@ -105,7 +105,7 @@ async fn room_that_appears_is_given_to_who_waits() {
 #[tokio::test]
 async fn memory_is_given_out_too_and_a_query_larger_than_the_engine_runs_alone() {
     let (admission, id) = admission(4, 60_000);
-    let many = Capacity { slots: 8, memory_bytes: 100 };
+    let many = Capacity { slots: 8, ..ONE };
     let large = admit(&admission, &id, many, "a", 1_000).await.unwrap();
     let small = tokio::spawn({
         let (admission, id) = (admission.clone(), id.clone());
@@ -151,7 +151,7 @@ async fn what_is_spare_is_given_back_when_a_query_wants_it() {
 #[tokio::test]
 async fn memory_that_is_spare_is_given_back_too() {
     let (admission, id) = admission(4, 60_000);
-    let many = Capacity { slots: 8, memory_bytes: 100 };
+    let many = Capacity { slots: 8, ..ONE };
     let spare = admission.spare(&id, many, 60).await.unwrap();
     let beside = admit(&admission, &id, many, "a", 40).await.unwrap();
     assert!(spare.wanted().now_or_never().is_none(), "there was room for both");
@@ -178,16 +178,62 @@ async fn a_waiter_that_gives_up_at_its_turn_passes_it_on() {
 #[tokio::test]
 async fn a_kind_with_fewer_places_waits_in_front_and_takes_none_of_the_others() {
     let (admission, id) = admission(4, 5);
-    let two = Capacity { slots: 2, memory_bytes: 100 };
+    let two = Capacity { slots: 2, ..ONE };
     let who = Principal::new("a");
     let demand = Demand { principal: &who, memory_bytes: 0 };
-    let narrow = admission.admit(&id, Some(1), two, demand, None).await.unwrap();
+    let narrow = admission.admit(&id, Some(1), || two, demand, None).await.unwrap();
     // The second of its kind waits, and takes no place while it does.
-    let second = admission.admit(&id, Some(1), two, demand, None);
+    let second = admission.admit(&id, Some(1), || two, demand, None);
     assert_eq!(second.await.err().unwrap().kind(), ErrorKind::ResourceExhausted);
     let other = admit(&admission, &id, two, "b", 0).await.unwrap();
     drop(narrow);
-    let second = admission.admit(&id, Some(1), two, demand, None).await.unwrap();
+    let second = admission.admit(&id, Some(1), || two, demand, None).await.unwrap();
     drop((second, other));
     assert_eq!(admission.gates[&id].state.lock().slots_used + admission.narrow[&id].state.lock().slots_used, 0);
+}
+
+#[tokio::test]
+async fn what_the_engine_has_is_looked_at_after_the_wait_in_front() {
+    let (admission, id) = admission(4, 60_000);
+    let who = Principal::new("a");
+    let demand = Demand { principal: &who, memory_bytes: 0 };
+    let first = admission.admit(&id, Some(1), || Capacity { slots: 8, ..ONE }, demand, None).await.unwrap();
+    // The fleet shrinks while this one waits.
+    let slots = std::cell::Cell::new(8);
+    let waiting = admission.admit(&id, Some(1), || Capacity { slots: slots.get(), ..ONE }, demand, None);
+    tokio::pin!(waiting);
+    assert!(futures::poll!(&mut waiting).is_pending());
+    slots.set(1);
+    let beside = admission.admit(&id, None, || ONE, demand, None);
+    tokio::pin!(beside);
+    assert!(futures::poll!(&mut beside).is_pending());
+    drop(first);
+    let beside = beside.await.unwrap();
+    assert!(futures::poll!(&mut waiting).is_pending(), "one slot is left, and it is taken");
+    drop(beside);
+    waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn places_of_the_few_that_appear_are_given_to_who_waits_for_them() {
+    let (admission, id) = admission(4, 60_000);
+    let many = Capacity { slots: 8, ..ONE };
+    let who = Principal::new("a");
+    let demand = Demand { principal: &who, memory_bytes: 0 };
+    let first = admission.admit(&id, Some(1), || many, demand, None).await.unwrap();
+    let waiter = tokio::spawn({
+        let (admission, id, who) = (admission.clone(), id.clone(), who.clone());
+        async move { admission.admit(&id, Some(1), || many, Demand { principal: &who, memory_bytes: 0 }, None).await }
+    });
+    while admission.waiting(&id) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Nobody knows how many there are while no part of the engine tells.
+    for narrow_slots in [None, Some(1)] {
+        admission.resize(&id, Capacity { narrow_slots, ..many });
+        assert_eq!(admission.waiting(&id), 1);
+    }
+    admission.resize(&id, Capacity { narrow_slots: Some(2), ..many });
+    drop((waiter.await.unwrap().unwrap(), first));
+    assert_eq!(admission.narrow[&id].state.lock().slots_used, 0);
 }

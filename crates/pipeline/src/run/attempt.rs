@@ -74,7 +74,7 @@ impl<'a> Attempts<'a> {
         others: bool,
         queued: &QueueClock,
     ) -> Result<Answer, Failed> {
-        let capacity = Capacity::of(self.engine.as_ref(), &self.engine.facts());
+        let capacity = || Capacity::of(self.engine.as_ref(), &self.engine.facts());
         // An engine that is paid by the query has no memory that queries here would share.
         let memory_bytes = if self.engine.is_metered() { 0 } else { self.memory_bytes };
         let demand = Demand { principal: &execution.principal, memory_bytes };

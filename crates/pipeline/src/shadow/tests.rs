@@ -201,7 +201,7 @@ async fn a_run_gives_way_to_a_clients_query_and_proves_nothing() {
     let (facts, principal) = (second.facts(), Principal::new("ann"));
     let capacity = Capacity::of(second.as_ref(), &facts);
     let demand = Demand { principal: &principal, memory_bytes: 0 };
-    let clients = shadow.admission.admit(second.id(), None, capacity, demand, None).await.unwrap();
+    let clients = shadow.admission.admit(second.id(), None, || capacity, demand, None).await.unwrap();
     observed.finish();
     tokio::task::yield_now().await;
     assert_eq!(running.load(Ordering::SeqCst), 0);
@@ -210,7 +210,7 @@ async fn a_run_gives_way_to_a_clients_query_and_proves_nothing() {
         tokio::task::yield_now().await;
     }
     // Another client comes, and has it.
-    drop(shadow.admission.admit(second.id(), None, capacity, demand, None).await.unwrap());
+    drop(shadow.admission.admit(second.id(), None, || capacity, demand, None).await.unwrap());
     assert_eq!(running.load(Ordering::SeqCst), 0);
     while shadow.runs.available_permits() == 0 {
         tokio::task::yield_now().await;
