@@ -218,7 +218,7 @@ impl Engine for DataFusionEngine {
         for binding in query.scans.values() {
             // With a store of its own a table is read where it lies.
             let anywhere = binding.snapshot.storage.is_some();
-            if let Some(file) = binding.files.iter().find(|file| !file.path.starts_with('/') && !(anywhere && file.path.contains("://"))) {
+            if let Some(file) = binding.files.iter().find(|file| !(file.path.starts_with('/') || anywhere && file.path.contains("://"))) {
                 let reason =
                     format!("table {} has files that aren't on this machine's disks ({})", binding.snapshot.name, scheme(&file.path));
                 return Err(Refusal::new(RefusalClass::TableFeature, reason));

@@ -6,17 +6,13 @@ use std::collections::BTreeMap;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, ScalarValue};
-use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Distinct, Expr, FetchType, LogicalPlan, Operator, SkipType};
+use datafusion::logical_expr::{Distinct, Expr, FetchType, LogicalPlan, SkipType};
 use flightpath_catalog::{DataFile, TableContents, TableFormat, TableSnapshot};
 use flightpath_plan::{ScanBinding, ScanId, SnapshotSource};
 use flightpath_types::{Features, TableUse};
 
-/// Share of rows that a filter leaves, by its kind.
-const EQUALITY_SHARE: f64 = 0.1;
-const RANGE_SHARE: f64 = 0.4;
-/// Groups per input row of an aggregation, and distinct rows per row.
-const GROUP_SHARE: f64 = 0.1;
+use crate::cardinality::{self, Estimate};
+
 /// Elements per array, where they aren't told by constants.
 const ELEMENTS: f64 = 4.0;
 /// Rows that go through an operator at once.
@@ -55,10 +51,35 @@ const BOUNDED: [&str; 27] = [
 pub(crate) fn extract(optimized: &LogicalPlan, scans: &BTreeMap<ScanId, ScanBinding>) -> Features {
     let mut features = Features::default();
     tables(scans, &mut features);
-    let mut counter = Counter { features: &mut features, scans };
-    let rows = counter.node(optimized, 1);
-    features.result_rows = rows.map(|r| r.ceil().clamp(0.0, 1e18) as u64);
+    let mut counter = Counter { features: &mut features, scans, work: Work::default() };
+    let rows = counter.node(optimized, 1).rows;
+    let work = counter.work;
+    features.result_rows = rows.map(whole);
+    (features.groups, features.grouped_rows) = (work.groups.map(whole), work.grouped_rows.map(whole));
+    (features.joined_rows, features.sorted_rows) = (work.joined_rows.map(whole), work.sorted_rows.map(whole));
     features
+}
+
+fn whole(rows: f64) -> u64 {
+    rows.ceil().clamp(0.0, 1e18) as u64
+}
+
+/// Rows that go through operators, over the whole plan; `None` once one of them can't be told.
+struct Work {
+    groups: Option<f64>,
+    grouped_rows: Option<f64>,
+    joined_rows: Option<f64>,
+    sorted_rows: Option<f64>,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { groups: Some(0.0), grouped_rows: Some(0.0), joined_rows: Some(0.0), sorted_rows: Some(0.0) }
+    }
+}
+
+fn count(sum: &mut Option<f64>, rows: Option<f64>) {
+    *sum = sum.zip(rows).map(|(sum, rows)| sum + rows);
 }
 
 fn tables(scans: &BTreeMap<ScanId, ScanBinding>, features: &mut Features) {
@@ -139,62 +160,78 @@ fn weight(ty: &DataType) -> f64 {
 struct Counter<'a> {
     features: &'a mut Features,
     scans: &'a BTreeMap<ScanId, ScanBinding>,
+    work: Work,
 }
 
 impl Counter<'_> {
-    /// Counts a node and what is below it; the rows it is expected to give, when that can be told.
-    fn node(&mut self, plan: &LogicalPlan, depth: u32) -> Option<f64> {
+    /// Counts a node and what is below it; what it is expected to give, as far as that can be told.
+    fn node(&mut self, plan: &LogicalPlan, depth: u32) -> Estimate {
         stacker::maybe_grow(128 * 1024, 2 * 1024 * 1024, || self.node_here(plan, depth))
     }
 
-    fn node_here(&mut self, plan: &LogicalPlan, depth: u32) -> Option<f64> {
+    fn node_here(&mut self, plan: &LogicalPlan, depth: u32) -> Estimate {
         self.features.depth = self.features.depth.max(depth);
         self.subqueries(plan, depth);
-        let inputs: Vec<Option<f64>> = plan.inputs().into_iter().map(|input| self.node(input, depth + 1)).collect();
-        let input = inputs.first().copied().flatten();
+        let mut inputs = plan.inputs().into_iter().map(|input| self.node(input, depth + 1)).collect::<Vec<_>>().into_iter();
+        let input = inputs.next().unwrap_or_default();
         match plan {
             LogicalPlan::Filter(filter) => {
                 self.features.filters += 1;
-                input.map(|rows| rows * selectivity(&filter.predicate))
+                cardinality::filter(&filter.predicate, filter.input.schema(), input)
             }
             LogicalPlan::Window(_) => {
                 self.features.windows += 1;
+                count(&mut self.work.sorted_rows, input.rows);
                 input
             }
             LogicalPlan::Aggregate(aggregate) => {
                 self.features.aggregates += 1;
                 self.features.collects += aggregate.aggr_expr.iter().filter(|expr| collects(expr)).count() as u32;
                 self.features.group_keys += aggregate.group_expr.len() as u32;
-                if aggregate.group_expr.is_empty() { Some(1.0) } else { input.map(|rows| (rows * GROUP_SHARE).max(1.0_f64.min(rows))) }
+                let groups = cardinality::group(aggregate, &input);
+                let distinct = cardinality::distinct_arguments(aggregate, &input);
+                count(&mut self.work.groups, groups.rows.zip(distinct).map(|(groups, distinct)| groups + distinct));
+                // To count rows nobody looks at them.
+                if !aggregate.group_expr.is_empty() || aggregate.aggr_expr.iter().any(|expr| !expr.column_refs().is_empty()) {
+                    count(&mut self.work.grouped_rows, input.rows);
+                }
+                if aggregate.group_expr.is_empty() { Estimate::of_rows(Some(1.0)) } else { groups }
             }
             LogicalPlan::Sort(sort) => {
                 self.features.sorts += 1;
                 match sort.fetch {
-                    Some(fetch) => Some(input.map_or(fetch as f64, |rows| rows.min(fetch as f64))),
-                    None => input,
+                    Some(fetch) => {
+                        let rows = input.rows.map_or(fetch as f64, |rows| rows.min(fetch as f64));
+                        count(&mut self.work.sorted_rows, Some(rows));
+                        input.with_rows(Some(rows))
+                    }
+                    None => {
+                        count(&mut self.work.sorted_rows, input.rows);
+                        input
+                    }
                 }
             }
             LogicalPlan::Join(join) => {
                 self.features.joins += 1;
-                let (left, right) = (input?, inputs.get(1).copied().flatten()?);
-                let keyed = !join.on.is_empty();
-                let pairs = crossed(&join.left, left) * crossed(&join.right, right);
-                if !keyed {
+                let right = inputs.next().unwrap_or_default();
+                let pairs = input.rows.zip(right.rows).map(|(l, r)| crossed(&join.left, l) * crossed(&join.right, r));
+                let unkeyed = pairs.filter(|_| join.on.is_empty());
+                if let Some(pairs) = unkeyed {
                     self.produce(pairs);
                     if matches!(join.join_type, JoinType::Inner) {
                         self.features.cross_joins += 1;
                     }
                 }
-                Some(match join.join_type {
-                    JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => left,
-                    JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => right,
-                    JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full if keyed => left.max(right),
-                    JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => pairs,
-                })
+                let joined = cardinality::join(join, input, right, unkeyed);
+                // Pairs without keys are rows that are made.
+                if unkeyed.is_none() {
+                    count(&mut self.work.joined_rows, joined.rows);
+                }
+                joined
             }
             LogicalPlan::Union(_) => {
                 self.features.unions += 1;
-                inputs.into_iter().sum()
+                Estimate::of_rows(inputs.fold(input.rows, |sum, one| Some(sum? + one.rows?)))
             }
             LogicalPlan::Limit(limit) => {
                 self.features.limits += 1;
@@ -202,27 +239,39 @@ impl Counter<'_> {
                     Ok(SkipType::Literal(skip)) => skip as f64,
                     _ => 0.0,
                 };
-                let left = input.map(|rows| (rows - skip).max(0.0));
-                match limit.get_fetch_type() {
+                let left = input.rows.map(|rows| (rows - skip).max(0.0));
+                let rows = match limit.get_fetch_type() {
                     Ok(FetchType::Literal(Some(fetch))) => Some(left.map_or(fetch as f64, |rows| rows.min(fetch as f64))),
                     _ => left,
-                }
+                };
+                input.with_rows(rows)
             }
             LogicalPlan::Distinct(Distinct::All(_) | Distinct::On(_)) => {
                 self.features.distincts += 1;
-                input.map(|rows| rows * GROUP_SHARE)
+                count(&mut self.work.grouped_rows, input.rows);
+                let mut input = input;
+                // Of columns that nothing is known of there are values enough.
+                input.columns.resize(plan.schema().fields().len(), cardinality::ColumnEstimate::default());
+                let rows = input.rows.map(|rows| cardinality::groups(&input.columns, rows));
+                count(&mut self.work.groups, rows);
+                input.with_rows(rows)
             }
-            LogicalPlan::Unnest(unnest) => self.generate(&unnest.input, input),
+            LogicalPlan::Unnest(unnest) => Estimate::of_rows(self.generate(&unnest.input, input.rows)),
             LogicalPlan::TableScan(scan) => {
-                let binding = scan.source.downcast_ref::<SnapshotSource>().and_then(|s| self.scans.get(&s.scan));
-                let rows = rows(binding?, |f| Some(f.rows?.saturating_sub(deleted_rows(f))));
+                let source = scan.source.downcast_ref::<SnapshotSource>();
+                let Some((id, binding)) = source.and_then(|s| self.scans.get(&s.scan).map(|binding| (s.scan, binding))) else {
+                    return Estimate::default();
+                };
                 // The filters of a scan stay above it in the plan and count there.
-                let rows = rows? as f64;
-                Some(scan.fetch.map_or(rows, |fetch| rows.min(fetch as f64)))
+                let rows = rows(binding, |f| Some(f.rows?.saturating_sub(deleted_rows(f)))).map(|rows| rows as f64);
+                let all = cardinality::scan(id, binding, rows, &scan.projected_schema);
+                let rows = scan.fetch.map_or(rows, |fetch| rows.map(|rows| rows.min(fetch as f64)));
+                all.with_rows(rows)
             }
-            LogicalPlan::EmptyRelation(empty) => Some(if empty.produce_one_row { 1.0 } else { 0.0 }),
-            LogicalPlan::Values(values) => Some(values.values.len() as f64),
-            LogicalPlan::Projection(_) | LogicalPlan::Repartition(_) | LogicalPlan::Subquery(_) | LogicalPlan::SubqueryAlias(_) => input,
+            LogicalPlan::EmptyRelation(empty) => Estimate::of_rows(Some(if empty.produce_one_row { 1.0 } else { 0.0 })),
+            LogicalPlan::Values(values) => Estimate::of_rows(Some(values.values.len() as f64)),
+            LogicalPlan::Projection(projection) => cardinality::project(&projection.expr, projection.input.schema(), input),
+            LogicalPlan::Repartition(_) | LogicalPlan::Subquery(_) | LogicalPlan::SubqueryAlias(_) => input,
             LogicalPlan::RecursiveQuery(_)
             | LogicalPlan::Extension(_)
             | LogicalPlan::Statement(_)
@@ -231,7 +280,7 @@ impl Counter<'_> {
             | LogicalPlan::Dml(_)
             | LogicalPlan::Ddl(_)
             | LogicalPlan::Copy(_)
-            | LogicalPlan::DescribeTable(_) => None,
+            | LogicalPlan::DescribeTable(_) => Estimate::default(),
         }
     }
 
@@ -266,8 +315,8 @@ impl Counter<'_> {
     }
 }
 
-/// The rows of an input that is joined without keys. How many groups there are nobody knows, but who pairs each
-/// group with everything has few of them: a guess that is linear on both sides would be off by its square.
+/// The rows of an input that is joined without keys. Groups are estimated high, but who pairs each of them with
+/// everything has few of them: a guess that is linear on both sides would be off by its square.
 fn crossed(input: &LogicalPlan, rows: f64) -> f64 {
     match input {
         LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => rows.min(rows.sqrt()),
@@ -322,14 +371,4 @@ fn constant(expr: &Expr) -> Option<&ScalarValue> {
         Expr::Cast(cast) => constant(&cast.expr),
         _ => None,
     }
-}
-
-fn selectivity(predicate: &Expr) -> f64 {
-    let share = |e: &&Expr| match e {
-        Expr::BinaryExpr(b) if b.op == Operator::Eq => EQUALITY_SHARE,
-        Expr::InList(list) if !list.negated => (EQUALITY_SHARE * list.list.len() as f64).min(RANGE_SHARE),
-        Expr::IsNotNull(_) => 1.0,
-        _ => RANGE_SHARE,
-    };
-    split_conjunction(predicate).iter().map(share).product()
 }

@@ -5,6 +5,7 @@
 
 pub mod binder;
 mod cache;
+mod cardinality;
 mod comparable;
 mod constants;
 mod eligible;

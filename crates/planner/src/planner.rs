@@ -373,7 +373,15 @@ impl Planner {
         };
         let schema = describer.describe(&sql, &scans, session).await?;
         let unplanned = passthrough::unplanned(schema);
-        let features = features::extract(&unplanned.plan, &scans);
+        // Of what it does with what it reads nothing is known.
+        let features = flightpath_types::Features {
+            result_rows: None,
+            groups: None,
+            grouped_rows: None,
+            joined_rows: None,
+            sorted_rows: None,
+            ..features::extract(&unplanned.plan, &scans)
+        };
         let refusal = Refusal::new(RefusalClass::Policy, "the text is in DuckDB's dialect (dialect=duckdb)");
         let latest: Vec<Arc<TableSnapshot>> = tables.iter().map(|t| t.snapshot.clone()).collect();
         let bytes = u32::try_from(sql.sql.len() + 8_192).unwrap_or(u32::MAX);
@@ -383,7 +391,7 @@ impl Planner {
             session: session.clone(),
             tables,
             scans,
-            features: flightpath_types::Features { result_rows: None, ..features },
+            features,
             duckdb: Ok(sql),
             databricks: Err(refusal.clone()),
             datafusion: Err(refusal),

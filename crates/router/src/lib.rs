@@ -22,7 +22,7 @@ pub use ab::{AbOutcome, AbReport, Interval, Method, compare};
 pub use money::{marginal_usd, settled_usd};
 pub use predict::{
     ESCALATE_FACTOR, ESCALATE_MS_MIN, ModelState, Observation, Observed, Predictor, PredictorConfig, PredictorSnapshot, Restored,
-    ShapeState, escalate_after_ms,
+    ShapeState, escalate_after_ms, patient_ms,
 };
 pub use profile::{Budget, DEFAULT_PROFILE, OverBudget, Profile, ProfileAssignments, ProfileLimits, ProfileMistake, Profiles};
 pub use route::route;

@@ -16,6 +16,9 @@ const SIMPLE_JOINS_MAX: u32 = 1;
 const BIG_MS: f64 = 60_000.0;
 /// ...and, where it never ran, with fewer runs of others behind the prediction than this, too uncertain for a small engine.
 const SURE_OBSERVATIONS: u32 = 3;
+/// What fits nowhere isn't worth waking a warehouse for up to this many times an engine's memory: it spills some of
+/// it, and estimates of memory are off by as much.
+const SPILL_FACTOR_ASLEEP: u64 = 4;
 /// Strata of a log-normal distribution: how far from the median, in distances of the 95th percentile
 /// from it, and how much of the distribution lies there. In pairs, so that more spread is never less
 /// lateness.
@@ -66,9 +69,12 @@ impl Key<'_> {
 }
 
 pub(crate) fn rank(strategy: &Strategy, profile: &Profile, features: &Features, contestants: &[Contestant<'_>]) -> Vec<Ranked> {
-    let awake = contestants.iter().any(|contestant| is_awake(contestant.facts));
+    let outlook = Outlook {
+        awake: contestants.iter().any(|contestant| is_awake(contestant.facts)),
+        fits: contestants.iter().any(|contestant| !scales(contestant.facts) && fits(contestant, 1)),
+    };
     let mut keyed: Vec<(Key<'_>, &Contestant<'_>)> =
-        contestants.iter().map(|contestant| (key(strategy, profile, features, contestant, awake), contestant)).collect();
+        contestants.iter().map(|contestant| (key(strategy, profile, features, contestant, outlook), contestant)).collect();
     keyed.sort_by(|(a, _), (b, _)| a.compare(b));
     let what = describe(features);
     let alone = keyed.len() == 1;
@@ -95,13 +101,23 @@ pub(crate) fn rank(strategy: &Strategy, profile: &Profile, features: &Features, 
         .collect()
 }
 
-/// `awake`: a warehouse is up, for which a query that may turn out big is little trouble. One that sleeps isn't
-/// woken for what probably isn't. Memory counts by its median in any case: what needs more than that spills, or
-/// moves on before anything has reached the client, and 95th percentiles of memory are a wide guess.
-fn key<'a>(strategy: &Strategy, profile: &Profile, features: &Features, contestant: &'a Contestant<'_>, awake: bool) -> Key<'a> {
+/// What there is for a query that may turn out big.
+#[derive(Debug, Clone, Copy)]
+struct Outlook {
+    /// A warehouse is up, for which such a query is little trouble.
+    awake: bool,
+    /// An engine that is paid for in any case has the memory.
+    fits: bool,
+}
+
+/// A warehouse that sleeps isn't woken for what probably goes well elsewhere. Memory counts by its median in any
+/// case: what needs more than that spills, or moves on before anything has reached the client, and 95th percentiles
+/// of memory are a wide guess.
+fn key<'a>(strategy: &Strategy, profile: &Profile, features: &Features, contestant: &'a Contestant<'_>, outlook: Outlook) -> Key<'a> {
     let (numbers, facts) = (&contestant.numbers, contestant.facts);
-    let latency_ms = if awake { numbers.latency_p95_ms } else { numbers.latency_ms };
-    let risk = if numbers.memory_bytes > facts.memory_bytes_max {
+    let latency_ms = if outlook.awake { numbers.latency_p95_ms } else { numbers.latency_ms };
+    let spills = if outlook.awake || outlook.fits { 1 } else { SPILL_FACTOR_ASLEEP };
+    let risk = if !fits(contestant, spills) {
         Risk::Memory
     } else if latency_ms >= BIG_MS && uncertain(numbers) && !scales(facts) {
         Risk::Uncertain
@@ -126,6 +142,11 @@ fn key<'a>(strategy: &Strategy, profile: &Profile, features: &Features, contesta
     };
     // A NaN in the engine's facts must not come first.
     Key { risk, scores: scores.map(|score| if score.is_nan() { f64::INFINITY } else { score }), id: &facts.id }
+}
+
+/// It needs no more than so many times the engine's memory.
+fn fits(contestant: &Contestant<'_>, times: u64) -> bool {
+    contestant.numbers.memory_bytes <= contestant.facts.memory_bytes_max.saturating_mul(times)
 }
 
 fn uncertain(numbers: &CandidateNumbers) -> bool {

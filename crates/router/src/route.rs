@@ -1,15 +1,18 @@
 //! The decision: hard rules refuse, each with its reason; the strategy orders what is left.
 
-use flightpath_types::{Candidate, CandidateNumbers, Decision, EngineState, Refusal, RefusalClass};
+use flightpath_types::{Candidate, CandidateNumbers, ComputePrice, Decision, EngineState, Refusal, RefusalClass};
 
 use crate::ab::{self, Drawn};
-use crate::number::bytes_text;
+use crate::number::{bytes_text, clamped};
 use crate::rank::{Contestant, Ranked, rank};
 use crate::{Contender, Policy, RouteInput, Strategy};
 
 /// An engine is refused outright when a query is predicted to need this many times its memory:
 /// up to there it can spill, beyond it would only fill the disk.
 const SPILL_FACTOR_MAX: u64 = 16;
+
+/// Where lateness is worth nothing, no price of the next engine is ever reached: a month is as good as never.
+const LEAVE_AFTER_MS_MAX: f64 = 3e9;
 
 /// Decides. Deterministic: the same inputs and the same predictor give the same decision. Every
 /// candidate is in it, with its numbers; every refusal has a reason.
@@ -36,6 +39,9 @@ pub fn route(input: &RouteInput<'_>) -> Decision {
             Some(_) => "pinned by the session".to_string(),
             None => ranked.reason.clone(),
         };
+    }
+    for (position, leave_after_ms) in leave_after_ms(input, &candidates, drawn.strategy, &ranking).into_iter().enumerate() {
+        candidates[ranking[position].index].numbers.leave_after_ms = leave_after_ms;
     }
     // A stable sort: ranked ones by rank, refused ones behind them in the order they were given.
     candidates.sort_by_key(|c| c.rank.unwrap_or(u32::MAX));
@@ -69,6 +75,29 @@ fn order(input: &RouteInput<'_>, candidates: &[Candidate], strategy: &Strategy) 
         .map(|(index, (candidate, contender))| Contestant { index, numbers: candidate.numbers, facts: &contender.facts })
         .collect();
     rank(strategy, &input.policy.profile, input.features, &contestants)
+}
+
+/// When each ranked engine may be left for the next one, by what that costs: once being late, at its price, has
+/// cost as much (as when skis are rented until they could have been bought). Machines by the hour are paid in any
+/// case.
+fn leave_after_ms(input: &RouteInput<'_>, candidates: &[Candidate], strategy: &Strategy, ranking: &[Ranked]) -> Vec<f64> {
+    let profile = &input.policy.profile;
+    let (usd_per_second_late, slo_ms) = match strategy {
+        Strategy::Latency => (f64::INFINITY, 0.0),
+        Strategy::Cost { usd_per_second_late, slo_ms } => {
+            (usd_per_second_late.unwrap_or(profile.usd_per_second_late), slo_ms.unwrap_or(profile.slo_ms))
+        }
+        Strategy::CheapestWithinSlo { slo_ms } => (profile.usd_per_second_late, slo_ms.unwrap_or(profile.slo_ms)),
+        Strategy::Rules | Strategy::Always(_) | Strategy::Ab(_) => (profile.usd_per_second_late, profile.slo_ms),
+    };
+    let next = ranking.iter().skip(1).map(|next| (&input.contenders[next.index].facts, candidates[next.index].numbers.usd));
+    let waits = next.map(|(facts, usd)| match facts.pricing.compute {
+        ComputePrice::Hourly { .. } => 0.0,
+        ComputePrice::Warehouse { .. } if usd <= 0.0 => 0.0,
+        ComputePrice::Warehouse { .. } => clamped(slo_ms + usd / usd_per_second_late * 1_000.0, 0.0, LEAVE_AFTER_MS_MAX),
+    });
+    // Behind the last one there is nobody.
+    waits.chain(std::iter::once(0.0)).take(ranking.len()).collect()
 }
 
 /// How probable the chosen engine was before one side of an `ab` was drawn.

@@ -244,11 +244,49 @@ fn a_query_that_may_need_more_memory_than_a_worker_has_comes_there_last() {
     features.joins = 1;
     features.tables = vec![Default::default(), Default::default()];
     let mut engines = vec![two_engines().remove(1), warehouse(WarehouseActivity::Asleep)];
+    engines[0].facts.memory_bytes_max = 1 << 30;
     let decision = decide(&features, &engines, &policy("cost(late=0)"));
     assert_eq!(chosen(&decision), "databricks");
     assert!(decision.candidates[1].reason.contains("would spill"), "{}", decision.candidates[1].reason);
     engines[0].facts.memory_bytes_max = 64 << 30;
     assert_eq!(chosen(&decide(&features, &engines, &policy("cost(late=0)"))), "duckdb");
+}
+
+/// What spills ends, mostly soon; waking a warehouse costs the same for every query.
+#[test]
+fn a_sleeping_warehouse_isnt_woken_for_what_spills_a_little() {
+    let mut features = scan(3 << 30);
+    features.joins = 1;
+    features.tables = vec![Default::default(), Default::default()];
+    let mut worker = two_engines().remove(1);
+    let needed = decide(&features, std::slice::from_ref(&worker), &Policy::default()).candidates[0].numbers.memory_bytes;
+    worker.facts.memory_bytes_max = needed - needed / 4;
+    let chosen_of = |activity| chosen(&decide(&features, &[worker.clone(), warehouse(activity)], &policy("cost(late=0)"))).to_string();
+    assert_eq!(chosen_of(WarehouseActivity::Asleep), "duckdb");
+    assert_eq!(chosen_of(WarehouseActivity::Busy), "databricks");
+    // Where it fits beside, it isn't made to spill.
+    let roomy = Contender { facts: EngineFacts { memory_bytes_max: needed * 2, ..facts("datafusion", 500.0, 2e8) }, refusal: None };
+    let both = [worker.clone(), roomy, warehouse(WarehouseActivity::Asleep)];
+    assert_eq!(chosen(&decide(&features, &both, &policy("cost(late=0)"))), "datafusion");
+    worker.facts.memory_bytes_max = needed / 8;
+    let asleep = decide(&features, &[worker, warehouse(WarehouseActivity::Asleep)], &policy("cost(late=0)"));
+    assert_eq!(chosen(&asleep), "databricks");
+}
+
+#[test]
+fn an_engine_is_left_once_waiting_has_cost_what_the_next_one_does() {
+    let mut engines = two_engines();
+    engines.push(warehouse(WarehouseActivity::Asleep));
+    let waits = |strategy: &str| -> Vec<(String, f64, f64)> {
+        let decision = decide(&scan(100 << 20), &engines, &policy(strategy));
+        decision.ranked().map(|c| (c.engine.to_string(), c.numbers.leave_after_ms, c.numbers.usd)).collect()
+    };
+    let waits_of = waits("cost(late=0.01,slo=3s)");
+    let [(_, first, _), (_, second, _), (last, behind_it, usd)] = &waits_of[..] else { panic!("{waits_of:?}") };
+    assert_eq!((last.as_str(), *first, *behind_it), ("databricks", 0.0, 0.0), "machines by the hour are paid in any case");
+    assert!((second - 3_000.0 - usd / 0.01 * 1_000.0).abs() < 1e-6 && *second > 4_000.0, "{waits_of:?}");
+    assert!(waits("cost(late=0)")[1].1 >= 3e9, "lateness is worth nothing");
+    assert!(waits("latency").iter().all(|(_, after, _)| *after == 0.0), "money is worth nothing");
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub async fn explain_offline(settings: Settings, query: &str, engine: Option<&st
 /// What became of one statement.
 pub enum Offline {
     Decided {
-        decision: Decision,
+        decision: Box<Decision>,
         /// What a warm serverless warehouse would take, alone with it; see [`OfflineRouter::warehouse`].
         warehouse: Option<CandidateNumbers>,
     },
@@ -136,7 +136,7 @@ impl OfflineRouter {
                     policy: &self.profiles.policy(&profile, self.session.engine.clone(), |_| 0.0),
                     predictor: &self.predictor,
                 });
-                Ok(Offline::Decided { decision, warehouse })
+                Ok(Offline::Decided { decision: Box::new(decision), warehouse })
             }
             Statement::SetSession { assignments, .. } => {
                 for (name, value) in assignments {

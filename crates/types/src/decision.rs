@@ -148,6 +148,9 @@ pub struct CandidateNumbers {
     pub source: PredictionSource,
     /// Runs that the prediction rests on.
     pub observations: u32,
+    /// When being late here, at its price, has cost what the next engine would, in milliseconds: until then it's
+    /// left for being slow only where it's far too slow.
+    pub leave_after_ms: f64,
 }
 
 /// One engine as considered for one query.

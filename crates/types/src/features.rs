@@ -47,6 +47,19 @@ pub struct Features {
     /// Aggregates whose state grows with what they are given: `collect_list`, `percentile`, DISTINCT.
     #[serde(default)]
     pub collects: u32,
+    /// Groups that aggregations and DISTINCTs are expected to make, all together. This and the next three are
+    /// estimated from the bounds in files' statistics; `None` where a file lacks them.
+    #[serde(default)]
+    pub groups: Option<u64>,
+    /// Rows that are grouped.
+    #[serde(default)]
+    pub grouped_rows: Option<u64>,
+    /// Rows that come out of joins with keys.
+    #[serde(default)]
+    pub joined_rows: Option<u64>,
+    /// Rows that are sorted and kept, for windows too; of a sort with a limit those that it lets through.
+    #[serde(default)]
+    pub sorted_rows: Option<u64>,
 }
 
 /// One table as one query uses it; a table scanned twice is one entry with its numbers added.

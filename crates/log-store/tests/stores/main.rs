@@ -29,6 +29,7 @@ pub fn record(text: &str, started_unix_ms: i64) -> QueryRecord {
             usd_p95: 0.75,
             source: PredictionSource::Model,
             observations: 4,
+            leave_after_ms: 0.0,
         },
         rank,
         reason: format!("because {engine}"),

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use arrow::record_batch::RecordBatch;
 use flightpath_engine::{BatchStream, Engine, Execution, Findings, RetryBudget, RetryRates};
 use flightpath_plan::PlannedQuery;
-use flightpath_router::{ESCALATE_FACTOR, ESCALATE_MS_MIN, Predictor};
-use flightpath_types::{Decision, EngineFacts, EngineId, EngineState, Error, ErrorKind, Result};
+use flightpath_router::{ESCALATE_FACTOR, ESCALATE_MS_MIN, Predictor, patient_ms};
+use flightpath_types::{CandidateNumbers, Decision, EngineFacts, EngineId, EngineState, Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 
 use crate::admission::{Admission, AdmissionConfig, Capacity, Permit};
@@ -55,10 +55,16 @@ impl Default for EscalationConfig {
 }
 
 impl EscalationConfig {
-    /// How long a query with this p95 may take before it moves on.
-    fn limit(&self, p95_ms: f64) -> Option<Duration> {
-        let limit = Duration::try_from_secs_f64(p95_ms * self.factor / 1000.0).ok()?;
-        (self.factor > 0.0).then(|| limit.max(self.after_min))
+    /// How long a query for which this was predicted may run before it moves on; the clock begins with its place.
+    /// `left`: until its deadline.
+    fn limit(&self, numbers: &CandidateNumbers, left: Option<Duration>) -> Option<Duration> {
+        let millis = |ms: f64| Duration::try_from_secs_f64(ms / 1000.0).ok();
+        let run_p95_ms = numbers.latency_p95_ms - numbers.wait_ms;
+        let slow = millis(if run_p95_ms < 0.0 { 0.0 } else { run_p95_ms * self.factor })?.max(self.after_min);
+        let patient = millis(patient_ms(slow.as_secs_f64() * 1000.0, numbers))?;
+        // Half of the time that is left is the next one's.
+        let limit = left.map_or(patient, |left| patient.min(left / 2)).max(slow);
+        (self.factor > 0.0).then_some(limit)
     }
 
     fn rates(&self) -> RetryRates {
@@ -169,7 +175,8 @@ impl Runner {
     ) -> Result<Started> {
         let (begun, waited_before) = (Instant::now(), token.queue_clock().micros());
         self.escalations.lock().first_try();
-        let mut candidates = self.candidates(decision, tries, learns);
+        let left = execution.deadline.map(|deadline| deadline.saturating_duration_since(begun));
+        let mut candidates = self.candidates(decision, tries, learns, left);
         let mut failure = Error::not_eligible(decision.refusals_text());
         let rounds = if tries == Tries::Once { 1 } else { ROUNDS_MAX };
         for round in 0..rounds {
@@ -214,15 +221,14 @@ impl Runner {
         Err(failure)
     }
 
-    fn candidates(&self, decision: &Decision, tries: Tries, learns: bool) -> Vec<Attempts<'_>> {
+    fn candidates(&self, decision: &Decision, tries: Tries, learns: bool, left: Option<Duration>) -> Vec<Attempts<'_>> {
         let escalation = *self.escalation.read();
         let known = |id: &EngineId| self.engines.iter().find(|engine| engine.id() == id);
         let ranked = decision
             .ranked()
             // The clock begins with the slot.
             .filter_map(|c| {
-                let run_p95_ms = c.numbers.latency_p95_ms - c.numbers.wait_ms;
-                let limit = escalation.limit(if run_p95_ms < 0.0 { 0.0 } else { run_p95_ms });
+                let limit = escalation.limit(&c.numbers, left);
                 known(&c.engine).map(|engine| Attempts::new(engine, &c.numbers, limit, learns))
             });
         match tries {

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use async_trait::async_trait;
 use flightpath_querylog::{Recorder, RecorderConfig};
-use flightpath_types::{CandidateNumbers, EngineFacts, Refusal};
+use flightpath_types::{EngineFacts, Refusal};
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 
@@ -201,9 +201,19 @@ async fn what_the_query_itself_raises_is_the_answer() {
 #[test]
 fn escalation_needs_a_factor_and_a_sane_prediction() {
     let config = EscalationConfig { factor: 3.0, after_min: Duration::from_secs(2), share: 0.1 };
-    assert_eq!(config.limit(10.0), Some(Duration::from_secs(2)));
-    assert_eq!(config.limit(1_000.0), Some(Duration::from_secs(3)));
-    assert_eq!(config.limit(f64::NAN), None);
-    assert_eq!(config.limit(f64::INFINITY), None);
-    assert_eq!(EscalationConfig { factor: 0.0, ..config }.limit(1_000.0), None);
+    let numbers = |latency_p95_ms, leave_after_ms| CandidateNumbers { latency_p95_ms, leave_after_ms, ..Default::default() };
+    let limit = |p95_ms| config.limit(&numbers(p95_ms, 0.0), None);
+    assert_eq!(limit(10.0), Some(Duration::from_secs(2)));
+    assert_eq!(limit(1_000.0), Some(Duration::from_secs(3)));
+    assert_eq!(limit(f64::NAN), None);
+    assert_eq!(limit(f64::INFINITY), None);
+    assert_eq!(EscalationConfig { factor: 0.0, ..config }.limit(&numbers(1_000.0, 0.0), None), None);
+    // What the next engine costs is waited for, but what hangs is left at any price.
+    assert_eq!(config.limit(&numbers(10.0, 5_000.0), None), Some(Duration::from_secs(5)));
+    assert_eq!(config.limit(&numbers(10.0, 3e9), None), Some(Duration::from_secs(8)));
+    assert_eq!(config.limit(&CandidateNumbers { wait_ms: 9_000.0, ..numbers(10_000.0, 0.0) }, None), Some(Duration::from_secs(3)));
+    // The next one needs time, too.
+    for (left, limit) in [(100, 8), (10, 5), (2, 2)] {
+        assert_eq!(config.limit(&numbers(10.0, 3e9), Some(Duration::from_secs(left))), Some(Duration::from_secs(limit)));
+    }
 }

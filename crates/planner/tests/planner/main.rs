@@ -1,5 +1,6 @@
 //! The planner from outside: text in, planned statement out, over a catalog held in memory.
 
+mod cardinality;
 mod catalog;
 mod commands;
 mod golden;

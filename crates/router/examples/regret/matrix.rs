@@ -12,7 +12,7 @@ use crate::replay::{Objective, Run};
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Entry {
     Engines { note: String, timeout_ms: f64, engines: Vec<Engine> },
-    Query(Query),
+    Query(Box<Query>),
     Sequence { name: String, ids: Vec<String> },
 }
 
@@ -78,7 +78,7 @@ impl Matrix {
                 Entry::Engines { note, timeout_ms, engines } => {
                     (matrix.note, matrix.timeout_ms, matrix.engines) = (note, timeout_ms, engines)
                 }
-                Entry::Query(query) => matrix.queries.push(query),
+                Entry::Query(query) => matrix.queries.push(*query),
                 Entry::Sequence { name, ids } => named.push((name, ids)),
             }
         }

@@ -90,7 +90,8 @@ pub(crate) fn print_worst(matrix: &Matrix, objective: &Objective, plays: &[Play]
             let (_, actual) = matrix.median_ms(play.query, *engine);
             let (name, source) = (matrix.name(*engine), numbers.source.as_str());
             let (p50, p95) = (numbers.latency_ms - numbers.wait_ms, numbers.latency_p95_ms - numbers.wait_ms);
-            format!("{name} {actual:.0} ms ({source} of {}: p50 {p50:.0}, p95 {p95:.0})", numbers.observations)
+            let memory = numbers.memory_bytes >> 20;
+            format!("{name} {actual:.0} ms ({source} of {}: p50 {p50:.0}, p95 {p95:.0}, {memory} MiB)", numbers.observations)
         });
         println!("{}: lost ${:.7}; {}", query.id, lost(play), engines.collect::<Vec<_>>().join(", "));
     }

@@ -107,9 +107,18 @@ pub const ESCALATE_FACTOR: f64 = 3.0;
 /// But not before this: predictions of small queries are no reason to hurry.
 pub const ESCALATE_MS_MIN: f64 = 2_000.0;
 
+/// What leaving costs is waited for at most so many times as long as leaving for being slow would take: what hangs
+/// is left at any price.
+const PATIENCE: f64 = 4.0;
+
 /// When a query that has answered nothing yet is given to the next engine, by the default settings.
 pub fn escalate_after_ms(numbers: &CandidateNumbers) -> f64 {
-    clamped(numbers.latency_p95_ms * ESCALATE_FACTOR, ESCALATE_MS_MIN, LATENCY_MS_MAX)
+    patient_ms(clamped(numbers.latency_p95_ms * ESCALATE_FACTOR, ESCALATE_MS_MIN, LATENCY_MS_MAX), numbers)
+}
+
+/// When a query that is slow after `slow_ms` is left, by what the next engine costs.
+pub fn patient_ms(slow_ms: f64, numbers: &CandidateNumbers) -> f64 {
+    slow_ms.max(numbers.leave_after_ms.min(slow_ms * PATIENCE))
 }
 
 impl Default for Predictor {
@@ -163,6 +172,7 @@ impl Predictor {
             usd_p95: usd(run_p95_ms, scan_bytes_p95),
             source: latency.source,
             observations: latency.observations,
+            leave_after_ms: 0.0,
         }
     }
 
@@ -309,14 +319,16 @@ impl Predictor {
     /// another version, are left out and counted.
     pub fn restore(&self, snapshot: PredictorSnapshot) -> Restored {
         let entries = snapshot.shapes.len() + snapshot.models.len();
-        if snapshot.version != snapshot::VERSION {
+        if !(1..=snapshot::VERSION).contains(&snapshot.version) {
             return Restored { shapes: 0, models: 0, left_out: entries };
         }
+        // What a shape took stays true; models rest on the features and the prior of their version.
+        let models = if snapshot.version == snapshot::VERSION { snapshot.models } else { Vec::new() };
         self.ticks.fetch_max(snapshot.ticks, Ordering::Relaxed);
         let shapes = snapshot.shapes.into_iter().filter(|state| self.shapes.rebase(state)).count();
         let models = {
-            let mut models = self.models.write();
-            snapshot.models.into_iter().filter(|state| models.rebase(state)).count()
+            let mut known = self.models.write();
+            models.into_iter().filter(|state| known.rebase(state)).count()
         };
         Restored { shapes, models, left_out: entries - shapes - models }
     }

@@ -7,7 +7,7 @@ use flightpath_types::{EngineFacts, Features, PredictionSource};
 use super::regression::{Regression, Z_MAX, Z_MIN, calibrated};
 use super::snapshot::ModelState;
 use super::vector::vector;
-use super::{Estimate, Z_95, named_key};
+use super::{Estimate, PRIOR_LATENCY_SD, Z_95, named_key};
 use crate::number::clamped;
 
 /// Runs before a model has a say of its own; until then its correction of the prior is slight, and of
@@ -71,11 +71,11 @@ impl Model {
     }
 
     pub fn latency(&self, features: &Features, ln_prior: f64) -> Option<Estimate> {
-        estimate(&self.latency, features, ln_prior)
+        estimate(&self.latency, features, ln_prior, Z_95 * PRIOR_LATENCY_SD)
     }
 
     pub fn memory(&self, features: &Features, ln_prior: f64) -> Option<Estimate> {
-        (self.memory.seen >= SEEN_MIN).then(|| estimate(&self.memory, features, ln_prior)).flatten()
+        (self.memory.seen >= SEEN_MIN).then(|| estimate(&self.memory, features, ln_prior, f64::INFINITY)).flatten()
     }
 
     /// `times`: how often this very shape and size was learned before.
@@ -118,11 +118,11 @@ fn weight(times: u32) -> f64 {
     (1.0 / (1.0 + f64::from(times))).max(WEIGHT_MIN)
 }
 
-fn estimate(regression: &Regression, features: &Features, ln_prior: f64) -> Option<Estimate> {
+fn estimate(regression: &Regression, features: &Features, ln_prior: f64, reach_max: f64) -> Option<Estimate> {
     if regression.seen == 0 {
         return None;
     }
-    let (mean, reach) = regression.predict(&vector(features));
+    let (mean, reach) = regression.predict(&vector(features), reach_max);
     let source = if regression.seen >= SEEN_MIN { PredictionSource::Model } else { PredictionSource::Prior };
     Some(Estimate { ln_p50: ln_prior + mean, ln_p95: ln_prior + mean + reach, observations: regression.seen, source })
 }

@@ -15,6 +15,10 @@ const GROUPS_PER_ROW: f64 = 0.1;
 const MEMORY_FLOOR_BYTES: u64 = 16 << 20;
 /// Work of a join, aggregate, window, sort or distinct relative to the scan that feeds it.
 const OPERATOR_SHARE: f64 = 0.25;
+/// Work of a row that is read, and of one that is joined, grouped or sorted, as bytes to be read: tens of nanoseconds
+/// on one core.
+const READ_ROW_BYTES: f64 = 8.0;
+const OPERATOR_ROW_BYTES: f64 = 8.0;
 /// Work of a row that a join without keys or a generator makes, as bytes to be read.
 const PRODUCED_ROW_BYTES: f64 = 4.0;
 /// An array's element in memory, while it is made and unfolded.
@@ -27,18 +31,30 @@ const READING_FACTOR: u64 = 32;
 pub(crate) const LATENCY_MS_MIN: f64 = 0.01;
 pub(crate) const LATENCY_MS_MAX: f64 = 3e9;
 
-/// Overhead + bytes / rate, more for each heavy operator and for rows that aren't read but made.
+/// Overhead + bytes / rate, and the work of rows that go through operators or aren't read but made.
 pub(crate) fn latency_ms(features: &Features, facts: &EngineFacts) -> f64 {
-    let heavy = u64::from(features.joins)
-        + u64::from(features.aggregates)
-        + u64::from(features.windows)
-        + u64::from(features.sorts)
-        + u64::from(features.distincts);
     let rate = clamped(facts.scan_bytes_per_second_per_core, 1.0, 1e15) * f64::from(facts.cores.max(1));
     let scan_ms = features.scan_bytes as f64 / rate * 1000.0;
-    let produced_ms = features.produced_rows as f64 * PRODUCED_ROW_BYTES / rate * 1000.0;
+    let rows_ms = |rows: u64, bytes: f64| rows as f64 * bytes / rate * 1000.0;
+    let produced_ms = rows_ms(features.produced_rows, PRODUCED_ROW_BYTES);
+    // Who only counts rows decodes none.
+    let decoded = if features.columns_read == 0 { 0 } else { features.scan_rows.unwrap_or(0) };
+    let operators_ms = match operator_rows(features) {
+        Some(rows) => rows_ms(decoded, READ_ROW_BYTES) + rows_ms(rows, OPERATOR_ROW_BYTES),
+        None => scan_ms * OPERATOR_SHARE * heavy(features) as f64,
+    };
     let overhead_ms = clamped(facts.overhead_ms, 0.0, LATENCY_MS_MAX);
-    clamped(overhead_ms + scan_ms * (1.0 + OPERATOR_SHARE * heavy as f64) + produced_ms, LATENCY_MS_MIN, LATENCY_MS_MAX)
+    clamped(overhead_ms + scan_ms + operators_ms + produced_ms, LATENCY_MS_MIN, LATENCY_MS_MAX)
+}
+
+/// Rows that are joined, grouped and sorted, and groups that are made of them; `None` where the plan can't tell.
+fn operator_rows(features: &Features) -> Option<u64> {
+    let rows = [features.joined_rows?, features.grouped_rows?, features.groups?, features.sorted_rows?];
+    Some(rows.iter().fold(0, |sum: u64, rows| sum.saturating_add(*rows)))
+}
+
+fn heavy(features: &Features) -> u64 {
+    [features.joins, features.aggregates, features.windows, features.sorts, features.distincts].iter().map(|n| u64::from(*n)).sum()
 }
 
 /// What joins' smaller sides, groups, sorts and generated arrays hold.
@@ -48,10 +64,12 @@ pub(crate) fn memory_bytes(features: &Features) -> u64 {
     // A join without keys holds one of its sides whole, of the same table too.
     let crossed_side = if features.cross_joins > 0 { features.scan_bytes / u64::from(features.scans.max(2)) } else { 0 };
     let rows = rows_read(features).max(features.produced_rows);
-    let groups = if features.group_keys > 0 || features.distincts > 0 { saturating_u64(rows as f64 * GROUPS_PER_ROW) } else { 0 };
+    let grouping = features.group_keys > 0 || features.distincts > 0;
+    let groups = features.groups.unwrap_or(if grouping { saturating_u64(rows as f64 * GROUPS_PER_ROW) } else { 0 });
     // A sort with a limit keeps only the limit's rows.
-    let held_rows =
-        if features.windows > 0 || features.sorts > features.limits { features.result_rows.unwrap_or(rows).min(rows) } else { 0 };
+    let sorting = features.windows > 0 || features.sorts > features.limits;
+    // One sort after the other holds no more than there is.
+    let held_rows = features.sorted_rows.map(|sorted| sorted.min(rows)).unwrap_or(if sorting { features.result_rows.unwrap_or(rows).min(rows) } else { 0 });
     MEMORY_FLOOR_BYTES
         .saturating_add(build_sides.max(crossed_side).saturating_mul(DECODED_FACTOR))
         .saturating_add(groups.saturating_mul(HASH_ROW_BYTES))

@@ -84,6 +84,8 @@ impl Default for Regression {
 struct Place {
     mean: f64,
     sd: f64,
+    /// Without what lies beyond what was seen.
+    known_sd: f64,
     /// Variance of the mean, relative to the noise.
     leverage: f64,
 }
@@ -94,12 +96,12 @@ const fn row(index: usize) -> usize {
 }
 
 impl Regression {
-    /// Mean, and how far above it the 95th percentile lies.
-    pub fn predict(&self, x: &Vector) -> (f64, f64) {
-        let Place { mean, sd, .. } = self.at(x);
+    /// Mean, and how far above it the 95th percentile lies: for lying beyond what was seen, no farther than `reach_max`.
+    pub fn predict(&self, x: &Vector, reach_max: f64) -> (f64, f64) {
+        let Place { mean, sd, known_sd, .. } = self.at(x);
         // As much as this many observations may have changed.
         let believed = self.weight * STEP_MAX;
-        (clamped(mean, -believed, believed), sd * self.z)
+        (clamped(mean, -believed, believed), (sd * self.z).min(reach_max).max(known_sd * self.z))
     }
 
     fn at(&self, x: &Vector) -> Place {
@@ -108,8 +110,9 @@ impl Regression {
         let mean: f64 = self.solution.iter().zip(x).map(|(w, x)| w * x).sum();
         let solved = self.forward(x);
         let leverage: f64 = solved.iter().map(|v| v * v).sum();
-        let sd = (self.noise * (1.0 + leverage)).sqrt() + BEYOND_SD * beyond;
-        Place { mean: clamped(mean, -MEAN_MAX, MEAN_MAX), sd: clamped(sd, 0.05, SD_MAX), leverage }
+        let known_sd = (self.noise * (1.0 + leverage)).sqrt();
+        let sd = |sd| clamped(sd, 0.05, SD_MAX);
+        Place { mean: clamped(mean, -MEAN_MAX, MEAN_MAX), sd: sd(known_sd + BEYOND_SD * beyond), known_sd: sd(known_sd), leverage }
     }
 
     /// The nearest place that was seen, and how far off it is.
@@ -139,7 +142,7 @@ impl Regression {
             };
         }
         // Where it counts: now it's within what was seen.
-        let Place { mean, sd, leverage } = self.at(x);
+        let Place { mean, sd, leverage, .. } = self.at(x);
         let drawn = weight * leverage;
         let off = (OUTLIER_SD * sd).min(STEP_MAX * (1.0 + drawn) / drawn.max(1e-9));
         let y = y.clamp(mean - off, mean + off);

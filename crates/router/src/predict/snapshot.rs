@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Of this form, and of the features that the models rest on; what has another is left out.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PredictorSnapshot {

@@ -265,8 +265,11 @@ fn a_damaged_or_foreign_snapshot_is_left_out_and_counted() {
     damaged.models[0].latency.xx[0] = f64::INFINITY;
     let again = Predictor::default();
     assert_eq!(again.restore(damaged), Restored { shapes: 18, models: 0, left_out: 3 });
-    let foreign = PredictorSnapshot { version: 999, ..sound };
+    let foreign = PredictorSnapshot { version: 999, ..sound.clone() };
     assert_eq!(Predictor::default().restore(foreign).left_out, 21);
+    // What a shape took stays true when the models' features change.
+    let older = PredictorSnapshot { version: snapshot::VERSION - 1, ..sound };
+    assert_eq!(Predictor::default().restore(older), Restored { shapes: 20, models: 0, left_out: 1 });
 }
 
 #[test]
@@ -301,11 +304,13 @@ fn what_is_new_to_an_engine_is_tried_there_more_often() {
 }
 
 #[test]
-fn escalation_waits_for_three_times_the_95th_percentile_and_at_least_a_second() {
+fn escalation_waits_for_three_times_the_95th_percentile_and_at_least_two_seconds() {
     let numbers = |p95| CandidateNumbers { latency_p95_ms: p95, ..Default::default() };
     assert_eq!(escalate_after_ms(&numbers(2_000.0)), 6_000.0);
     assert_eq!(escalate_after_ms(&numbers(3.0)), ESCALATE_MS_MIN);
     assert_eq!(escalate_after_ms(&numbers(f64::NAN)), ESCALATE_MS_MIN);
+    let dear = |leave_after_ms| escalate_after_ms(&CandidateNumbers { leave_after_ms, ..numbers(2_000.0) });
+    assert_eq!((dear(10_000.0), dear(3e9), dear(f64::NAN)), (10_000.0, 24_000.0, 24_000.0));
 }
 
 /// Shapes far from one another.

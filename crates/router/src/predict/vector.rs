@@ -3,9 +3,14 @@
 
 use flightpath_types::Features;
 
-pub(crate) const SIZE: usize = 24;
+pub(crate) const SIZE: usize = 26;
 
 pub(crate) type Vector = [f64; SIZE];
+
+/// Where the plan can't tell, all that is read may go through the operators there are.
+fn estimated(told: Option<u64>, read: u64, there: bool) -> u64 {
+    told.unwrap_or(if there { read } else { 0 })
+}
 
 /// What grows over orders of magnitude is taken as its logarithm.
 pub(crate) fn vector(features: &Features) -> Vector {
@@ -16,7 +21,10 @@ pub(crate) fn vector(features: &Features) -> Vector {
     let rows = features.scan_rows.unwrap_or(features.scan_bytes / 16);
     let rows_log = log(rows as f64, 1e5);
     let largest = features.tables.iter().map(|table| table.bytes).max().unwrap_or(0);
-    let groups = count(features.group_keys);
+    let grouped = estimated(features.grouped_rows, rows, features.group_keys > 0 || features.distincts > 0);
+    let groups = estimated(features.groups, grouped, features.group_keys > 0 || features.distincts > 0);
+    let joined = estimated(features.joined_rows, rows, features.joins > 0);
+    let sorted = estimated(features.sorted_rows, rows, features.windows > 0 || features.sorts > features.limits);
     let keeps_rows = features.aggregates == 0 && features.distincts == 0;
     [
         1.0,
@@ -27,12 +35,14 @@ pub(crate) fn vector(features: &Features) -> Vector {
         count(features.columns_read) / 2.0,
         count(features.joins),
         count(features.joins) * bytes,
+        log(joined as f64, 1e5),
         count(features.cross_joins),
         count(features.aggregates),
-        groups,
-        groups * rows_log,
+        count(features.group_keys),
+        log(grouped as f64, 1e5),
+        log(groups as f64, 1e4),
         count(features.windows),
-        count(features.windows) * rows_log,
+        log(sorted as f64, 1e4),
         count(features.distincts),
         count(features.sorts.saturating_sub(features.limits)),
         count(features.limits),

@@ -116,6 +116,10 @@ fn any_features() -> BoxedStrategy<Features> {
                 generators: limits,
                 array_elements: files,
                 collects: aggregates,
+                groups: result_rows,
+                grouped_rows: scan_rows,
+                joined_rows: scan_rows,
+                sorted_rows: result_rows,
             }
         })
         .boxed()
@@ -150,7 +154,7 @@ fn input<'a>(features: &'a Features, contenders: &'a [Contender], policy: &'a Po
 }
 
 fn finite(numbers: &CandidateNumbers) -> bool {
-    [numbers.latency_ms, numbers.latency_p95_ms, numbers.wait_ms, numbers.usd].iter().all(|n| n.is_finite() && *n >= 0.0)
+    [numbers.latency_ms, numbers.latency_p95_ms, numbers.wait_ms, numbers.usd, numbers.leave_after_ms].iter().all(|n| n.is_finite() && *n >= 0.0)
         && numbers.latency_p95_ms >= numbers.latency_ms
         && numbers.memory_p95_bytes >= numbers.memory_bytes
 }
@@ -206,6 +210,7 @@ fn any_numbers() -> BoxedStrategy<CandidateNumbers> {
             source: flightpath_types::PredictionSource::Model,
             scan_bytes: 0,
             scan_bytes_p95: 0,
+            leave_after_ms: 0.0,
         })
         .boxed()
 }
@@ -296,14 +301,23 @@ proptest! {
     #[test]
     fn better_numbers_never_make_an_engine_less_preferred(
         features in any_features(), strategy in any_strategy(), a in any_numbers(),
-        near in [0.3..3.0f64, 0.3..3.0f64, 0.3..3.0f64, 0.3..3.0f64], what in any::<[bool; 4]>(), gain in 1.0..10.0f64,
+        near in [0.3..3.0f64, 0.3..3.0f64, 0.3..3.0f64, 0.3..3.0f64], what in any::<[bool; 5]>(), gain in 1.0..10.0f64, metered in any::<[bool; 2]>(),
     ) {
         let mut b = a;
         (b.latency_ms, b.usd) = (a.latency_ms * near[0], a.usd * near[2]);
         b.latency_p95_ms = (a.latency_p95_ms * near[1]).max(b.latency_ms);
-        b.memory_p95_bytes = (a.memory_p95_bytes as f64 * near[3]) as u64;
+        b.memory_bytes = (a.memory_bytes as f64 * near[3]) as u64;
+        b.memory_p95_bytes = b.memory_bytes * 2;
         let profile = Profile::named("p");
-        let (facts_a, facts_b) = (facts("a", 1.0, 1e8), facts("b", 1.0, 1e8));
+        let asleep = ComputePrice::Warehouse { usd_per_hour: 8.4, activity: WarehouseActivity::Asleep, start_ms: 4_000.0, auto_stop_ms: None };
+        let of = |id, metered| {
+            let mut facts = facts(id, 1.0, 1e8);
+            if metered {
+                facts.pricing.compute = asleep.clone();
+            }
+            facts
+        };
+        let (facts_a, facts_b) = (of("a", metered[0]), of("b", metered[1]));
         let first = |a: CandidateNumbers| {
             let contestants = [Contestant { index: 0, numbers: a, facts: &facts_a }, Contestant { index: 1, numbers: b, facts: &facts_b }];
             rank(&strategy, &profile, &features, &contestants)[0].index
@@ -319,7 +333,10 @@ proptest! {
             better.usd /= gain;
         }
         if what[3] {
-            better.memory_p95_bytes = (better.memory_p95_bytes as f64 / gain) as u64;
+            better.memory_p95_bytes = ((better.memory_p95_bytes as f64 / gain) as u64).max(better.memory_bytes);
+        }
+        if what[4] {
+            better.memory_bytes = (better.memory_bytes as f64 / gain) as u64;
         }
         if first(a) == 0 {
             prop_assert_eq!(first(better), 0);
