@@ -30,7 +30,7 @@ impl Pipeline {
     /// Whether these settings and their profile, with what it has spent, let an engine be used at all. For
     /// whoever has to ask the engine before there's a query to decide on.
     pub fn profile_uses(&self, settings: &Session, engine: &EngineId) -> Result<()> {
-        uses(&self.policies.policy(&self.policies.profile(settings)?, settings), engine)
+        uses(&self.policies.policy_of_question(&self.policies.profile(settings)?, settings), engine)
     }
 
     /// The decision on a query that is going to run, and what is set aside for it.
@@ -48,7 +48,7 @@ impl Pipeline {
             let Some(usd) = decision.chosen().map(|chosen| chosen.numbers.usd) else { return (decision, None) };
             // None: others have used the budget up since, so that another policy holds. Not for ever: settings
             // may change meanwhile, and then the log's sums alone tell.
-            let charge = self.policies.charge(&policy, usd);
+            let charge = self.policies.charge(&policy, &request.settings.principal, usd);
             round += 1;
             if charge.is_some() || round == CHARGE_ROUNDS_MAX {
                 return (decision, charge);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use flightpath_router::{Policy, Profile, Profiles};
-use flightpath_types::{EngineId, Error, ErrorKind, Result, Session};
+use flightpath_types::{EngineId, Error, ErrorKind, Principal, Result, Session};
 use parking_lot::Mutex;
 
 const DAY_SECONDS: u64 = 86_400;
@@ -48,6 +48,8 @@ struct Spent {
     fold_at: usize,
     /// By what has no record in any log. This router alone knows of it, for as long as it runs.
     unrecorded: f64,
+    /// Of that, what was spent on questions about a query that hasn't come yet.
+    asked: HashMap<Principal, f64>,
 }
 
 #[derive(Debug)]
@@ -98,16 +100,43 @@ impl Policies {
         chosen.map_err(Error::invalid)
     }
 
-    /// What holds for a query of this profile now.
+    /// What holds for a query of this profile now. What its own principal's questions about it have cost doesn't
+    /// stand in its way.
     pub fn policy(&self, profile: &Arc<Profile>, settings: &Session) -> Policy {
+        let mut spending = self.spending.lock();
+        let today = spending.of_day(today());
+        let spent = |name: &str| today.get(name).map_or(0.0, |spent| spent.usd_before(&settings.principal));
+        self.profiles.load().policy(profile, settings.engine.clone(), spent)
+    }
+
+    /// What holds for a question: whoever only asks spends, too.
+    pub fn policy_of_question(&self, profile: &Arc<Profile>, settings: &Session) -> Policy {
         let mut spending = self.spending.lock();
         let today = spending.of_day(today());
         self.profiles.load().policy(profile, settings.engine.clone(), |name| today.get(name).map_or(0.0, Spent::usd))
     }
 
     /// Sets the predicted price of a query aside that was decided on under `policy`. `None` when the
-    /// profile's budget was used up meanwhile: it has to be decided on again.
-    pub fn charge(&self, policy: &Policy, usd: f64) -> Option<Charge> {
+    /// profile's budget was used up meanwhile: it has to be decided on again. Questions that its principal asked
+    /// before were about it, and stand in the way of whatever comes next.
+    pub fn charge(&self, policy: &Policy, principal: &Principal, usd: f64) -> Option<Charge> {
+        self.set_aside(policy, usd, |spent| spent.usd_before(principal), |spent| {
+            spent.asked.remove(principal);
+        })
+    }
+
+    /// The same for a question.
+    pub fn charge_question(&self, policy: &Policy, usd: f64) -> Option<Charge> {
+        self.set_aside(policy, usd, Spent::usd, |_| {})
+    }
+
+    fn set_aside(
+        &self,
+        policy: &Policy,
+        usd: f64,
+        counts: impl FnOnce(&Spent) -> f64,
+        then: impl FnOnce(&mut Spent),
+    ) -> Option<Charge> {
         let usd = if usd.is_finite() { usd.max(0.0) } else { 0.0 };
         let profile = &policy.profile;
         // What is restricted already is over budget, and may spend all the same.
@@ -116,9 +145,10 @@ impl Policies {
         let day = today();
         let number = spending.charges;
         let spent = spending.of_day(day).entry(profile.name.clone()).or_default();
-        if limit.is_some_and(|limit| spent.usd() >= limit) {
+        if limit.is_some_and(|limit| counts(spent) >= limit) {
             return None;
         }
+        then(spent);
         spent.own.insert(number, Own { usd, ended: None });
         spent.own_usd += usd;
         spending.charges += 1;
@@ -132,7 +162,7 @@ impl Policies {
         let Some(asked) = self.named(profile) else { return Ok(None) };
         let policy = self.policy(&asked, settings);
         let allowed = policy.profile.name == profile && policy.restriction.as_ref().is_none_or(|r| r.engines.contains(engine));
-        let charge = if allowed { self.charge(&policy, usd) } else { None };
+        let charge = if allowed { self.charge(&policy, &settings.principal, usd) } else { None };
         charge.map(Some).ok_or_else(|| {
             Error::new(
                 ErrorKind::ResourceExhausted,
@@ -183,13 +213,15 @@ impl Charge {
         }
     }
 
-    /// The same for what leaves no record: no sum of the log's will ever take its place.
-    pub fn settle_unrecorded(self, usd: f64) {
+    /// The same for a question of this principal's, which leaves no record: no sum of the log's will ever take its
+    /// place.
+    pub fn settle_question(self, principal: &Principal, usd: f64) {
         if usd.is_finite() {
             self.change(|spent, number| {
                 if let Some(own) = spent.own.remove(&number) {
                     spent.own_usd -= own.usd;
                     spent.unrecorded += usd.max(0.0);
+                    *spent.asked.entry(principal.clone()).or_default() += usd.max(0.0);
                 }
             });
         }
@@ -220,6 +252,11 @@ impl Drop for Charge {
 impl Spent {
     fn usd(&self) -> f64 {
         self.logged + self.own_usd.max(0.0) + self.unrecorded
+    }
+
+    /// But for what this principal has spent on questions about its next query.
+    fn usd_before(&self, principal: &Principal) -> f64 {
+        self.usd() - self.asked.get(principal).copied().unwrap_or_default()
     }
 
     fn count(&mut self) {
@@ -263,7 +300,6 @@ pub(crate) fn today() -> u64 {
 #[cfg(test)]
 mod tests {
     use flightpath_router::{Budget, OverBudget, ProfileAssignments};
-    use flightpath_types::Principal;
 
     use super::*;
 
@@ -283,7 +319,7 @@ mod tests {
     }
 
     fn charge(policies: &Policies, usd: f64) -> Option<Charge> {
-        policies.charge(&policy(policies, "small"), usd)
+        policies.charge(&policy(policies, "small"), &Principal::new("ann"), usd)
     }
 
     #[test]
@@ -291,7 +327,7 @@ mod tests {
         let policies = policies();
         let first = charge(&policies, 0.6).unwrap();
         let _nan = charge(&policies, f64::NAN).unwrap();
-        let _other = policies.charge(&policy(&policies, "batch"), 7.0).unwrap();
+        let _other = policies.charge(&policy(&policies, "batch"), &Principal::new("ann"), 7.0).unwrap();
         assert!(!restricted(&policies));
         let _second = charge(&policies, 0.4).unwrap();
         assert!(restricted(&policies));
@@ -309,11 +345,11 @@ mod tests {
     fn of_many_at_once_only_those_run_that_the_budget_has_room_for() {
         let policies = policies();
         let before = policy(&policies, "small");
-        let charges: Vec<Charge> = (0..200).filter_map(|_| policies.charge(&before, 0.3)).collect();
+        let charges: Vec<Charge> = (0..200).filter_map(|_| policies.charge(&before, &Principal::new("ann"), 0.3)).collect();
         assert_eq!(charges.len(), 4, "the last one may pass the limit");
         // Over its budget, where the profile says on which engines it goes on.
         let over = policy(&policies, "small");
-        assert!(over.restriction.is_some() && policies.charge(&over, 0.3).is_some());
+        assert!(over.restriction.is_some() && policies.charge(&over, &Principal::new("ann"), 0.3).is_some());
         // Nothing was spent by those that no engine was given.
         drop(charges);
         assert!(!restricted(&policies));
@@ -360,13 +396,33 @@ mod tests {
     #[test]
     fn what_leaves_no_record_counts_beside_what_the_log_says() {
         let policies = policies();
-        charge(&policies, 0.3).unwrap().settle_unrecorded(0.4);
+        let bob = Principal::new("bob");
+        charge(&policies, 0.3).unwrap().settle_question(&bob, 0.4);
         for recorded in [Some(Instant::now()), None] {
             policies.learn(today(), [("small".to_string(), 0.5)], recorded);
             assert!((policies.spending.lock().by_profile["small"].usd() - 0.9).abs() < 1e-9);
         }
-        charge(&policies, 0.0).unwrap().settle_unrecorded(0.2);
+        charge(&policies, 0.0).unwrap().settle_question(&bob, 0.2);
         assert!(restricted(&policies));
+    }
+
+    #[test]
+    fn who_asked_for_the_last_dollar_gets_one_query_and_no_other_question() {
+        let policies = policies();
+        let ann = Session { profile: Some("small".into()), ..Session::new(Principal::new("ann")) };
+        let profile = policies.profile(&ann).unwrap();
+        let question = policies.charge_question(&policies.policy_of_question(&profile, &ann), 2.0).unwrap();
+        question.settle_question(&ann.principal, 2.0);
+        assert!(policies.policy_of_question(&profile, &ann).restriction.is_some(), "no other question");
+        let bob = Session::new(Principal::new("bob"));
+        assert!(policies.policy(&profile, &bob).restriction.is_some(), "nobody else's query");
+        let before = policies.policy(&profile, &ann);
+        assert!(before.restriction.is_none());
+        let charge = policies.charge(&before, &ann.principal, 0.1).expect("it was about this one");
+        assert!(policies.charge(&before, &ann.principal, 0.1).is_none(), "and about no other");
+        assert!(policies.policy(&profile, &ann).restriction.is_some());
+        charge.settle(Some(0.1));
+        assert!((policies.spending.lock().by_profile["small"].usd() - 2.1).abs() < 1e-9);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use flightpath_router::marginal_usd;
-use flightpath_types::{EngineFacts, EngineId, EngineState, Error, ErrorKind, Result, Session};
+use flightpath_types::{EngineFacts, EngineId, EngineState, Error, ErrorKind, Principal, Result, Session};
 
 use crate::decide::{CHARGE_ROUNDS_MAX, uses};
 use crate::learn::Bill;
@@ -20,6 +20,7 @@ use crate::service::Pipeline;
 pub struct Question {
     /// `None` once it is settled.
     charge: Option<Charge>,
+    principal: Principal,
     /// What was set aside, in US dollars.
     usd: f64,
     taken: Arc<AtomicBool>,
@@ -29,10 +30,10 @@ pub struct Question {
 
 impl Question {
     /// `charge` sets dollars aside; `None` where there aren't so many left.
-    fn new(facts: EngineFacts, charge: impl FnOnce(f64) -> Option<Charge>) -> Option<Self> {
+    fn new(principal: Principal, facts: EngineFacts, charge: impl FnOnce(f64) -> Option<Charge>) -> Option<Self> {
         let usd = marginal_usd(facts.overhead_ms, 0, 0, &facts);
         let bill = Bill { facts, scan_bytes: 0, findings: Arc::default() };
-        Some(Self { charge: Some(charge(usd)?), usd, taken: Arc::default(), bill, begun: Instant::now() })
+        Some(Self { charge: Some(charge(usd)?), principal, usd, taken: Arc::default(), bill, begun: Instant::now() })
     }
 
     /// To be set by whoever asks, while the warehouse has the question, or may have it.
@@ -48,7 +49,7 @@ impl Drop for Question {
             true => self.usd.max(self.bill.settle(micros(self.begun.elapsed()), 0).0),
             false => 0.0,
         };
-        charge.settle_unrecorded(usd);
+        charge.settle_question(&self.principal, usd);
     }
 }
 
@@ -61,7 +62,7 @@ impl Pipeline {
         let asked = asked.ok_or_else(|| Error::internal(format!("there is no engine `{engine}` to be asked")))?;
         let profile = self.policies.profile(settings)?;
         for _ in 0..CHARGE_ROUNDS_MAX {
-            let policy = self.policies.policy(&profile, settings);
+            let policy = self.policies.policy_of_question(&profile, settings);
             uses(&policy, engine)?;
             let facts = self.runner.facts(asked.as_ref());
             match &facts.state {
@@ -70,7 +71,7 @@ impl Pipeline {
                 EngineState::Down(why) => return Err(Error::unavailable(why.clone())),
             }
             // None: others have used the budget up since, so that another policy holds.
-            if let Some(question) = Question::new(facts, |usd| self.policies.charge(&policy, usd)) {
+            if let Some(question) = Question::new(settings.principal.clone(), facts, |usd| self.policies.charge_question(&policy, usd)) {
                 return Ok(question);
             }
         }
@@ -81,7 +82,7 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use flightpath_router::{Budget, OverBudget, Profile, ProfileAssignments, Profiles};
-    use flightpath_types::{ComputePrice, Pricing, Principal, WarehouseActivity};
+    use flightpath_types::{ComputePrice, Pricing, WarehouseActivity};
 
     use super::*;
     use crate::fixtures;
@@ -102,8 +103,9 @@ mod tests {
         let small = Profile { budget: Some(Budget { usd_per_day: 1.0, over: OverBudget::Refuse }), ..Profile::named("small") };
         let policies = Policies::new(Profiles::new(vec![small], ProfileAssignments::default()).unwrap());
         let settings = Session { profile: Some("small".into()), ..Session::new(Principal::new("ann")) };
-        let policy = || policies.policy(&policies.profile(&settings).unwrap(), &settings);
-        goes_on(Question::new(facts, |usd| policies.charge(&policy(), usd)).expect("nothing was spent before"));
+        let policy = || policies.policy_of_question(&policies.profile(&settings).unwrap(), &settings);
+        let asker = settings.principal.clone();
+        goes_on(Question::new(asker, facts, |usd| policies.charge_question(&policy(), usd)).expect("nothing was spent before"));
         policy().restriction.is_none()
     }
 

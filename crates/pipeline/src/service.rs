@@ -11,7 +11,7 @@ use flightpath_engine::{Engine, Execution};
 use flightpath_plan::Statement;
 use flightpath_planner::{PlanRequest, Planned as PlannedStatement, Planner};
 use flightpath_querylog::{Recorder, ShadowLog};
-use flightpath_router::{DEFAULT_PROFILE, Predictor};
+use flightpath_router::{DEFAULT_PROFILE, Predictor, Profile};
 use flightpath_types::{EngineFacts, Error, ErrorKind, Principal, QueryId, Result, Session};
 use futures::{StreamExt, stream};
 use parking_lot::RwLock;
@@ -372,15 +372,17 @@ impl QueryService for Pipeline {
                 return Err(error);
             }
         };
+        let query = planned_of(&planned.statement).cloned();
         let profile = match self.policies.profile(&request.settings) {
             Ok(profile) => profile,
+            // Of a session whose profile was taken away: it may still choose another.
+            Err(_) if query.is_none() => Arc::new(Profile::named("none")),
             Err(error) => {
                 token.fail(&error);
                 return Err(error);
             }
         };
         let deciding = Instant::now();
-        let query = planned_of(&planned.statement).cloned();
         let span = trace::decide(token.span());
         let runs = matches!(planned.statement, Statement::Query(_) | Statement::PassThrough(_) | Statement::Write(_));
         let (decision, charge) = match &query {
@@ -474,7 +476,7 @@ impl QueryService for Pipeline {
             let known: Vec<&str> = self.runner.engines.iter().map(|e| e.id().as_str()).collect();
             return Err(Error::invalid(format!("there is no engine `{engine}`; engines are {} (or `auto`)", known.join(", "))));
         }
-        if let Some(profile) = trial.profile.as_deref() {
+        if let Some(profile) = trial.profile.as_deref().filter(|_| name == "profile") {
             self.policies.check(profile)?;
             self.policies.profile(&trial)?;
         }

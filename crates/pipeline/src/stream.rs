@@ -86,6 +86,7 @@ pub(crate) struct StampedStream {
     bill: Option<Bill>,
     /// Rows that may still leave; `None` for no limit.
     rows_left: Option<u64>,
+    rows_max: u64,
     /// Time that the engine was waited for, and since when it is now.
     engine_time: Duration,
     waiting_since: Option<Instant>,
@@ -112,6 +113,7 @@ impl StampedStream {
             lesson: begun.lesson,
             bill: begun.bill,
             rows_left: rows_max,
+            rows_max: rows_max.unwrap_or(u64::MAX),
             engine_time: Duration::ZERO,
             waiting_since: None,
             _registered: registered,
@@ -158,7 +160,10 @@ impl StampedStream {
             }
             None => Err(Error::new(
                 ErrorKind::ResourceExhausted,
-                "the result has more rows than this profile allows; add a LIMIT, aggregate, or SET profile to one that allows more",
+                format!(
+                    "the result has more than {} rows, and its profile allows no more (`rows_max`): add a LIMIT, aggregate, or use a profile that allows more",
+                    self.rows_max
+                ),
             )),
         }
     }

@@ -516,7 +516,7 @@ pub(crate) fn distinct_arguments(aggregate: &Aggregate, input: &Estimate) -> Opt
 }
 
 /// The lists of keys that an aggregation groups by, one after the other.
-fn sets(aggregate: &Aggregate) -> Vec<&[Expr]> {
+pub(crate) fn sets(aggregate: &Aggregate) -> Vec<&[Expr]> {
     match aggregate.group_expr.as_slice() {
         [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => sets.iter().map(Vec::as_slice).collect(),
         // All of its keys make the most groups.

@@ -107,6 +107,10 @@ fn null_equal_keys(plan: &LogicalPlan) -> usize {
         {
             keys += join.on.len();
         }
+        // A scan's filters are those above it once more, and no join's.
+        if matches!(node, LogicalPlan::TableScan(_)) {
+            return Ok(TreeNodeRecursion::Continue);
+        }
         node.apply_expressions(|expr| {
             expr.apply(|e| {
                 keys += usize::from(matches!(e, Expr::BinaryExpr(b) if b.op == Operator::IsNotDistinctFrom));

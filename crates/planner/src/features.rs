@@ -1,7 +1,7 @@
 //! A plan as plain numbers for the router: what it does, counted on the optimized plan, and what
 //! it reads after pruning. Estimates are rough on purpose; no decision about correctness rests on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -12,6 +12,7 @@ use flightpath_plan::{ScanBinding, ScanId, SnapshotSource};
 use flightpath_types::{Features, TableUse};
 
 use crate::cardinality::{self, Estimate};
+use crate::prune::columns_of;
 
 /// Elements per array, where they aren't told by constants.
 const ELEMENTS: f64 = 4.0;
@@ -50,7 +51,7 @@ const BOUNDED: [&str; 27] = [
 
 pub(crate) fn extract(optimized: &LogicalPlan, scans: &BTreeMap<ScanId, ScanBinding>) -> Features {
     let mut features = Features::default();
-    tables(scans, &mut features);
+    tables(scans, &columns_read(optimized), &mut features);
     let mut counter = Counter { features: &mut features, scans, work: Work::default() };
     let rows = counter.node(optimized, 1).rows;
     let work = counter.work;
@@ -82,11 +83,29 @@ fn count(sum: &mut Option<f64>, rows: Option<f64>) {
     *sum = sum.zip(rows).map(|(sum, rows)| sum + rows);
 }
 
-fn tables(scans: &BTreeMap<ScanId, ScanBinding>, features: &mut Features) {
+/// Columns that the plan's scans take, by their place in the table. A binding may have more: all that its plan
+/// names, also where nothing comes of them.
+fn columns_read(optimized: &LogicalPlan) -> BTreeMap<ScanId, BTreeSet<usize>> {
+    let mut read: BTreeMap<ScanId, BTreeSet<usize>> = BTreeMap::new();
+    // The closure doesn't fail, so neither does the walk.
+    let _ = optimized.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(source) = scan.source.downcast_ref::<SnapshotSource>()
+        {
+            read.entry(source.scan).or_default().extend(columns_of(scan, &source.snapshot));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    read
+}
+
+fn tables(scans: &BTreeMap<ScanId, ScanBinding>, read: &BTreeMap<ScanId, BTreeSet<usize>>, features: &mut Features) {
     let mut uses: BTreeMap<String, TableUse> = BTreeMap::new();
     let mut rows_total = Some(0u64);
-    for binding in scans.values() {
+    for (scan, binding) in scans {
         let snapshot = &binding.snapshot;
+        let taken = |column: &&usize| read.get(scan).is_none_or(|read| read.contains(*column));
+        let columns: Vec<usize> = binding.columns.iter().filter(taken).copied().collect();
         let bytes: u64 = binding.files.iter().map(|f| f.size_bytes).sum();
         let rows = rows(binding, |f| f.rows);
         let deleted: u64 = binding.files.iter().map(|f| deleted_rows(f)).sum();
@@ -98,7 +117,7 @@ fn tables(scans: &BTreeMap<ScanId, ScanBinding>, features: &mut Features) {
         table.files_total += snapshot.files().len() as u64;
         table.bytes += bytes;
         table.rows = add(table.rows, rows);
-        for column in &binding.columns {
+        for column in &columns {
             let column = snapshot.schema.field(*column).name();
             if !table.columns.contains(column) {
                 table.columns.push(column.clone());
@@ -107,8 +126,8 @@ fn tables(scans: &BTreeMap<ScanId, ScanBinding>, features: &mut Features) {
         features.files += binding.files.len() as u64;
         features.files_total += snapshot.files().len() as u64;
         features.file_bytes += bytes;
-        features.scan_bytes += (bytes as f64 * share_of_columns(snapshot, &binding.columns)) as u64;
-        features.columns_read += binding.columns.len() as u32;
+        features.scan_bytes += (bytes as f64 * share_of_columns(snapshot, &columns)) as u64;
+        features.columns_read += columns.len() as u32;
         features.deleted_rows += deleted;
         rows_total = add(rows_total, rows);
     }
@@ -193,7 +212,9 @@ impl Counter<'_> {
                 count(&mut self.work.groups, groups.rows.zip(distinct).map(|(groups, distinct)| groups + distinct));
                 // To count rows nobody looks at them.
                 if !aggregate.group_expr.is_empty() || aggregate.aggr_expr.iter().any(|expr| !expr.column_refs().is_empty()) {
-                    count(&mut self.work.grouped_rows, input.rows);
+                    // Each row goes through all of its grouping sets.
+                    let sets = cardinality::sets(aggregate).len() as f64;
+                    count(&mut self.work.grouped_rows, input.rows.map(|rows| rows * sets));
                 }
                 if aggregate.group_expr.is_empty() { Estimate::of_rows(Some(1.0)) } else { groups }
             }

@@ -88,7 +88,8 @@ fn as_scan(node: &LogicalPlan) -> Option<(&TableScan, &SnapshotSource)> {
     }
 }
 
-fn columns_of(scan: &TableScan, snapshot: &TableSnapshot) -> Vec<usize> {
+/// Columns that a scan takes, and those that its filters look at.
+pub(crate) fn columns_of(scan: &TableScan, snapshot: &TableSnapshot) -> Vec<usize> {
     let mut columns: Vec<usize> = match &scan.projection {
         Some(projection) => projection.clone(),
         None => (0..snapshot.schema.fields().len()).collect(),

@@ -258,7 +258,7 @@ fn describe(features: &Features) -> String {
         parts.push(format!("reads {} in {} of {} files", bytes_text(features.scan_bytes), features.files, features.files_total));
     }
     for (count, one, many) in [
-        (features.joins.saturating_add(features.cross_joins), "join", "joins"),
+        (features.joins, "join", "joins"),
         (features.aggregates, "aggregate", "aggregates"),
         (features.windows, "window", "windows"),
         (features.sorts, "sort", "sorts"),

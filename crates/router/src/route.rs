@@ -136,7 +136,11 @@ fn hard_rules(input: &RouteInput<'_>, contender: &Contender, numbers: &Candidate
     }
     if let Some(max) = profile.limits.scan_bytes_max.filter(|max| input.features.scan_bytes > *max) {
         let (reads, may) = (bytes_text(input.features.scan_bytes), bytes_text(max));
-        return by_policy(format!("it reads about {reads}; profile `{}` allows {may}", profile.name));
+        return by_policy(match &policy.handed_down {
+            None => format!("it reads about {reads}; profile `{}` allows {may}", profile.name),
+            // The limit may be that of the profile before.
+            Some(why) => format!("it reads about {reads}; {may} are allowed ({why})"),
+        });
     }
     match &facts.state {
         EngineState::Ready => {}

@@ -124,6 +124,22 @@ async fn features_count_what_the_plan_does() {
 }
 
 #[tokio::test]
+async fn columns_that_only_the_plan_names_are_not_read() {
+    let planner = planner(&FakeCatalog::with_sales());
+    for text in ["SELECT region, count(*) FROM sales GROUP BY region", "SELECT region, count(*) FROM sales GROUP BY ROLLUP (region)"] {
+        let query = query(&planner, text).await;
+        assert_eq!(query.features.tables[0].columns, ["region"], "{text}");
+        assert_eq!(query.features.columns_read, 1, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn null_safe_equality_in_a_filter_is_no_join() {
+    let query = query(&planner(&FakeCatalog::with_sales()), "SELECT id FROM sales WHERE region <=> 'eu'").await;
+    assert!(query.datafusion.is_ok(), "{:?}", query.datafusion);
+}
+
+#[tokio::test]
 async fn features_tell_of_rows_that_are_made() {
     let planner = planner(&FakeCatalog::with_sales());
     let of = async |text: &str| query(&planner, text).await.features.clone();

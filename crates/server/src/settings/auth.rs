@@ -1,6 +1,8 @@
 //! `[[auth.users]]` and `[[auth.tokens]]`: who may connect, and who of them sees what everybody did.
 //! Secrets stand there hashed only.
 
+use std::collections::HashMap;
+
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -44,6 +46,13 @@ pub(super) fn tokens(value: &Spanned<DeValue<'_>>, file: &mut SettingsFile<'_>) 
         false => Err(format!("auth.tokens: the token_sha256 of `{principal}` must be 64 hex digits (`printf %s TOKEN | sha256sum`)")),
     };
     let entries = entries(value, "auth.tokens", ["principal", "token_sha256"], check, file);
+    let mut owners: HashMap<String, &str> = HashMap::new();
+    for ([principal, hash], _) in &entries {
+        if let Some(other) = owners.insert(hash.to_ascii_lowercase(), principal).filter(|other| other != principal) {
+            let message = format!("auth.tokens: `{other}` and `{principal}` have the same token_sha256; whose token is it?");
+            file.wrong("auth.tokens", value.span(), message);
+        }
+    }
     let token =
         |([principal, hash], admin): ([String; 2], bool)| TokenSetting { principal, token_sha256: hash.to_ascii_lowercase(), admin };
     entries.into_iter().map(token).collect()

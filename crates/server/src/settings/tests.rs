@@ -140,6 +140,16 @@ over_budget_profile = "never"
 }
 
 #[test]
+fn one_token_is_one_principals() {
+    let token = |principal: &str, digit: char| {
+        format!("[[auth.tokens]]\nprincipal = \"{principal}\"\ntoken_sha256 = \"{}\"\n", digit.to_string().repeat(64))
+    };
+    let says = |toml: &str| load(toml, &[]).is_err_and(|found| found.0.iter().any(|m| m.message.contains("whose token is it?")));
+    assert!(says(&(token("ana", 'a') + &token("bob", 'A'))));
+    assert!(!says(&(token("ana", 'a') + &token("bob", 'b'))));
+}
+
+#[test]
 fn every_entry_of_a_list_is_checked_and_nothing_follows_from_a_mistake() {
     let toml = r#"
 listen = "0.0.0.0:31337"
