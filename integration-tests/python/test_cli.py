@@ -80,6 +80,9 @@ def test_explain_with_and_without_a_server(tpch, tpch_dir):
         assert lines[2:] == ["decided by strategy `rules` of profile `default`"]
     assert run("explain", "--offline", "--data", tpch_dir, "SELECT * FROM nowhere").returncode == 1
     assert run("explain", "--offline", "--data", tpch_dir, "DROP TABLE nation").returncode == 4
+    assert run("explain", "--offline", "--data", tpch_dir, "--engine", "spark", "SELECT 1").returncode == 2
+    refused = run("explain", "--uri", tpch.uri, "--engine", "duckdb", "SELECT count(*) FROM system.queries")
+    assert refused.returncode == 4 and refused.stdout.count("✗".encode()) == 2 and b"no engine may run this query" in refused.stderr
 
 
 def test_explain_says_which_strategy_and_profile_decided(server, tpch_dir):

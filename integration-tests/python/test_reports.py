@@ -85,7 +85,9 @@ def test_without_a_server_a_workspace_is_asked_and_its_warehouse_left_asleep(tmp
         # Only the warehouse could say what this gives.
         unknown = explain("SELECT made_up(n_name) FROM main.default.nation")
         assert unknown.returncode == 4 and "nothing is sent to a warehouse" in unknown.stderr, unknown.stderr
-        assert explain("SELECT 1 FROM main.default.nation", env={}).returncode == 1
+        # No token, and one that the workspace doesn't know.
+        assert explain("SELECT 1 FROM main.default.nation", env={}).returncode == 3
+        assert explain("SELECT 1", env={"FLIGHTPATH_TOKEN": "token-of-nobody-000001"}).returncode == 3
         workload = tmp_path / "workload.sql"
         workload.write_text("SELECT count(*) FROM main.default.customer; SELECT n_name FROM main.default.nation")
         rows = run("route-report", "--offline", "--config", config, "--format", "json", workload, env=token).stdout.splitlines()
@@ -105,6 +107,9 @@ def test_the_two_sides_of_a_test_are_compared_from_the_record(server, tpch_dir, 
 
     nothing = report("--strategy", "ab:rules|latency")
     assert json.loads(nothing.stdout)["tests"] == [], nothing.stderr
+    assert report("--strategy", "fastest").returncode == 2 and report("--strategy", "rules").returncode == 2
+    misspelt = run("ab-report", env={"FLIGHTPATH_STATE_DIR": str(tmp_path / "misspelt")})
+    assert misspelt.returncode == 1 and "there's no record at" in misspelt.stderr and not (tmp_path / "misspelt").exists()
     for turn in range(6):
         for shape in range(10):
             one.query(f"SELECT n_name, {', '.join(['n_regionkey'] * (shape + 1))} FROM nation ORDER BY n_nationkey LIMIT {turn + 1}")
@@ -122,6 +127,10 @@ def test_the_two_sides_of_a_test_are_compared_from_the_record(server, tpch_dir, 
         assert found["better"] == ("a" if low > 0 else "b" if high < 0 else None)
     table = run("ab-report", "--config", config, env={"FLIGHTPATH_STATE_DIR": str(one.state_dir)})
     assert strategy in table.stdout and "b - a" in table.stdout and "95%, paired over" in table.stdout, table.stdout
+    same = report("--strategy", "ab:always:duckdb|always:datafusion:query")
+    assert [test["strategy"] for test in json.loads(same.stdout)["tests"]] == [strategy], same.stderr
+    other = run("ab-report", "--config", config, "--strategy", "ab:rules|latency", env={"FLIGHTPATH_STATE_DIR": str(one.state_dir)})
+    assert "was part of the test `ab:rules|latency:0.5`" in other.stdout, other.stdout
     cut = report("--queries-max", "20")
     assert json.loads(cut.stdout)["cut"] and json.loads(cut.stdout)["queries_read"] == 20
     assert run("ab-report", "--config", config, "--days", "0").returncode == 2
@@ -172,6 +181,17 @@ def test_refusals_are_listed_and_files_that_cannot_be_used_are_named(tpch, tmp_p
     assert run("route-report", "--uri", "grpc://127.0.0.1:1", refused).returncode == 3
 
 
+def test_a_set_that_names_nothing_fails_and_changes_nothing(tpch, tpch_dir, tmp_path):
+    workload = tmp_path / "workload.sql"
+    workload.write_text("SET profile = nope; SET engine = spark; SET time_zone = 'Nowhere/Land'; SELECT 1; SET profile = batch; SELECT 1")
+    for where in [["--uri", tpch.uri], ["--offline", "--data", tpch_dir]]:
+        done = run("route-report", *where, "--format", "json", workload)
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [row["outcome"] for row in rows] == ["failed"] * 3 + ["routed", "local", "routed"], done.stdout + done.stderr
+        assert "there is no profile `nope`" in rows[0]["reason"] and "there is no engine `spark`" in rows[1]["reason"]
+    assert run("route-report", "--offline", "--data", tpch_dir, "--engine", "spark", workload).returncode == 2
+
+
 def test_savings_are_counted_against_databricks_and_its_history_can_be_audited(workspace, tmp_path):
     server, simulation = workspace
     with connect(server, PRINCIPALS["ana"]) as connection, connection.cursor() as cursor:
@@ -203,6 +223,22 @@ def test_savings_are_counted_against_databricks_and_its_history_can_be_audited(w
     assert warehouse["id"] == "simulated" and warehouse["size"] == "Small" and [e["warehouses"]["level"] for e in report["estimates"]] == ["low", "expected", "high"]
 
 
+def test_what_the_warehouse_may_have_to_answer_isnt_told_as_the_routers(workspace, tpch, tmp_path):
+    server, simulation = workspace
+    workload = tmp_path / "workload.sql"
+    workload.write_text("SHOW GRANTS ON TABLE main.default.nation; DESCRIBE HISTORY main.default.nation; SHOW TABLES; DESCRIBE main.default.nation")
+    before = simulation.counters()["executions"]
+    done = run("route-report", "--uri", server.uri, "--format", "json", workload, env={"FLIGHTPATH_TOKEN": PRINCIPALS["ana"]})
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["outcome"] for row in rows] == ["not_asked", "not_asked", "local", "local"], done.stdout + done.stderr
+    assert "else by the warehouse" in rows[0]["reason"] and "2 may be the warehouse's to answer" in done.stderr
+    assert simulation.counters()["executions"] == before
+    # Without a warehouse the router answers all that's answered.
+    workload.write_text("SHOW GRANTS ON TABLE nation; DESCRIBE HISTORY nation; EXPLAIN SELECT 1")
+    rows = run("route-report", "--uri", tpch.uri, "--format", "json", workload).stdout.splitlines()
+    assert [json.loads(row)["outcome"] for row in rows] == ["refused", "local", "local"], rows
+
+
 def test_audit_says_what_it_assumes_and_what_it_left_out(tmp_path):
     start = 1_760_000_000_000
     page = {"next_page_token": "t", "res": [
@@ -231,6 +267,10 @@ def test_audit_says_what_it_assumes_and_what_it_left_out(tmp_path):
     assert low <= expected <= high
     page["res"].append({"query_id": "z", "status": "FINISHED", "query_start_time_ms": 0, "duration": 5})
     assert "1 without a start time" in run("audit", "-", stdin=json.dumps(page)).stdout
+    piped = run("audit", "-", stdin=json.dumps(page) + '{"error_code": "PERMISSION_DENIED", "message": "no"}')
+    assert "queries may be missing: PERMISSION_DENIED: no" in piped.stdout, piped.stderr
+    refused = run("audit", "-", stdin='{"error_code": "PERMISSION_DENIED", "message": "no"}')
+    assert refused.returncode == 1 and "the API answered PERMISSION_DENIED: no" in refused.stderr
     second.write_text(json.dumps(page)[:-20])
     torn = run("audit", second)
     assert torn.returncode == 1 and "two.json ends in the middle" in torn.stderr

@@ -170,12 +170,39 @@ def test_who_wakes_the_warehouse_by_asking_what_only_it_understands_pays_for_it(
     with connect(server, ANA, profile="poor") as connection, connection.cursor() as cursor:
         cursor.adbc_prepare(sampled)
     assert simulation.counters()["warehouses"]["simulated"]["starts"] == 1
-    # Nothing was executed that could have paid.
+    # It was about this one, and about no other.
+    rows(server, sampled, profile="poor")
     for sql in ("SELECT count(*) AS n FROM main.default.customer", "SHOW GRANTS ON TABLE main.default.nation"):
         message = error(server, sql, profile="poor")
         assert "poor" in message and "has spent" in message, message
     # Everybody else goes on.
     assert rows(server, "SELECT count(*) AS n FROM main.default.customer")[0]["n"] > 0
+
+
+def test_an_outage_of_the_workspace_is_not_paid_for(workspace):
+    profiles = '[profiles.small]\nbudget_usd_per_day = 0.6\n'
+    server, simulation = workspace(warehouse={"running": False, "start_delay_ms": 0}, extra=profiles)
+    simulation.call("POST", "/simulation/faults", {"match": "execute", "status": 500, "times": 0})
+    for sql in ("SHOW GRANTS ON TABLE main.default.nation", "SELECT count(*) AS n FROM main.default.customer") * 2:
+        message = error(server, sql, profile="small")
+        assert "500" in message, message
+    simulation.call("DELETE", "/simulation/faults")
+    assert simulation.counters()["warehouses"]["simulated"]["starts"] == 0
+    # Each of them would have cost most of the day's dollars.
+    assert rows(server, "SELECT 1 AS x", profile="small") == [{"x": 1}]
+
+    def is_answered():
+        try:
+            rows(server, "SHOW GRANTS ON TABLE main.default.nation", profile="small")
+        except Exception as failed:
+            # For a while the server leaves a workspace alone that has failed.
+            assert "has spent" not in str(failed), failed
+            return False
+        return True
+
+    wait_until(is_answered, 60, what="an answer")
+    spent = rows(server, "SELECT coalesce(sum(actual_usd), 0) AS usd FROM system.queries WHERE outcome = 'error'")
+    assert spent[0]["usd"] == 0, spent
 
 
 def test_queries_beyond_the_warehouses_places_wait_and_all_are_answered(workspace):

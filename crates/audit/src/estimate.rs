@@ -154,6 +154,8 @@ pub struct Report {
     pub selects_of_unknown_size: u64,
     /// What couldn't be used, and how much of it.
     pub skipped: Vec<(String, u64)>,
+    /// What the API answered instead of queries, the first few: something may be missing.
+    pub api_errors: Vec<String>,
     pub warehouses: Vec<WarehouseEstimate>,
     /// Low, expected, high: what is saved rises, the numbers that make it up needn't.
     pub estimates: Vec<Estimate>,
@@ -165,14 +167,13 @@ pub struct Report {
 /// Says what the history comes to. An error when there is nothing to say.
 pub fn estimate(history: &mut History, known: &Warehouses, assumptions: &Assumptions) -> Result<Report> {
     assumptions.check()?;
+    history.leave_out_strays();
     history.queries.sort_unstable_by_key(|q| (q.warehouse, q.start_ms, q.end_ms));
     let queries = &history.queries;
     let from = queries.iter().map(|q| q.start_ms).min();
     let until = queries.iter().map(|q| q.end_ms).max();
     let (Some(from), Some(until)) = (from, until) else {
-        return Err(Error::invalid(
-            "there is no query in what was given: expected the answers of GET /api/2.0/sql/history/queries?include_metrics=true",
-        ));
+        return Err(Error::invalid(nothing_to_say(history)));
     };
     let days = ((until - from) as f64 / DAY_MS).max(1.0 / 24.0);
     let candidates = queries
@@ -194,11 +195,25 @@ pub fn estimate(history: &mut History, known: &Warehouses, assumptions: &Assumpt
         others: count(Class::Other),
         selects_of_unknown_size: queries.iter().filter(|q| q.class == Class::Select && q.read_bytes.is_none()).count() as u64,
         skipped: history.skipped().map(|(why, n)| (why.to_string(), n)).collect(),
+        api_errors: history.api_errors.clone(),
         assumptions: said(&warehouses, assumptions, trial.draws.len()),
         heavy_shapes: heavy_shapes(history, assumptions),
         estimates: totals(&outcomes, assumptions, days),
         warehouses,
     })
+}
+
+/// Why there is no query that counts.
+fn nothing_to_say(history: &History) -> String {
+    let left_out: Vec<String> = history.skipped().map(|(why, count)| format!("{count} {why}")).collect();
+    let mut text = match left_out.is_empty() {
+        true => "there is no query in what was given".to_string(),
+        false => format!("no query in what was given can be counted; left out: {}", left_out.join(", ")),
+    };
+    if !history.api_errors.is_empty() {
+        text += &format!("; the API answered {}", history.api_errors.join("; "));
+    }
+    text + "; expected are the answers of GET /api/2.0/sql/history/queries?include_metrics=true"
 }
 
 fn of_warehouse(candidate: &Candidate<'_>, at: usize, outcomes: &[Outcome; 3]) -> WarehouseEstimate {

@@ -20,6 +20,16 @@ const SHAPE_BYTES_MAX: usize = 64 << 10;
 /// among the first. And how much of a text that is.
 const EXAMPLES_MAX: usize = 100_000;
 const EXAMPLE_CHARS_MAX: usize = 120;
+/// Errors that the API answered, of which the texts are kept.
+const API_ERRORS_MAX: usize = 3;
+/// Times beyond these are damaged: 2015, before any SQL warehouse, and 2100.
+const EARLIEST_MS: i64 = 1_420_070_400_000;
+const LATEST_MS: i64 = 4_102_444_800_000;
+const DAY_MS: i64 = 86_400_000;
+/// No warehouse lets a statement run for longer.
+const DURATION_MAX_MS: i64 = 7 * DAY_MS;
+/// A history has no longer gap than this: what lies beyond has a damaged time.
+const GAP_MAX_MS: i64 = 366 * DAY_MS;
 
 /// What a statement is, by what could become of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +75,8 @@ pub struct History {
     pub(crate) examples: HashMap<u64, String>,
     /// Why lines weren't used, and how many.
     skipped: BTreeMap<&'static str, u64>,
+    /// What the API answered instead of queries, the first few.
+    pub(crate) api_errors: Vec<String>,
 }
 
 impl History {
@@ -74,7 +86,7 @@ impl History {
         let mut json = serde_json::Deserializer::from_reader(std::io::BufReader::with_capacity(1 << 18, input));
         while json.end().is_err() {
             let before = self.queries.len();
-            Top(self).deserialize(&mut json).map_err(|e| match e.classify() {
+            Top { history: self, listed: true }.deserialize(&mut json).map_err(|e| match e.classify() {
                 _ if self.queries.len() >= QUERIES_MAX => {
                     Error::new(ErrorKind::ResourceExhausted, format!("more than {QUERIES_MAX} queries: audit a shorter time, a month say"))
                 }
@@ -104,6 +116,28 @@ impl History {
 
     fn skip(&mut self, why: &'static str) {
         *self.skipped.entry(why).or_default() += 1;
+    }
+
+    fn answered_error(&mut self, code: &str, message: Option<&str>) {
+        self.skip("an error that the API answered");
+        if self.api_errors.len() < API_ERRORS_MAX {
+            self.api_errors.push(beginning_of(&format!("{code}: {}", message.unwrap_or("without a message"))));
+        }
+    }
+
+    /// Leaves out queries more than a year away from where most are: one damaged time would make the history that
+    /// much longer, with all that's paid by the hour.
+    pub(crate) fn leave_out_strays(&mut self) {
+        let mut starts: Vec<i64> = self.queries.iter().map(|q| q.start_ms).collect();
+        starts.sort_unstable();
+        let most = starts.chunk_by(|a, b| b - a <= GAP_MAX_MS).max_by_key(|together| together.len());
+        let Some((first, last)) = most.and_then(|together| Some((*together.first()?, *together.last()?))) else { return };
+        let before = self.queries.len();
+        self.queries.retain(|q| (first..=last).contains(&q.start_ms));
+        let strays = (before - self.queries.len()) as u64;
+        if strays > 0 {
+            *self.skipped.entry("more than a year away from the others").or_default() += strays;
+        }
     }
 
     /// False once no more can be kept.
@@ -141,12 +175,33 @@ impl History {
     }
 }
 
+/// How far a query had come, by its status.
+#[derive(Debug, Default)]
+enum Progress {
+    /// The export has no such field: what has an end has ended.
+    #[default]
+    NotSaid,
+    Ended,
+    NotEnded,
+    Unknown,
+}
+
+impl Progress {
+    fn of(status: Option<&str>) -> Self {
+        match status {
+            Some("FINISHED" | "FAILED" | "CANCELED" | "CANCELLED" | "CLOSED") => Progress::Ended,
+            Some("QUEUED" | "RUNNING" | "STARTED" | "COMPILING" | "COMPILED") => Progress::NotEnded,
+            Some(_) | None => Progress::Unknown,
+        }
+    }
+}
+
 /// What is wanted of one query.
 #[derive(Debug, Default)]
 struct Line {
     known_fields: u32,
     id: Option<u64>,
-    status: Option<String>,
+    progress: Progress,
     class: Option<Class>,
     class_of_text: Option<Class>,
     warehouse: Option<String>,
@@ -166,12 +221,20 @@ impl Line {
             return Err("not a query");
         }
         let start_ms = self.start_ms.ok_or("without a start time")?;
-        if matches!(self.status.as_deref(), Some("QUEUED" | "RUNNING" | "STARTED" | "COMPILING" | "COMPILED")) {
-            return Err("not ended when it was exported");
+        match self.progress {
+            Progress::NotSaid | Progress::Ended => {}
+            Progress::NotEnded => return Err("not ended when it was exported"),
+            Progress::Unknown => return Err("of a status that isn't known"),
+        }
+        if !(EARLIEST_MS..LATEST_MS).contains(&start_ms) {
+            return Err("begun before 2015 or after 2100");
         }
         let end_ms = self.end_ms.or_else(|| start_ms.checked_add(self.duration_ms?)).ok_or("without an end or a duration")?;
         if end_ms < start_ms {
             return Err("ends before it begins");
+        }
+        if end_ms - start_ms > DURATION_MAX_MS {
+            return Err("longer than 7 days");
         }
         Ok(Query {
             start_ms,
@@ -189,7 +252,7 @@ impl Line {
     fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
         match name {
             "query_id" => self.id = map.next_value::<Scalar>()?.text().map(|id| hash_of(&id)),
-            "status" => self.status = map.next_value::<Scalar>()?.text().map(|s| s.to_ascii_uppercase()),
+            "status" => self.progress = Progress::of(map.next_value::<Scalar>()?.text().map(|s| s.to_ascii_uppercase()).as_deref()),
             "statement_type" => self.class = map.next_value::<Scalar>()?.text().map(|t| class_of(&t)),
             "query_text" => {
                 if let Some(text) = map.next_value::<Scalar>()?.text() {
@@ -273,7 +336,11 @@ fn beginning_of(text: &str) -> String {
 }
 
 /// A page, a query, or an array of either.
-struct Top<'a>(&'a mut History);
+struct Top<'a> {
+    history: &'a mut History,
+    /// It stands where a query is expected; else it may be a page's list, which may be null.
+    listed: bool,
+}
 
 impl<'de> DeserializeSeed<'de> for Top<'_> {
     type Value = ();
@@ -291,62 +358,74 @@ impl<'de> Visitor<'de> for Top<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<(), A::Error> {
-        while parts.next_element_seed(Top(self.0))?.is_some() {}
+        while parts.next_element_seed(Top { history: self.history, listed: true })?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut line = Line::default();
         let mut is_page = false;
+        let (mut error_code, mut message) = (None, None);
         while let Some(name) = map.next_key::<String>()? {
             match name.as_str() {
                 "res" | "results" | "queries" => {
                     is_page = true;
-                    map.next_value_seed(Top(self.0))?;
+                    map.next_value_seed(Top { history: self.history, listed: false })?;
                 }
                 // An empty last page has these alone.
                 "next_page_token" | "has_next_page" => {
                     is_page = true;
                     map.next_value::<IgnoredAny>()?;
                 }
+                "error_code" => error_code = map.next_value::<Scalar>()?.text(),
+                "message" => message = map.next_value::<Scalar>()?.text(),
                 name if line.field(name, &mut map)? => {}
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        if !is_page && !self.0.take(line) {
-            return Err(serde::de::Error::custom("too many queries"));
+        match error_code {
+            Some(code) if line.known_fields == 0 => self.history.answered_error(&code, message.as_deref()),
+            Some(_) | None if is_page => {}
+            Some(_) | None => {
+                if !self.history.take(line) {
+                    return Err(serde::de::Error::custom("too many queries"));
+                }
+            }
         }
         Ok(())
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
+        if self.listed {
+            self.history.skip("not a query");
+        }
         Ok(())
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        self.0.skip("not a query");
+        self.history.skip("not a query");
         Ok(())
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        self.0.skip("not a query");
+        self.history.skip("not a query");
         Ok(())
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        self.0.skip("not a query");
+        self.history.skip("not a query");
         Ok(())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        self.0.skip("not a query");
+        self.history.skip("not a query");
         Ok(())
     }
 
     fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        self.0.skip("not a query");
+        self.history.skip("not a query");
         Ok(())
     }
 }

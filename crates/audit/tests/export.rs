@@ -73,6 +73,7 @@ fn a_query_exported_twice_counts_once_and_odd_lines_are_counted_not_fatal() {
     assert_eq!(
         skipped,
         [
+            ("an error that the API answered", 1),
             ("ends before it begins", 1),
             ("exported twice", 1),
             ("not a query", 3),
@@ -81,10 +82,64 @@ fn a_query_exported_twice_counts_once_and_odd_lines_are_counted_not_fatal() {
         ]
     );
     let report = report(&mut history);
+    assert_eq!(report.api_errors, ["X: y"]);
     assert_eq!((report.selects, report.others), (1, 1));
     // Not since 1970.
     assert_eq!(report.from_unix_ms, NOON_MS);
     assert!(report.days < 1.0, "{}", report.days);
+}
+
+#[test]
+fn damaged_times_and_unknown_statuses_are_left_out_and_counted() {
+    let whole: Vec<Value> = (0..20).map(|i| query(&format!("q{i}"), i, "SELECT", 1_000)).collect();
+    let damaged = |id: &str, field: &str, value: Value| {
+        let mut one = query(id, 0, "SELECT", 1_000);
+        one[field] = value;
+        one
+    };
+    let in_three_years = {
+        let minutes = 3 * 365 * 24 * 60;
+        query("stray", minutes, "SELECT", 1_000)
+    };
+    let all: Vec<Value> = whole
+        .iter()
+        .cloned()
+        .chain([
+            damaged("long", "query_end_time_ms", json!(NOON_MS + 8 * 86_400_000)),
+            damaged("year-9999", "query_start_time_ms", json!(253_370_764_800_000_i64)),
+            damaged("year-1970", "query_start_time_ms", json!(86_400_000)),
+            damaged("weird", "status", json!("WEIRD")),
+            damaged("null", "status", Value::Null),
+            in_three_years,
+            Value::Null,
+            json!({}),
+        ])
+        .collect();
+    let mut history = read(&[&json!({"res": all}).to_string()]);
+    let report = report(&mut history);
+    assert_eq!(report.queries, 20);
+    assert!(report.days < 1.0, "{}", report.days);
+    let skipped: Vec<(&str, u64)> = report.skipped.iter().map(|(why, count)| (why.as_str(), *count)).collect();
+    assert_eq!(
+        skipped,
+        [
+            ("begun before 2015 or after 2100", 2),
+            ("longer than 7 days", 1),
+            ("more than a year away from the others", 1),
+            ("not a query", 2),
+            ("of a status that isn't known", 2)
+        ]
+    );
+}
+
+#[test]
+fn when_nothing_can_be_counted_it_is_said_why() {
+    let estimate_of = |page: Value| estimate(&mut read(&[&page.to_string()]), &Warehouses::default(), &Assumptions::default()).unwrap_err();
+    let endless: Vec<Value> = (0..5).map(|i| json!({"query_id": i, "status": "FINISHED", "query_start_time_ms": NOON_MS})).collect();
+    let error = estimate_of(json!({"res": endless}));
+    assert!(error.message().contains("left out: 5 without an end or a duration"), "{error}");
+    let error = estimate_of(json!({"error_code": "PERMISSION_DENIED", "message": "no"}));
+    assert!(error.message().contains("the API answered PERMISSION_DENIED: no"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Makes calls: with a token, within limits, again where that's allowed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,6 +43,8 @@ pub struct Call<'a> {
     pub answer_grace: Duration,
     /// Asked before each try; once it's true, no other try is made.
     pub stop: Option<&'a (dyn Fn() -> bool + Send + Sync)>,
+    /// True from when a try is sent until it's known that nothing came of it.
+    pub taken: Option<&'a AtomicBool>,
 }
 
 impl<'a> Call<'a> {
@@ -54,7 +57,7 @@ impl<'a> Call<'a> {
     }
 
     fn new(method: Method, path: &'a str, query: &'a [(&'a str, String)], body: Option<Bytes>, idempotency: Idempotency) -> Self {
-        Self { method, path, query, body, idempotency, deadline: None, answer_grace: Duration::ZERO, stop: None }
+        Self { method, path, query, body, idempotency, deadline: None, answer_grace: Duration::ZERO, stop: None, taken: None }
     }
 
     #[must_use]
@@ -164,7 +167,12 @@ impl Client {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
         let admitted = self.breaker.admit()?;
+        let taken = |taken| call.taken.iter().for_each(|flag| flag.store(taken, Ordering::Relaxed));
+        taken(true);
         let answer = exchange(what, request, self.config.answer_bytes_max, &[token.expose_secret()]).await;
+        if answer.as_ref().is_err_and(|failed| !failed.outcome_unknown()) {
+            taken(false);
+        }
         match &answer {
             Err(failed) => match failed.cause {
                 // The caller's haste says nothing about the host.

@@ -107,39 +107,40 @@ impl DatabricksEngine {
         facts
     }
 
-    /// The columns of a query that is only sent to be described; nothing of it is run. `taken` is set while the
-    /// warehouse has it, or may have: that costs money, whatever comes of it.
+    /// The columns of a query that is only sent to be described; nothing of it is run. `findings` tell whether the
+    /// warehouse has taken it: that costs money, whatever comes of it.
     pub async fn describe(
         &self,
         text: &DatabricksText,
         who: Identity,
         deadline: Option<Instant>,
-        taken: Arc<AtomicBool>,
+        findings: Arc<Findings>,
     ) -> Result<SchemaRef> {
         let mut statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
         statement.sql = describe::statement(&statement.sql).into();
-        let work = Work { statement, who, query_id: QueryId::generate(), trace_id: None, deadline, returns_rows: true, taken };
-        let batches: Vec<_> = self.start(work, Shape::AsIs, &Findings::default()).await?.try_collect().await?;
+        let work = Work { statement, who, query_id: QueryId::generate(), trace_id: None, deadline, returns_rows: true, findings };
+        let batches: Vec<_> = self.start(work, Shape::AsIs).await?.try_collect().await?;
         describe::schema(&batches)
     }
 
     /// The columns of a statement that shows something and changes nothing: it is run for them, and
-    /// its rows are left alone. `taken` as in [`describe`](Self::describe).
+    /// its rows are left alone. `findings` as in [`describe`](Self::describe).
     pub async fn try_out(
         &self,
         text: &DatabricksText,
         who: Identity,
         deadline: Option<Instant>,
-        taken: Arc<AtomicBool>,
+        findings: Arc<Findings>,
     ) -> Result<SchemaRef> {
         let statement = StatementRequest::of(text).map_err(|refusal| Error::not_eligible(refusal.reason))?;
-        let work = Work { statement, who, query_id: QueryId::generate(), trace_id: None, deadline, returns_rows: true, taken };
+        let work = Work { statement, who, query_id: QueryId::generate(), trace_id: None, deadline, returns_rows: true, findings };
         let finished = self.run(work).await?;
         describe::announced(&finished.answer.manifest.unwrap_or_default())
     }
 
     /// Runs a statement to its end. Until then it may be what wakes the warehouse.
     async fn run(&self, work: Work) -> Result<Finished> {
+        work.findings.taken().store(false, Ordering::Relaxed);
         if self.draining.load(Ordering::Relaxed) {
             return Err(Error::unavailable(format!("engine {} is shutting down", self.config.id)));
         }
@@ -151,10 +152,10 @@ impl DatabricksEngine {
         finished
     }
 
-    async fn start(&self, work: Work, shape: Shape, findings: &Findings) -> Result<BatchStream> {
+    async fn start(&self, work: Work, shape: Shape) -> Result<BatchStream> {
         let running = Running::new(&self.running, &self.monitor);
         let Finished { statement_id, answer } = self.run(work.clone()).await?;
-        findings.statement(&statement_id);
+        work.findings.statement(&statement_id);
         let links = Links::new(self.runner.client.clone(), work.who.clone(), statement_id, self.config.link_renew_before);
         let manifest = match answer.manifest {
             Some(manifest) => manifest,
@@ -284,9 +285,9 @@ impl Engine for DatabricksEngine {
             trace_id: execution.traceparent.as_deref().and_then(TraceContext::parse).map(|context| context.trace_id_text()),
             deadline: execution.deadline,
             returns_rows: text.returns_rows,
-            taken: Arc::default(),
+            findings: execution.findings.clone(),
         };
-        self.start(work, shape, &execution.findings).await
+        self.start(work, shape).await
     }
 
     async fn shutdown(&self) {

@@ -2,10 +2,11 @@
 //! statement still has to be ended, and its id may not be known yet.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use flightpath_databricks::{ApiError, Call, Client, Idempotency, Identity, segment};
+use flightpath_engine::Findings;
 use flightpath_types::{Error, ErrorKind, QueryId, Result};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +45,7 @@ pub(crate) struct Work {
     pub deadline: Option<Instant>,
     /// Whether it's a query. What isn't may have changed data once it was sent.
     pub returns_rows: bool,
-    /// Set while Databricks has it, or may have.
-    pub taken: Arc<AtomicBool>,
+    pub findings: Arc<Findings>,
 }
 
 /// A statement that ended well.
@@ -137,21 +137,24 @@ impl Runner {
             let mut call = Call::post(STATEMENTS, &body, Idempotency::ExecuteOnce)?.until(work.deadline);
             call.answer_grace = self.config.answer_grace;
             call.stop = Some(stop);
-            work.taken.store(true, Ordering::Relaxed);
+            call.taken = Some(work.findings.taken());
             match self.client.call::<Answer>(&work.who, call).await {
                 Ok(answer) => {
                     self.form.fetch_max(u8::try_from(position).unwrap_or(u8::MAX), Ordering::Relaxed);
                     return Ok(answer);
                 }
                 Err(failed) if failed.status() == Some(400) => {
-                    work.taken.store(false, Ordering::Relaxed);
                     refused.get_or_insert(failed);
                 }
-                Err(failed) if failed.outcome_unknown() => return Err(unknown(work, failed.into())),
-                Err(failed) => {
-                    work.taken.store(false, Ordering::Relaxed);
-                    return Err(failed.into());
+                Err(failed) if failed.outcome_unknown() => {
+                    // A workspace that fails has most probably started nothing: its outage isn't paid for. Whoever
+                    // stopped waiting pays for what it may have.
+                    if failed.kind() != ErrorKind::DeadlineExceeded {
+                        work.findings.taken().store(false, Ordering::Relaxed);
+                    }
+                    return Err(unknown(work, failed.into()));
                 }
+                Err(failed) => return Err(failed.into()),
             }
         }
         // The first refusal is of what was asked; the others may only be of how.

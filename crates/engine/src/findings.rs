@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const STATEMENT_ID_BYTES_MAX: usize = 256;
 
 /// One run's findings, written by its engine while it runs; complete once its stream has ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Findings {
     /// One more than the peak, so that 0 is a peak that isn't known.
     memory: AtomicU64,
@@ -17,6 +17,19 @@ pub struct Findings {
     read: AtomicU64,
     statement_id: OnceLock<String>,
     died: AtomicBool,
+    taken: AtomicBool,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self {
+            memory: AtomicU64::default(),
+            read: AtomicU64::default(),
+            statement_id: OnceLock::default(),
+            died: AtomicBool::default(),
+            taken: AtomicBool::new(true),
+        }
+    }
 }
 
 impl Findings {
@@ -55,6 +68,12 @@ impl Findings {
     /// The engine was lost while it worked on the query, which may be the query's own doing.
     pub fn died(&self) {
         self.died.store(true, Ordering::Release);
+    }
+
+    /// Whether the engine has the query, or may have: until then it costs nothing. An engine that takes what it's
+    /// given says nothing of it.
+    pub fn taken(&self) -> &AtomicBool {
+        &self.taken
     }
 
     pub fn has_died(&self) -> bool {

@@ -76,6 +76,11 @@ impl QueueClock {
     pub fn admitted(&self) {
         self.0.admitted.store(true, Ordering::Relaxed);
     }
+
+    /// The engine hasn't taken it all the same.
+    pub fn turned_away(&self) {
+        self.0.admitted.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Drop for QueueWait {

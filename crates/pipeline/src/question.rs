@@ -2,9 +2,10 @@
 //! that could pay nor a record of it: the profile of whoever asks pays, by the same rules.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use flightpath_engine::Findings;
 use flightpath_router::marginal_usd;
 use flightpath_types::{EngineFacts, EngineId, EngineState, Error, ErrorKind, Principal, Result, Session};
 
@@ -23,7 +24,6 @@ pub struct Question {
     principal: Principal,
     /// What was set aside, in US dollars.
     usd: f64,
-    taken: Arc<AtomicBool>,
     bill: Bill,
     begun: Instant,
 }
@@ -32,20 +32,22 @@ impl Question {
     /// `charge` sets dollars aside; `None` where there aren't so many left.
     fn new(principal: Principal, facts: EngineFacts, charge: impl FnOnce(f64) -> Option<Charge>) -> Option<Self> {
         let usd = marginal_usd(facts.overhead_ms, 0, 0, &facts);
-        let bill = Bill { facts, scan_bytes: 0, findings: Arc::default() };
-        Some(Self { charge: Some(charge(usd)?), principal, usd, taken: Arc::default(), bill, begun: Instant::now() })
+        let findings = Arc::<Findings>::default();
+        findings.taken().store(false, Ordering::Relaxed);
+        let bill = Bill { facts, scan_bytes: 0, findings };
+        Some(Self { charge: Some(charge(usd)?), principal, usd, bill, begun: Instant::now() })
     }
 
-    /// To be set by whoever asks, while the warehouse has the question, or may have it.
-    pub fn taken(&self) -> Arc<AtomicBool> {
-        self.taken.clone()
+    /// Where the engine tells whether it has taken the question.
+    pub fn findings(&self) -> Arc<Findings> {
+        self.bill.findings.clone()
     }
 }
 
 impl Drop for Question {
     fn drop(&mut self) {
         let Some(charge) = self.charge.take() else { return };
-        let usd = match self.taken.load(Ordering::Relaxed) {
+        let usd = match self.bill.findings.taken().load(Ordering::Relaxed) {
             true => self.usd.max(self.bill.settle(micros(self.begun.elapsed()), 0).0),
             false => 0.0,
         };
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn who_wakes_a_warehouse_by_a_question_pays_for_it() {
-        let take = |question: Question| question.taken().store(true, Ordering::Relaxed);
+        let take = |question: Question| question.findings().taken().store(true, Ordering::Relaxed);
         assert!(!is_affordable(asleep(), take), "whatever came of it");
         assert!(is_affordable(asleep(), drop), "it never came there, or was turned away");
         // One that is up for others costs nearly nothing.

@@ -340,7 +340,10 @@ impl QueryService for Pipeline {
         let (begun, traceparent) = (Instant::now(), request.traceparent.as_deref());
         let span = trace::prepare(traceparent);
         let context = trace::context_of(&span);
-        let planned = self.plan(request).instrument(span).await.inspect_err(|error| {
+        let planned = self.plan(request).instrument(span.clone()).await;
+        trace::executed(&span, Some(&planned));
+        drop(span);
+        let planned = planned.inspect_err(|error| {
             let id = QueryId::generate();
             QueryToken::receive(&self.recorder, id, &request.text, request.session.id.as_str(), &request.settings, traceparent)
                 .begun(begun)
@@ -497,7 +500,11 @@ impl QueryService for Pipeline {
 
     async fn route(&self, request: &Request) -> Result<Routed> {
         self.check_open()?;
-        let planned = self.plan(request).instrument(trace::prepare(request.traceparent.as_deref())).await?;
+        let span = trace::prepare(request.traceparent.as_deref());
+        let planned = self.plan(request).instrument(span.clone()).await;
+        trace::executed(&span, Some(&planned));
+        drop(span);
+        let planned = planned?;
         let profile = self.policies.profile(&request.settings)?;
         let policy = self.policies.policy(&profile, &request.settings);
         let query = planned_of(&planned.statement).cloned();

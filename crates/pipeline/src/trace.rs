@@ -128,7 +128,16 @@ fn failed(span: &Span, error: &Error, outcome: Outcome) {
 
 /// Planning for a client that only prepares.
 pub(crate) fn prepare(traceparent: Option<&str>) -> Span {
-    let span = info_span!(target: SPANS, parent: None, "prepare", otel.kind = "server", db.system.name = "flightpath");
+    let span = info_span!(
+        target: SPANS,
+        parent: None,
+        "prepare",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        db.system.name = "flightpath",
+        error.type = Empty,
+    );
     trace::continue_from(&span, traceparent);
     span
 }

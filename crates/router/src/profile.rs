@@ -136,12 +136,14 @@ impl Default for Profiles {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileMistake {
     pub profile: Option<String>,
+    /// The profile's setting that is to blame, by its name in the settings.
+    pub setting: Option<&'static str>,
     pub message: String,
 }
 
 impl ProfileMistake {
     fn of(profile: &str, message: String) -> Self {
-        Self { profile: Some(profile.to_string()), message }
+        Self { profile: Some(profile.to_string()), setting: None, message }
     }
 }
 
@@ -166,33 +168,34 @@ impl Profiles {
     fn check(&self, mistakes: &mut Vec<ProfileMistake>) {
         for profile in self.by_name.values() {
             let name = &profile.name;
-            let mut wrong = |message| mistakes.push(ProfileMistake::of(name, message));
+            let mut wrong = |setting, message| mistakes.push(ProfileMistake { setting, ..ProfileMistake::of(name, message) });
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
             if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-                wrong(format!("profile name `{name}` must be 1 to 64 letters, digits, `_` or `-`"));
+                wrong(None, format!("profile name `{name}` must be 1 to 64 letters, digits, `_` or `-`"));
             }
             if !(0.0..=1e6).contains(&profile.usd_per_second_late) {
-                wrong(format!("profile `{name}`: a second late is worth between 0 and 1,000,000 dollars"));
+                wrong(Some("usd_per_second_late"), format!("profile `{name}`: a second late is worth between 0 and 1,000,000 dollars"));
             }
             if !(profile.slo_ms > 0.0 && profile.slo_ms <= 86_400_000.0) {
-                wrong(format!("profile `{name}`: the SLO lies between 0 and 24 hours"));
+                wrong(Some("slo_seconds"), format!("profile `{name}`: the SLO lies between 0 and 24 hours"));
             }
             if profile.engines.as_ref().is_some_and(Vec::is_empty) {
-                wrong(format!("profile `{name}` allows no engine; leave `engines` out to allow all"));
+                wrong(Some("engines"), format!("profile `{name}` allows no engine; leave `engines` out to allow all"));
             }
             if let Some(budget) = &profile.budget {
                 if !(0.0..=1e9).contains(&budget.usd_per_day) {
-                    wrong(format!("profile `{name}`: a budget lies between 0 and 1,000,000,000 dollars a day"));
+                    let message = format!("profile `{name}`: a budget lies between 0 and 1,000,000,000 dollars a day");
+                    wrong(Some("budget_usd_per_day"), message);
                 }
                 if let Some(message) = self.downgrade_mistake(profile) {
-                    wrong(message);
+                    wrong(Some("over_budget_profile"), message);
                 }
             }
         }
         let assigned = &self.assignments;
         let names = assigned.default.iter().chain(assigned.by_principal.values()).chain(assigned.by_tag.values());
         for name in names.filter(|name| !self.by_name.contains_key(*name)) {
-            mistakes.push(ProfileMistake { profile: None, message: self.unknown(name) });
+            mistakes.push(ProfileMistake { profile: None, setting: None, message: self.unknown(name) });
         }
     }
 

@@ -154,7 +154,7 @@ pub(crate) fn parse_duration_ms(text: &str) -> Result<f64, String> {
     };
     match number.trim().parse::<f64>() {
         Ok(value) if value > 0.0 && value * factor <= 86_400_000.0 => Ok(value * factor),
-        _ => Err(format!("`{text}` isn't a duration between 0 and 24h")),
+        _ => Err(format!("`{text}` isn't a duration above 0 and up to 24h")),
     }
 }
 
@@ -220,6 +220,7 @@ mod tests {
             ("always:", "`rules`"),
             ("fastest", "`rules`"),
             ("cost(slo=2)", "duration"),
+            ("cost(slo=0s)", "above 0"),
             ("cost(speed=2)", "`late` and `slo`"),
             ("cost(late=-1)", "between 0"),
             ("cost(slo=2s", "parenthesis"),

@@ -2,16 +2,18 @@
 //! the difference of the sides with its confidence interval. Reads only, a page at a time.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use flightpath_querylog::{HistoryFilter, PageKey, QueryHistory, Store};
 use flightpath_router::{AbOutcome, AbReport, AbUnit, Method, Strategy, compare};
-use flightpath_types::{ErrorKind, Outcome, PhaseTimes, QueryRecord, Result};
+use flightpath_types::{Error, ErrorKind, Outcome, PhaseTimes, QueryRecord, Result};
 use serde::Serialize;
 
 use crate::quarantine::open;
 use crate::settings::Settings;
+use crate::state;
 
 /// Records read at once.
 const PAGE: usize = 500;
@@ -21,10 +23,30 @@ const PAGE: usize = 500;
 pub struct AbQuestion {
     /// Milliseconds since the Unix epoch.
     pub from_unix_ms: i64,
-    /// Of this strategy only, as it is written in the settings and in the record.
-    pub strategy: Option<String>,
+    /// Of this test only.
+    pub strategy: Option<AbTestStrategy>,
     /// The newest so many queries of that time, those of no test among them.
     pub queries_max: usize,
+}
+
+/// An `ab` strategy, however it was spelt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AbTestStrategy(Strategy);
+
+impl AbTestStrategy {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match Strategy::parse(text)? {
+            test @ Strategy::Ab(_) => Ok(Self(test)),
+            other => Err(format!("`{other}` has no two sides: a test is written `ab:<a>|<b>[:share of b][:shape|:query]`")),
+        }
+    }
+}
+
+/// As the record has it.
+impl fmt::Display for AbTestStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
 }
 
 /// What one test says.
@@ -83,8 +105,13 @@ pub struct AbFindings {
     pub tests: Vec<AbTestReport>,
 }
 
-/// Reads the record and compares the sides of every test in it.
+/// Reads the record and compares the sides of every test in it. `NotFound` where there's no record.
 pub async fn ab_report(settings: &Settings, question: &AbQuestion) -> Result<AbFindings> {
+    // Opening would make the file: a report on nothing, and no word about a folder that was misspelt.
+    if let Some(file) = state::log_file_of(settings).filter(|file| !file.exists()) {
+        let file = file.display();
+        return Err(Error::not_found(format!("there's no record at {file}: is that where the server's `state_dir` or `log.url` says?")));
+    }
     let store: Arc<dyn Store> = open(settings).await?;
     let mut collected = Collected::default();
     let filter = HistoryFilter { from_unix_ms: Some(question.from_unix_ms), ..Default::default() };
@@ -98,7 +125,7 @@ pub async fn ab_report(settings: &Settings, question: &AbQuestion) -> Result<AbF
         }
         read += records.len();
         after = records.last().map(PageKey::of);
-        records.iter().for_each(|record| collected.take(record, question.strategy.as_deref()));
+        records.iter().for_each(|record| collected.take(record, question.strategy.as_ref()));
         if exhausted {
             return Ok(collected.findings(read, false));
         }
@@ -117,13 +144,17 @@ struct Test {
 }
 
 impl Collected {
-    fn take(&mut self, record: &QueryRecord, wanted: Option<&str>) {
+    fn take(&mut self, record: &QueryRecord, wanted: Option<&AbTestStrategy>) {
         let Some((decision, arm)) = record.decision.as_ref().and_then(|d| Some((d, d.arm.as_ref()?))) else { return };
         // What was only explained ran nowhere.
-        if record.engine.is_none() || wanted.is_some_and(|wanted| wanted != decision.strategy) {
+        if record.engine.is_none() {
             return;
         }
-        let Ok(Strategy::Ab(ab)) = Strategy::parse(&decision.strategy) else { return };
+        let Ok(strategy) = Strategy::parse(&decision.strategy) else { return };
+        if wanted.is_some_and(|wanted| wanted.0 != strategy) {
+            return;
+        }
+        let Strategy::Ab(ab) = strategy else { return };
         let names = [ab.a.to_string(), ab.b.to_string()];
         let Some(side) = names.iter().position(|name| name == arm) else { return };
         let test = self.0.entry(decision.strategy.clone()).or_insert_with(|| Test {
@@ -207,5 +238,40 @@ impl AbComparison {
             ratio: report.ratio.map(interval),
             better,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_is_the_same_however_it_is_spelt() {
+        let known = AbTestStrategy::parse("ab:rules|cost:0.5").unwrap();
+        for text in ["ab:rules|cost", "ab:rules|cost:shape", "ab:rules|cost:0.5:shape", " ab: rules | cost :0.50"] {
+            assert_eq!(AbTestStrategy::parse(text), Ok(known.clone()), "{text}");
+        }
+        assert_eq!(known.to_string(), "ab:rules|cost:0.5");
+        for text in ["ab:rules|cost:0.4", "ab:rules|cost:query", "ab:cost|rules"] {
+            assert_ne!(AbTestStrategy::parse(text), Ok(known.clone()), "{text}");
+        }
+        assert!(AbTestStrategy::parse("cost").unwrap_err().contains("no two sides"));
+        assert!(AbTestStrategy::parse("bogus").unwrap_err().contains("strategy must be one of"));
+    }
+
+    #[tokio::test]
+    async fn a_report_makes_no_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        let mut by_folder = Settings::default();
+        by_folder.state_dir = missing.clone();
+        let mut by_url = Settings::default();
+        by_url.log_url = Some(format!("sqlite://{}/log.sqlite", missing.display()));
+        for settings in [by_folder, by_url] {
+            let error = ab_report(&settings, &AbQuestion { queries_max: 1, ..Default::default() }).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            assert!(error.message().contains("missing/log.sqlite"), "{error}");
+        }
+        assert!(!missing.exists());
     }
 }

@@ -264,7 +264,7 @@ impl RemoteDescriber for WarehouseDescriber {
         let _turn = self.turns.take(deadline).await?;
         let question = self.question(session)?;
         let who = self.callers.identity_with(&session.principal, token);
-        self.engine.describe(text, who, deadline, question.taken()).await
+        self.engine.describe(text, who, deadline, question.findings()).await
     }
 
     async fn try_out(&self, text: &DatabricksText, session: &Session, token: Option<&SecretToken>) -> Result<SchemaRef> {
@@ -272,7 +272,7 @@ impl RemoteDescriber for WarehouseDescriber {
         let _turn = self.turns.take(deadline).await?;
         let question = self.question(session)?;
         let who = self.callers.identity_with(&session.principal, token);
-        self.engine.try_out(text, who, deadline, question.taken()).await
+        self.engine.try_out(text, who, deadline, question.findings()).await
     }
 }
 

@@ -22,10 +22,10 @@ mod system_tables;
 mod telemetry;
 mod worker;
 
-pub use ab_report::{AbComparison, AbFindings, AbInterval, AbQuestion, AbSide, AbTestReport, ab_report};
+pub use ab_report::{AbComparison, AbFindings, AbInterval, AbQuestion, AbSide, AbTestReport, AbTestStrategy, ab_report};
 pub use check::{Finding, check};
 pub use flightpath_functions::types::name as type_name;
-pub use offline::{Offline, OfflineRouter, explain_offline};
+pub use offline::{Offline, OfflineRouter};
 pub use password::hash_password;
 pub use quarantine::{lift_quarantine, quarantine};
 pub use reload::Load;

@@ -28,18 +28,6 @@ use crate::settings::Settings;
 /// How long the first look at a warehouse is waited for; without it, its list prices hold.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
-/// What `EXPLAIN ROUTE` would answer on an idle server with these settings. A workspace that goes by
-/// its users' own rights is asked with `token`.
-pub async fn explain_offline(settings: Settings, query: &str, engine: Option<&str>, token: Option<SecretToken>) -> Result<RecordBatch> {
-    let mut router = OfflineRouter::open(settings, &[("engine", engine.unwrap_or_default())], token).await?;
-    match router.decide(query).await? {
-        Offline::Decided { decision, .. } => explain_route_rows(&decision),
-        Offline::SessionChanged | Offline::Local => {
-            Err(Error::invalid("only queries are routed; this statement is answered by the server itself"))
-        }
-    }
-}
-
 /// What became of one statement.
 pub enum Offline {
     Decided {
@@ -68,17 +56,15 @@ pub struct OfflineRouter {
 }
 
 impl OfflineRouter {
-    /// `session` are settings by the names of `SET`; `token` is the user's own in the workspace.
+    /// `session` are settings by the names of `SET`. A workspace that goes by its users' own rights is asked
+    /// with `token`.
     pub async fn open(settings: Settings, session: &[(&str, &str)], token: Option<SecretToken>) -> Result<Self> {
         let mut catalog: Arc<dyn Catalog> = open_catalog(&settings).await?;
         let user = match &token {
             Some(token) => databricks::user_of(&settings, token).await?,
             None => None,
         };
-        let mut of_caller = Session::new(user.unwrap_or_else(|| Principal::new("anonymous")));
-        for (name, value) in session {
-            of_caller.set(name, value)?;
-        }
+        let of_caller = Session::new(user.unwrap_or_else(|| Principal::new("anonymous")));
         let datafusion = match settings.datafusion.enabled {
             true => Some(DataFusionEngine::new(datafusion_config(&settings.datafusion, &std::env::temp_dir()))?),
             false => None,
@@ -108,8 +94,28 @@ impl OfflineRouter {
             // A warehouse that can't be looked at is taken to be asleep, as by a server.
             let _ = tokio::time::timeout(LOOK_MAX, seen).await;
         }
-        let (predictor, session) = (Predictor::default(), of_caller);
-        Ok(Self { settings, planner, session, token, datafusion, databricks, profiles, predictor, warehouse_size: None })
+        let (predictor, warehouse_size) = (Predictor::default(), None);
+        let mut router = Self { settings, planner, session: of_caller, token, datafusion, databricks, profiles, predictor, warehouse_size };
+        for (name, value) in session {
+            router.set(name, value)?;
+        }
+        Ok(router)
+    }
+
+    /// A session setting for what comes from now on, checked as a server checks it.
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let mut trial = self.session.clone();
+        trial.set(name, value)?;
+        let engines = self.settings.engines();
+        if let Some(engine) = trial.engine.as_ref().filter(|engine| !engines.contains(&engine.as_str())) {
+            return Err(Error::invalid(format!("there is no engine `{engine}`; engines are {} (or `auto`)", engines.join(", "))));
+        }
+        if name == "profile" {
+            self.profiles.choose(trial.profile.as_deref(), &trial.principal, trial.tag.as_deref()).map_err(Error::invalid)?;
+        }
+        flightpath_planner::check_time_zone(&trial.time_zone)?;
+        self.session = trial;
+        Ok(())
     }
 
     /// Predicts each query on a warehouse of this size too, for comparison.
@@ -117,6 +123,16 @@ impl OfflineRouter {
     pub fn warehouse(mut self, size: impl Into<String>) -> Self {
         self.warehouse_size = Some(size.into());
         self
+    }
+
+    /// What `EXPLAIN ROUTE` would answer on an idle server with these settings.
+    pub async fn explain(&mut self, query: &str) -> Result<RecordBatch> {
+        match self.decide(query).await? {
+            Offline::Decided { decision, .. } => explain_route_rows(&decision),
+            Offline::SessionChanged | Offline::Local => {
+                Err(Error::invalid("only queries are routed; this statement is answered by the server itself"))
+            }
+        }
     }
 
     pub async fn decide(&mut self, statement: &str) -> Result<Offline> {
@@ -140,7 +156,7 @@ impl OfflineRouter {
             }
             Statement::SetSession { assignments, .. } => {
                 for (name, value) in assignments {
-                    self.session.set(&name, &value)?;
+                    self.set(&name, &value)?;
                 }
                 Ok(Offline::SessionChanged)
             }

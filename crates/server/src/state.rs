@@ -15,6 +15,8 @@ use flightpath_types::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 use tokio::time::MissedTickBehavior;
 
+use crate::settings::Settings;
+
 /// Servers that may share one state folder.
 const SLOTS_MAX: u32 = 64;
 /// In a slot: a digest of the address of the log's database. The address itself may hold a password.
@@ -167,6 +169,13 @@ async fn drain_slot(slot: &Path, store: &dyn LogStore) -> Result<u64> {
 /// The log's default database in a state folder.
 pub(crate) fn log_file(root: &Path) -> PathBuf {
     root.join("log.sqlite")
+}
+
+/// The file that the settings' log is in; `None` where it is in a database elsewhere.
+pub(crate) fn log_file_of(settings: &Settings) -> Option<PathBuf> {
+    let Some(url) = &settings.log_url else { return Some(log_file(&settings.state_dir)) };
+    let path = url.strip_prefix("sqlite://").unwrap_or(url);
+    (!path.contains("://")).then(|| PathBuf::from(path))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{SecondsFormat, TimeZone};
 use clap::ValueEnum;
-use flightpath_server::{AbComparison, AbFindings, AbInterval, AbQuestion, AbSide, AbTestReport};
+use flightpath_server::{AbComparison, AbFindings, AbInterval, AbQuestion, AbSide, AbTestReport, AbTestStrategy};
 
 use crate::{Failure, commands};
 
@@ -22,8 +22,8 @@ pub struct Args {
     #[arg(long, default_value = "7", value_parser = days)]
     days: f64,
     /// This test only, as the settings write it: `ab:rules|cost:0.5:query`.
-    #[arg(long)]
-    strategy: Option<String>,
+    #[arg(long, value_parser = AbTestStrategy::parse)]
+    strategy: Option<AbTestStrategy>,
     /// The newest so many queries of that time, those of no test among them.
     #[arg(long, default_value = "200000", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     queries_max: u32,
@@ -47,13 +47,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
     let question = AbQuestion {
         from_unix_ms: now - (args.days * DAY_MS) as i64,
-        strategy: args.strategy,
+        strategy: args.strategy.clone(),
         queries_max: usize::try_from(args.queries_max).unwrap_or(usize::MAX),
     };
     let findings = commands::block_on(async { flightpath_server::ab_report(&settings, &question).await.map_err(Failure::failed) })?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match args.format {
-        Format::Table => print(&mut out, &findings)?,
+        Format::Table => print(&mut out, &findings, args.strategy.as_ref())?,
         Format::Json => {
             serde_json::to_writer_pretty(&mut out, &findings).map_err(|e| Failure::from(std::io::Error::from(e)))?;
             writeln!(out)?;
@@ -63,9 +63,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print(out: &mut impl Write, findings: &AbFindings) -> std::io::Result<()> {
+fn print(out: &mut impl Write, findings: &AbFindings, wanted: Option<&AbTestStrategy>) -> std::io::Result<()> {
     if findings.cut {
         writeln!(out, "only the newest {} queries were read (--queries-max)", findings.queries_read)?;
+    }
+    if let Some(wanted) = wanted.filter(|_| findings.tests.is_empty()) {
+        return writeln!(out, "none of {} queries was part of the test `{wanted}`", findings.queries_read);
     }
     if findings.tests.is_empty() {
         return writeln!(

@@ -102,6 +102,9 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     for (why, count) in &report.skipped {
         writeln!(out, "not counted: {count} {why}")?;
     }
+    for error in &report.api_errors {
+        writeln!(out, "the API answered with an error, so that queries may be missing: {error}")?;
+    }
     if report.selects_of_unknown_size > 0 {
         writeln!(out, "how much they read isn't known of {} queries (export with include_metrics=true)", report.selects_of_unknown_size)?;
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::record_batch::RecordBatch;
+use flightpath_server::OfflineRouter;
 use futures::TryStreamExt;
 
 use crate::client::{Client, Connection, failure};
@@ -36,13 +37,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let batches = if args.offline {
         let settings = commands::serve::load_settings(args.config.as_deref(), None, &args.data)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let explained = runtime.block_on(flightpath_server::explain_offline(
-            settings,
-            &args.query,
-            args.engine.as_deref(),
-            commands::workspace_token(),
-        ));
-        vec![explained.map_err(|e| Failure { code: if commands::is_refusal(&e) { 4 } else { 1 }, message: e.to_string() })?]
+        let explained = runtime.block_on(async {
+            let session = [("engine", args.engine.as_deref().unwrap_or_default())];
+            let opened = OfflineRouter::open(settings, &session, commands::workspace_token()).await;
+            let mut router = opened.map_err(|e| commands::not_opened(&e))?;
+            router.explain(&args.query).await.map_err(|e| commands::not_decided(&e))
+        });
+        vec![explained?]
     } else {
         let settings: Vec<(&str, &str)> = args.engine.as_deref().map(|v| ("engine", v)).into_iter().collect();
         commands::block_on(async {
@@ -53,15 +54,19 @@ pub fn run(args: Args) -> Result<(), Failure> {
         })?
     };
     let mut out = std::io::stdout().lock();
+    let mut chosen = false;
     for batch in &batches {
-        print(&mut out, batch)?;
+        chosen |= print(&mut out, batch)?;
     }
-    Ok(())
+    match chosen {
+        true => Ok(()),
+        false => Err(Failure { code: 4, message: "no engine may run this query".into() }),
+    }
 }
 
 /// One engine a line: the chosen one marked, then the others in order, then who refused and why. In the end,
-/// what decided.
-fn print(out: &mut impl Write, batch: &RecordBatch) -> Result<(), Failure> {
+/// what decided. True if there's a chosen one.
+fn print(out: &mut impl Write, batch: &RecordBatch) -> Result<bool, Failure> {
     let column =
         |name: &str| batch.column_by_name(name).cloned().ok_or_else(|| Failure::failed(format!("the server's answer lacks `{name}`")));
     let (engine, eligible, chosen, reason) = (column("engine")?, column("eligible")?, column("chosen")?, column("reason")?);
@@ -89,7 +94,7 @@ fn print(out: &mut impl Write, batch: &RecordBatch) -> Result<(), Failure> {
     if let Some(decided) = decided(batch) {
         writeln!(out, "{decided}")?;
     }
-    Ok(())
+    Ok(chosen.as_boolean().true_count() > 0)
 }
 
 /// `None` for a server of before, which didn't say.
@@ -118,7 +123,7 @@ mod tests {
     fn printed(columns: Vec<(&str, ArrayRef)>) -> String {
         let columns = columns.into_iter().map(|(name, column)| (name, column, true));
         let mut out = Vec::new();
-        assert!(print(&mut out, &RecordBatch::try_from_iter_with_nullable(columns).unwrap()).is_ok());
+        assert!(print(&mut out, &RecordBatch::try_from_iter_with_nullable(columns).unwrap()).is_ok_and(|chosen| chosen));
         String::from_utf8(out).unwrap()
     }
 

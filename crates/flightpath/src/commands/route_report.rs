@@ -73,6 +73,8 @@ enum Outcome {
     Failed,
     /// The router answers it by itself.
     Local,
+    /// The router may answer it, or the warehouse, and only running it would tell.
+    NotAsked,
 }
 
 #[derive(Clone, Copy)]
@@ -98,13 +100,14 @@ impl Row {
             Outcome::Refused => "refused",
             Outcome::Failed => "failed",
             Outcome::Local => "local",
+            Outcome::NotAsked => "not_asked",
         }
     }
 
     fn routed(&self) -> Option<(&str, Numbers)> {
         match &self.outcome {
             Outcome::Routed { engine, numbers } => Some((engine, *numbers)),
-            Outcome::Refused | Outcome::Failed | Outcome::Local => None,
+            Outcome::Refused | Outcome::Failed | Outcome::Local | Outcome::NotAsked => None,
         }
     }
 }
@@ -150,8 +153,8 @@ async fn decided_here(
     warehouse: &str,
     files: &[(String, Vec<Statement<'_>>)],
 ) -> Result<Vec<Row>, Failure> {
-    let router = OfflineRouter::open(loaded, session, commands::workspace_token()).await.map_err(Failure::failed)?;
-    let mut router = router.warehouse(warehouse);
+    let opened = OfflineRouter::open(loaded, session, commands::workspace_token()).await;
+    let mut router = opened.map_err(|e| commands::not_opened(&e))?.warehouse(warehouse);
     let mut rows = Vec::new();
     for (file, statements) in files {
         for statement in statements {
@@ -186,11 +189,11 @@ async fn decided_by_server(
     settings: &[(&str, &str)],
     files: &[(String, Vec<Statement<'_>>)],
 ) -> Result<Vec<Row>, Failure> {
-    let mut client = Client::connect(connection, settings).await?;
+    let mut server = Server { client: Client::connect(connection, settings).await?, has_warehouse: None };
     let mut rows = Vec::new();
     for (file, statements) in files {
         for statement in statements {
-            let (outcome, reason, databricks) = match ask(&mut client, statement).await {
+            let (outcome, reason, databricks) = match server.ask(statement).await {
                 Ok(answer) => answer,
                 // Nobody will answer the rest either.
                 Err(failure) if failure.code == 3 => return Err(failure),
@@ -203,26 +206,42 @@ async fn decided_by_server(
     Ok(rows)
 }
 
-async fn ask(client: &mut Client, statement: &Statement<'_>) -> Result<(Outcome, String, Option<Numbers>), Failure> {
-    match statement.first_word().as_str() {
-        // A token's session is shared by everybody who shows the token: it isn't ours to change.
-        "USE" | "SET" if std::env::var_os("FLIGHTPATH_TOKEN").is_some() => {
-            return Ok((Outcome::Failed, "not applied: sessions of a token are shared; use --catalog and --schema".into(), None));
+/// A server that is asked about statements.
+struct Server {
+    client: Client,
+    /// Whether it may send statements to Databricks, once that's known.
+    has_warehouse: Option<bool>,
+}
+
+impl Server {
+    async fn ask(&mut self, statement: &Statement<'_>) -> Result<(Outcome, String, Option<Numbers>), Failure> {
+        match statement.first_word().as_str() {
+            // A token's session is shared by everybody who shows the token: it isn't ours to change.
+            "USE" | "SET" if std::env::var_os("FLIGHTPATH_TOKEN").is_some() => {
+                let reason = "not applied: sessions of a token are shared; --catalog, --schema and --engine hold for all statements";
+                return Ok((Outcome::Failed, reason.into(), None));
+            }
+            "USE" | "SET" => {
+                self.run(statement).await?;
+                return Ok((Outcome::Local, "holds for the statements behind it".into(), None));
+            }
+            "SHOW" | "DESCRIBE" | "DESC" | "EXPLAIN" => {
+                if !is_the_routers_own(statement) {
+                    if self.has_warehouse().await? {
+                        let reason = "answered by the router itself if it understands it, else by the warehouse; not asked, because the \
+                                      server might have to run it there to tell";
+                        return Ok((Outcome::NotAsked, reason.into(), None));
+                    }
+                    // No engine runs any of these: the router answers or refuses.
+                    self.run(statement).await?;
+                }
+                return Ok((Outcome::Local, "answered by the router itself".into(), None));
+            }
+            _ => {}
         }
-        "USE" | "SET" => {
-            let executed = client.execute(statement.text).await?;
-            client.fetch(&executed).await?.try_collect::<Vec<RecordBatch>>().await.map_err(|e| failure(&e))?;
-            return Ok((Outcome::Local, "holds for the statements behind it".into(), None));
-        }
-        "SHOW" | "DESCRIBE" | "DESC" | "EXPLAIN" => return Ok((Outcome::Local, "answered by the router itself".into(), None)),
-        _ => {}
-    }
-    let executed = client.execute(&format!("EXPLAIN ROUTE {}", statement.text)).await?;
-    let batches: Vec<RecordBatch> = client.fetch(&executed).await?.try_collect().await.map_err(|e| failure(&e))?;
-    let mut answer = (Outcome::Refused, String::new(), None);
-    let mut refusals = Vec::new();
-    for batch in &batches {
-        for candidate in candidates(batch)? {
+        let mut answer = (Outcome::Refused, String::new(), None);
+        let mut refusals = Vec::new();
+        for candidate in self.explain(statement.text).await? {
             let engine = candidate.engine;
             match candidate.numbers {
                 Some(numbers) if engine == DATABRICKS => answer.2 = Some(numbers),
@@ -233,11 +252,52 @@ async fn ask(client: &mut Client, statement: &Statement<'_>) -> Result<(Outcome,
                 None => refusals.push(format!("{engine}: {}", candidate.reason)),
             }
         }
+        if let Outcome::Refused = answer.0 {
+            answer.1 = refusals.join("; ");
+        }
+        Ok(answer)
     }
-    if let Outcome::Refused = answer.0 {
-        answer.1 = refusals.join("; ");
+
+    async fn run(&mut self, statement: &Statement<'_>) -> Result<(), Failure> {
+        self.rows(statement.text).await.map(|_| ())
     }
-    Ok(answer)
+
+    async fn rows(&mut self, text: &str) -> Result<Vec<RecordBatch>, Failure> {
+        let executed = self.client.execute(text).await?;
+        self.client.fetch(&executed).await?.try_collect().await.map_err(|e| failure(&e))
+    }
+
+    async fn explain(&mut self, text: &str) -> Result<Vec<Candidate>, Failure> {
+        let mut all = Vec::new();
+        for batch in self.rows(&format!("EXPLAIN ROUTE {text}")).await? {
+            all.extend(candidates(&batch)?);
+        }
+        Ok(all)
+    }
+
+    async fn has_warehouse(&mut self) -> Result<bool, Failure> {
+        if let Some(known) = self.has_warehouse {
+            return Ok(known);
+        }
+        let found = self.explain("SELECT 1").await?.iter().any(|candidate| candidate.engine == DATABRICKS);
+        self.has_warehouse = Some(found);
+        Ok(found)
+    }
+}
+
+/// Whether a SHOW, DESCRIBE or EXPLAIN is one that the router surely answers itself. What it doesn't understand,
+/// and what a governed table's files would tell, it passes on to a warehouse.
+fn is_the_routers_own(statement: &Statement<'_>) -> bool {
+    const SHOWN: [&str; 7] = ["CATALOGS", "SCHEMAS", "DATABASES", "TABLES", "COLUMNS", "TBLPROPERTIES", "FUNCTIONS"];
+    let words: Vec<String> = statement.code().split_whitespace().map(str::to_ascii_uppercase).collect();
+    let Some((first, rest)) = words.split_first() else { return false };
+    match first.as_str() {
+        "SHOW" => rest.first().is_some_and(|what| SHOWN.contains(&what.as_str())),
+        "EXPLAIN" => rest.first().is_some_and(|what| what == "ROUTE"),
+        // A table's columns.
+        "DESCRIBE" | "DESC" => rest.iter().filter(|word| !matches!(word.as_str(), "TABLE" | "EXTENDED" | "FORMATTED")).count() == 1,
+        _ => false,
+    }
 }
 
 /// One row of `EXPLAIN ROUTE`.
@@ -328,6 +388,9 @@ fn totals(rows: &[Row], assumed: Option<&str>) -> String {
         count("failed"),
         count("local")
     )];
+    if count("not_asked") > 0 {
+        lines.push(format!("  {} may be the warehouse's to answer: what that costs isn't in these sums", count("not_asked")));
+    }
     let mut engines: BTreeMap<&str, (usize, Numbers)> = BTreeMap::new();
     for (engine, numbers) in rows.iter().filter_map(Row::routed) {
         let (count, sum) = engines.entry(engine).or_insert((0, Numbers { ms: 0.0, usd: 0.0 }));
@@ -360,4 +423,28 @@ fn totals(rows: &[Row], assumed: Option<&str>) -> String {
         databricks_ms / 1e3,
     ));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_warehouse_may_have_to_answer_isnt_the_routers_own() {
+        for (text, own) in [
+            ("SHOW TABLES IN main.default", true),
+            ("-- all of them\nshow\n catalogs", true),
+            ("SHOW GRANTS ON TABLE main.default.nation", false),
+            ("SHOW CREATE TABLE nation", false),
+            ("DESCRIBE nation", true),
+            ("DESC TABLE EXTENDED main.default.nation", true),
+            ("DESCRIBE HISTORY nation", false),
+            ("DESCRIBE DETAIL nation", false),
+            ("DESCRIBE SCHEMA main.default", false),
+            ("EXPLAIN ROUTE SELECT 1", true),
+            ("EXPLAIN SELECT 1", false),
+        ] {
+            assert_eq!(is_the_routers_own(&statements::split(text)[0]), own, "{text}");
+        }
+    }
 }

@@ -1,13 +1,13 @@
 //! One candidate's tries at one query.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use flightpath_catalog::TableContents;
 use flightpath_engine::{Engine, Execution, Findings};
 use flightpath_plan::{BoundTable, PlannedQuery};
 use flightpath_types::{CandidateNumbers, EngineFacts, Error, ErrorKind, Result};
-
 use tracing::Instrument;
 
 use super::Runner;
@@ -134,6 +134,9 @@ impl<'a> Attempts<'a> {
                 Ok(Answer { held, permit, facts, took: begun.elapsed(), findings })
             }
             Some(Err(error)) => {
+                if !findings.taken().load(Ordering::Relaxed) {
+                    queued.turned_away();
+                }
                 let died = error.kind() == ErrorKind::Unavailable && (reached || findings.has_died());
                 self.deaths += u32::from(died);
                 if findings.has_died() {

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flightpath_pipeline::{AdmissionConfig, DataPrices, EscalationConfig, LiveConfig, ShadowConfig};
-use flightpath_router::{DEFAULT_PROFILE, OverBudget, Profile, Profiles, Strategy};
+use flightpath_router::{DEFAULT_PROFILE, Profile, ProfileMistake, Profiles, Strategy};
 use flightpath_types::{EngineId, Principal};
 
 pub use auth::{TokenSetting, UserSetting};
@@ -307,11 +307,16 @@ impl Settings {
         if own.iter().all(|profile| profile.name != DEFAULT_PROFILE) {
             own.push(Profile { strategy: self.strategy.clone(), ..Profile::named(DEFAULT_PROFILE) });
         }
-        let path = |profile: Option<String>| profile.map_or_else(|| "routing.profile".to_string(), |name| format!("profiles.{name}"));
+        mistakes.extend(profiles::unresolved(&self.profiles));
+        let path = |wrong: &ProfileMistake| match (&wrong.profile, wrong.setting) {
+            (Some(name), Some(setting)) => format!("profiles.{name}.{setting}"),
+            (Some(name), None) => format!("profiles.{name}"),
+            (None, _) => "routing.profile".to_string(),
+        };
         match Profiles::new(own, assignments) {
             Ok(profiles) if mistakes.is_empty() => return Ok(profiles),
             Ok(_) => {}
-            Err(wrong) => mistakes.extend(wrong.into_iter().map(|wrong| (path(wrong.profile), wrong.message))),
+            Err(wrong) => mistakes.extend(wrong.into_iter().map(|wrong| (path(&wrong), wrong.message))),
         }
         Err(mistakes)
     }
@@ -349,7 +354,7 @@ impl Settings {
     }
 
     /// Engines that are switched on, by the names they go by.
-    fn engines(&self) -> Vec<&'static str> {
+    pub(crate) fn engines(&self) -> Vec<&'static str> {
         let all =
             [("datafusion", self.datafusion.enabled), ("duckdb", self.duckdb.enabled), ("databricks", self.databricks.host.is_some())];
         all.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
@@ -367,19 +372,24 @@ impl Settings {
 
     /// Engines that strategies and profiles name and that aren't there.
     fn unknown_engines(&self, engines: &[&str]) -> Vec<About> {
-        let mut named: Vec<(String, EngineId)> =
-            self.strategy.engines().into_iter().map(|engine| ("routing.strategy".to_string(), engine.clone())).collect();
-        for ProfileSetting { profile, .. } in &self.profiles {
-            let over = match profile.budget.as_ref().map(|budget| &budget.over) {
-                Some(OverBudget::Engines(engines)) => engines.iter().collect(),
-                Some(OverBudget::Profile(_) | OverBudget::Refuse) | None => Vec::new(),
-            };
-            let of_profile = profile.strategy.engines().into_iter().chain(profile.engines.iter().flatten()).chain(over);
-            named.extend(of_profile.map(|engine| (format!("profiles.{}", profile.name), engine.clone())));
+        let missing = |engine: &&EngineId| !engines.contains(&engine.as_str());
+        let there_are = engines.join(", ");
+        let of_default = self.strategy.engines().into_iter().filter(missing);
+        let message = |engine: &EngineId| format!("there is no engine `{engine}`; engines that are on: {there_are}");
+        let mut mistakes: Vec<About> = of_default.map(|engine| ("routing.strategy".to_string(), message(engine))).collect();
+        for setting in &self.profiles {
+            let name = &setting.profile.name;
+            let named = [
+                ("strategy", setting.profile.strategy.engines()),
+                ("engines", setting.profile.engines.iter().flatten().collect()),
+                ("over_budget_engines", setting.over_budget_engines.iter().collect()),
+            ];
+            for (key, named) in named {
+                let wrong = named.into_iter().filter(missing);
+                mistakes.extend(wrong.map(|engine| (format!("profiles.{name}.{key}"), format!("profile `{name}`: {}", message(engine)))));
+            }
         }
-        named.retain(|(_, engine)| !engines.contains(&engine.as_str()));
-        let message = |engine: EngineId| format!("there is no engine `{engine}`; engines that are on: {}", engines.join(", "));
-        named.into_iter().map(|(path, engine)| (path, message(engine))).collect()
+        mistakes
     }
 
     /// What no single setting can tell.
@@ -429,7 +439,7 @@ impl Settings {
         for setting in self.profiles.iter().filter(|setting| setting.profile.writes == Some(true) && self.databricks.host.is_none()) {
             let name = &setting.profile.name;
             wrong(
-                &format!("profiles.{name}"),
+                &format!("profiles.{name}.writes"),
                 format!("profiles.{name}: `writes = true` needs [databricks]: nothing else takes what changes something"),
             );
         }

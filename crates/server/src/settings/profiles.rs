@@ -19,6 +19,9 @@ pub struct ProfileSetting {
     pub profile: Profile,
     /// It says by itself, or by its base, how it decides.
     pub decides: bool,
+    /// What it names for beyond its budget, also where no budget comes of it.
+    pub over_budget_profile: Option<String>,
+    pub over_budget_engines: Vec<EngineId>,
     /// Who gets it when the session names none.
     pub users: Vec<String>,
     pub tags: Vec<String>,
@@ -85,6 +88,9 @@ impl<'a> Section<'a, '_> {
             };
             self.wrong(unknown.span(), &message);
         }
+        for (key, _) in self.table {
+            self.file.given(&format!("{}.{}", self.path, key.get_ref()), &key.span());
+        }
         let base = self.text("base");
         let shipped = |name: &str| Profile::shipped().into_iter().find(|profile| profile.name == name);
         if let Some(base) = base.as_ref().filter(|base| *base != name && shipped(base).is_none()) {
@@ -111,16 +117,23 @@ impl<'a> Section<'a, '_> {
         }
         profile.limits.rows_max = self.given("rows_max", |v| v.whole(1, i64::MAX as u64)).or(profile.limits.rows_max);
         profile.limits.scan_bytes_max = self.given("scan_max", |v| v.bytes(1)).or(profile.limits.scan_bytes_max);
-        profile.budget = self.budget().or(profile.budget);
+        let (over_budget_profile, over_budget_engines) = (self.text("over_budget_profile"), self.list("over_budget_engines"));
+        profile.budget = self.budget(over_budget_profile.clone(), over_budget_engines.clone()).or(profile.budget);
         profile.writes = self.given("writes", |v| v.boolean()).or(profile.writes);
         profile.binding = self.given("binding", |v| v.boolean()).unwrap_or(profile.binding);
         let decides = base.is_some() || self.table.contains_key("strategy");
-        ProfileSetting { profile, decides, users: self.list("users").unwrap_or_default(), tags: self.list("tags").unwrap_or_default() }
+        ProfileSetting {
+            profile,
+            decides,
+            over_budget_profile,
+            over_budget_engines: over_budget_engines.into_iter().flatten().map(EngineId::new).collect(),
+            users: self.list("users").unwrap_or_default(),
+            tags: self.list("tags").unwrap_or_default(),
+        }
     }
 
-    fn budget(&mut self) -> Option<Budget> {
+    fn budget(&mut self, to_profile: Option<String>, to_engines: Option<Vec<String>>) -> Option<Budget> {
         let over = self.text("over_budget");
-        let (to_profile, to_engines) = (self.text("over_budget_profile"), self.list("over_budget_engines"));
         let usd_per_day = self.number("budget_usd_per_day", 0.0, 1e9);
         let outcome = over_budget(over.as_deref(), to_profile, to_engines);
         let keys = ["over_budget", "over_budget_profile", "over_budget_engines"];
@@ -141,7 +154,9 @@ impl<'a> Section<'a, '_> {
             DeValue::Table(_) => Err("is a value, not a section".to_string()),
             plain => read(Given::Toml(plain)),
         };
-        outcome.map_err(|message| self.wrong(value.span(), &format!("`{key}` {message}"))).ok()
+        // Of this setting alone: what else is wrong with the section is told all the same.
+        let path = format!("{}.{key}", self.path);
+        outcome.map_err(|message| self.file.wrong(&path, value.span(), format!("{}: `{key}` {message}", self.path))).ok()
     }
 
     fn text(&mut self, key: &str) -> Option<String> {
@@ -181,12 +196,32 @@ pub(super) fn assignments(settings: &[ProfileSetting], default: Option<String>) 
             for name in names {
                 if let Some(other) = known.insert(name.clone(), profile.name.clone()) {
                     let message = format!("profiles: {what} `{name}` stands in both `{other}` and `{}`", profile.name);
-                    mistakes.push((format!("profiles.{}", profile.name), message));
+                    mistakes.push((format!("profiles.{}.{what}s", profile.name), message));
                 }
             }
         }
     }
     (assignments, mistakes)
+}
+
+/// Profiles that are named for beyond a budget where no budget came of it, so that nobody has looked whether they
+/// are there.
+pub(super) fn unresolved(settings: &[ProfileSetting]) -> Vec<About> {
+    let mut known: Vec<String> = Profile::shipped().into_iter().map(|profile| profile.name).collect();
+    known.extend(settings.iter().map(|setting| setting.profile.name.clone()));
+    known.sort();
+    known.dedup();
+    let mut mistakes = Vec::new();
+    for ProfileSetting { profile, over_budget_profile, .. } in settings {
+        let Some(next) = over_budget_profile.as_ref().filter(|next| !known.contains(next)) else { continue };
+        let looked_at = profile.budget.as_ref().is_some_and(|budget| budget.over == OverBudget::Profile(next.clone()));
+        if !looked_at {
+            let names = known.join(", ");
+            let message = format!("profile `{}`: over its budget, there is no profile `{next}`; profiles are {names}", profile.name);
+            mistakes.push((format!("profiles.{}.over_budget_profile", profile.name), message));
+        }
+    }
+    mistakes
 }
 
 #[cfg(test)]

@@ -131,8 +131,8 @@ over_budget_profile = "never"
         ("shared_principal = true", "line 5"),
         ("prometheus_token_sha256", "line 10"),
         ("there is no engine `durkdb`", "line 12"),
-        ("there is no engine `snowflake`", "line 14"),
-        ("there is no profile `never`", "line 17"),
+        ("profile `nightly`: there is no engine `snowflake`", "line 16"),
+        ("there is no profile `never`", "line 19"),
         ("/nowhere/key", "environment variable FLIGHTPATH_FLEET_KEY_FILE"),
     ] {
         assert_eq!(place(says), at, "{says}: {found:?}");
@@ -174,6 +174,51 @@ profile = "broken"
     let found = mistakes(toml, &[]);
     let places: Vec<&str> = found.iter().map(|(place, _)| place.as_str()).collect();
     assert_eq!(places, ["line 5", "line 7", "line 6", "line 12", "line 11", "line 14", "line 16", "line 17"], "{found:?}");
+}
+
+#[test]
+fn a_profile_with_one_mistake_hides_no_other() {
+    let toml = r#"[profiles.ab]
+base = "zz"
+speed = 1
+strategy = "fastest"
+rows_max = 0
+engines = ["spark"]
+over_budget_engines = [
+    "flink"
+]
+over_budget_profile = "self"
+writes = true
+[profiles.cd]
+users = ["ana"]
+budget_usd_per_day = 1
+over_budget_profile = "cd"
+[profiles.ef]
+slo_seconds = "fast"
+users = ["ana"]
+"#;
+    let found = mistakes(toml, &[]);
+    let place = |says: &str| {
+        let mistake = found.iter().find(|(_, message)| message.contains(says));
+        mistake.unwrap_or_else(|| panic!("nothing says {says}: {found:?}")).0.as_str()
+    };
+    for (says, at) in [
+        ("no shipped profile `zz`", "line 2"),
+        ("unknown setting `speed`", "line 3"),
+        ("strategy must be one of", "line 4"),
+        ("`rows_max` must be", "line 5"),
+        ("profile `ab`: there is no engine `spark`", "line 6"),
+        ("profile `ab`: there is no engine `flink`", "line 7"),
+        ("profile `ab`: over its budget, there is no profile `self`", "line 10"),
+        ("`over_budget_profile` or `over_budget_engines`, not both", "line 10"),
+        ("profiles.ab: `writes = true` needs [databricks]", "line 11"),
+        ("profile `cd` is handed down in a circle", "line 15"),
+        ("profiles.ef: `slo_seconds`", "line 17"),
+        ("user `ana` stands in both `cd` and `ef`", "line 18"),
+    ] {
+        assert_eq!(place(says), at, "{says}: {found:?}");
+    }
+    assert_eq!(found.len(), 12, "{found:?}");
 }
 
 #[test]

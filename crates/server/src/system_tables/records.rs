@@ -28,7 +28,7 @@ impl Paged for Asked {
     type Row = QueryRecord;
     type Key = PageKey;
 
-    const NARROWED_BY: &str = "started_at, principal, engine, outcome, fingerprint or query_id";
+    const NARROWED_BY: &str = "started_at, principal, engine, outcome, tag, fingerprint or query_id";
 
     fn only(&mut self, principal: String) {
         self.filter.principal = Some(principal);
