@@ -120,9 +120,14 @@ impl Policies {
     /// profile's budget was used up meanwhile: it has to be decided on again. Questions that its principal asked
     /// before were about it, and stand in the way of whatever comes next.
     pub fn charge(&self, policy: &Policy, principal: &Principal, usd: f64) -> Option<Charge> {
-        self.set_aside(policy, usd, |spent| spent.usd_before(principal), |spent| {
-            spent.asked.remove(principal);
-        })
+        self.set_aside(
+            policy,
+            usd,
+            |spent| spent.usd_before(principal),
+            |spent| {
+                spent.asked.remove(principal);
+            },
+        )
     }
 
     /// The same for a question.
@@ -130,13 +135,7 @@ impl Policies {
         self.set_aside(policy, usd, Spent::usd, |_| {})
     }
 
-    fn set_aside(
-        &self,
-        policy: &Policy,
-        usd: f64,
-        counts: impl FnOnce(&Spent) -> f64,
-        then: impl FnOnce(&mut Spent),
-    ) -> Option<Charge> {
+    fn set_aside(&self, policy: &Policy, usd: f64, counts: impl FnOnce(&Spent) -> f64, then: impl FnOnce(&mut Spent)) -> Option<Charge> {
         let usd = if usd.is_finite() { usd.max(0.0) } else { 0.0 };
         let profile = &policy.profile;
         // What is restricted already is over budget, and may spend all the same.

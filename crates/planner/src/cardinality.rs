@@ -225,9 +225,8 @@ fn text(bound: Option<&ArrayRef>) -> Option<String> {
 
 /// UUIDs, hashes, numbers with zeros in front.
 fn are_ids(files: &[&DataFile], index: usize) -> bool {
-    let id = |bound: Option<&ArrayRef>| {
-        text(bound).filter(|text| text.contains(|c: char| c.is_ascii_digit())).map(|text| text.chars().count())
-    };
+    let id =
+        |bound: Option<&ArrayRef>| text(bound).filter(|text| text.contains(|c: char| c.is_ascii_digit())).map(|text| text.chars().count());
     let of_file = |file: &&DataFile| {
         let stats = file.stats.get(index)?;
         id(stats.min.as_ref()).zip(id(stats.max.as_ref())).filter(|(min, max)| min == max && *min >= ID_CHARS_MIN)
@@ -288,9 +287,13 @@ impl<'a> Scope<'a> {
         match expr {
             Expr::Literal(..) => Some(1.0),
             Expr::Column(_) | Expr::Alias(_) | Expr::Cast(_) | Expr::TryCast(_) => self.expr(expr).domain,
-            Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::IsTrue(_) | Expr::IsFalse(_) | Expr::Not(_) | Expr::Between(_) | Expr::InList(_) => {
-                Some(2.0)
-            }
+            Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::IsTrue(_)
+            | Expr::IsFalse(_)
+            | Expr::Not(_)
+            | Expr::Between(_)
+            | Expr::InList(_) => Some(2.0),
             Expr::BinaryExpr(binary) if binary.op.supports_propagation() || matches!(binary.op, Operator::And | Operator::Or) => Some(2.0),
             Expr::BinaryExpr(binary) => Some(self.distinct(&binary.left)? * self.distinct(&binary.right)?),
             Expr::Case(case) => {

@@ -27,9 +27,17 @@ fn shop() -> Arc<FakeCatalog> {
     // The same with ids up to a billion.
     let gaps = vec![stats(int(1), int(1_000_000_000), 0), ColumnStats::default()];
     let gap_fields = vec![Field::new("order_id", DataType::Int32, false), Field::new("n", DataType::Int32, false)];
-    catalog.put(table(TableName::new("lake", "default", "gaps"), gap_fields, vec![DataFile { stats: gaps.clone(), ..file("gaps", 4 * ORDERS as u64) }]));
+    catalog.put(table(
+        TableName::new("lake", "default", "gaps"),
+        gap_fields,
+        vec![DataFile { stats: gaps.clone(), ..file("gaps", 4 * ORDERS as u64) }],
+    ));
     let fields = vec![Field::new("id", DataType::Int32, false), Field::new("n", DataType::Int32, false)];
-    catalog.put(table(TableName::new("lake", "default", "gap_orders"), fields, vec![DataFile { stats: gaps, ..file("gap_orders", ORDERS as u64) }]));
+    catalog.put(table(
+        TableName::new("lake", "default", "gap_orders"),
+        fields,
+        vec![DataFile { stats: gaps, ..file("gap_orders", ORDERS as u64) }],
+    ));
     // Partitioned by region.
     let fields = vec![Field::new("region", DataType::Utf8, true), Field::new("n", DataType::Int32, false)];
     let part = |region: Option<&str>| {
@@ -169,7 +177,8 @@ async fn groups_are_as_many_as_keys_have_values() {
     let text = "SELECT customer, sum(price) FROM orders WHERE customer = 10 GROUP BY customer";
     expect(text, groups(text).await, 1..=1);
     // Each key keeps its own bounds behind grouping sets.
-    let sets = "SELECT status, customer, month(day) AS m, count(*) AS n FROM orders GROUP BY GROUPING SETS ((status), (customer, month(day)))";
+    let sets =
+        "SELECT status, customer, month(day) AS m, count(*) AS n FROM orders GROUP BY GROUPING SETS ((status), (customer, month(day)))";
     let text = format!("SELECT * FROM ({sets}) WHERE customer <= 100");
     expect(&text, rows(&text).await, 1_000..=1_400);
     let text = "SELECT DISTINCT status FROM orders";
@@ -199,7 +208,10 @@ async fn joins_give_what_their_keys_share() {
         ("SELECT price, part FROM lines LEFT JOIN orders ON id = order_id", all..=all),
         // A hundredth of the orders: a hundredth of the lines.
         ("SELECT price, part FROM orders JOIN lines ON id = order_id WHERE customer <= 10", all / 200..=all / 50),
-        ("SELECT price FROM orders LEFT SEMI JOIN lines ON id = order_id", u64::from(ORDERS.unsigned_abs()) * 9 / 10..=u64::from(ORDERS.unsigned_abs())),
+        (
+            "SELECT price FROM orders LEFT SEMI JOIN lines ON id = order_id",
+            u64::from(ORDERS.unsigned_abs()) * 9 / 10..=u64::from(ORDERS.unsigned_abs()),
+        ),
         ("SELECT a.id, b.id FROM orders a JOIN orders b ON a.customer = b.customer", 9_000_000..=11_000_000),
         ("SELECT price FROM orders", 0..=0),
         // Keys with gaps: there's room for more values than there are rows, and each line has its order all the same.

@@ -69,7 +69,11 @@ pub(crate) fn memory_bytes(features: &Features) -> u64 {
     // A sort with a limit keeps only the limit's rows.
     let sorting = features.windows > 0 || features.sorts > features.limits;
     // One sort after the other holds no more than there is.
-    let held_rows = features.sorted_rows.map(|sorted| sorted.min(rows)).unwrap_or(if sorting { features.result_rows.unwrap_or(rows).min(rows) } else { 0 });
+    let held_rows = features.sorted_rows.map(|sorted| sorted.min(rows)).unwrap_or(if sorting {
+        features.result_rows.unwrap_or(rows).min(rows)
+    } else {
+        0
+    });
     MEMORY_FLOOR_BYTES
         .saturating_add(build_sides.max(crossed_side).saturating_mul(DECODED_FACTOR))
         .saturating_add(groups.saturating_mul(HASH_ROW_BYTES))

@@ -154,7 +154,9 @@ fn input<'a>(features: &'a Features, contenders: &'a [Contender], policy: &'a Po
 }
 
 fn finite(numbers: &CandidateNumbers) -> bool {
-    [numbers.latency_ms, numbers.latency_p95_ms, numbers.wait_ms, numbers.usd, numbers.leave_after_ms].iter().all(|n| n.is_finite() && *n >= 0.0)
+    [numbers.latency_ms, numbers.latency_p95_ms, numbers.wait_ms, numbers.usd, numbers.leave_after_ms]
+        .iter()
+        .all(|n| n.is_finite() && *n >= 0.0)
         && numbers.latency_p95_ms >= numbers.latency_ms
         && numbers.memory_p95_bytes >= numbers.memory_bytes
 }
