@@ -18,7 +18,7 @@ const BIG_MS: f64 = 60_000.0;
 const SURE_OBSERVATIONS: u32 = 3;
 /// What fits nowhere isn't worth waking a warehouse for up to this many times an engine's memory: it spills some of
 /// it, and estimates of memory are off by as much.
-const SPILL_FACTOR_ASLEEP: u64 = 4;
+const SPILL_FACTOR_ASLEEP: u64 = 8;
 /// Strata of a log-normal distribution: how far from the median, in distances of the 95th percentile
 /// from it, and how much of the distribution lies there. In pairs, so that more spread is never less
 /// lateness.

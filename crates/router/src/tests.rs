@@ -268,7 +268,7 @@ fn a_sleeping_warehouse_isnt_woken_for_what_spills_a_little() {
     let roomy = Contender { facts: EngineFacts { memory_bytes_max: needed * 2, ..facts("datafusion", 500.0, 2e8) }, refusal: None };
     let both = [worker.clone(), roomy, warehouse(WarehouseActivity::Asleep)];
     assert_eq!(chosen(&decide(&features, &both, &policy("cost(late=0)"))), "datafusion");
-    worker.facts.memory_bytes_max = needed / 8;
+    worker.facts.memory_bytes_max = needed / 12;
     let asleep = decide(&features, &[worker, warehouse(WarehouseActivity::Asleep)], &policy("cost(late=0)"));
     assert_eq!(chosen(&asleep), "databricks");
 }
