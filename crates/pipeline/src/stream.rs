@@ -161,7 +161,7 @@ impl StampedStream {
             None => Err(Error::new(
                 ErrorKind::ResourceExhausted,
                 format!(
-                    "the result has more than {} rows, and its profile allows no more (`rows_max`): add a LIMIT, aggregate, or use a profile that allows more",
+                    "the result has more rows than this profile allows ({}, `rows_max`): add a LIMIT, aggregate, or use a profile that allows more",
                     self.rows_max
                 ),
             )),

@@ -273,6 +273,18 @@ fn a_sleeping_warehouse_isnt_woken_for_what_spills_a_little() {
     assert_eq!(chosen(&asleep), "databricks");
 }
 
+/// Estimates multiply along a chain of joins, and so do their errors.
+#[test]
+fn rows_beyond_all_that_is_read_are_no_reason_to_refuse() {
+    let exploded = Some(1 << 40);
+    let mut features = Features { scan_rows: Some(100_000), joins: 18, columns_read: 40, ..scan(10 << 20) };
+    (features.groups, features.grouped_rows) = (exploded, exploded);
+    (features.joined_rows, features.sorted_rows) = (exploded, exploded);
+    let decision = decide(&features, &two_engines(), &Policy::default());
+    let numbers = decision.chosen().expect("it is run").numbers;
+    assert!(numbers.latency_ms < 1_000.0 && numbers.memory_bytes < 1 << 30, "{numbers:?}");
+}
+
 #[test]
 fn an_engine_is_left_once_waiting_has_cost_what_the_next_one_does() {
     let mut engines = two_engines();

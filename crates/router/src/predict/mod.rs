@@ -204,10 +204,8 @@ impl Predictor {
             observations: 0,
             source: PredictionSource::Prior,
         });
-        // What others took there says little of a query that reads next to nothing, unless its own groups and sorts
-        // are foreseen to take more.
-        let own = ln_prior + Z_95 * PRIOR_MEMORY_SD;
-        let ln_limit = prior::memory_bytes_limit(features).map_or(f64::INFINITY, |bytes| (bytes as f64).ln().max(own));
+        // What others took there says little of a query that reads next to nothing.
+        let ln_limit = prior::memory_bytes_limit(features).map_or(f64::INFINITY, |bytes| (bytes as f64).ln());
         Estimate { ln_p50: estimate.ln_p50.min(ln_limit), ln_p95: estimate.ln_p95.min(ln_limit), ..estimate }
     }
 

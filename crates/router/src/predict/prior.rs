@@ -11,6 +11,10 @@ const DECODED_FACTOR: u64 = 3;
 const HASH_ROW_BYTES: u64 = 64;
 /// Groups per input row where nothing is known.
 const GROUPS_PER_ROW: f64 = 0.1;
+/// Estimates multiply along a chain of joins, and so do their errors. More groups and rows than this for each that
+/// is read aren't believed: too much memory is a reason to refuse a query.
+const GROUPS_PER_ROW_MAX: u64 = 4;
+const OPERATOR_ROWS_PER_ROW_MAX: u64 = 64;
 /// What any query takes: plan, buffers of one row group per core.
 const MEMORY_FLOOR_BYTES: u64 = 16 << 20;
 /// Work of a join, aggregate, window, sort or distinct relative to the scan that feeds it.
@@ -50,7 +54,8 @@ pub(crate) fn latency_ms(features: &Features, facts: &EngineFacts) -> f64 {
 /// Rows that are joined, grouped and sorted, and groups that are made of them; `None` where the plan can't tell.
 fn operator_rows(features: &Features) -> Option<u64> {
     let rows = [features.joined_rows?, features.grouped_rows?, features.groups?, features.sorted_rows?];
-    Some(rows.iter().fold(0, |sum: u64, rows| sum.saturating_add(*rows)))
+    let believed = rows_read(features).max(features.produced_rows).saturating_mul(OPERATOR_ROWS_PER_ROW_MAX);
+    Some(rows.iter().fold(0, |sum: u64, rows| sum.saturating_add(*rows)).min(believed))
 }
 
 fn heavy(features: &Features) -> u64 {
@@ -66,6 +71,7 @@ pub(crate) fn memory_bytes(features: &Features) -> u64 {
     let rows = rows_read(features).max(features.produced_rows);
     let grouping = features.group_keys > 0 || features.distincts > 0;
     let groups = features.groups.unwrap_or(if grouping { saturating_u64(rows as f64 * GROUPS_PER_ROW) } else { 0 });
+    let groups = groups.min(rows.saturating_mul(GROUPS_PER_ROW_MAX));
     // A sort with a limit keeps only the limit's rows.
     let sorting = features.windows > 0 || features.sorts > features.limits;
     // One sort after the other holds no more than there is.
