@@ -48,7 +48,7 @@ pub struct Features {
     #[serde(default)]
     pub collects: u32,
     /// Groups that aggregations and DISTINCTs are expected to make, all together. This and the next three are
-    /// estimated from the bounds in files' statistics; `None` where a file lacks them.
+    /// estimated from what files' statistics and partitions tell; `None` where not even rows are known.
     #[serde(default)]
     pub groups: Option<u64>,
     /// Rows that are grouped.
